@@ -1,0 +1,1 @@
+"""cohabit serves many AI models of different kinds from one GPU."""

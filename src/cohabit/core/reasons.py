@@ -1,0 +1,28 @@
+"""Why a request ends without an answer. The core says why; what that is in HTTP is the api's business."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class RejectReason(StrEnum):
+    """Stable names; clients see them as the ``code`` of an error."""
+
+    UNKNOWN_MODEL = "model_not_found"
+    NEVER_FITS = "model_never_fits"  # larger than what the device has for us
+    QUEUE_FULL = "queue_full"
+    DEADLINE = "deadline_exceeded"  # the client's own time limit passed while waiting
+    SHUTTING_DOWN = "shutting_down"
+    MODEL_FAILED = "model_failed"  # its worker fails to start, again and again
+    WORKER_DIED = "worker_died"  # after part of the answer was sent, or twice
+    OUT_OF_MEMORY = "out_of_memory"  # also after the lone retry
+    MAX_RUN = "max_run_exceeded"
+    ENGINE = "engine_error"  # the engine refused or failed this item; its own words come with it
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The end of a request without an answer."""
+
+    reason: RejectReason
+    detail: str  # one sentence for the client: what happened and what would do
+    retry_after: float | None = None  # seconds; None where trying again cannot help

@@ -1,0 +1,110 @@
+"""The interface of an engine: the code that runs one kind of model inside a worker process."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
+
+import msgspec
+
+from cohabit.protocol.spec import Device, Estimate, ModelSpec
+from cohabit.protocol.tasks import Task
+
+Cancelled = Callable[[int], bool]
+"""Asked with a request's id between steps (token, sentence, batch): is its client gone?"""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One item of work. ``body`` is the OpenAI request body of its task, validated but otherwise as it came."""
+
+    id: int
+    task: Task
+    body: bytes
+    blobs: dict[str, bytes] = {}  # uploads by field name
+
+
+class Chunk(msgspec.Struct, frozen=True, tag="chunk"):
+    """A piece of one request's answer.
+
+    ``data`` is one JSON object (what OpenAI puts behind ``data:``, or the whole answer of a plain request)
+    or raw audio. ``tokens`` counts what was generated for it, so that a cancelled run can be accounted for.
+    """
+
+    id: int
+    data: bytes
+    tokens: int = 0
+
+
+class ItemError(msgspec.Struct, frozen=True, tag="item_error"):
+    """One request of a batch failed; the others go on.
+
+    ``status`` is 4xx where the client can mend it and 500 where it cannot; ``out_of_memory`` lets the core retry.
+    ``message`` says what would do and never quotes the input.
+    """
+
+    id: int
+    message: str
+    status: int = 400
+    code: str = "invalid_request"
+    param: str | None = None
+    out_of_memory: bool = False
+
+
+Output = Chunk | ItemError
+
+
+class NoOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """The options of an engine that has none."""
+
+
+class EngineError(Exception):
+    """A model cannot be loaded, for a reason its owner can read and act on."""
+
+
+class Engine(ABC):
+    """Runs one model. Made with nothing; ``load`` does the work.
+
+    An engine module is imported by the control plane for its class attributes, so it imports its library
+    inside ``load``. Methods run in the worker; ``run`` may be called from ``concurrency`` threads at once
+    where ``continuous`` is true, else from one.
+    """
+
+    tasks: ClassVar[frozenset[Task]]
+    Options: ClassVar[type[msgspec.Struct]] = NoOptions
+    """Typed options with defaults; unknown names are refused when the config is read."""
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Import names that must be there, so that a missing extra is told before anything starts."""
+    extra: ClassVar[str | None] = None
+    """The extra of this package that installs ``libraries``."""
+    continuous: ClassVar[bool] = False
+    """True if the library batches by itself: requests come singly, ``concurrency`` at once."""
+    needs_source: ClassVar[bool] = True
+
+    @classmethod
+    def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
+        """Guess the footprint without loading; ``source_bytes`` is the size of all files on disk, 0 if unknown.
+
+        The default is weights as they are on disk plus a process of 120 MiB.
+        """
+        process = 120 << 20
+        return Estimate(
+            resident=process + source_bytes,
+            load=process + source_bytes * 3 // 2,
+            working=max(64 << 20, source_bytes // 4),
+        )
+
+    @abstractmethod
+    def load(self, spec: ModelSpec, device: Device) -> None:
+        """Bring the model in. Raises EngineError if it never can be, MemoryError if it did not fit."""
+
+    @abstractmethod
+    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+        """Answer a batch. A request is done when the iterator ends, unless an ItemError named it before."""
+
+    def warmup(self) -> None:
+        """Run once what a first request would pay for. Called after ``load``, before the model is ready."""
+
+    def trim(self) -> None:
+        """Give cached but unused device memory back."""
+
+    def close(self) -> None:
+        """Let go of everything; the process ends right after."""

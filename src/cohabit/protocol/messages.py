@@ -1,0 +1,136 @@
+"""The frames on a worker's link: u32 little-endian length, then one tagged msgpack struct.
+
+One socket carries all of a worker's streams. Chunks are sent against credits (per request, counted in chunks
+and bytes), so that a client who does not read stalls nobody: what he may not get yet waits in the worker.
+``Finished`` is not held back by credits, since the model is free as soon as the work is done; ``End`` closes
+the stream in order.
+"""
+
+import struct
+
+import msgspec
+
+from cohabit.protocol.engine import Chunk, ItemError, Request
+from cohabit.protocol.spec import Device, ModelSpec
+
+PROTOCOL_VERSION = 1
+MAX_FRAME = 64 << 20  # bytes
+CREDIT_CHUNKS = 64
+CREDIT_BYTES = 1 << 20
+HEADER = struct.Struct("<I")
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """Worker's first word."""
+
+    version: int
+    pid: int
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """Bring this model in."""
+
+    spec: ModelSpec
+    device: Device
+
+
+class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
+    """The model is ready. Bytes are of the worker's process, seconds from its start."""
+
+    resident: int
+    load_peak: int
+    seconds: float
+
+
+class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
+    """The model is not there; the worker leaves."""
+
+    detail: str
+    out_of_memory: bool = False
+    permanent: bool = False  # trying again cannot help (missing file, bad option)
+
+
+class Run(msgspec.Struct, frozen=True, tag="run"):
+    """Work for the engine, one batch."""
+
+    batch: list[Request]
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """The client is gone: stop within one step. Answered by Finished."""
+
+    id: int
+
+
+class Credit(msgspec.Struct, frozen=True, tag="credit"):
+    """The client has taken so much; as much more may be sent."""
+
+    id: int
+    chunks: int
+    size: int
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """The engine is done with a request, whatever of its answer is still to be sent.
+
+    With ``error`` what was not sent yet is dropped and no End follows.
+    """
+
+    id: int
+    seconds: float
+    peak: int  # bytes of the process, largest since its previous idle moment
+    resident: int  # bytes of the process now
+    tokens: int = 0
+    overrun: int = 0  # tokens generated after the cancel was seen
+    cancelled: bool = False
+    error: ItemError | None = None
+
+
+class End(msgspec.Struct, frozen=True, tag="end"):
+    """Nothing more of this answer comes."""
+
+    id: int
+
+
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """Are you there? Answered by the reading thread, so it tells of the process, not of the engine."""
+
+
+class Pong(msgspec.Struct, frozen=True, tag="pong"):
+    """Yes. ``cpu_seconds`` of the process lets a slow load count as progress."""
+
+    cpu_seconds: float
+
+
+class Trim(msgspec.Struct, frozen=True, tag="trim"):
+    """Give caches back."""
+
+
+class Trimmed(msgspec.Struct, frozen=True, tag="trimmed"):
+    """Done; bytes of the process now."""
+
+    resident: int
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
+    """Close the engine and leave."""
+
+
+ToWorker = Load | Run | Cancel | Credit | Ping | Trim | Shutdown
+FromWorker = Hello | Loaded | LoadFailed | Chunk | Finished | End | Pong | Trimmed
+
+_encoder = msgspec.msgpack.Encoder()
+decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
+decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
+
+
+class FrameTooLarge(ValueError):
+    """A frame over MAX_FRAME: the peer is broken, or the input should have been refused earlier."""
+
+
+def encode(message: ToWorker | FromWorker) -> bytes:
+    """One whole frame. Raises FrameTooLarge."""
+    payload = _encoder.encode(message)
+    if len(payload) > MAX_FRAME:
+        raise FrameTooLarge(f"{len(payload)} bytes in a frame, {MAX_FRAME} allowed")
+    return HEADER.pack(len(payload)) + payload

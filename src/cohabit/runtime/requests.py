@@ -1,0 +1,124 @@
+"""A request on its way through the runtime, as the api sees it."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cohabit.core.reasons import Rejection
+from cohabit.protocol.engine import ItemError
+from cohabit.protocol.tasks import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What the api asks for, validated. ``model`` is a config name, never an alias."""
+
+    model: str
+    task: Task
+    body: bytes  # the OpenAI request body of the task
+    client: str  # API key's name or peer address: whom fairness is between
+    timeout: float | None = None  # seconds the client allows for waiting and running together
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+
+class CallFailed(Exception):
+    """A request ended without (the rest of) its answer.
+
+    Exactly one of ``rejection`` (the core's reason) and ``error`` (the engine's words on this item) is set.
+    """
+
+    def __init__(self, *, rejection: Rejection | None = None, error: ItemError | None = None) -> None:
+        """Keep the reason; the text is for logs and names no input."""
+        super().__init__(rejection.reason if rejection else error.code if error else "failed")
+        self.rejection = rejection
+        self.error = error
+
+
+class Answer:
+    """The bounded stream of one answer: an async iterator of chunks' bytes.
+
+    Bounded by the link's credits: the worker sends no more than what ``taken`` has given back. Iterating raises
+    CallFailed where the answer ends in an error. ``cancel`` may be called at any time, more than once.
+    """
+
+    def __init__(
+        self, request_id: int, *, cancel: Callable[[int], None], taken: Callable[[int, int, int], None]
+    ) -> None:
+        """``taken(id, chunks, bytes)`` is called as the client takes chunks."""
+        self.id = request_id
+        self.arrived = time.monotonic()
+        self.dispatched: float | None = None
+        self.finished: float | None = None
+        self.load_seconds = 0.0  # part of the wait during which the model was being brought in
+        self.sent = False
+        self.ended = False
+        self._cancel = cancel
+        self._taken = taken
+        self._chunks: deque[bytes] = deque()
+        self._failure: CallFailed | None = None
+        self._complete = False
+        self._wake = asyncio.Event()
+
+    # for the api
+
+    def __aiter__(self) -> "Answer":
+        """Chunks in order."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Take the next chunk; what the client took can no longer be retried."""
+        while not self._chunks:
+            if self._failure is not None:
+                self.ended = True
+                raise self._failure
+            if self._complete:
+                self.ended = True
+                raise StopAsyncIteration
+            self._wake.clear()
+            await self._wake.wait()
+        chunk = self._chunks.popleft()
+        self.sent = True
+        self._taken(self.id, 1, len(chunk))
+        return chunk
+
+    async def started(self, timeout: float) -> bool:
+        """True once there is a chunk, an end or a failure to take; False after ``timeout`` seconds without."""
+        if self._chunks or self._complete or self._failure is not None:
+            return True
+        try:
+            async with asyncio.timeout(timeout):
+                while not (self._chunks or self._complete or self._failure is not None):
+                    self._wake.clear()
+                    await self._wake.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def cancel(self) -> None:
+        """The client is gone. Nothing to do once the answer has ended."""
+        if not self.ended:
+            self.ended = True
+            self._cancel(self.id)
+
+    # for the runtime
+
+    def put(self, data: bytes) -> None:
+        """A chunk came from the worker."""
+        self._chunks.append(data)
+        self._wake.set()
+
+    def complete(self) -> None:
+        """Nothing more comes."""
+        self._complete = True
+        self._wake.set()
+
+    def fail(self, failure: CallFailed) -> None:
+        """The answer ends in an error, after the chunks that are already here."""
+        self._failure = failure
+        self._wake.set()
+
+    def restart(self) -> None:
+        """Forget what an earlier, failed run left and nobody took."""
+        self._chunks.clear()

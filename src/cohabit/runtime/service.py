@@ -1,0 +1,48 @@
+"""What the api may ask of the runtime. The api depends on this, so its tests need no workers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import Answer, Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """A configured model as clients see it."""
+
+    name: str
+    engine: str
+    tasks: frozenset[Task]
+    aliases: tuple[str, ...]
+    created: int  # unix seconds, for /v1/models
+    context: int | None  # tokens one request may use; None where the engine has no such bound
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """``ready`` is progress, not liveness: red if what could be served is not."""
+
+    ready: bool
+    detail: str
+
+
+class Service(Protocol):
+    """Implemented by ``runtime.server.Server`` and by a fake in the api's tests."""
+
+    @property
+    def models(self) -> Mapping[str, ModelInfo]:
+        """By config name, in the order of the config."""
+
+    def submit(self, call: Call) -> Answer:
+        """Queue a request. Never raises for what is wrong with it: the answer's iterator does (CallFailed)."""
+
+    def status(self) -> dict[str, Any]:
+        """The core's snapshot as plain data, a versioned schema."""
+
+    def health(self) -> Health:
+        """Is there progress?"""
+
+    def metrics(self) -> bytes:
+        """Prometheus text format."""
