@@ -83,12 +83,12 @@ class Answer:
         self._taken(self.id, 1, len(chunk))
         return chunk
 
-    async def started(self, timeout: float) -> bool:
-        """True once there is a chunk, an end or a failure to take; False after ``timeout`` seconds without."""
+    async def started(self, within: float) -> bool:
+        """True once there is a chunk, an end or a failure to take; False after ``within`` seconds without."""
         if self._chunks or self._complete or self._failure is not None:
             return True
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(within):
                 while not (self._chunks or self._complete or self._failure is not None):
                     self._wake.clear()
                     await self._wake.wait()

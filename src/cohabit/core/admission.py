@@ -1,0 +1,67 @@
+"""Branch 1 of the decision tree: may this request be queued at all?
+
+1.1 unknown model · 1.2 shutting down · 1.3 the model can never fit · 1.4 the model has failed and it is not yet
+time to try again · 1.5 its queue is full · 1.6 its deadline has passed.
+"""
+
+import math
+
+from cohabit.core.lifecycle import State
+from cohabit.core.reasons import Rejection, RejectReason
+from cohabit.core.room import never_fits
+from cohabit.core.state import Books, Model
+
+
+def expected_wait(model: Model) -> float:
+    """Seconds until a request queued now would probably be given to the worker."""
+    rounds = math.ceil((len(model.queue) + 1) / (model.policy.concurrency * model.policy.max_batch))
+    wait = rounds * model.footprint.run_seconds.value
+    if model.state is not State.READY:
+        wait += model.footprint.load_seconds.value
+    return wait
+
+
+def refuse(books: Books, name: str, deadline: float | None, now: float) -> Rejection | None:
+    """Why a request may not be queued; None if it may."""
+    model = books.models.get(name)
+    if model is None:
+        return Rejection(RejectReason.UNKNOWN_MODEL, f"there is no model {name!r}")
+    if books.draining_until is not None:
+        return Rejection(RejectReason.SHUTTING_DOWN, "the server is shutting down", retry_after=10.0)
+    if never_fits(books, model):
+        return never_fitting(books, model)
+    if model.state is State.FAILED and now < model.not_before:
+        return failed(model, now)
+    if len(model.queue) >= model.policy.queue_limit:
+        return Rejection(
+            RejectReason.QUEUE_FULL,
+            f"{len(model.queue)} requests wait for {name} already; try again later or raise queue_limit",
+            retry_after=expected_wait(model),
+        )
+    if deadline is not None and deadline <= now:
+        return past_deadline(name)
+    return None
+
+
+def never_fitting(books: Books, model: Model) -> Rejection:
+    """It is larger than what the device has for it."""
+    return Rejection(
+        RejectReason.NEVER_FITS,
+        f"{model.name} needs {model.footprint.peak >> 20} MiB and the budget now allows "
+        f"{books.ledger.effective_budget >> 20} MiB",
+        retry_after=60.0,
+    )
+
+
+def failed(model: Model, now: float) -> Rejection:
+    """Its worker does not come up."""
+    return Rejection(
+        RejectReason.MODEL_FAILED,
+        f"{model.name} does not start: {model.failure or 'its worker died'}",
+        retry_after=max(1.0, model.not_before - now),
+    )
+
+
+def past_deadline(name: str) -> Rejection:
+    """The client's own limit has passed."""
+    return Rejection(RejectReason.DEADLINE, f"the request's own time limit passed while it waited for {name}", 1.0)

@@ -1,0 +1,75 @@
+"""Out of the core; the shell carries them out and answers each with an event (see ``events``)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cohabit.core.reasons import Rejection
+
+
+class StopCause(StrEnum):
+    """Why a worker is stopped."""
+
+    EVICTED = "evicted"  # for another model's waiter
+    OVER_BUDGET = "over_budget"  # the budget shrank or a worker outgrew its books
+    KEEP_ALIVE = "keep_alive"
+    HUNG = "hung"  # a run outlived its limit and did not heed the cancel
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Start a process for a model and load it. The books already hold what it may take."""
+
+    model: str
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorker:
+    """End a process: politely, or at once if ``kill``. ``why`` is for the log and the page."""
+
+    model: str
+    worker: int
+    cause: StopCause
+    why: str
+    kill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Give a worker a batch."""
+
+    model: str
+    worker: int
+    requests: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop a running request within one step."""
+
+    request: int
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """End a request without (the rest of) its answer."""
+
+    request: int
+    rejection: Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Post TimerFired at this time. Replaces an earlier timer; None takes it back."""
+
+    at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Everything has ended; the shell may leave."""
+
+
+Command = StartWorker | StopWorker | Dispatch | Cancel | Reject | SetTimer | Halt

@@ -1,0 +1,111 @@
+"""Into the core. Every command ends in exactly one event, failure included.
+
+StartWorker ends in WorkerReady or WorkerExited; StopWorker in WorkerExited; each request of a Dispatch in
+RequestFinished, RequestFailed or, all together, in the WorkerExited of its worker; SetTimer in TimerFired
+unless a later SetTimer replaced it. Reject and Cancel end nothing of their own.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The control loop runs; what is to be preloaded may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestArrived:
+    """A validated request. ``deadline`` is a time on the core's clock."""
+
+    request: int
+    model: str
+    client: str = ""
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCancelled:
+    """Its client is gone."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFinished:
+    """The engine is done with it, cancelled or not."""
+
+    request: int
+    worker: int
+    seconds: float
+    peak: int  # bytes of the worker's process while it ran
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """The engine gave it up. ``sent`` tells whether the client has had a part of the answer."""
+
+    request: int
+    worker: int
+    sent: bool
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """A load has ended well. Bytes are of the worker's process, seconds from its start."""
+
+    worker: int
+    resident: int
+    load_peak: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """The process and its group are reaped, asked for or not; its memory is back.
+
+    ``sent`` names those of its requests of which a client has had a part.
+    """
+
+    worker: int
+    seconds: float  # since it was told to stop; 0 if it was not
+    sent: frozenset[int] = frozenset()
+    detail: str = ""
+    out_of_memory: bool = False
+    permanent: bool = False  # a start that cannot succeed however often it is tried
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMeasured:
+    """One reading of the device, begun at ``at``."""
+
+    at: float
+    total: int
+    available: int
+    workers: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """The time asked for by SetTimer has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownRequested:
+    """Take nothing new; what was accepted has ``drain`` seconds."""
+
+    drain: float
+
+
+Event = (
+    Started
+    | RequestArrived
+    | RequestCancelled
+    | RequestFinished
+    | RequestFailed
+    | WorkerReady
+    | WorkerExited
+    | DeviceMeasured
+    | TimerFired
+    | ShutdownRequested
+)

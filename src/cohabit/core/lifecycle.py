@@ -1,0 +1,64 @@
+"""All states of a worker and every move between them, in one table.
+
+An illegal move raises InvalidTransition with the history that led there.
+"""
+
+from collections import deque
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """What a model's worker is doing."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    FAILED = "failed"  # no process; started again only as a probe
+
+
+class Move(StrEnum):
+    """What makes it change."""
+
+    START = "start"
+    LOADED = "loaded"
+    STOP = "stop"
+    EXITED = "exited"
+    GIVE_UP = "give_up"
+
+
+TRANSITIONS: dict[tuple[State, Move], State] = {
+    (State.STOPPED, Move.START): State.STARTING,
+    (State.FAILED, Move.START): State.STARTING,
+    (State.STARTING, Move.LOADED): State.READY,
+    (State.STARTING, Move.STOP): State.STOPPING,
+    (State.READY, Move.STOP): State.STOPPING,
+    (State.STARTING, Move.EXITED): State.STOPPED,
+    (State.READY, Move.EXITED): State.STOPPED,
+    (State.STOPPING, Move.EXITED): State.STOPPED,
+    (State.STOPPED, Move.GIVE_UP): State.FAILED,
+}
+
+
+class InvalidTransition(Exception):
+    """A move the table does not have: a bug in the core or an event that should have been dropped."""
+
+
+class Lifecycle:
+    """The state of one model's worker, with its recent history."""
+
+    def __init__(self) -> None:
+        """Begin without a process."""
+        self.state = State.STOPPED
+        self.since = 0.0
+        self._history: deque[tuple[float, Move, State]] = deque(maxlen=16)
+
+    def move(self, move: Move, now: float) -> None:
+        """Go where the table says. Raises InvalidTransition."""
+        following = TRANSITIONS.get((self.state, move))
+        if following is None:
+            told = ", ".join(f"{at:.3f} {by} -> {to}" for at, by, to in self._history)
+            raise InvalidTransition(f"{move} while {self.state}; before: {told or 'nothing'}")
+        self.state = following
+        self.since = now
+        self._history.append((now, move, following))

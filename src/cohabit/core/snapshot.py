@@ -1,0 +1,123 @@
+"""The core's state as plain data, for the page, the status command and the logs. A versioned schema."""
+
+from typing import Any
+
+from cohabit.core.admission import expected_wait
+from cohabit.core.dispatch import blocked_by
+from cohabit.core.ledger import Account
+from cohabit.core.lifecycle import State
+from cohabit.core.state import Books, Model
+
+SCHEMA = 1
+
+
+def snapshot(books: Books, now: float) -> dict[str, Any]:
+    """Bytes and seconds; names, counts and reasons, never a prompt or an answer."""
+    ledger, claim = books.ledger, books.claim
+    return {
+        "schema": SCHEMA,
+        "device": {
+            "budget": ledger.budget,
+            "effective_budget": ledger.effective_budget,
+            "keep_free": ledger.keep_free,
+            "total": ledger.total,
+            "reserved": ledger.reserved,
+            "foreign": ledger.foreign,
+            "compute_slots": ledger.slots,
+            "slots_used": ledger.slots_used,
+        },
+        "models": [_model(books, model, now) for model in books.models.values()],
+        "requests": [
+            entry
+            for model in books.models.values()
+            for entry in (*_waiting(books, model, now), *_running(model, now))
+        ],
+        "claim": claim
+        and {
+            "model": claim.model,
+            "since_seconds": now - claim.since,
+            "need": claim.need,
+            "victims": [books.workers[worker].name for worker in claim.victims if worker in books.workers],
+            "why": claim.why,
+        },
+        "shutting_down": books.draining_until is not None,
+    }
+
+
+def _model(books: Books, model: Model, now: float) -> dict[str, Any]:
+    account = books.ledger.accounts[model.worker] if model.worker is not None else Account()
+    footprint = model.footprint
+    return {
+        "name": model.name,
+        "state": model.state,
+        "since_seconds": now - model.lifecycle.since,
+        "draining": model.draining,
+        "pinned": model.policy.pin,
+        "held": account.held,
+        "load": account.load,
+        "resident": account.resident,
+        "working": account.working,
+        "cached": account.cached,
+        "needs": {
+            part: {"bytes": figure.size, "origin": figure.origin}
+            for part, figure in (
+                ("resident", footprint.resident),
+                ("load", footprint.load),
+                ("working", footprint.working),
+            )
+        },
+        "load_seconds": footprint.load_seconds.value,
+        "in_flight": len(model.running),
+        "waiting": len(model.queue),
+        "loads": model.loads,
+        "last_eviction": model.last_eviction,
+        "failure": model.failure,
+    }
+
+
+def _waiting(books: Books, model: Model, now: float) -> list[dict[str, Any]]:
+    if not model.queue:
+        return []
+    waits_for = blocked_by(books, model) or "its turn"
+    if model.failures and now < model.not_before:
+        waits_for = "the pause after a failed start"
+    wait = expected_wait(model)
+    return [
+        {
+            "id": request.id,
+            "model": model.name,
+            "state": "waiting",
+            "position": position,
+            "waited_seconds": now - request.arrived,
+            "waits_for": waits_for,
+            "expected_seconds": wait * position / len(model.queue),
+        }
+        for position, request in enumerate(model.queue, start=1)
+    ]
+
+
+def _running(model: Model, now: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": request.id,
+            "model": model.name,
+            "state": "cancelled" if request.ended else "running",
+            "waited_seconds": request.dispatched - request.arrived,
+            "running_seconds": now - request.dispatched,
+        }
+        for request in model.running.values()
+        if request.dispatched is not None
+    ]
+
+
+def stalled(books: Books, now: float, patience: float) -> str | None:
+    """A model whose oldest request could be served at this moment and has not been for ``patience`` seconds."""
+    for model in books.models.values():
+        if (
+            model.queue
+            and model.state is State.READY
+            and blocked_by(books, model) is None
+            and now - max(model.queue.oldest, model.last_used) > patience
+        ):
+            return model.name
+    return None
