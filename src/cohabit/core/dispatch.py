@@ -74,13 +74,12 @@ def kept_out(model: Model, now: float) -> bool:
 
 def _turn(books: Books, candidates: list[Model]) -> Model:
     """Whose quantum lasts; if nobody's does, as many rounds pass as it takes until one does."""
-    solvent = [model for model in candidates if model.deficit > 0]
-    if not solvent:
+    chosen = next((model for model in candidates if model.deficit > 0), None)
+    if chosen is None:
         rounds = min(_rounds(model) for model in candidates)
+        chosen = min(candidates, key=_rounds)
         for model in candidates:
             model.deficit += rounds * QUANTUM * model.policy.priority
-        solvent = [model for model in candidates if model.deficit > 0]
-    chosen = solvent[0]
     # Its turn lasts until its quantum is spent, then the ring goes on behind it.
     index = books.ring.index(chosen.name)
     books.ring = books.ring[index:] + books.ring[:index]

@@ -1,0 +1,1 @@
+"""What runs in a worker process. Imports the protocol, one engine, and nothing of the control plane."""

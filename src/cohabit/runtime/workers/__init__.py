@@ -1,0 +1,1 @@
+"""Worker processes as the control plane sees them: spawned, watched, ended, reaped."""

@@ -1,0 +1,31 @@
+"""Logs: one line an event, for people on a terminal and as JSON elsewhere. Never a prompt, never an answer."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+
+def configure(level: str) -> None:
+    """Set structlog up for the process. ``level`` is debug, info, warning or error."""
+    renderer: Any
+    if sys.stderr.isatty():
+        # Plain tracebacks: rich's would print local variables, and with them what clients sent.
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        errors: list[Any] = []
+    else:
+        renderer = structlog.processors.JSONRenderer()
+        errors = [structlog.processors.format_exc_info]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=False),
+            *errors,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,127 @@
+"""Prometheus metrics, prefix ``cohabit_``: counters from what happens, gauges read when asked."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from cohabit.core.commands import Command, Reject, StartWorker, StopWorker
+from cohabit.core.events import Event, RequestArrived, WorkerExited, WorkerReady
+from cohabit.protocol.messages import Finished
+from cohabit.runtime.requests import Call
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """One registry for one server."""
+
+    def __init__(self) -> None:
+        """Counters begin at zero."""
+        self.registry = CollectorRegistry()
+        self._requests = Counter("cohabit_requests", "Requests accepted, by model", ["model"], registry=self.registry)
+        self._rejections = Counter(
+            "cohabit_rejections", "Requests ended without an answer, by reason", ["reason"], registry=self.registry
+        )
+        self._finished = Counter(
+            "cohabit_finished", "Requests whose run ended", ["model", "task", "outcome"], registry=self.registry
+        )
+        self._run = Histogram(
+            "cohabit_run_seconds", "Time on the worker", ["model", "task"], buckets=_SECONDS, registry=self.registry
+        )
+        self._tokens = Counter("cohabit_tokens", "Tokens generated", ["model"], registry=self.registry)
+        self._overrun = Counter(
+            "cohabit_overrun_tokens",
+            "Tokens generated after the worker was told that their client is gone",
+            ["model"],
+            registry=self.registry,
+        )
+        self._loads = Counter("cohabit_loads", "Loads that ended well", ["model"], registry=self.registry)
+        self._load = Histogram(
+            "cohabit_load_seconds", "Time to bring a model in", ["model"], buckets=_SECONDS, registry=self.registry
+        )
+        self._stops = Counter(
+            "cohabit_stops", "Workers stopped, by cause", ["model", "cause"], registry=self.registry
+        )
+        self._deaths = Counter("cohabit_deaths", "Workers that ended unasked", ["model"], registry=self.registry)
+        self._names: dict[int, str] = {}
+
+    def handled(self, event: Event, commands: Sequence[Command], _now: float) -> None:
+        """A ``loop.Observe``: count what the core was told and decided."""
+        rejected = {command.request for command in commands if isinstance(command, Reject)}
+        match event:
+            case RequestArrived(request, model) if request not in rejected:
+                self._requests.labels(model).inc()
+            case WorkerReady(worker, _, _, seconds) if worker in self._names:
+                self._loads.labels(self._names[worker]).inc()
+                self._load.labels(self._names[worker]).observe(seconds)
+            case WorkerExited(worker) if worker in self._names:
+                name = self._names.pop(worker)
+                if event.seconds == 0:
+                    self._deaths.labels(name).inc()
+            case _:
+                pass
+        for command in commands:
+            match command:
+                case StartWorker(model, worker):
+                    self._names[worker] = model
+                case StopWorker(model, _, cause):
+                    self._stops.labels(model, cause).inc()
+                case Reject(_, rejection):
+                    self._rejections.labels(rejection.reason).inc()
+                case _:
+                    pass
+
+    def answered(self, model: str, call: Call, finished: Finished) -> None:
+        """An ``effects.Watcher``: a worker is done with a request."""
+        outcome = "cancelled" if finished.cancelled else "error" if finished.error is not None else "ok"
+        self._finished.labels(model, call.task, outcome).inc()
+        self._run.labels(model, call.task).observe(finished.seconds)
+        self._tokens.labels(model).inc(finished.tokens)
+        self._overrun.labels(model).inc(finished.overrun)
+
+    def watch(self, status: Callable[[], dict[str, Any]]) -> None:
+        """Let the gauges be read from the core's snapshot."""
+        self.registry.register(_Gauges(status))
+
+    def render(self) -> bytes:
+        """Prometheus text format."""
+        return generate_latest(self.registry)
+
+
+class _Gauges(Collector):
+    """What is true now, read from one snapshot a scrape."""
+
+    def __init__(self, status: Callable[[], dict[str, Any]]) -> None:
+        self._status = status
+        self._started = time.time()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        state = self._status()
+        device = state["device"]
+        memory = GaugeMetricFamily("cohabit_device_bytes", "Memory of the device, by account", labels=["account"])
+        for account in ("budget", "effective_budget", "reserved", "foreign"):
+            memory.add_metric([account], device[account])
+        yield memory
+        held = GaugeMetricFamily(
+            "cohabit_model_bytes", "Memory booked, by model and account", labels=["model", "account"]
+        )
+        requests = GaugeMetricFamily("cohabit_model_requests", "Requests now, by model", labels=["model", "state"])
+        up = GaugeMetricFamily("cohabit_model_state", "1 for the state a model is in", labels=["model", "state"])
+        for model in state["models"]:
+            for account in ("held", "resident", "working", "cached"):
+                held.add_metric([model["name"], account], model[account])
+            requests.add_metric([model["name"], "waiting"], model["waiting"])
+            requests.add_metric([model["name"], "in_flight"], model["in_flight"])
+            up.add_metric([model["name"], model["state"]], 1)
+        yield held
+        yield requests
+        yield up
+        slots = GaugeMetricFamily("cohabit_compute_slots", "Compute slots of the device", labels=["state"])
+        slots.add_metric(["used"], device["slots_used"])
+        slots.add_metric(["all"], device["compute_slots"])
+        yield slots
+        yield GaugeMetricFamily("cohabit_start_time_seconds", "Unix time of the start", value=self._started)

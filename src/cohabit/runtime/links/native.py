@@ -1,0 +1,71 @@
+"""The control plane's end of a worker's link."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import cast
+
+from cohabit.protocol.messages import HEADER, MAX_FRAME, FromWorker, ToWorker, decode_from_worker, encode
+
+
+class NativeLink(asyncio.Protocol):
+    """Frames in both directions over one socket. Callbacks run in the event loop, in order of arrival."""
+
+    def __init__(self, on_message: Callable[[FromWorker], None]) -> None:
+        """Not connected yet; see ``connect``."""
+        self._on_message = on_message
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self.closed = asyncio.get_running_loop().create_future()
+        """Done when the worker has closed its end and everything it sent was handed on."""
+
+    @classmethod
+    async def connect(cls, sock: socket.socket, on_message: Callable[[FromWorker], None]) -> "NativeLink":
+        """Speak over a connected socket, which the link then owns."""
+        loop = asyncio.get_running_loop()
+        _, link = await loop.create_unix_connection(lambda: cls(on_message), sock=sock)
+        return link
+
+    def send(self, message: ToWorker) -> None:
+        """Send one message. After the end of the link it goes nowhere: the exit event tells of it.
+
+        Raises FrameTooLarge.
+        """
+        frame = encode(message)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frame)
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is ours."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on every whole frame."""
+        buffer = self._buffer
+        buffer += data
+        start, end = 0, len(buffer)
+        while end - start >= HEADER.size:
+            (size,) = HEADER.unpack_from(buffer, start)
+            if size > MAX_FRAME:
+                self.close()  # a broken worker; its end is dealt with like a death
+                return
+            stop = start + HEADER.size + size
+            if stop > end:
+                break
+            with memoryview(buffer)[start + HEADER.size : stop] as frame:
+                message = decode_from_worker(frame)
+            start = stop
+            self._on_message(message)
+        del buffer[:start]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing more comes."""
+        if not self.closed.done():
+            self.closed.set_result(None)

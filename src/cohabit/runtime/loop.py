@@ -1,0 +1,70 @@
+"""The control loop: the only one who calls the core."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from cohabit.core.commands import Command, SetTimer
+from cohabit.core.controller import Controller
+from cohabit.core.events import Event, TimerFired
+
+log = structlog.get_logger()
+
+Execute = Callable[[Command], None]
+Observe = Callable[[Event, Sequence[Command], float], None]
+
+
+class ControlLoop:
+    """Events in, one after the other; the commands of each are carried out before the next is taken.
+
+    A timer only posts an event. ``failed`` holds the error of a core that contradicted itself: the loop then
+    takes nothing more, and health is red.
+    """
+
+    def __init__(self, controller: Controller, execute: Execute, observers: Sequence[Observe] = ()) -> None:
+        """``execute`` must not block and must not raise; it may post."""
+        self.controller = controller
+        self.failed: Exception | None = None
+        self._execute = execute
+        self._observers = observers
+        self._events: deque[Event] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def post(self, event: Event) -> None:
+        """Queue an event; returns at once."""
+        self._events.append(event)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._take_all)
+
+    def _take_all(self) -> None:
+        self._scheduled = False
+        while self._events and self.failed is None:
+            event = self._events.popleft()
+            now = time.monotonic()
+            try:
+                commands = self.controller.handle(event, now)
+                for command in commands:
+                    if isinstance(command, SetTimer):
+                        self._set_timer(command.at)
+                    else:
+                        self._execute(command)
+                for observe in self._observers:
+                    observe(event, commands, now)
+            except Exception as error:
+                self.failed = error
+                log.exception("the control loop stopped", during=type(event).__name__)
+
+    def _set_timer(self, at: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            # The event loop's clock is CLOCK_MONOTONIC in asyncio and uvloop alike, but uvloop rounds to ms:
+            # a delay computed now, plus one, never fires early and so never finds nothing due.
+            self._timer = self._loop.call_later(max(0.0, at - time.monotonic()) + 0.001, self.post, TimerFired())

@@ -1,0 +1,42 @@
+"""Reads the device: once a second, sooner while somebody waits for memory to be seen free."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from cohabit.core.events import DeviceMeasured
+from cohabit.devices import Device
+
+PERIOD = 1.0  # seconds
+SOONEST = 0.05  # reading five workers takes 11 ms
+
+
+class Sampler:
+    """A task that posts DeviceMeasured; readings happen in a thread, since the kernel walks page tables."""
+
+    def __init__(
+        self, device: Device, pids: Callable[[], Mapping[int, int]], post: Callable[[DeviceMeasured], None]
+    ) -> None:
+        """``pids`` gives the process of every worker."""
+        self._device = device
+        self._pids = pids
+        self._post = post
+        self._soon = asyncio.Event()
+
+    def soon(self) -> None:
+        """Read as soon as allowed: something ended whose memory others may be waiting for."""
+        self._soon.set()
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            at = time.monotonic()
+            reading = await asyncio.to_thread(self._device.read, dict(self._pids()))
+            self._post(DeviceMeasured(at, reading.total, reading.available, reading.workers))
+            self._soon.clear()
+            await asyncio.sleep(SOONEST)
+            try:
+                async with asyncio.timeout(PERIOD - SOONEST):
+                    await self._soon.wait()
+            except TimeoutError:
+                continue

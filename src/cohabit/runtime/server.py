@@ -1,0 +1,139 @@
+"""The runtime put together: what ``cohabit serve`` runs behind its HTTP front."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from cohabit.core.controller import Controller
+from cohabit.core.events import RequestArrived, RequestCancelled, ShutdownRequested, Started
+from cohabit.core.eviction import Policy
+from cohabit.core.ledger import Ledger
+from cohabit.core.snapshot import snapshot, stalled
+from cohabit.core.state import Model
+from cohabit.devices import Device
+from cohabit.protocol import spec
+from cohabit.runtime.effects import Effects, Launch, Open, Watcher
+from cohabit.runtime.loop import ControlLoop, Observe
+from cohabit.runtime.requests import Answer, Call
+from cohabit.runtime.sampler import Sampler
+from cohabit.runtime.service import Health, ModelInfo
+
+log = structlog.get_logger()
+
+STALL_SECONDS = 10.0  # a request that could be served for so long and was not: health goes red
+
+
+class Server:
+    """Implements ``service.Service``. Lives in one event loop, the main thread's."""
+
+    def __init__(
+        self,
+        *,
+        infos: Sequence[ModelInfo],
+        models: Sequence[Model],
+        launches: Mapping[str, Launch],
+        ledger: Ledger,
+        policy: Policy,
+        device: Device,
+        place: spec.Device,
+        watcher: Watcher,
+        observers: Sequence[Observe] = (),
+        exposition: Callable[[], bytes],
+    ) -> None:
+        """Must be made inside the running event loop. ``exposition`` renders the metrics."""
+        self._models = {info.name: info for info in infos}
+        self._exposition = exposition
+        self._ids = itertools.count(1)
+        self._halted = asyncio.Event()
+        self._kind = place.kind if place.kind == "cpu" else f"{place.kind}:{place.index}"
+        self._effects = Effects(
+            launches,
+            place,
+            post=self._post,
+            rested=self._rested,
+            halt=self._halted.set,
+            watcher=watcher,
+        )
+        self.loop = ControlLoop(Controller(models, ledger, policy), self._effects.execute, observers)
+        self._sampler = Sampler(device, self._effects.pids, self.loop.post)
+        self._sampling: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin: sample the device, bring in what is to be preloaded."""
+        self._sampling = asyncio.create_task(self._sampler.run(), name="sampler")
+        self.loop.post(Started())
+
+    async def stop(self, drain: float) -> None:
+        """Take nothing new, let what was accepted finish for up to ``drain`` seconds, leave no worker."""
+        self.loop.post(ShutdownRequested(drain))
+        try:
+            async with asyncio.timeout(drain + 15.0):
+                await self._halted.wait()
+        except TimeoutError:
+            log.warning("not everything ended in time; killing what is left")
+            for worker in self._effects.workers.values():
+                if worker.process is not None:
+                    worker.process.kill()
+        if self._sampling is not None:
+            self._sampling.cancel()
+
+    # service.Service
+
+    @property
+    def models(self) -> Mapping[str, ModelInfo]:
+        """By config name."""
+        return self._models
+
+    def submit(self, call: Call) -> Answer:
+        """Queue a request."""
+        request = next(self._ids)
+        answer = Answer(request, cancel=self._client_left, taken=self._effects.taken)
+        self._effects.open[request] = Open(call, answer)
+        deadline = None if call.timeout is None else answer.arrived + call.timeout
+        self.loop.post(RequestArrived(request, call.model, call.client, deadline))
+        return answer
+
+    def status(self) -> dict[str, Any]:
+        """The core's snapshot, with what only the shell knows."""
+        state = snapshot(self.loop.controller.books, time.monotonic())
+        state["device"]["kind"] = self._kind
+        pids = {worker.model: worker.process for worker in self._effects.workers.values()}
+        for entry in state["models"]:
+            info = self._models[entry["name"]]
+            process = pids.get(info.name)
+            entry["engine"] = info.engine
+            entry["tasks"] = sorted(info.tasks)
+            entry["aliases"] = list(info.aliases)
+            entry["pid"] = process.pid if process is not None else None
+        return state
+
+    def health(self) -> Health:
+        """Red when the control loop has stopped, the server is leaving, or a servable request is not served."""
+        if self.loop.failed is not None:
+            return Health(False, "the control loop stopped; restart the server and report its log")
+        books = self.loop.controller.books
+        if books.draining_until is not None:
+            return Health(False, "shutting down")
+        model = stalled(books, time.monotonic(), STALL_SECONDS)
+        if model is not None:
+            return Health(False, f"requests for {model} could be served and are not")
+        return Health(True, "ok")
+
+    def metrics(self) -> bytes:
+        """Prometheus text format."""
+        return self._exposition()
+
+    def _post(self, event: Any) -> None:
+        self.loop.post(event)
+
+    def _client_left(self, request: int) -> None:
+        self._effects.forget(request)
+        self.loop.post(RequestCancelled(request))
+
+    def _rested(self) -> None:
+        if self.loop.controller.books.requests:
+            self._sampler.soon()

@@ -1,0 +1,112 @@
+"""One worker process: spawned with its link, logged, ended with its whole group, reaped."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from cohabit.protocol.messages import FromWorker, Shutdown, ToWorker
+from cohabit.runtime.links.native import NativeLink
+
+POLITE_SECONDS = 5.0  # between the word and the kill
+LAST_FRAMES_SECONDS = 1.0  # what a dead worker had sent must be read within this
+LOG_TAIL = 40  # lines kept for the reason of a failure
+
+log = structlog.get_logger()
+
+
+class WorkerProcess:
+    """A process in a session of its own, so that its group id is its pid and Ctrl-C does not reach it."""
+
+    def __init__(self, model: str, process: Process, link: NativeLink) -> None:
+        """Made by ``spawn``."""
+        self.model = model
+        self.pid = process.pid
+        self._process = process
+        self._link = link
+        self._tail: deque[str] = deque(maxlen=LOG_TAIL)
+        self._logs = asyncio.create_task(self._read_logs(), name=f"log of {model}")
+
+    @classmethod
+    async def spawn(cls, model: str, threads: int, on_message: Callable[[FromWorker], None]) -> "WorkerProcess":
+        """Start a worker. Must run in the main thread: the kernel's parent-death signal follows the thread."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "cohabit.worker"),
+                    *("--fd", str(theirs.fileno()), "--parent", str(os.getpid())),
+                    pass_fds=(theirs.fileno(),),
+                    stdin=DEVNULL,
+                    stdout=PIPE,
+                    stderr=STDOUT,
+                    start_new_session=True,
+                    env={
+                        **os.environ,
+                        "PYTHONUNBUFFERED": "1",
+                        "OMP_NUM_THREADS": str(threads),
+                        "OPENBLAS_NUM_THREADS": str(threads),
+                        "TOKENIZERS_PARALLELISM": "false",
+                        "MALLOC_ARENA_MAX": "2",  # glibc's arena per thread would keep freed memory
+                    },
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return cls(model, process, await NativeLink.connect(ours, on_message))
+
+    def send(self, message: ToWorker) -> None:
+        """Send one message to the worker."""
+        self._link.send(message)
+
+    def kill(self) -> None:
+        """End the worker and every child it has, now."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            log.debug("worker was gone already", model=self.model, pid=self.pid)
+
+    async def stop(self) -> None:
+        """Ask it to leave; kill it if it does not within POLITE_SECONDS."""
+        self.send(Shutdown())
+        try:
+            async with asyncio.timeout(POLITE_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            log.warning("worker did not leave when asked and is killed", model=self.model, pid=self.pid)
+            self.kill()
+
+    async def exited(self) -> str:
+        """Until the process is reaped, its group gone and its last frames handed on; returns how it ended."""
+        code = await self._process.wait()
+        self.kill()  # children it may have left
+        await asyncio.wait([self._link.closed, self._logs], timeout=LAST_FRAMES_SECONDS)
+        self._logs.cancel()
+        self._link.close()
+        how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        return f"its worker ended with {how}"
+
+    @property
+    def log_tail(self) -> list[str]:
+        """The last lines it printed."""
+        return list(self._tail)
+
+    async def _read_logs(self) -> None:
+        output = self._process.stdout
+        assert output is not None
+        while True:
+            try:
+                line = await output.readline()
+            except ValueError:
+                continue  # longer than the reader's limit: dropped, and the stream goes on
+            if not line:
+                return
+            text = line.decode(errors="replace").rstrip()
+            self._tail.append(text)
+            log.debug("worker", model=self.model, line=text)

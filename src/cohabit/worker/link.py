@@ -1,0 +1,133 @@
+"""The worker's end of the link: whole frames over a blocking socket, written from several threads."""
+
+import socket
+import threading
+from collections import deque
+
+from cohabit.protocol.engine import Chunk
+from cohabit.protocol.messages import (
+    CREDIT_BYTES,
+    CREDIT_CHUNKS,
+    HEADER,
+    MAX_FRAME,
+    Credit,
+    End,
+    FrameTooLarge,
+    FromWorker,
+    ToWorker,
+    decode_to_worker,
+    encode,
+)
+
+BUFFER_CAP = 1 << 20  # bytes of one answer that may wait here for its reader before the engine is held up
+
+
+class _Stream:
+    """One answer on its way out: what has credit goes at once, the rest waits in order."""
+
+    def __init__(self) -> None:
+        self.chunks = CREDIT_CHUNKS
+        self.size = CREDIT_BYTES
+        self.pending: deque[Chunk] = deque()
+        self.pending_size = 0
+        self.ending = False
+
+
+class Link:
+    """Frames to and from the control plane, with the credits of every stream.
+
+    A client who does not read uses up his credits; his chunks then wait here, so the engine goes on and is free
+    for others, until BUFFER_CAP bytes wait (text never gets there; audio may).
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Takes the socket over."""
+        self._socket = socket.socket(fileno=fd)
+        self._reader = self._socket.makefile("rb", buffering=1 << 16)
+        self._condition = threading.Condition()
+        self._streams: dict[int, _Stream] = {}
+
+    def receive(self) -> ToWorker | None:
+        """The next message; None at the end of the link."""
+        header = self._reader.read(HEADER.size)
+        if len(header) < HEADER.size:
+            return None
+        (size,) = HEADER.unpack(header)
+        if size > MAX_FRAME:
+            raise FrameTooLarge(f"{size} bytes announced, {MAX_FRAME} allowed")
+        payload = self._reader.read(size)
+        return decode_to_worker(payload) if len(payload) == size else None
+
+    def send(self, message: FromWorker) -> None:
+        """Send one message now, in one piece."""
+        with self._condition:
+            self._send(message)
+
+    def open(self, request: int) -> None:
+        """A new answer begins with full credit."""
+        with self._condition:
+            self._streams[request] = _Stream()
+
+    def put(self, chunk: Chunk) -> None:
+        """Send a chunk, or keep it until its reader has taken earlier ones. Blocks while BUFFER_CAP bytes wait."""
+        with self._condition:
+            stream = self._streams.get(chunk.id)
+            if stream is None:
+                return  # dropped meanwhile: its client is gone
+            stream.pending.append(chunk)
+            stream.pending_size += len(chunk.data)
+            self._flush(stream)
+            self._condition.wait_for(
+                lambda: stream.pending_size <= BUFFER_CAP or self._streams.get(chunk.id) is not stream
+            )
+
+    def end(self, request: int) -> None:
+        """Nothing more comes; End goes out behind the last chunk."""
+        with self._condition:
+            stream = self._streams.get(request)
+            if stream is not None:
+                stream.ending = True
+                self._close_if_done(request, stream)
+
+    def drop(self, request: int) -> None:
+        """Forget what of an answer has not been sent."""
+        with self._condition:
+            self._streams.pop(request, None)
+            self._condition.notify_all()
+
+    def credit(self, credit: Credit) -> None:
+        """The reader has taken so much."""
+        with self._condition:
+            stream = self._streams.get(credit.id)
+            if stream is None:
+                return
+            stream.chunks += credit.chunks
+            stream.size += credit.size
+            self._flush(stream)
+            self._close_if_done(credit.id, stream)
+            self._condition.notify_all()
+
+    def flush_all(self) -> None:
+        """Send everything that waits, whatever the credits: this worker leaves, its readers may be slow."""
+        with self._condition:
+            for request, stream in list(self._streams.items()):
+                while stream.pending:
+                    self._send(stream.pending.popleft())
+                self._close_if_done(request, stream)
+
+    def _flush(self, stream: _Stream) -> None:
+        # A chunk larger than all credit may still go when the reader has taken everything before it.
+        while stream.pending and stream.chunks > 0 and stream.size > 0:
+            chunk = stream.pending.popleft()
+            stream.pending_size -= len(chunk.data)
+            stream.chunks -= 1
+            stream.size -= len(chunk.data)
+            self._send(chunk)
+
+    def _close_if_done(self, request: int, stream: _Stream) -> None:
+        if stream.ending and not stream.pending:
+            del self._streams[request]
+            self._send(End(request))
+
+    def _send(self, message: FromWorker) -> None:
+        self._socket.sendall(encode(message))

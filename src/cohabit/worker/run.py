@@ -1,0 +1,110 @@
+"""Runs batches on the engine: chunks out, one Finished for every request, cancelled or not."""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from cohabit.protocol.engine import Chunk, Engine, ItemError, Request
+from cohabit.protocol.memory import peak_bytes, reset_peak, resident_bytes
+from cohabit.protocol.messages import Finished
+from cohabit.worker.link import Link
+from cohabit.worker.reporting import report
+
+
+@dataclass(slots=True)
+class _Item:
+    """What is known of one running request."""
+
+    began: float
+    cancelled: bool = False
+    tokens: int = 0
+    overrun: int = 0
+    error: ItemError | None = None
+
+
+class Runner:
+    """Hands batches to the engine's threads and tells the control plane how each request ended."""
+
+    def __init__(self, engine: Engine, link: Link, pool: ThreadPoolExecutor) -> None:
+        """``pool`` has as many threads as the engine may be called from at once."""
+        self._engine = engine
+        self._link = link
+        self._pool = pool
+        self._items: dict[int, _Item] = {}
+        self._lock = threading.Lock()
+
+    def submit(self, batch: Sequence[Request]) -> None:
+        """Queue a batch; returns at once."""
+        now = time.monotonic()
+        with self._lock:
+            if not self._items:
+                reset_peak()  # a peak is of one stretch of work, since runs of one engine may overlap
+            for request in batch:
+                self._items[request.id] = _Item(now)
+        for request in batch:
+            self._link.open(request.id)
+        self._pool.submit(self._run, batch)
+
+    def cancel(self, request: int) -> None:
+        """The client is gone. The engine hears of it at its next step."""
+        item = self._items.get(request)
+        if item is not None:
+            item.cancelled = True
+        self._link.drop(request)  # also wakes an engine that waits for this reader
+
+    def _cancelled(self, request: int) -> bool:
+        item = self._items.get(request)
+        return item is None or item.cancelled
+
+    def _run(self, batch: Sequence[Request]) -> None:
+        open_items = {request.id: self._items[request.id] for request in batch}
+        for item in open_items.values():
+            item.began = time.monotonic()
+        try:
+            for output in self._engine.run(batch, self._cancelled):
+                item = open_items[output.id]
+                if isinstance(output, ItemError):
+                    item.error = output
+                    self._finish(output.id, item)
+                    del open_items[output.id]
+                else:
+                    self._emit(output, item)
+        except MemoryError:
+            self._fail(open_items, "out of memory", "out_of_memory", out_of_memory=True)
+        except Exception as error:
+            report(error)
+            self._fail(open_items, f"the engine failed with {type(error).__name__}", "engine_error")
+        for request, item in open_items.items():
+            self._finish(request, item)
+
+    def _emit(self, chunk: Chunk, item: _Item) -> None:
+        item.tokens += chunk.tokens
+        if item.cancelled:
+            item.overrun += chunk.tokens
+        else:
+            self._link.put(chunk)
+
+    def _fail(self, items: dict[int, _Item], message: str, code: str, *, out_of_memory: bool = False) -> None:
+        for request, item in items.items():
+            item.error = ItemError(request, message, status=500, code=code, out_of_memory=out_of_memory)
+
+    def _finish(self, request: int, item: _Item) -> None:
+        with self._lock:
+            del self._items[request]
+        if item.error is not None or item.cancelled:
+            self._link.drop(request)
+        self._link.send(
+            Finished(
+                request,
+                seconds=time.monotonic() - item.began,
+                peak=peak_bytes(),
+                resident=resident_bytes(),
+                tokens=item.tokens,
+                overrun=item.overrun,
+                cancelled=item.cancelled,
+                error=item.error,
+            )
+        )
+        self._link.end(request)

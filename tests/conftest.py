@@ -1,0 +1,11 @@
+"""Profiles for hypothesis: ``ci`` by default, ``fuzz`` for make fuzz."""
+
+from datetime import timedelta
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "ci", max_examples=150, deadline=None, stateful_step_count=100, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("fuzz", settings.get_profile("ci"), max_examples=5000, deadline=timedelta(seconds=5))
+settings.load_profile("ci")

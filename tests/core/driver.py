@@ -1,0 +1,170 @@
+"""A driver for the core: events in at given times, invariants checked after each."""
+
+from collections.abc import Sequence
+
+from cohabit.core import invariants
+from cohabit.core.commands import Command, Reject, SetTimer, StartWorker
+from cohabit.core.controller import Controller
+from cohabit.core.events import (
+    DeviceMeasured,
+    Event,
+    RequestArrived,
+    RequestFinished,
+    TimerFired,
+    WorkerExited,
+    WorkerReady,
+)
+from cohabit.core.eviction import Policy
+from cohabit.core.footprints import Figure, Footprint, Origin
+from cohabit.core.ledger import Ledger
+from cohabit.core.state import Model, ModelPolicy
+
+MIB = 1 << 20
+
+
+def model(
+    name: str,
+    *,
+    resident: int = 100,
+    working: int = 10,
+    load: int | None = None,
+    load_seconds: float = 1.0,
+    exit_seconds: float = 0.0,
+    concurrency: int = 1,
+    max_batch: int = 1,
+    slots: int = 1,
+    priority: float = 1.0,
+    pin: bool = False,
+    preload: bool = False,
+    keep_alive: float | None = None,
+    patience: float = 4.0,
+    max_wait: float = 30.0,
+    max_run: float = 600.0,
+    queue_limit: int = 256,
+) -> Model:
+    """A model with sizes in MiB."""
+    declared = Origin.DECLARED
+    return Model(
+        ModelPolicy(
+            name=name,
+            concurrency=concurrency,
+            max_batch=max_batch,
+            slots=slots,
+            priority=priority,
+            pin=pin,
+            preload=preload,
+            keep_alive=keep_alive,
+            patience=patience,
+            max_wait=max_wait,
+            max_run=max_run,
+            queue_limit=queue_limit,
+        ),
+        Footprint(
+            resident=Figure(resident * MIB, declared),
+            load=Figure((resident if load is None else load) * MIB, declared),
+            working=Figure(working * MIB, declared),
+            load_seconds=load_seconds,
+            exit_seconds=exit_seconds,
+        ),
+    )
+
+
+class Core:
+    """Drives a controller. Timers are kept out of what ``send`` returns; see ``timer``."""
+
+    def __init__(self, *models: Model, budget: int = 1000, slots: int = 4, policy: Policy = Policy.GDSF) -> None:
+        """``budget`` in MiB."""
+        self.controller = Controller(models, Ledger(budget=budget * MIB, keep_free=0, slots=slots), policy)
+        self.now = 0.0
+        self.timer: float | None = None
+        self.workers: dict[str, int] = {}
+        self.rejected: dict[int, str] = {}
+        self._requests = 0
+
+    @property
+    def books(self):  # type: ignore[no-untyped-def]  # tests look at anything in it
+        """The controller's state."""
+        return self.controller.books
+
+    def __getitem__(self, name: str) -> Model:
+        """A model by name."""
+        return self.books.models[name]
+
+    def send(self, event: Event, at: float | None = None) -> Sequence[Command]:
+        """One event; returns the commands without timers."""
+        if at is not None:
+            assert at >= self.now
+            self.now = at
+        commands = []
+        for command in self.controller.handle(event, self.now):
+            match command:
+                case SetTimer(at=when):
+                    self.timer = when
+                    continue
+                case StartWorker(name, worker):
+                    self.workers[name] = worker
+                case Reject(request, rejection):
+                    self.rejected[request] = rejection.reason
+                case _:
+                    pass
+            commands.append(command)
+        invariants.check(self.books)
+        return commands
+
+    def ask(self, name: str, *, at: float | None = None, client: str = "", deadline: float | None = None) -> int:
+        """A request arrives; its id. The commands are in ``did``."""
+        self._requests += 1
+        self.did = self.send(RequestArrived(self._requests, name, client, deadline), at)
+        return self._requests
+
+    def ready(self, name: str, *, at: float | None = None, seconds: float | None = None) -> Sequence[Command]:
+        """The load of a model ends with what its footprint says."""
+        footprint = self[name].footprint
+        seconds = footprint.load_seconds.value if seconds is None else seconds
+        event = WorkerReady(self.workers[name], footprint.resident.size, footprint.load.size, seconds)
+        return self.send(event, at)
+
+    def gone(self, name: str, *, at: float | None = None, **what: object) -> Sequence[Command]:
+        """A model's process is reaped."""
+        seconds = 0.01 if self[name].state == "stopping" else 0.0
+        return self.send(WorkerExited(self.workers[name], **{"seconds": seconds, **what}), at)  # type: ignore[arg-type]
+
+    def done(self, name: str, request: int, *, at: float | None = None, seconds: float = 0.1) -> Sequence[Command]:
+        """A run ends within its books."""
+        footprint = self[name].footprint
+        peak = footprint.resident.size + footprint.working.size
+        return self.send(RequestFinished(request, self.workers[name], seconds, peak), at)
+
+    def measured(
+        self, *, at: float | None = None, foreign: int = 0, total: int = 1 << 20, **cached: int
+    ) -> Sequence[Command]:
+        """A reading in which every model holds its resident bytes plus what ``cached`` says (MiB)."""
+        if at is not None:
+            self.now = at
+        workers = {
+            worker: m.footprint.resident.size + cached.get(m.name, 0) * MIB
+            for worker, m in self.books.workers.items()
+            if m.state == "ready"
+        }
+        used = sum(workers.values()) + foreign * MIB
+        return self.send(DeviceMeasured(self.now, total * MIB, total * MIB - used, workers))
+
+    def ring(self) -> Sequence[Command]:
+        """Time passes until the timer fires."""
+        assert self.timer is not None, "nothing is due"
+        at, self.timer = self.timer, None
+        return self.send(TimerFired(), max(at, self.now))
+
+    def bring(self, name: str, *, at: float | None = None) -> int:
+        """A first request brings a model in and is answered; the model is idle then."""
+        request = self.ask(name, at=at)
+        assert StartWorker(name, self.workers[name]) in self.did
+        self.ready(name)
+        self.done(name, request)
+        self.measured()
+        return self.workers[name]
+
+
+def kinds(commands: Sequence[Command]) -> list[str]:
+    """What sort of commands, in order."""
+    return [type(command).__name__ for command in commands]
