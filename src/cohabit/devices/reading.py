@@ -1,0 +1,28 @@
+"""What a device can tell."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class DeviceError(Exception):
+    """The device is not there or cannot be read; one line for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Bytes at one moment."""
+
+    total: int
+    available: int
+    workers: dict[int, int]  # by worker id
+
+
+class Device(Protocol):
+    """A device whose memory models share. Methods block for some milliseconds: call them in a thread."""
+
+    def total_bytes(self) -> int:
+        """All memory it has."""
+
+    def read(self, workers: Mapping[int, int]) -> Reading:
+        """A reading. ``workers`` gives the process group (the leader's pid) of every worker id."""
