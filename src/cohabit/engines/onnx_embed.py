@@ -1,0 +1,220 @@
+"""The engine ``onnx-embed``: sentence embeddings of BERT-like ONNX models, on ONNX Runtime and tokenizers.
+
+Texts of all requests of a batch are sorted by length and cut into runs of at most ``max_batch_tokens`` padded
+tokens, and the allocator gives back what a run took: so the memory of a run is bounded whatever is sent.
+"""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
+from cohabit.protocol.spec import Device, Estimate, ModelSpec
+from cohabit.protocol.tasks import Task
+
+PROCESS_BYTES = 70 << 20  # Python with onnxruntime, tokenizers and numpy
+MOST_TEXTS = 2048  # as OpenAI
+
+
+class OnnxEmbedOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Options in the config."""
+
+    threads: int = 1
+    context: int = 256  # tokens of one text
+    max_batch_tokens: int = 512  # padded tokens in one run; more costs memory and gains little on a cpu
+    pooling: Literal["mean", "cls"] = "mean"
+    normalize: bool = True  # to unit length, so that a dot product is the cosine
+
+
+@dataclass(slots=True)
+class _Item:
+    """One request's texts on their way to vectors."""
+
+    request: Request
+    base64: bool
+    tokens: list[list[int]]
+    vectors: list[Any] = field(default_factory=list)
+    left: int = 0
+
+
+class _BadRequest(Exception):
+    """A request this engine refuses; becomes its ItemError."""
+
+    def __init__(self, message: str, code: str = "invalid_request", param: str = "input") -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+
+
+class OnnxEmbed(Engine):
+    """``source`` is the model, ``files.tokenizer`` its tokenizer.json."""
+
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.EMBED})
+    Options: ClassVar[type[msgspec.Struct]] = OnnxEmbedOptions
+    libraries: ClassVar[tuple[str, ...]] = ("onnxruntime", "tokenizers", "numpy")
+    extra: ClassVar[str | None] = "onnx-embed"
+
+    @classmethod
+    def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
+        """ONNX Runtime unpacks weights into several times what an int8 file holds, more while it loads."""
+        options = msgspec.convert(spec.options, OnnxEmbedOptions)
+        resident = PROCESS_BYTES + source_bytes * 7
+        return Estimate(
+            resident=resident,
+            load=resident + source_bytes * 5 // 2,
+            # attention scores of one text (heads * tokens^2 floats) and activations of one run
+            working=(16 << 20) + options.max_batch_tokens * (128 << 10),
+        )
+
+    def load(self, spec: ModelSpec, device: Device) -> None:
+        """Open model and tokenizer."""
+        try:
+            import numpy as np
+            import onnxruntime as ort
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise EngineError(f"{error.name} is missing: pip install 'cohabit[onnx-embed]'") from None
+        self._options = options = msgspec.convert(spec.options, OnnxEmbedOptions)
+        if "tokenizer" not in spec.files:
+            raise EngineError("the model needs its tokenizer.json under files: {tokenizer: ...}")
+        for path in (spec.source, spec.files["tokenizer"]):
+            if not Path(path).is_file():
+                raise EngineError(f"there is no file {path}")
+        session = ort.SessionOptions()
+        session.intra_op_num_threads = options.threads
+        session.inter_op_num_threads = 1
+        # Spinning threads would take the cores that others were promised.
+        session.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers: list[Any] = [("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})]
+        if device.kind == "cuda":
+            if "CUDAExecutionProvider" not in ort.get_available_providers():
+                raise EngineError("this onnxruntime cannot use a card: pip install onnxruntime-gpu")
+            cuda = {"device_id": device.index, "arena_extend_strategy": "kSameAsRequested"}
+            providers.insert(0, ("CUDAExecutionProvider", cuda))
+        self._np = np
+        self._name = spec.name
+        self._session = ort.InferenceSession(spec.source, session, providers=providers)
+        self._inputs = {entry.name for entry in self._session.get_inputs()}
+        self._run_options = ort.RunOptions()
+        arena = "cpu:0" if device.kind == "cpu" else f"cpu:0;gpu:{device.index}"
+        self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
+        self._tokenizer = Tokenizer.from_file(spec.files["tokenizer"])
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._vocabulary = self._tokenizer.get_vocab_size()
+
+    def warmup(self) -> None:
+        """One short text; also shows how long a vector is."""
+        self.dimensions = len(self._encode([[0, 1, 2]])[0])
+
+    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+        """All texts of the batch together, longest last; every request is answered when its last text is done."""
+        items = []
+        for request in batch:
+            try:
+                items.append(self._read(request))
+            except _BadRequest as error:
+                yield ItemError(request.id, str(error), code=error.code, param=error.param)
+        texts = sorted(
+            ((item, index) for item in items for index in range(len(item.tokens))),
+            key=lambda text: len(text[0].tokens[text[1]]),
+        )
+        while texts:
+            run = self._cut(texts)
+            run = [(item, index) for item, index in run if not cancelled(item.request.id)]
+            if not run:
+                continue
+            vectors = self._encode([item.tokens[index] for item, index in run])
+            for (item, index), vector in zip(run, vectors, strict=True):
+                item.vectors[index] = vector
+                item.left -= 1
+                if item.left == 0:
+                    yield Chunk(item.request.id, self._answer(item))
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._session
+
+    def _cut(self, texts: list[tuple[_Item, int]]) -> list[tuple[_Item, int]]:
+        """Take from the front as many texts as one run may hold, at least one."""
+        count = 1
+        while count < len(texts):
+            item, index = texts[count]  # the longest so far, since they are sorted
+            if len(item.tokens[index]) * (count + 1) > self._options.max_batch_tokens:
+                break
+            count += 1
+        run = texts[:count]
+        del texts[:count]
+        return run
+
+    def _encode(self, texts: list[list[int]]) -> Any:
+        """Vectors (texts, dimensions) of tokenized texts."""
+        np = self._np
+        longest = max(map(len, texts))
+        ids = np.zeros((len(texts), longest), np.int64)
+        mask = np.zeros_like(ids)
+        for row, tokens in enumerate(texts):
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = 1
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        feeds = {name: feeds[name] for name in feeds if name in self._inputs}
+        hidden = self._session.run(None, feeds, self._run_options)[0]  # (texts, tokens, dimensions)
+        if self._options.pooling == "cls":
+            vectors = hidden[:, 0]
+        else:
+            weights = mask[..., None].astype(hidden.dtype)
+            vectors = (hidden * weights).sum(1) / weights.sum(1)
+        if self._options.normalize:
+            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors.astype(np.float32)
+
+    def _read(self, request: Request) -> _Item:
+        body = json.loads(request.body)
+        wanted = body.get("dimensions")
+        if wanted is not None and wanted != self.dimensions:
+            # Shortened vectors are only right for models trained for it, which these are not.
+            raise _BadRequest(
+                f"{self._name} makes vectors of {self.dimensions} dimensions and cannot shorten them",
+                param="dimensions",
+            )
+        texts = body["input"]
+        if isinstance(texts, str) or (texts and isinstance(texts[0], int)):
+            texts = [texts]
+        if not texts or len(texts) > MOST_TEXTS:
+            raise _BadRequest(f"between 1 and {MOST_TEXTS} texts are needed, not {len(texts)}")
+        tokens = [self._tokenize(text, index) for index, text in enumerate(texts)]
+        item = _Item(request, body.get("encoding_format") == "base64", tokens)
+        item.vectors = [None] * len(tokens)
+        item.left = len(tokens)
+        return item
+
+    def _tokenize(self, text: str | list[int], index: int) -> list[int]:
+        if not text:
+            raise _BadRequest(f"input {index} is empty")
+        tokens: list[int] = self._tokenizer.encode(text).ids if isinstance(text, str) else text
+        if len(tokens) > self._options.context:
+            raise _BadRequest(
+                f"input {index} has {len(tokens)} tokens and the model takes {self._options.context}; split it",
+                code="context_length_exceeded",
+            )
+        if not all(0 <= token < self._vocabulary for token in tokens):
+            raise _BadRequest(f"input {index} has a token outside the model's vocabulary of {self._vocabulary}")
+        return tokens
+
+    def _answer(self, item: _Item) -> bytes:
+        data = [
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": base64.b64encode(vector.tobytes()).decode() if item.base64 else vector.tolist(),
+            }
+            for index, vector in enumerate(item.vectors)
+        ]
+        count = sum(map(len, item.tokens))
+        usage = {"prompt_tokens": count, "total_tokens": count}
+        return msgspec.json.encode({"object": "list", "data": data, "model": self._name, "usage": usage})
