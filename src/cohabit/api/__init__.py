@@ -1,0 +1,1 @@
+"""HTTP: parse and validate everything before anything is queued, then pass bytes through."""

@@ -100,3 +100,16 @@ def _model_at(place: list[str]) -> type[BaseModel]:
         case [section]:
             return _SECTIONS[section]
     raise AssertionError(f"nothing forbids keys at {place}")
+
+
+def with_budget(config: Config, budget: str | None) -> Config:
+    """The same config with another budget (``--budget``). Raises ConfigError."""
+    if budget is None:
+        return config
+    try:
+        device = DeviceConfig.model_validate({**config.device.model_dump(), "budget": budget})
+    except ValidationError as error:
+        raise ConfigError(f"--budget: {error.errors()[0]['msg']}") from None
+    changed = config.model_copy(update={"device": device})
+    changed._base_dir = config.base_dir
+    return changed

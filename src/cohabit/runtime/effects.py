@@ -55,7 +55,6 @@ class Worker:
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     loaded: bool = False
 
-    @property
     def unwanted(self) -> bool:
         """Whether it has been told to stop."""
         return self.stop_told is not None
@@ -147,14 +146,14 @@ class Effects:
         detail, permanent = "", False
         try:
             spec = await asyncio.to_thread(launch.resolve)
-            if not worker.unwanted:
+            if not worker.unwanted():
                 worker.process = await WorkerProcess.spawn(
                     worker.model, launch.threads, lambda message: self._heard(worker_id, worker, message)
                 )
                 log.info("starting worker", model=worker.model, pid=worker.process.pid)
                 self._spawn(self._mind_first_word(worker))
                 worker.process.send(messages.Load(spec, self._device))
-                if worker.unwanted:  # told while it was spawned
+                if worker.unwanted():  # told while it was spawned
                     worker.process.kill()
                 detail = await worker.process.exited()
         except SourceError as error:
@@ -177,7 +176,7 @@ class Effects:
     def _ended(self, worker_id: int, worker: Worker, detail: str, permanent: bool) -> None:
         worker.heard.set()
         del self.workers[worker_id]
-        if not worker.unwanted:
+        if not worker.unwanted():
             tail = worker.process.log_tail if worker.process is not None else []
             log.warning("worker ended unasked", model=worker.model, detail=detail, last_lines=tail[-5:])
         sent = frozenset(

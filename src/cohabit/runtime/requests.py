@@ -69,38 +69,61 @@ class Answer:
 
     async def __anext__(self) -> bytes:
         """Take the next chunk; what the client took can no longer be retried."""
-        while not self._chunks:
-            if self._failure is not None:
-                self.ended = True
-                raise self._failure
-            if self._complete:
-                self.ended = True
-                raise StopAsyncIteration
-            self._wake.clear()
-            await self._wake.wait()
+        await self._something()
+        if not self._chunks:
+            self._end()
+            raise StopAsyncIteration
         chunk = self._chunks.popleft()
         self.sent = True
         self._taken(self.id, 1, len(chunk))
         return chunk
 
+    async def some(self) -> list[bytes]:
+        """Take every chunk that is here, waiting for at least one; nothing at the end. Raises CallFailed."""
+        await self._something()
+        if not self._chunks:
+            self._end()
+            return []
+        chunks = list(self._chunks)
+        self._chunks.clear()
+        self.sent = True
+        self._taken(self.id, len(chunks), sum(map(len, chunks)))
+        return chunks
+
     async def started(self, within: float) -> bool:
         """True once there is a chunk, an end or a failure to take; False after ``within`` seconds without."""
-        if self._chunks or self._complete or self._failure is not None:
+        if self._ready():
             return True
         try:
             async with asyncio.timeout(within):
-                while not (self._chunks or self._complete or self._failure is not None):
-                    self._wake.clear()
-                    await self._wake.wait()
+                await self._something()
         except TimeoutError:
             return False
         return True
+
+    def raise_early(self) -> None:
+        """Raises CallFailed if it has failed before the first chunk, so that the failure can have a status."""
+        if self._failure is not None and not self._chunks:
+            self._end()
 
     def cancel(self) -> None:
         """The client is gone. Nothing to do once the answer has ended."""
         if not self.ended:
             self.ended = True
             self._cancel(self.id)
+
+    def _ready(self) -> bool:
+        return bool(self._chunks) or self._complete or self._failure is not None
+
+    async def _something(self) -> None:
+        while not self._ready():
+            self._wake.clear()
+            await self._wake.wait()
+
+    def _end(self) -> None:
+        self.ended = True
+        if self._failure is not None:
+            raise self._failure
 
     # for the runtime
 

@@ -1,0 +1,68 @@
+"""From a validated request to a plain answer: submit, collect, headers."""
+
+import math
+import time
+
+from fastapi import Request, Response
+
+from cohabit.api.disconnects import Watch
+from cohabit.api.errors import BadRequest
+from cohabit.api.models import service_of
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import Answer, Call
+
+CLIENT_GONE = 499  # nobody reads it; it stands in the access log
+
+
+def submit(request: Request, model: str, task: Task, body: bytes) -> Answer:
+    """Queue a request for a model. Raises BadRequest for a malformed time limit."""
+    request.scope.setdefault("state", {})["model"] = model
+    call = Call(model=model, task=task, body=body, client=client_of(request), timeout=timeout_of(request))
+    return service_of(request).submit(call)
+
+
+def client_of(request: Request) -> str:
+    """Whom fairness is between: the peer's address."""
+    return request.client.host if request.client is not None else ""
+
+
+def timeout_of(request: Request) -> float | None:
+    """``x-request-timeout`` in seconds. Raises BadRequest."""
+    text = request.headers.get("x-request-timeout")
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise BadRequest("x-request-timeout must be a number of seconds above 0", param="x-request-timeout")
+    return seconds
+
+
+async def collect(request: Request, answer: Answer) -> bytes | None:
+    """The whole answer; None if the client has gone. Raises CallFailed."""
+    with Watch(request.receive, answer, when_gone=answer.complete) as watch:
+        data = b"".join([chunk async for chunk in answer])
+    return None if watch.gone else data
+
+
+def timings(answer: Answer, *, run: bool) -> dict[str, str]:
+    """Where the time of a request went, in milliseconds."""
+    dispatched = answer.dispatched or time.monotonic()
+    waited = max(0.0, dispatched - answer.arrived - answer.load_seconds)
+    headers = {
+        "x-cohabit-queue-ms": f"{waited * 1000:.0f}",
+        "x-cohabit-load-ms": f"{answer.load_seconds * 1000:.0f}",
+    }
+    if run:
+        headers["x-cohabit-run-ms"] = f"{((answer.finished or time.monotonic()) - dispatched) * 1000:.0f}"
+    return headers
+
+
+async def plain(request: Request, answer: Answer) -> Response:
+    """A JSON answer, passed through as the engine made it."""
+    data = await collect(request, answer)
+    if data is None:
+        return Response(status_code=CLIENT_GONE)
+    return Response(data, media_type="application/json", headers=timings(answer, run=True))

@@ -1,0 +1,44 @@
+"""A client that hangs up is noticed at once, whether it waits or is being answered."""
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from starlette.types import Receive
+
+from cohabit.runtime.requests import Answer
+
+
+class Watch:
+    """Cancels an answer when its client has gone. A context manager round waiting and sending.
+
+    ``receive`` must have given the whole body already: what it gives next is the disconnect.
+    """
+
+    def __init__(self, receive: Receive, answer: Answer, when_gone: Callable[[], object] = lambda: None) -> None:
+        """``when_gone`` is called after the cancel."""
+        self._receive = receive
+        self._answer = answer
+        self._when_gone = when_gone
+        self.gone = False
+
+    def __enter__(self) -> Self:
+        """Begin to watch."""
+        self._task = asyncio.create_task(self._watch())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop watching; an answer that was left half-way is cancelled, one that ended is not touched."""
+        self._task.cancel()
+        if kind is not None:
+            self._answer.cancel()
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        self._answer.cancel()
+        self._when_gone()

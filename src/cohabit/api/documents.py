@@ -1,0 +1,50 @@
+"""The OpenAPI document: bodies are read by hand, so their schemas are put in by hand."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from cohabit.openai.errors import ErrorResponse
+
+_REF = "#/components/schemas/{model}"
+_bodies: dict[str, type[BaseModel]] = {}
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorResponse, "description": description}
+    for status, description in {
+        400: "The request is wrong; `param` names the field.",
+        404: "There is no such model.",
+        408: "A time limit passed.",
+        413: "The body is too large.",
+        429: "Too many wait; `Retry-After` says when to come back.",
+        500: "A bug of ours.",
+        502: "The model failed on this request.",
+        503: "Not now; `code` says why, `Retry-After` when to come back.",
+    }.items()
+}
+
+
+def body_of(kind: type[BaseModel]) -> dict[str, Any]:
+    """``openapi_extra`` for a route that reads this body itself."""
+    _bodies[kind.__name__] = kind
+    reference = {"$ref": _REF.format(model=kind.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+
+
+def install(app: FastAPI) -> None:
+    """Let ``/openapi.json`` tell of everything."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            for name, kind in _bodies.items():
+                body = kind.model_json_schema(ref_template=_REF)
+                schemas |= body.pop("$defs", {})
+                schemas[name] = body
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

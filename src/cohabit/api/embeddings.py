@@ -1,0 +1,23 @@
+"""``/v1/embeddings``."""
+
+from fastapi import APIRouter, Request, Response
+
+from cohabit.api.answers import plain, submit
+from cohabit.api.bodies import read, validated
+from cohabit.api.chat import bounded
+from cohabit.api.documents import body_of
+from cohabit.api.models import choose, service_of
+from cohabit.openai.embedding import EmbeddingRequest
+from cohabit.protocol.tasks import Task
+
+router = APIRouter(tags=["embeddings"])
+
+
+@router.post("/v1/embeddings", openapi_extra=body_of(EmbeddingRequest))
+async def embed(request: Request) -> Response:
+    """Turn texts into vectors."""
+    raw = await read(request)
+    body = validated(EmbeddingRequest, raw)
+    info = choose(service_of(request), body.model, Task.EMBED)
+    bounded(body.text_bytes(), "input")
+    return await plain(request, submit(request, info.name, Task.EMBED, raw))

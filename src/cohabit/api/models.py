@@ -1,0 +1,71 @@
+"""Which model a request means; ``/v1/models``."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from cohabit.api.errors import BadRequest, NotFound
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.service import ModelInfo, Service
+
+router = APIRouter(tags=["models"])
+
+_VERBS = {Task.CHAT: "chat", Task.COMPLETE: "complete text", Task.EMBED: "make embeddings"}
+
+
+def service_of(request: Request) -> Service:
+    """The runtime behind this app."""
+    service: Service = request.app.state.service
+    return service
+
+
+def choose(service: Service, name: str | None, task: Task) -> ModelInfo:
+    """The model of that name or alias, if it has the task; without a name the first that has.
+
+    Raises NotFound, BadRequest.
+    """
+    able = [info for info in service.models.values() if task in info.tasks]
+    verb = _VERBS.get(task, task.value)
+    can = f"models that can {verb}: {', '.join(info.name for info in able)}" if able else f"no model can {verb}"
+    if name is None:
+        if not able:
+            raise BadRequest(f"no model is configured that can {verb}", param="type", code="unsupported_task")
+        return able[0]
+    info = find(service, name)
+    if task not in info.tasks:
+        raise BadRequest(f"{info.name} cannot {verb}; {can}", param="model", code="unsupported_task")
+    return info
+
+
+def find(service: Service, name: str) -> ModelInfo:
+    """By name or alias. Raises NotFound naming what there is."""
+    info = service.models.get(name)
+    if info is not None:
+        return info
+    for other in service.models.values():
+        if name in other.aliases:
+            return other
+    raise NotFound(
+        f"there is no such model; configured are {', '.join(service.models)}", code="model_not_found", param="model"
+    )
+
+
+def _entry(info: ModelInfo, name: str) -> dict[str, Any]:
+    entry = {"id": name, "object": "model", "created": info.created, "owned_by": "cohabit"}
+    return entry if name == info.name else {**entry, "root": info.name}
+
+
+@router.get("/v1/models")
+async def list_models(request: Request) -> dict[str, Any]:
+    """All models, aliases included."""
+    infos = service_of(request).models.values()
+    return {
+        "object": "list",
+        "data": [_entry(info, name) for info in infos for name in (info.name, *info.aliases)],
+    }
+
+
+@router.get("/v1/models/{name:path}")
+async def get_model(request: Request, name: str) -> dict[str, Any]:
+    """One model by name or alias."""
+    return _entry(find(service_of(request), name), name)

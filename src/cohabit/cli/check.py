@@ -1,0 +1,27 @@
+"""``cohabit check``: is this config right, and could everything in it be served here?"""
+
+from typing import Annotated
+
+import typer
+
+from cohabit.cli.exits import Code, leave, one_line
+from cohabit.cli.plan import plan_of
+from cohabit.config.load import load_config
+
+
+def check(config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file or a preset's name.")]) -> None:
+    """Check a config: its fields, its engines, whether every model can ever fit. Starts nothing.
+
+    Exits with 1 if an engine is not installed, 2 if the config is wrong, 3 if a model can never fit.
+    """
+    from cohabit.runtime.assemble import missing_engines
+
+    with one_line():
+        loaded = load_config(config)
+        missing = missing_engines(loaded)
+        made = plan_of(loaded)
+    if missing:
+        raise leave(Code.FAILED, "; ".join(missing))
+    if made.never:
+        raise leave(Code.NEVER_FITS, made.verdict)
+    typer.echo(f"ok: {len(made.rows)} models, {made.verdict}")

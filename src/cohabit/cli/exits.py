@@ -1,0 +1,37 @@
+"""How commands end: one line on standard error and a code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import typer
+
+from cohabit.config.errors import ConfigError
+from cohabit.devices import DeviceError
+from cohabit.sources import SourceError
+
+
+class Code(IntEnum):
+    """Exit codes."""
+
+    DONE = 0
+    FAILED = 1
+    BAD_CONFIG = 2
+    NEVER_FITS = 3
+
+
+def leave(code: Code, message: str) -> typer.Exit:
+    """Say why on standard error; raise what this returns."""
+    typer.echo(message, err=True)
+    return typer.Exit(code)
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Errors a user can mend become one line and their code."""
+    try:
+        yield
+    except ConfigError as error:
+        raise leave(Code.BAD_CONFIG, str(error)) from None
+    except (SourceError, DeviceError) as error:
+        raise leave(Code.FAILED, str(error)) from None

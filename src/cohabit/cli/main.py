@@ -1,0 +1,45 @@
+"""``cohabit``: the app and its commands."""
+
+from typing import Annotated
+
+import typer
+
+from cohabit.cli.check import check
+from cohabit.cli.plan import plan
+from cohabit.cli.pull import pull
+from cohabit.cli.schema import schema
+from cohabit.cli.serve import serve
+from cohabit.cli.status import status
+
+app = typer.Typer(
+    name="cohabit",
+    help="Serve many AI models of different kinds from one GPU, through one OpenAI-compatible server.\n\n"
+    "CONFIG is a YAML file or the name of a preset; without one it is the preset `embedded`: small real "
+    "models that need no GPU.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("cohabit"))
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Serve many AI models of different kinds from one GPU."""
+
+
+for command in (serve, plan, pull, check, status, schema):
+    app.command()(command)

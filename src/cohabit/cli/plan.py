@@ -1,0 +1,120 @@
+"""``cohabit plan``: the memory plan as a table."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cohabit.cli.exits import Code, one_line
+from cohabit.config.load import load_config, with_budget
+
+if TYPE_CHECKING:
+    from cohabit.config.model import Config
+    from cohabit.runtime.plan import Plan
+
+ConfigArgument = Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="A YAML file or a preset's name.")]
+BudgetOption = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Instead of the config's budget: 700MiB, 20GiB, 80%.")
+]
+
+
+def plan(
+    config: ConfigArgument = None,
+    *,
+    budget: BudgetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show what every model needs, who says so, and whether all fit at once. Starts nothing.
+
+    Exits with 2 if the config is wrong and with 3 if a model can never fit.
+    """
+    with one_line():
+        made = plan_of(with_budget(load_config(config), budget))
+    typer.echo(json.dumps(as_data(made), indent=2) if as_json else as_table(made))
+    if made.never:
+        raise typer.Exit(Code.NEVER_FITS)
+
+
+def plan_of(config: "Config") -> "Plan":
+    """The plan of a config on this machine. Raises DeviceError, SourceError."""
+    from cohabit.config.paths import footprints_file, weights_dir
+    from cohabit.devices import device_for
+    from cohabit.runtime.footprints import Footprints
+    from cohabit.runtime.plan import make_plan
+
+    total = device_for(config.device.kind).total_bytes()
+    return make_plan(config, total=total, footprints=Footprints(footprints_file()), weights=weights_dir())
+
+
+def as_data(made: "Plan") -> dict[str, Any]:
+    """The plan for programs; bytes."""
+    return {
+        "device": {
+            "kind": made.device,
+            "total": made.total,
+            "keep_free": made.keep_free,
+            "budget": made.budget,
+        },
+        "models": [
+            {
+                "name": row.name,
+                "engine": row.engine,
+                "precision": row.precision,
+                "resident": {"bytes": row.resident.size, "origin": row.resident.origin},
+                "load": {"bytes": row.footprint.load_need, "origin": row.footprint.load.origin},
+                "working": {"bytes": row.footprint.working.size, "origin": row.footprint.working.origin},
+                "peak": {"bytes": row.peak.size, "origin": row.peak.origin},
+                "fits": row.fits,
+            }
+            for row in made.rows
+        ],
+        "resident": made.resident,
+        "needed": made.needed,
+        "headroom": made.headroom,
+        "verdict": made.verdict,
+    }
+
+
+def as_table(made: "Plan") -> str:
+    """The plan for people."""
+    from cohabit.runtime.plan import mib
+
+    head = ("model", "engine", "precision", "resident", "peak", "figures are")
+    rows = [
+        (
+            row.name,
+            row.engine,
+            row.precision,
+            mib(row.resident.size),
+            mib(row.peak.size) + ("" if row.fits else " !"),
+            row.resident.origin
+            if row.resident.origin == row.peak.origin
+            else f"{row.resident.origin}, peak {row.peak.origin}",
+        )
+        for row in made.rows
+    ]
+    rows.append(("all", "", "", mib(made.resident), mib(made.needed), ""))
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    right = {3, 4}
+
+    def line(row: tuple[str, ...]) -> str:
+        cells = (
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        return "  ".join(cells).rstrip()
+
+    rule = "-" * len(line(head))
+    beyond = f"headroom {mib(made.headroom)}" if made.headroom >= 0 else f"{mib(-made.headroom)} short of all at once"
+    return "\n".join(
+        [
+            line(head),
+            rule,
+            *map(line, rows[:-1]),
+            rule,
+            line(rows[-1]),
+            f"budget {mib(made.budget)}; {beyond}",
+            f"device {made.device} with {mib(made.total)}, {mib(made.keep_free)} kept free",
+            f"verdict: {made.verdict}",
+        ]
+    )

@@ -1,0 +1,146 @@
+"""``cohabit serve``: the server."""
+
+import asyncio
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cohabit.cli.exits import Code, leave, one_line
+from cohabit.cli.plan import BudgetOption, ConfigArgument, as_table
+from cohabit.config.load import load_config, with_budget
+
+if TYPE_CHECKING:
+    from cohabit.config.model import Config
+    from cohabit.devices import Device
+    from cohabit.runtime.footprints import Footprints
+    from cohabit.runtime.plan import Plan
+
+
+def serve(
+    config: ConfigArgument = None,
+    *,
+    host: Annotated[str | None, typer.Option(help="Instead of the config's address.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of the config's port.")] = None,
+    budget: BudgetOption = None,
+) -> None:
+    """Serve all models of a config. Listens at once; each model is brought in by its first request.
+
+    Ctrl-C lets what was accepted finish. Exits with 1 if an engine is missing or the port is taken, 2 if the
+    config is wrong, 3 if a model can never fit.
+    """
+    from cohabit.config.paths import footprints_file, weights_dir
+    from cohabit.devices import device_for
+    from cohabit.runtime.assemble import missing_engines
+    from cohabit.runtime.footprints import Footprints
+    from cohabit.runtime.plan import make_plan
+
+    with one_line():
+        loaded = with_budget(load_config(config), budget)
+        missing = missing_engines(loaded)
+        device = device_for(loaded.device.kind)
+        footprints = Footprints(footprints_file())
+        plan = make_plan(loaded, total=device.total_bytes(), footprints=footprints, weights=weights_dir())
+    typer.echo(as_table(plan))
+    if missing:
+        raise leave(Code.FAILED, "; ".join(missing))
+    if plan.never:
+        raise leave(Code.NEVER_FITS, plan.verdict)
+    address = loaded.server.host if host is None else host
+    listening = _listen(address, loaded.server.port if port is None else port)
+    with listening:
+        _run(loaded, plan, device, footprints, listening)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
+    except OSError as error:
+        raise leave(Code.FAILED, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    return listening
+
+
+def _run(
+    config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", listening: socket.socket
+) -> None:
+    import uvloop
+
+    from cohabit.observability.logs import configure
+
+    configure(config.server.log_level)
+    uvloop.run(_serve(config, plan, device, footprints, listening))
+
+
+async def _serve(
+    config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", listening: socket.socket
+) -> None:
+    from importlib.metadata import version
+
+    import uvicorn
+
+    from cohabit.api.app import create_app
+    from cohabit.config.paths import weights_dir
+    from cohabit.observability.metrics import Metrics
+    from cohabit.runtime.assemble import assemble
+
+    metrics = Metrics()
+    server = assemble(
+        config,
+        plan,
+        device,
+        footprints=footprints,
+        weights=weights_dir(),
+        watcher=metrics,
+        observers=[metrics.handled],
+        exposition=metrics.render,
+    )
+    metrics.watch(server.status)
+    http = uvicorn.Server(
+        uvicorn.Config(
+            create_app(server, version("cohabit")),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            http="httptools",
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+    )
+    # We take the signals, not uvicorn: models must drain while its connections are still open.
+    http.install_signal_handlers = lambda: None  # type: ignore[attr-defined,method-assign,unused-ignore]
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    server.start()
+    serving = asyncio.create_task(http._serve([listening]))
+    _say_where(config, listening)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(number)  # a second Ctrl-C ends it at once; workers die with it
+    await server.stop(config.server.drain if stop.is_set() else 0.0)
+    http.should_exit = True
+    await serving
+
+
+def _say_where(config: "Config", listening: socket.socket) -> None:
+    from cohabit.engines.registry import engine_class
+
+    host, port = listening.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    typer.echo(f"listening on {url}")
+    for name, model in config.models.items():
+        tasks = engine_class(model.engine).tasks
+        if "chat" in tasks:
+            messages = '[{"role": "user", "content": "What is the capital of France?"}]'
+            body = f'{{"model": "{name}", "messages": {messages}}}'
+            typer.echo(f"try: curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'")
+            break
+    sys.stdout.flush()

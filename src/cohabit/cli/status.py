@@ -1,0 +1,53 @@
+"""``cohabit status``: what a running server is doing."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from cohabit.cli.exits import Code, leave
+
+
+def status(
+    *,
+    url: Annotated[str, typer.Option(help="Where the server is.")] = "http://127.0.0.1:8000",
+    as_json: Annotated[bool, typer.Option("--json", help="The whole snapshot, for programs.")] = False,
+) -> None:
+    """Show who holds the memory of a running server, and who waits for what. Exits with 1 if it does not answer."""
+    import httpx2
+
+    try:
+        answer = httpx2.get(f"{url.rstrip('/')}/admin/status", timeout=5.0)
+        answer.raise_for_status()
+        state = answer.json()
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+        raise leave(Code.FAILED, f"no answer from {url}: {error or type(error).__name__}") from None
+    typer.echo(json.dumps(state, indent=2) if as_json else as_text(state))
+
+
+def as_text(state: dict[str, Any]) -> str:
+    """The snapshot for people."""
+    from cohabit.runtime.plan import mib
+
+    device = state["device"]
+    lines = [
+        f"{device['kind']}: {mib(device['reserved'])} of {mib(device['effective_budget'])} booked, "
+        f"{mib(device['foreign'])} used by others, {device['slots_used']} of {device['compute_slots']} slots busy"
+    ]
+    width = max(len(model["name"]) for model in state["models"])
+    for model in state["models"]:
+        line = (
+            f"{model['name']:<{width}}  {model['state']:<8}  {mib(model['held']):>10}  "
+            f"{model['in_flight']} running, {model['waiting']} waiting, {model['loads']} loads"
+        )
+        reason = model["failure"] if model["state"] == "failed" else model["last_eviction"]
+        lines.append(f"{line}  ({reason})" if reason else line)
+    lines += [
+        f"waiting {request['waited_seconds']:.1f} s for {request['waits_for']}: {request['model']}, "
+        f"number {request['position']}, about {request['expected_seconds']:.1f} s more"
+        for request in state["requests"]
+        if request["state"] == "waiting"
+    ]
+    if state["claim"]:
+        lines.append(f"making {mib(state['claim']['need'])} of room {state['claim']['why']}")
+    return "\n".join(lines)

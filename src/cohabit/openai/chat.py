@@ -1,0 +1,147 @@
+"""``/v1/chat/completions``. Source: OpenAI's API reference, "Create chat completion"."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cohabit.openai.body import Body, size
+
+
+class _Loose(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class TextPart(_Loose):
+    """A piece of text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(_Loose):
+    """Where a picture is."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(_Loose):
+    """A picture."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class RefusalPart(_Loose):
+    """An earlier refusal of the assistant."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+Part = Annotated[TextPart | ImagePart | RefusalPart, Field(discriminator="type")]
+
+
+class FunctionCall(_Loose):
+    """Which function, with what."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(_Loose):
+    """A call that the assistant made."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class Message(_Loose):
+    """One turn."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Part] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class StreamOptions(_Loose):
+    """How to stream."""
+
+    include_usage: bool | None = None
+
+
+class Function(_Loose):
+    """What a tool is called and takes."""
+
+    name: str = Field(min_length=1)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(_Loose):
+    """Something the model may call."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class ResponseFormat(_Loose):
+    """What the answer must look like."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: dict[str, Any] | None = None
+
+
+Number = float | int
+
+
+class Sampling(Body):
+    """Fields that chat and plain completions share."""
+
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: Number | None = Field(None, ge=0, le=2)
+    top_p: Number | None = Field(None, ge=0, le=1)
+    n: int | None = Field(None, ge=1, le=16)
+    stop: str | Annotated[list[str], Field(max_length=16)] | None = None
+    seed: int | None = None
+    presence_penalty: Number | None = Field(None, ge=-2, le=2)
+    frequency_penalty: Number | None = Field(None, ge=-2, le=2)
+    logit_bias: dict[str, Number] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+
+class ChatRequest(Sampling):
+    """A chat."""
+
+    messages: list[Message] = Field(min_length=1, max_length=4096)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = Field(None, max_length=256)
+    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+
+    def has_image(self) -> bool:
+        """Whether any turn holds a picture."""
+        return any(
+            isinstance(part, ImagePart)
+            for message in self.messages
+            if isinstance(message.content, list)
+            for part in message.content
+        )
+
+    def text_bytes(self) -> int:
+        """Text of all turns."""
+        return sum(_message_bytes(message) for message in self.messages)
+
+
+def _message_bytes(message: Message) -> int:
+    if isinstance(message.content, str):
+        return size(message.content)
+    return sum(size(part.text) for part in message.content or [] if isinstance(part, TextPart))

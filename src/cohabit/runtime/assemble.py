@@ -1,0 +1,131 @@
+"""From a config to a running server's parts."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from cohabit.config import resolved
+from cohabit.config.model import Config
+from cohabit.core.commands import Command
+from cohabit.core.events import Event, RequestFinished, WorkerReady
+from cohabit.core.eviction import Policy
+from cohabit.core.ledger import Ledger
+from cohabit.core.state import Model
+from cohabit.devices import Device
+from cohabit.engines.registry import engine_class, missing_libraries
+from cohabit.protocol.spec import ModelSpec
+from cohabit.runtime.effects import Launch, Watcher
+from cohabit.runtime.footprints import Footprints, Profile, profile_key
+from cohabit.runtime.loop import Observe
+from cohabit.runtime.plan import Plan
+from cohabit.runtime.server import Server
+from cohabit.runtime.service import ModelInfo
+from cohabit.sources import resolve
+
+
+def missing_engines(config: Config) -> list[str]:
+    """One line for every model whose engine's libraries are not installed."""
+    lines = []
+    for name, model in config.models.items():
+        engine = engine_class(model.engine)
+        missing = missing_libraries(engine)
+        if missing:
+            extra = f": pip install 'cohabit[{engine.extra}]'" if engine.extra else ""
+            lines.append(f"{name}: the engine {model.engine} needs {', '.join(missing)}{extra}")
+    return lines
+
+
+def assemble(
+    config: Config,
+    plan: Plan,
+    device: Device,
+    *,
+    footprints: Footprints,
+    weights: Path,
+    watcher: Watcher,
+    observers: Sequence[Observe],
+    exposition: Callable[[], bytes],
+) -> Server:
+    """A server ready to start. Call it inside the running event loop."""
+    models = [Model(resolved.model_policy(config, row.name), row.footprint) for row in plan.rows]
+    return Server(
+        infos=[_info(config, name) for name in config.models],
+        models=models,
+        launches={name: _launch(config, name, weights) for name in config.models},
+        ledger=Ledger(budget=plan.budget, keep_free=plan.keep_free, slots=resolved.compute_slots(config)),
+        policy=Policy(config.scheduling.policy),
+        device=device,
+        place=resolved.place(config),
+        watcher=watcher,
+        observers=[*observers, Learner(config, models, footprints).handled],
+        exposition=exposition,
+    )
+
+
+class Learner:
+    """Keeps on disk what the core learns of its models."""
+
+    def __init__(self, config: Config, models: Sequence[Model], footprints: Footprints) -> None:
+        """``models`` are the core's own, read after each event that may have taught it something."""
+        self._keys = {name: profile_key(model, config.device.kind) for name, model in config.models.items()}
+        self._models = models
+        self._footprints = footprints
+        self._working = {model.name: model.footprint.working for model in models}
+
+    def handled(self, event: Event, _commands: Sequence[Command], _now: float) -> None:
+        """A ``loop.Observe``."""
+        match event:
+            case WorkerReady(worker):
+                for model in self._models:
+                    if model.worker == worker:
+                        self._keep(model)
+            case RequestFinished():
+                for model in self._models:
+                    if model.footprint.working is not self._working[model.name]:
+                        self._keep(model)
+            case _:
+                pass
+
+    def _keep(self, model: Model) -> None:
+        footprint = model.footprint
+        seen = self._footprints.find(self._keys[model.name])
+        working = footprint.working.size if footprint.working.origin == "measured" else seen.working if seen else 0
+        self._working[model.name] = footprint.working
+        profile = Profile(
+            model=model.name,
+            resident=footprint.resident.size,
+            load=footprint.load.size,
+            working=working,
+            load_seconds=round(footprint.load_seconds.value, 3),
+        )
+        self._footprints.record(self._keys[model.name], profile)
+
+
+def _info(config: Config, name: str) -> ModelInfo:
+    model = config.models[name]
+    engine = engine_class(model.engine)
+    options = msgspec.convert(model.options, engine.Options)
+    return ModelInfo(
+        name=name,
+        engine=model.engine,
+        tasks=engine.tasks,
+        aliases=tuple(model.aliases),
+        created=int(time.time()),
+        context=getattr(options, "context", None),
+    )
+
+
+def _launch(config: Config, name: str, weights: Path) -> Launch:
+    model = config.models[name]
+
+    def spec() -> ModelSpec:
+        def path(source: str) -> Path | None:
+            return resolve(source, weights_dir=weights, base_dir=config.base_dir)
+
+        source = path(model.source) if model.source is not None else None
+        files = {role: found for role, text in model.files.items() if (found := path(text)) is not None}
+        return resolved.model_spec(config, name, source, files)
+
+    return Launch(spec, threads=resolved.slots(config, model))

@@ -1,0 +1,145 @@
+"""The memory plan: what every model needs, who says so, and whether it fits. Starts nothing."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cohabit.config import resolved
+from cohabit.config.model import Config
+from cohabit.core.footprints import Figure, Footprint, Origin
+from cohabit.core.ledger import Ledger
+from cohabit.core.room import never_fits
+from cohabit.core.state import Books, Model
+from cohabit.engines.registry import engine_class
+from cohabit.runtime.footprints import Footprints, profile_key
+from cohabit.sources import cached, size_of
+
+_PRECISION = re.compile(
+    r"(?i)(?<![a-z0-9])(i?q\d(?:_[a-z0-9]+)*|int[48]|fp?(?:8|16|32)|bf16|awq|gptq|nvfp4)(?![a-z0-9])"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model of the plan."""
+
+    name: str
+    engine: str
+    precision: str
+    footprint: Footprint
+    fits: bool
+
+    @property
+    def resident(self) -> Figure:
+        """Held while ready and idle."""
+        return self.footprint.resident
+
+    @property
+    def peak(self) -> Figure:
+        """Most it ever holds, as trusted as the least of what it is made of."""
+        parts = (self.footprint.resident, self.footprint.working, self.footprint.load)
+        origins = [part.origin for part in parts]
+        weakest = max(origins, key=[Origin.MEASURED, Origin.DECLARED, Origin.ESTIMATED].index)
+        return Figure(self.footprint.peak, weakest)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a config means on this device."""
+
+    rows: list[Row]
+    device: str
+    total: int
+    keep_free: int
+    budget: int
+
+    @property
+    def resident(self) -> int:
+        """Of all models together."""
+        return sum(row.resident.size for row in self.rows)
+
+    @property
+    def needed(self) -> int:
+        """Bytes with which all models could be resident and run at once."""
+        return sum(max(row.footprint.load_need, row.peak.size) for row in self.rows)
+
+    @property
+    def headroom(self) -> int:
+        """What the budget leaves beyond that; negative where they take turns."""
+        return self.budget - self.needed
+
+    @property
+    def never(self) -> list[Row]:
+        """Models that can never fit."""
+        return [row for row in self.rows if not row.fits]
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        if self.never:
+            return "; ".join(
+                f"{row.name} can never fit: it needs {mib(row.peak.size)}, the budget is {mib(self.budget)}"
+                for row in self.never
+            )
+        return "all fit at once" if self.headroom >= 0 else "these take turns"
+
+
+def mib(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def make_plan(config: Config, *, total: int, footprints: Footprints, weights: Path) -> Plan:
+    """For a device with ``total`` bytes. Raises SourceError for a source that cannot be read."""
+    budget = resolved.budget(config, total)
+    made = {name: footprint_of(config, name, footprints, weights) for name in config.models}
+    # The core's own rule decides, so that the plan and the first request cannot disagree.
+    models = [Model(resolved.model_policy(config, name), footprint) for name, footprint in made.items()]
+    books = Books(models, Ledger(budget=budget, keep_free=0, slots=1))
+    rows = [
+        Row(
+            name,
+            config.models[name].engine,
+            precision(config.models[name].source),
+            footprint,
+            fits=not never_fits(books, books.models[name]),
+        )
+        for name, footprint in made.items()
+    ]
+    return Plan(rows, config.device.kind, total, resolved.keep_free(config, total), budget)
+
+
+def footprint_of(config: Config, name: str, footprints: Footprints, weights: Path) -> Footprint:
+    """In order of trust, figure by figure: measured here, declared by the owner, estimated from the files."""
+    model = config.models[name]
+    declared = model.footprint
+    profile = footprints.find(profile_key(model, config.device.kind))
+    sources = [source for source in (model.source, *model.files.values()) if source is not None]
+    found = cached(model.source, weights_dir=weights, base_dir=config.base_dir) if model.source else None
+    size = sum(size_of(source, weights_dir=weights, base_dir=config.base_dir) for source in sources)
+    estimate = engine_class(model.engine).estimate(resolved.model_spec(config, name, found, {}), size)
+
+    def figure(measured: int | None, said: int | None, guessed: int) -> Figure:
+        if measured:
+            return Figure(measured, Origin.MEASURED)
+        return Figure(guessed, Origin.ESTIMATED) if said is None else Figure(said, Origin.DECLARED)
+
+    resident = figure(profile.resident if profile else None, declared.resident, estimate.resident)
+    load = figure(profile.load if profile else None, declared.load or declared.resident, estimate.load)
+    working = figure(None, declared.working, estimate.working)
+    if profile is not None and profile.working > working.size:
+        working = Figure(profile.working, Origin.MEASURED)  # a run can only show that more is needed
+    return Footprint(
+        resident=resident,
+        load=load,
+        working=working,
+        load_seconds=profile.load_seconds if profile is not None else 2.0,
+    )
+
+
+def precision(source: str | None) -> str:
+    """As the file's name tells it; ``-`` if it does not."""
+    if source is None:
+        return "-"
+    found = _PRECISION.findall(source.partition("#")[0])
+    return found[-1] if found else "-"
