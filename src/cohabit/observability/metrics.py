@@ -11,7 +11,6 @@ from prometheus_client.registry import Collector
 from cohabit.core.commands import Command, Reject, StartWorker, StopWorker
 from cohabit.core.events import Event, RequestArrived, WorkerExited, WorkerReady
 from cohabit.protocol.messages import Finished
-from cohabit.runtime.requests import Call
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -75,11 +74,11 @@ class Metrics:
                 case _:
                     pass
 
-    def answered(self, model: str, call: Call, finished: Finished) -> None:
+    def answered(self, model: str, finished: Finished) -> None:
         """An ``effects.Watcher``: a worker is done with a request."""
         outcome = "cancelled" if finished.cancelled else "error" if finished.error is not None else "ok"
-        self._finished.labels(model, call.task, outcome).inc()
-        self._run.labels(model, call.task).observe(finished.seconds)
+        self._finished.labels(model, finished.task, outcome).inc()
+        self._run.labels(model, finished.task).observe(finished.seconds)
         self._tokens.labels(model).inc(finished.tokens)
         self._overrun.labels(model).inc(finished.overrun)
 

@@ -12,6 +12,7 @@ import msgspec
 
 from cohabit.protocol.engine import Chunk, ItemError, Request
 from cohabit.protocol.spec import Device, ModelSpec
+from cohabit.protocol.tasks import Task
 
 PROTOCOL_VERSION = 1
 MAX_FRAME = 64 << 20  # bytes
@@ -77,6 +78,7 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     """
 
     id: int
+    task: Task
     seconds: float
     peak: int  # bytes of the process, largest since its previous idle moment
     resident: int  # bytes of the process now

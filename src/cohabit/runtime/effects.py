@@ -63,7 +63,7 @@ class Worker:
 class Watcher(Protocol):
     """Is told what does not pass the core."""
 
-    def answered(self, model: str, call: Call, finished: messages.Finished) -> None:
+    def answered(self, model: str, finished: messages.Finished) -> None:
         """A worker is done with a request."""
 
 
@@ -286,11 +286,10 @@ class Effects:
     def _finished(self, worker_id: int, worker: Worker, finished: messages.Finished) -> None:
         entry = self.open.get(finished.id)
         error = finished.error
-        if entry is not None:
-            self._watcher.answered(worker.model, entry.call, finished)
-            if error is None:
-                entry.finished = True
-                entry.answer.finished = time.monotonic()
+        self._watcher.answered(worker.model, finished)
+        if entry is not None and error is None:
+            entry.finished = True
+            entry.answer.finished = time.monotonic()
         if error is None or finished.cancelled:
             self._post(RequestFinished(finished.id, worker_id, finished.seconds, finished.peak))
         else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cohabit.protocol.engine import Chunk, Engine, ItemError, Request
 from cohabit.protocol.memory import peak_bytes, reset_peak, resident_bytes
 from cohabit.protocol.messages import Finished
+from cohabit.protocol.tasks import Task
 from cohabit.worker.link import Link
 from cohabit.worker.reporting import report
 
@@ -17,6 +18,7 @@ from cohabit.worker.reporting import report
 class _Item:
     """What is known of one running request."""
 
+    task: Task
     began: float
     cancelled: bool = False
     tokens: int = 0
@@ -42,7 +44,7 @@ class Runner:
             if not self._items:
                 reset_peak()  # a peak is of one stretch of work, since runs of one engine may overlap
             for request in batch:
-                self._items[request.id] = _Item(now)
+                self._items[request.id] = _Item(request.task, now)
         for request in batch:
             self._link.open(request.id)
         self._pool.submit(self._run, batch)
@@ -98,6 +100,7 @@ class Runner:
         self._link.send(
             Finished(
                 request,
+                item.task,
                 seconds=time.monotonic() - item.began,
                 peak=peak_bytes(),
                 resident=resident_bytes(),
