@@ -4,6 +4,8 @@ import asyncio
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -107,7 +109,16 @@ async def _serve(
         exposition=metrics.render,
     )
     metrics.watch(server.status)
-    http = uvicorn.Server(
+
+    class Http(uvicorn.Server):
+        """Leaves the signals to us: models must drain while its connections are still open."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Capture none."""
+            yield
+
+    http = Http(
         uvicorn.Config(
             create_app(server, version("cohabit")),
             log_config=None,
@@ -118,14 +129,12 @@ async def _serve(
             timeout_graceful_shutdown=5,
         )
     )
-    # We take the signals, not uvicorn: models must drain while its connections are still open.
-    http.install_signal_handlers = lambda: None  # type: ignore[attr-defined,method-assign,unused-ignore]
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     server.start()
-    serving = asyncio.create_task(http._serve([listening]))
+    serving = asyncio.create_task(http.serve([listening]))
     _say_where(config, listening)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
