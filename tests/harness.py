@@ -1,8 +1,10 @@
 """Real servers for tests: started from the command line on a free port, looked at from outside, stopped by pid."""
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -146,6 +148,19 @@ def serving(folder: Path, config: str | None = None, *arguments: str) -> Iterato
         for pid in workers:
             if psutil.pid_exists(pid):  # a failed test; the next must not pay for it
                 os.killpg(pid, signal.SIGKILL)
+
+
+def chat_over_socket(server: Running, body: dict[str, Any], window: int | None = None) -> socket.socket:
+    """A chat over a bare socket, so that the test decides when to hang up or read; ``window`` in bytes."""
+    url = httpx2.URL(server.url)
+    connection = socket.socket()
+    if window is not None:  # before the connection is made, or it is not heeded
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+    connection.connect((url.host, url.port))
+    text = json.dumps(body)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(text)}\r\n\r\n"
+    connection.sendall((head + text).encode())
+    return connection
 
 
 class MemoryWatch:

@@ -6,7 +6,7 @@ import openai
 import psutil
 import pytest
 
-from harness import Running, serving
+from harness import Running, chat_over_socket, serving
 
 pytestmark = [pytest.mark.process, pytest.mark.model]
 
@@ -172,3 +172,35 @@ def test_nothing_of_what_was_asked_is_logged(server: Running) -> None:
     server.chat(canary, tools="wrong")
     server.http.post(f"/inference?request_type={canary}", json={"prompt": canary})
     assert canary not in server.log.read_text()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_hangs_up_stops_the_real_model(server: Running, stream: bool) -> None:
+    server.chat(max_tokens=1)
+    before = server.metric("cohabit_overrun_tokens_total", model="llm")
+    cancelled = {"model": "llm", "task": "chat", "outcome": "cancelled"}
+    count = server.metric("cohabit_finished_total", **cancelled)
+    body = {
+        "model": "llm",
+        "messages": [{"role": "user", "content": "Count to a thousand."}],
+        "max_tokens": 1500,
+        "stream": stream,
+        "ignore_eos": True,
+    }
+    connection = chat_over_socket(server, body)
+    server.until(lambda: server.model("llm")["in_flight"] == 1)
+    if stream:
+        while b"content" not in connection.recv(65536):
+            pass
+    connection.close()
+    server.until(lambda: server.metric("cohabit_finished_total", **cancelled) == count + 1, seconds=5)
+    assert server.metric("cohabit_overrun_tokens_total", model="llm") - before <= 3
+
+
+def test_a_client_that_hangs_up_during_a_long_prompt(server: Running) -> None:
+    server.chat(max_tokens=1)
+    body = {"model": "llm", "messages": [{"role": "user", "content": "wurd " * 1000}], "max_tokens": 5}
+    connection = chat_over_socket(server, body)
+    server.until(lambda: server.model("llm")["in_flight"] == 1)
+    connection.close()
+    server.until(lambda: server.model("llm")["in_flight"] == 0, seconds=3)  # reading it all takes some 4 s more

@@ -13,7 +13,7 @@ import httpx2
 import psutil
 import pytest
 
-from harness import Running, serving, wait_until
+from harness import Running, chat_over_socket, serving, wait_until
 
 pytestmark = pytest.mark.process
 
@@ -177,15 +177,8 @@ def raw_chat(
     server: Running, *, stream: bool, model: str = "a", window: int | None = None, **fields: object
 ) -> socket.socket:
     """A chat over a bare socket, so that the test decides when to hang up or read."""
-    url = httpx2.URL(server.url)
-    connection = socket.socket()
-    if window is not None:  # before the connection is made, or it is not heeded
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
-    connection.connect((url.host, url.port))
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "x"}], "stream": stream, **fields})
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
-    connection.sendall((head + body).encode())
-    return connection
+    body = {"model": model, "messages": [{"role": "user", "content": "x"}], "stream": stream, **fields}
+    return chat_over_socket(server, body, window)
 
 
 @pytest.mark.parametrize("stream", [True, False])

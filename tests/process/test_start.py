@@ -1,0 +1,86 @@
+"""From the start of the process to the first answer, and what is refused before anything listens."""
+
+import statistics
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness import COMMAND, home, serving
+
+pytestmark = pytest.mark.process
+
+
+@pytest.mark.model
+def test_listens_within_a_second_once_installed(tmp_path: Path) -> None:
+    seconds = []
+    for number in range(3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with serving(folder) as server:
+            seconds.append(server.seconds)
+            assert server.http.get("/health/ready").status_code == 200, "ready with nothing loaded"
+    assert statistics.median(seconds[1:]) < 1.0, seconds  # the first may still have to fetch
+
+
+def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One command, to its end."""
+    environment = {"COHABIT_HOME": str(home(tmp_path)), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(
+        [str(COMMAND), *arguments], capture_output=True, text=True, timeout=30, env=environment, check=False
+    )
+
+
+@pytest.mark.parametrize("command", [["check"], ["plan"], ["serve", "--port", "0"]])
+def test_a_model_larger_than_the_budget_is_refused_by_name(tmp_path: Path, command: list[str]) -> None:
+    config = tmp_path / "large.yaml"
+    config.write_text(
+        "device: {budget: 500MiB, keep_free: 0}\n"
+        "models:\n"
+        "  small: {engine: fake}\n"
+        "  giant: {engine: fake, options: {resident: 600000000}}\n"
+    )
+    ended = run(tmp_path, command[0], str(config), *command[1:])
+    assert ended.returncode == 3
+    told = ended.stdout + ended.stderr
+    assert "giant can never fit: it needs 616 MiB, the budget is 500 MiB" in told
+    assert "small can never" not in told
+    assert "Traceback" not in told
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    config = "device: {budget: 500MiB, keep_free: 0}\nmodels: {a: {engine: fake}}\n"
+    with serving(tmp_path, config) as server:
+        port = server.url.rpartition(":")[2]
+        (tmp_path / "again").mkdir()
+        ended = run(tmp_path / "again", "serve", str(tmp_path / "config.yaml"), "--port", port)
+    assert ended.returncode == 1
+    assert ended.stderr.strip() == f"cannot listen on 127.0.0.1:{port}: Address already in use"
+
+
+def test_preload_brings_a_model_in_at_start(tmp_path: Path) -> None:
+    config = "device: {budget: 500MiB, keep_free: 0}\nmodels: {a: {engine: fake, preload: true}, b: {engine: fake}}\n"
+    with serving(tmp_path, config) as server:
+        server.until(lambda: server.model("a")["state"] == "ready")
+        assert server.model("b")["state"] == "stopped"
+
+
+def test_what_was_measured_is_used_from_the_next_start_on(tmp_path: Path) -> None:
+    config = "device: {budget: 500MiB, keep_free: 0}\nmodels: {a: {engine: fake, options: {resident: 50000000}}}\n"
+    with serving(tmp_path, config) as server:
+        server.chat(model="a")
+        measured = server.model("a")["needs"]["resident"]
+        assert measured["origin"] == "measured"
+        assert measured["bytes"] > 50_000_000
+    (tmp_path / "cache").unlink()
+    ended = run(tmp_path, "plan", str(tmp_path / "config.yaml"))
+    assert "measured" in ended.stdout
+
+
+def test_keep_alive_stops_an_idle_model(tmp_path: Path) -> None:
+    config = "device: {budget: 500MiB, keep_free: 0}\nmodels: {a: {engine: fake, keep_alive: 300ms}}\n"
+    with serving(tmp_path, config) as server:
+        server.chat(model="a")
+        server.until(lambda: server.model("a")["state"] == "stopped", seconds=5)
+        assert server.chat(model="a").status_code == 200
+        assert server.model("a")["loads"] == 2
