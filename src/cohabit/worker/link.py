@@ -115,6 +115,11 @@ class Link:
                     self._send(stream.pending.popleft())
                 self._close_if_done(request, stream)
 
+    def close(self) -> None:
+        """Hang up."""
+        self._reader.close()
+        self._socket.close()
+
     def _flush(self, stream: _Stream) -> None:
         # A chunk larger than all credit may still go when the reader has taken everything before it.
         while stream.pending and stream.chunks > 0 and stream.size > 0:

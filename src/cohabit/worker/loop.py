@@ -66,6 +66,7 @@ class Worker:
                     if self._engine is not None:
                         self._engine.close()
                     self._link.flush_all()
+                    self._link.close()
                     # Threads of native libraries may not end by themselves, and nothing is left to be saved.
                     sys.stdout.flush()
                     sys.stderr.flush()

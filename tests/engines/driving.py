@@ -1,0 +1,46 @@
+"""Calls an engine as a worker would."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from cohabit.protocol.engine import Chunk, Engine, ItemError, Request
+from cohabit.protocol.tasks import Task
+
+
+def request_of(task: Task, body: dict[str, Any], number: int = 0) -> Request:
+    """One item of work."""
+    return Request(number, task, json.dumps(body).encode())
+
+
+def run(
+    engine: Engine, task: Task, *bodies: dict[str, Any], cancelled: Callable[[int], bool] = lambda _: False
+) -> dict[int, list[Chunk | ItemError]]:
+    """Outputs by number of the body."""
+    batch = [request_of(task, body, number) for number, body in enumerate(bodies)]
+    outputs: dict[int, list[Chunk | ItemError]] = {number: [] for number in range(len(bodies))}
+    for output in engine.run(batch, cancelled):
+        outputs[output.id].append(output)
+    return outputs
+
+
+def answer(engine: Engine, task: Task, body: dict[str, Any]) -> dict[str, Any]:
+    """The one chunk of a plain answer."""
+    (output,) = run(engine, task, body)[0]
+    assert isinstance(output, Chunk), output
+    found: dict[str, Any] = json.loads(output.data)
+    return found
+
+
+def pieces(engine: Engine, task: Task, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The chunks of a stream."""
+    outputs = run(engine, task, {**body, "stream": True})[0]
+    assert all(isinstance(output, Chunk) for output in outputs), outputs
+    return [json.loads(output.data) for output in outputs if isinstance(output, Chunk)]
+
+
+def refusal(engine: Engine, task: Task, body: dict[str, Any]) -> ItemError:
+    """The error of a request that is refused."""
+    (output,) = run(engine, task, body)[0]
+    assert isinstance(output, ItemError), output
+    return output

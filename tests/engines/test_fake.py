@@ -1,0 +1,85 @@
+"""The fake engine does what it is told: it stands in for real ones, so it must be exact."""
+
+import time
+
+import pytest
+
+from cohabit.engines.fake import Fake, touched
+from cohabit.protocol.engine import EngineError
+from cohabit.protocol.memory import resident_bytes
+from cohabit.protocol.spec import Device, ModelSpec
+from cohabit.protocol.tasks import Task
+from engines.driving import answer, pieces, refusal, run
+
+CHAT = {"messages": [{"role": "user", "content": "secret words"}]}
+
+
+def fake(**options: object) -> Fake:
+    """Loaded with these options."""
+    engine = Fake()
+    engine.load(ModelSpec(name="f", engine="fake", options=options, concurrency=2), Device("cpu"))
+    return engine
+
+
+def test_a_plain_chat_has_openais_shape_and_nothing_of_the_question() -> None:
+    body = answer(fake(tokens=3), Task.CHAT, CHAT)
+    assert body["object"] == "chat.completion"
+    assert body["choices"][0]["message"] == {"role": "assistant", "content": "word word word "}
+    assert body["usage"] == {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
+    assert "secret" not in str(body)
+
+
+@pytest.mark.parametrize(("field", "count"), [("max_tokens", 2), ("max_completion_tokens", 1)])
+def test_limits_are_heeded(field: str, count: int) -> None:
+    assert answer(fake(tokens=3), Task.CHAT, {**CHAT, field: count})["usage"]["completion_tokens"] == count
+
+
+def test_a_stream_has_a_chunk_a_token_and_usage_only_if_asked() -> None:
+    chunks = pieces(fake(tokens=3), Task.CHAT, CHAT)
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, None, "length"]
+    asked = pieces(fake(tokens=3), Task.CHAT, {**CHAT, "stream_options": {"include_usage": True}})
+    assert asked[-1]["choices"] == []
+    assert asked[-1]["usage"]["completion_tokens"] == 3
+
+
+def test_completions_and_embeddings() -> None:
+    engine = fake(tokens=1, dimensions=4)
+    assert answer(engine, Task.COMPLETE, {"prompt": "a"})["choices"][0]["text"] == "word "
+    assert pieces(engine, Task.COMPLETE, {"prompt": "a"})[0]["choices"][0]["text"] == "0 "
+    vectors = answer(engine, Task.EMBED, {"input": ["a", "b"]})["data"]
+    assert [vector["embedding"] for vector in vectors] == [[1, 0, 0, 0], [0, 1, 0, 0]]
+    assert answer(engine, Task.EMBED, {"input": [1, 2], "encoding_format": "base64"})["data"][0]["embedding"]
+
+
+def test_it_allocates_what_it_is_told() -> None:
+    before = resident_bytes()
+    memory = touched(64 << 20)
+    assert resident_bytes() - before > 60 << 20
+    del memory
+
+
+def test_it_fails_on_demand() -> None:
+    with pytest.raises(EngineError):
+        fake(fail="load")
+    with pytest.raises(MemoryError):
+        run(fake(fail="oom"), Task.CHAT, CHAT)
+    with pytest.raises(RuntimeError):
+        run(fake(fail="run"), Task.CHAT, CHAT)
+    engine = fake(fail="item", fail_times=1)
+    assert refusal(engine, Task.CHAT, CHAT).code == "fake_refusal"
+    assert answer(engine, Task.CHAT, CHAT)["usage"], "only the first fails"
+    assert refusal(fake(), Task.CHAT, {**CHAT, "fake": {"fail": "item"}}).code == "fake_refusal"
+
+
+def test_a_cancel_ends_a_wait() -> None:
+    began = time.monotonic()
+    outputs = run(fake(run_seconds=30, token_seconds=30), Task.CHAT, CHAT, cancelled=lambda _: True)
+    assert outputs == {0: []}
+    assert time.monotonic() - began < 1
+
+
+def test_its_estimate_is_what_it_is_told() -> None:
+    spec = ModelSpec(name="f", engine="fake", options={"resident": 100 << 20, "working": 10 << 20}, concurrency=3)
+    estimate = Fake.estimate(spec, 0)
+    assert estimate.resident == (40 << 20) + (100 << 20)
+    assert estimate.working == (4 << 20) + 3 * (10 << 20)

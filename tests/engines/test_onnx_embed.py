@@ -1,0 +1,140 @@
+"""ONNX embeddings on the preset's real model."""
+
+import base64
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cohabit.engines.onnx_embed import OnnxEmbed
+from cohabit.protocol.engine import Chunk, EngineError, ItemError
+from cohabit.protocol.memory import peak_bytes, reset_peak, resident_bytes
+from cohabit.protocol.spec import Device, ModelSpec
+from cohabit.protocol.tasks import Task
+from engines.driving import answer, refusal, run
+
+pytestmark = pytest.mark.model
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def engine(preset_specs: dict[str, ModelSpec]) -> Iterator[OnnxEmbed]:
+    """Loaded and warm."""
+    made = OnnxEmbed()
+    made.load(preset_specs["embeddings"], Device("cpu"))
+    made.warmup()
+    yield made
+    made.close()
+
+
+def vectors(engine: OnnxEmbed, *texts: str) -> list[list[float]]:
+    """One for each text."""
+    return [entry["embedding"] for entry in answer(engine, Task.EMBED, {"input": list(texts)})["data"]]
+
+
+def dot(left: list[float], right: list[float]) -> float:
+    """The cosine, of unit vectors."""
+    return sum(a * b for a, b in zip(left, right, strict=True))
+
+
+def test_meaning_is_near_meaning(engine: OnnxEmbed) -> None:
+    eating, meal, stocks = vectors(engine, "A man is eating food", "Someone is having a meal", "Stocks crashed")
+    assert dot(eating, eating) == pytest.approx(1, abs=1e-4)
+    assert dot(eating, meal) > 0.5
+    assert dot(eating, stocks) < 0.2
+
+
+def test_company_in_a_run_changes_little(engine: OnnxEmbed) -> None:
+    alone = vectors(engine, "short")[0]
+    together = vectors(engine, "short", "a much longer text than the other one, so that the short one is padded")[0]
+    assert dot(alone, together) > 0.98, "int8 activations are scaled by the whole run"
+
+
+def test_order_usage_and_base64(engine: OnnxEmbed) -> None:
+    texts = ["one two three four five six", "one", "one two"]
+    body = answer(engine, Task.EMBED, {"input": texts, "encoding_format": "base64"})
+    raw = [base64.b64decode(entry["embedding"]) for entry in body["data"]]
+    assert [entry["index"] for entry in body["data"]] == [0, 1, 2]
+    assert len(struct.unpack("<384f", raw[0])) == 384
+    assert body["usage"] == {"prompt_tokens": (6 + 2) + (1 + 2) + (2 + 2), "total_tokens": 15}
+    for index, text in enumerate(texts):
+        assert dot(list(struct.unpack("<384f", raw[index])), vectors(engine, text)[0]) > 0.98
+
+
+def test_tokens_may_be_sent_instead_of_text(engine: OnnxEmbed) -> None:
+    text = vectors(engine, "hello world")[0]
+    tokens = answer(engine, Task.EMBED, {"input": [101, 7592, 2088, 102]})["data"]
+    assert dot(tokens[0]["embedding"], text) > 0.999
+    two = answer(engine, Task.EMBED, {"input": [[101, 102], [101, 7592, 102]]})["data"]
+    assert len(two) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "said"),
+    [
+        ({"input": []}, "input", "between 1 and 2048"),
+        ({"input": ["canary", ""]}, "input", "input 1 is empty"),
+        ({"input": "canary " * 300}, "input", "the model takes 256"),
+        ({"input": [[101, 999999]]}, "input", "outside the model's vocabulary"),
+        ({"input": "canary", "dimensions": 64}, "dimensions", "384"),
+    ],
+)
+def test_what_it_cannot_take_names_the_field(
+    engine: OnnxEmbed, body: dict[str, object], param: str, said: str
+) -> None:
+    error = refusal(engine, Task.EMBED, body)
+    assert (error.status, error.param) == (400, param)
+    assert said in error.message
+    assert "canary" not in error.message
+
+
+def test_an_error_belongs_to_its_item(engine: OnnxEmbed) -> None:
+    outputs = run(engine, Task.EMBED, {"input": "fine"}, {"input": ""}, {"input": ["also", "fine"]})
+    assert isinstance(outputs[0][0], Chunk)
+    assert isinstance(outputs[1][0], ItemError)
+    assert isinstance(outputs[2][0], Chunk)
+
+
+def test_a_cancelled_request_costs_no_more_runs(engine: OnnxEmbed) -> None:
+    outputs = run(
+        engine,
+        Task.EMBED,
+        {"input": ["long text " * 50] * 200},
+        {"input": "kept"},
+        cancelled=lambda number: number == 0,
+    )
+    assert outputs[0] == []
+    assert isinstance(outputs[1][0], Chunk)
+
+
+def test_memory_of_a_run_is_bounded_whatever_is_sent(engine: OnnxEmbed) -> None:
+    before = resident_bytes()
+    reset_peak()
+    longest = "word " * 254
+    run(engine, Task.EMBED, *[{"input": [longest] * 4} for _ in range(4)])
+    assert peak_bytes() - before < 64 * MIB, "what the preset declares as working"
+    assert resident_bytes() - before < 32 * MIB, "and it is given back"
+
+
+def test_the_estimate_is_honest(preset_specs: dict[str, ModelSpec]) -> None:
+    spec = preset_specs["embeddings"]
+    size = Path(spec.source).stat().st_size + Path(spec.files["tokenizer"]).stat().st_size
+    estimate = OnnxEmbed.estimate(spec, size)
+    assert 0.95 * 217 * MIB < estimate.resident < 1.3 * 217 * MIB  # see docs/engines.md
+    assert 0.95 * 269 * MIB < estimate.load < 1.3 * 269 * MIB
+
+
+def test_files_that_are_not_there(preset_specs: dict[str, ModelSpec]) -> None:
+    spec = preset_specs["embeddings"]
+    without = ModelSpec(name="x", engine="onnx-embed", source=spec.source)
+    missing = ModelSpec(name="x", engine="onnx-embed", source="/none.onnx", files=spec.files)
+    for wrong in (without, missing):
+        with pytest.raises(EngineError):
+            OnnxEmbed().load(wrong, Device("cpu"))
+
+
+def test_a_card_without_the_runtime_for_it(preset_specs: dict[str, ModelSpec]) -> None:
+    with pytest.raises(EngineError, match="onnxruntime-gpu"):
+        OnnxEmbed().load(preset_specs["embeddings"], Device("cuda"))

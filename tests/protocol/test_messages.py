@@ -1,0 +1,60 @@
+"""Frames and what is in them survive the trip; memory readings are the kernel's."""
+
+import pytest
+
+from cohabit.protocol import messages
+from cohabit.protocol.engine import Chunk, ItemError, Request
+from cohabit.protocol.memory import peak_bytes, reset_peak, resident_bytes
+from cohabit.protocol.messages import HEADER, decode_from_worker, decode_to_worker, encode
+from cohabit.protocol.spec import Device, ModelSpec
+from cohabit.protocol.tasks import Task
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        messages.Load(ModelSpec(name="m", engine="fake", options={"a": [1, None]}), Device("cpu")),
+        messages.Run([Request(1, Task.CHAT, b'{"x": "\xc3\xa9"}', {"file": b"\0\xff"})]),
+        messages.Cancel(1),
+        messages.Credit(1, 2, 3),
+        messages.Ping(),
+        messages.Trim(),
+        messages.Shutdown(),
+    ],
+)
+def test_to_a_worker(message: messages.ToWorker) -> None:
+    frame = encode(message)
+    assert HEADER.unpack(frame[:4]) == (len(frame) - 4,)
+    assert decode_to_worker(frame[4:]) == message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        messages.Hello(1, 2),
+        messages.Loaded(1, 2, 0.5),
+        messages.LoadFailed("no", permanent=True),
+        Chunk(1, b"\0", 3),
+        messages.Finished(1, Task.EMBED, 0.1, 2, 3, error=ItemError(1, "no", param="input")),
+        messages.End(1),
+        messages.Pong(0.1),
+        messages.Trimmed(1),
+    ],
+)
+def test_from_a_worker(message: messages.FromWorker) -> None:
+    assert decode_from_worker(encode(message)[4:]) == message
+
+
+def test_a_frame_over_the_limit_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "MAX_FRAME", 100)
+    with pytest.raises(messages.FrameTooLarge):
+        encode(Chunk(1, b"x" * 200))
+
+
+def test_the_peak_is_since_it_was_reset() -> None:
+    memory = bytearray(48 << 20)
+    memory[::4096] = b"x" * len(range(0, len(memory), 4096))
+    assert peak_bytes() >= resident_bytes() > len(memory)
+    del memory
+    assert reset_peak()
+    assert peak_bytes() - resident_bytes() < 16 << 20

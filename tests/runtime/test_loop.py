@@ -1,0 +1,69 @@
+"""The control loop hands events over in order, keeps the one timer, and stops at a core that contradicts itself."""
+
+import asyncio
+from typing import Any
+
+from cohabit.core.commands import Halt, SetTimer
+from cohabit.core.events import ShutdownRequested, Started, TimerFired
+from cohabit.runtime.loop import ControlLoop
+
+
+class Core:
+    """Answers from a script."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.heard: list[Any] = []
+
+    def handle(self, event: Any, now: float) -> Any:
+        """The next answer."""
+        assert now > 0
+        self.heard.append(event)
+        answer = self.answers.pop(0) if self.answers else []
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def test_events_in_order_and_commands_before_the_next() -> None:
+    said: list[Any] = []
+    core = Core([Halt()], [])
+    loop = ControlLoop(core, lambda command: said.append((command, len(core.heard))))  # type: ignore[arg-type]
+    loop.post(Started())
+    loop.post(TimerFired())
+    assert core.heard == [], "posting returns at once"
+    await asyncio.sleep(0)
+    assert core.heard == [Started(), TimerFired()]
+    assert said == [(Halt(), 1)]
+
+
+async def test_a_command_may_post() -> None:
+    core = Core([Halt()])
+    loop = ControlLoop(core, lambda _: loop.post(TimerFired()))  # type: ignore[arg-type]
+    loop.post(Started())
+    await asyncio.sleep(0)
+    assert core.heard == [Started(), TimerFired()]
+
+
+async def test_the_timer_posts_and_can_be_taken_back() -> None:
+    fired = asyncio.Event()
+    core = Core([SetTimer(0.0)], [SetTimer(1e12)], [SetTimer(None)])
+    loop = ControlLoop(core, print, [lambda event, *_: fired.set() if event == TimerFired() else None])  # type: ignore[arg-type]
+    loop.post(Started())
+    await asyncio.wait_for(fired.wait(), 5)
+    assert core.heard == [Started(), TimerFired()]
+    assert loop._timer is not None
+    loop.post(Started())
+    await asyncio.sleep(0)
+    assert loop._timer is None
+
+
+async def test_a_core_that_raises_stops_the_loop_and_is_kept() -> None:
+    error = AssertionError("books")
+    core = Core(error)
+    loop = ControlLoop(core, print)  # type: ignore[arg-type]
+    loop.post(Started())
+    loop.post(ShutdownRequested(1))
+    await asyncio.sleep(0)
+    assert loop.failed is error
+    assert core.heard == [Started()]

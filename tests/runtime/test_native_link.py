@@ -1,0 +1,35 @@
+"""The control plane's end of the link, over a real socket pair."""
+
+import asyncio
+import socket
+
+from cohabit.protocol.messages import HEADER, Cancel, End, Hello, Pong, decode_to_worker, encode
+from cohabit.runtime.links.native import NativeLink
+
+
+async def test_frames_both_ways_however_they_are_cut() -> None:
+    heard: list[object] = []
+    ours, theirs = socket.socketpair()
+    link = await NativeLink.connect(ours, heard.append)
+    data = encode(Hello(1, 2)) + encode(Pong(0.5)) + encode(End(3))
+    for cut in (1, 3, 9):
+        theirs.sendall(data[:cut])
+        await asyncio.sleep(0)
+        data = data[cut:]
+    theirs.sendall(data)
+    link.send(Cancel(4))
+    theirs.setblocking(True)
+    received = await asyncio.to_thread(theirs.recv, 100)
+    assert decode_to_worker(received[HEADER.size :]) == Cancel(4)
+    theirs.close()
+    await asyncio.wait_for(link.closed, 5)
+    assert heard == [Hello(1, 2), Pong(0.5), End(3)]
+    link.send(Cancel(5))  # goes nowhere, and says nothing: the exit event will
+
+
+async def test_a_giant_frame_ends_the_link() -> None:
+    ours, theirs = socket.socketpair()
+    link = await NativeLink.connect(ours, print)
+    theirs.sendall(HEADER.pack(1 << 31))
+    await asyncio.wait_for(link.closed, 5)
+    theirs.close()

@@ -1,0 +1,155 @@
+"""The worker's end of the link over a real socket pair: credits, order, what a slow reader costs."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from cohabit.protocol.engine import Chunk
+from cohabit.protocol.messages import (
+    CREDIT_CHUNKS,
+    HEADER,
+    Credit,
+    End,
+    FrameTooLarge,
+    FromWorker,
+    Ping,
+    Pong,
+    decode_from_worker,
+    encode,
+)
+from cohabit.worker.link import BUFFER_CAP, Link
+
+
+class Peer:
+    """The control plane's end, reading whole frames."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(2)
+        self.socket = sock
+
+    def frames(self, count: int) -> list[FromWorker]:
+        """So many messages."""
+        return [self._frame() for _ in range(count)]
+
+    def silent(self) -> bool:
+        """Nothing has been sent that was not read."""
+        self.socket.setblocking(False)
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        finally:
+            self.socket.settimeout(2)
+
+    def _frame(self) -> FromWorker:
+        (size,) = HEADER.unpack(self._exactly(HEADER.size))
+        message: FromWorker = decode_from_worker(self._exactly(size))
+        return message
+
+    def _exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            data += self.socket.recv(size - len(data))
+        return data
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Link, Peer]]:
+    """Both ends."""
+    ours, theirs = socket.socketpair()
+    link = Link(theirs.detach())
+    with ours:
+        yield link, Peer(ours)
+    link.close()
+
+
+def test_a_message_arrives_whole_however_it_is_cut(pair: tuple[Link, Peer]) -> None:
+    link, peer = pair
+    frame = encode(Ping())
+
+    def dribble() -> None:
+        for place in range(len(frame)):
+            peer.socket.sendall(frame[place : place + 1])
+
+    sender = threading.Thread(target=dribble)
+    sender.start()
+    assert link.receive() == Ping()
+    sender.join()
+    peer.socket.sendall(encode(Ping())[:-1])
+    peer.socket.shutdown(socket.SHUT_WR)
+    assert link.receive() is None, "a link that ends within a frame has ended"
+
+
+def test_a_giant_frame_is_refused_before_it_is_read(pair: tuple[Link, Peer]) -> None:
+    link, peer = pair
+    peer.socket.sendall(HEADER.pack(1 << 31))
+    with pytest.raises(FrameTooLarge):
+        link.receive()
+
+
+def test_chunks_beyond_the_credit_wait_and_come_in_order(pair: tuple[Link, Peer]) -> None:
+    link, peer = pair
+    link.open(1)
+    for number in range(CREDIT_CHUNKS + 3):
+        link.put(Chunk(1, b"%d" % number))
+    link.end(1)
+    sent = peer.frames(CREDIT_CHUNKS)
+    assert peer.silent()
+    link.credit(Credit(1, chunks=2, size=4))
+    sent += peer.frames(2)
+    assert peer.silent()
+    link.credit(Credit(1, chunks=5, size=10))
+    *chunk, end = peer.frames(2)
+    assert [one.data for one in [*sent, *chunk] if isinstance(one, Chunk)] == [
+        b"%d" % number for number in range(CREDIT_CHUNKS + 3)
+    ]
+    assert end == End(1)
+
+
+def test_one_slow_reader_does_not_hold_up_another(pair: tuple[Link, Peer]) -> None:
+    link, peer = pair
+    link.open(1)
+    link.open(2)
+    for _ in range(CREDIT_CHUNKS + 50):
+        link.put(Chunk(1, b"slow"))
+    link.put(Chunk(2, b"fast"))
+    assert peer.frames(CREDIT_CHUNKS + 1)[-1] == Chunk(2, b"fast")
+
+
+def test_the_engine_waits_only_when_a_megabyte_is_unread_and_is_freed_by_a_drop(pair: tuple[Link, Peer]) -> None:
+    link, peer = pair
+    reader = threading.Thread(target=lambda: peer.frames(1))
+    reader.start()
+    link.open(1)
+    link.put(Chunk(1, b"x" * (2 << 20)))  # uses up all credit
+    reader.join()
+    link.put(Chunk(1, b"y" * BUFFER_CAP))  # may wait
+    blocked = threading.Thread(target=link.put, args=(Chunk(1, b"z"),))
+    blocked.start()
+    blocked.join(0.1)
+    assert blocked.is_alive()
+    link.drop(1)
+    blocked.join(2)
+    assert not blocked.is_alive()
+    link.put(Chunk(1, b"late"))
+    assert peer.silent(), "what was dropped is not sent"
+
+
+def test_what_waits_goes_out_before_the_worker_leaves(pair: tuple[Link, Peer]) -> None:
+    link, peer = pair
+    link.open(1)
+    for _ in range(CREDIT_CHUNKS + 2):
+        link.put(Chunk(1, b"a"))
+    link.end(1)
+    link.flush_all()
+    assert peer.frames(CREDIT_CHUNKS + 3)[-1] == End(1)
+
+
+def test_credit_for_an_answer_that_has_ended_is_nothing(pair: tuple[Link, Peer]) -> None:
+    link, peer = pair
+    link.credit(Credit(9, 1, 1))
+    link.end(9)
+    link.send(Pong(1.5))
+    assert peer.frames(1) == [Pong(1.5)]

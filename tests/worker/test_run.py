@@ -1,0 +1,131 @@
+"""Every request of a batch ends in exactly one Finished, whatever the engine does."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import pytest
+
+from cohabit.protocol.engine import Cancelled, Chunk, Engine, ItemError, Output, Request
+from cohabit.protocol.messages import End, Finished
+from cohabit.protocol.spec import Device, ModelSpec
+from cohabit.protocol.tasks import Task
+from cohabit.worker.run import Runner
+
+
+class Scripted(Engine):
+    """Yields what a test wrote down; an exception in the script is raised."""
+
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT})
+
+    def __init__(self, *script: Output | Exception | threading.Event) -> None:
+        self.script = script
+        self.asked: list[bool] = []
+
+    def load(self, spec: ModelSpec, device: Device) -> None:
+        """Nothing to load."""
+
+    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+        """The script."""
+        for step in self.script:
+            if isinstance(step, threading.Event):
+                assert step.wait(5)
+                self.asked = [cancelled(request.id) for request in batch]
+            elif isinstance(step, Exception):
+                raise step
+            else:
+                yield step
+
+
+class Recorder:
+    """A link that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: self.said.append((name, *arguments))
+
+    def finished(self) -> dict[int, Finished]:
+        """By request."""
+        found = [entry[1] for entry in self.said if entry[0] == "send"]
+        assert len({one.id for one in found}) == len(found), "once each"
+        return {one.id: one for one in found}
+
+
+BATCH = [Request(1, Task.CHAT, b"{}"), Request(2, Task.CHAT, b"{}")]
+
+
+def played(engine: Scripted, between: Any = None) -> Recorder:
+    """Run the batch to its end."""
+    link = Recorder()
+    with ThreadPoolExecutor(1) as pool:
+        runner = Runner(engine, link, pool)  # type: ignore[arg-type]  # a stand-in that records
+        runner.submit(BATCH)
+        if between is not None:
+            between(runner)
+    return link
+
+
+def test_chunks_then_finished_then_the_end() -> None:
+    link = played(Scripted(Chunk(1, b"a", tokens=2), Chunk(2, b"b", tokens=1)))
+    assert [entry for entry in link.said if entry[0] in {"put", "end"}] == [
+        ("put", Chunk(1, b"a", tokens=2)),
+        ("put", Chunk(2, b"b", tokens=1)),
+        ("end", 1),
+        ("end", 2),
+    ]
+    done = link.finished()
+    assert (done[1].tokens, done[2].tokens) == (2, 1)
+    assert done[1].error is None
+    assert done[1].peak >= done[1].resident > 0
+    assert done[1].task is Task.CHAT
+
+
+def test_an_error_belongs_to_its_item() -> None:
+    error = ItemError(1, "no")
+    link = played(Scripted(error, Chunk(2, b"b")))
+    assert link.finished()[1].error == error
+    assert link.finished()[2].error is None
+    assert ("drop", 1) in link.said
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "oom"),
+    [(MemoryError(), "out_of_memory", True), (ValueError("canary"), "engine_error", False)],
+)
+def test_an_exception_fails_what_is_open_and_is_not_quoted(
+    raised: Exception, code: str, oom: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = played(Scripted(ItemError(1, "no"), Chunk(2, b"b"), raised))
+    done = link.finished()
+    assert done[1].error is not None
+    assert done[1].error.message == "no"
+    assert done[2].error is not None
+    assert (done[2].error.code, done[2].error.out_of_memory, done[2].error.status) == (code, oom, 500)
+    assert "canary" not in str(done) + capsys.readouterr().err
+
+
+def test_a_cancel_is_seen_and_what_comes_after_is_counted_not_sent() -> None:
+    go = threading.Event()
+    engine = Scripted(Chunk(1, b"a", tokens=1), go, Chunk(1, b"late", tokens=3), Chunk(2, b"b"))
+
+    def cancel(runner: Runner) -> None:
+        runner.cancel(1)
+        go.set()
+
+    link = played(engine, cancel)
+    assert engine.asked == [True, False]
+    done = link.finished()
+    assert (done[1].cancelled, done[1].tokens, done[1].overrun) == (True, 4, 3)
+    assert not done[2].cancelled
+    assert ("put", Chunk(1, b"late", tokens=3)) not in link.said
+
+
+def test_a_cancel_that_comes_too_late_is_nothing() -> None:
+    link = Recorder()
+    with ThreadPoolExecutor(1) as pool:
+        Runner(Scripted(), link, pool).cancel(7)  # type: ignore[arg-type]  # a stand-in that records
+    assert link.said == [("drop", 7)]
+    assert End(7) not in link.said
