@@ -8,7 +8,7 @@ import pytest
 
 from cohabit.engines.gguf_header import NotGguf, kv_bytes, read_metadata
 
-LLAMA = {
+LLAMA: dict[str, str | int] = {
     "general.architecture": "llama",
     "llama.block_count": 32,
     "llama.attention.head_count": 32,
