@@ -19,7 +19,8 @@ import urllib.request
 from pathlib import Path
 
 import psutil
-from machine import keep
+
+from _machine import keep
 
 ROOT = Path(__file__).parent.parent
 CHAT = {"model": "llm", "messages": [{"role": "user", "content": "Which city is the capital of France?"}]}

@@ -91,11 +91,9 @@ class Effects:
         self._watcher = watcher
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def pids(self) -> dict[int, int]:
+    def processes(self) -> dict[int, WorkerProcess]:
         """The process of every worker that has one."""
-        return {
-            worker_id: worker.process.pid for worker_id, worker in self.workers.items() if worker.process is not None
-        }
+        return {worker_id: worker.process for worker_id, worker in self.workers.items() if worker.process is not None}
 
     def execute(self, command: Command) -> None:
         """Begin to carry a command out. Never blocks, never raises."""

@@ -21,6 +21,7 @@ from cohabit.runtime.loop import ControlLoop, Observe
 from cohabit.runtime.requests import Answer, Call
 from cohabit.runtime.sampler import Sampler
 from cohabit.runtime.service import Health, ModelInfo
+from cohabit.runtime.workers.watchdog import Watchdog
 
 log = structlog.get_logger()
 
@@ -59,12 +60,16 @@ class Server:
             watcher=watcher,
         )
         self.loop = ControlLoop(Controller(models, ledger, policy), self._effects.execute, observers)
-        self._sampler = Sampler(device, self._effects.pids, self.loop.post)
-        self._sampling: asyncio.Task[None] | None = None
+        self._sampler = Sampler(device, self._pids, self.loop.post)
+        self._watchdog = Watchdog(self._effects.processes)
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin: sample the device, bring in what is to be preloaded."""
-        self._sampling = asyncio.create_task(self._sampler.run(), name="sampler")
+        self._tasks = [
+            asyncio.create_task(self._sampler.run(), name="sampler"),
+            asyncio.create_task(self._watchdog.run(), name="watchdog"),
+        ]
         self.loop.post(Started())
 
     async def stop(self, drain: float) -> None:
@@ -78,8 +83,8 @@ class Server:
             for worker in self._effects.workers.values():
                 if worker.process is not None:
                     worker.process.kill()
-        if self._sampling is not None:
-            self._sampling.cancel()
+        for task in self._tasks:
+            task.cancel()
 
     # service.Service
 
@@ -126,6 +131,9 @@ class Server:
     def metrics(self) -> bytes:
         """Prometheus text format."""
         return self._exposition()
+
+    def _pids(self) -> dict[int, int]:
+        return {worker: process.pid for worker, process in self._effects.processes().items()}
 
     def _post(self, event: Any) -> None:
         self.loop.post(event)

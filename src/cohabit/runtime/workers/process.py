@@ -28,6 +28,7 @@ class WorkerProcess:
         """Made by ``spawn``."""
         self.model = model
         self.pid = process.pid
+        self.heard = 0  # messages so far: a sign of life
         self._process = process
         self._link = link
         self._tail: deque[str] = deque(maxlen=LOG_TAIL)
@@ -59,7 +60,14 @@ class WorkerProcess:
             except BaseException:
                 ours.close()
                 raise
-        return cls(model, process, await NativeLink.connect(ours, on_message))
+
+        def heard(message: FromWorker) -> None:
+            worker.heard += 1
+            on_message(message)
+
+        # Nothing is handed on before the next turn of the loop, so the worker is there by then.
+        worker = cls(model, process, await NativeLink.connect(ours, heard))
+        return worker
 
     def send(self, message: ToWorker) -> None:
         """Send one message to the worker."""
