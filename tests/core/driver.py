@@ -17,7 +17,7 @@ from cohabit.core.events import (
 from cohabit.core.eviction import Policy
 from cohabit.core.footprints import Figure, Footprint, Origin
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import Model, ModelPolicy
+from cohabit.core.state import Books, Model, ModelPolicy
 
 MIB = 1 << 20
 
@@ -82,7 +82,7 @@ class Core:
         self._requests = 0
 
     @property
-    def books(self):  # type: ignore[no-untyped-def]  # tests look at anything in it
+    def books(self) -> Books:
         """The controller's state."""
         return self.controller.books
 
@@ -127,7 +127,7 @@ class Core:
     def gone(self, name: str, *, at: float | None = None, **what: object) -> Sequence[Command]:
         """A model's process is reaped."""
         seconds = 0.01 if self[name].state == "stopping" else 0.0
-        return self.send(WorkerExited(self.workers[name], **{"seconds": seconds, **what}), at)  # type: ignore[arg-type]
+        return self.send(WorkerExited(self.workers[name], **{"seconds": seconds, **what}), at)  # type: ignore[arg-type]  # any field
 
     def done(self, name: str, request: int, *, at: float | None = None, seconds: float = 0.1) -> Sequence[Command]:
         """A run ends within its books."""
@@ -161,7 +161,7 @@ class Core:
         assert StartWorker(name, self.workers[name]) in self.did
         self.ready(name)
         self.done(name, request)
-        self.measured()
+        self.measured(at=self.now + 0.001)
         return self.workers[name]
 
 

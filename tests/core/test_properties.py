@@ -1,6 +1,7 @@
 """DESIGN section 7 over random histories: the shell is modelled by its outstanding commands."""
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cohabit.core import invariants
@@ -21,7 +22,6 @@ from cohabit.core.events import (
 )
 from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import Model
 from core.driver import MIB, model
 
 NAMES = ("a", "b", "c", "d")
@@ -61,7 +61,7 @@ class Shell(RuleBasedStateMachine):
     @initialize(settings=models(), room=st.sampled_from([0.3, 0.5, 0.6, 0.8, 1.2]), policy=st.sampled_from(Policy))
     def begin(self, settings: list[dict[str, object]], room: float, policy: Policy) -> None:
         self.settings, self.policy = settings, policy
-        peaks = [m.footprint.peak // MIB for m in (model(**one) for one in settings)]  # type: ignore[arg-type]
+        peaks = [m.footprint.peak // MIB for m in (model(**one) for one in settings)]  # type: ignore[arg-type]  # drawn fields
         self.budget = max(int(room * sum(peaks)), max(peaks) - 5)  # some never fit, most take turns
         self.controller = self.fresh()
         self.journal: list[tuple[Event, float, list[object]]] = []
@@ -81,7 +81,7 @@ class Shell(RuleBasedStateMachine):
         self.send(Started())
 
     def fresh(self) -> Controller:
-        made: list[Model] = [model(**settings) for settings in self.settings]  # type: ignore[arg-type]
+        made = [model(**settings) for settings in self.settings]  # type: ignore[arg-type]  # drawn fields
         return Controller(made, Ledger(budget=self.budget * MIB, keep_free=0, slots=2), self.policy)
 
     # the shell
@@ -263,7 +263,9 @@ class Shell(RuleBasedStateMachine):
         if not hasattr(self, "controller"):
             return
         waiting = any(m.queue for m in self.controller.books.models.values())
-        outstanding = self.starting or self.stopping or self.running or self.timer is not None
+        accounts = self.controller.books.ledger.accounts.values()
+        reading = any(account.unconfirmed for account in accounts)  # the shell reads the device after each run
+        outstanding = self.starting or self.stopping or self.running or self.timer is not None or reading
         assert outstanding or not waiting
 
     @invariant()
@@ -326,3 +328,4 @@ class Shell(RuleBasedStateMachine):
 
 
 TestShell = Shell.TestCase
+TestShell.pytestmark = [pytest.mark.timeout(600)]  # type: ignore[attr-defined]  # shrinking a failure takes long

@@ -56,9 +56,11 @@ class Controller:
         moments = expire(books, now)
         relieve(books, self._policy, now)
         dispatch_all(books, now)
-        moments += bring_in(books, self._policy, now)
+        later = bring_in(books, self._policy, now)
         dispatch_all(books, now)
-        self._set_timer([moment for moment in moments if moment > now])
+        if books.out:
+            moments = expire(books, now)  # what was given out has limits of its own
+        self._set_timer([moment for moment in (*moments, *later) if moment > now])
         if books.draining_until is not None and not books.workers and not books.requests:
             self._halt()
         return books.out

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from cohabit.core.commands import Dispatch
 from cohabit.core.lifecycle import State
-from cohabit.core.room import fits_now, leaves_claim_alone, running_extra
+from cohabit.core.room import extra_now, fits_now, leaves_claim_alone
 from cohabit.core.state import Books, Model
 
 SLOT = "a compute slot"
@@ -39,7 +39,7 @@ def blocked_by(books: Books, model: Model) -> str | None:
     if not model.busy:
         if books.ledger.slots_used + model.policy.slots > books.ledger.slots:
             return SLOT
-        if not fits_now(books, running_extra(books, model)):
+        if not fits_now(books, extra_now(books, model)):
             return MEMORY
     elif not fits_now(books, 0):
         return "the memory in use to fall below the budget"

@@ -2,7 +2,8 @@
 
 A worker's account holds ``load`` while it starts; after that ``resident``, and on top the larger of ``working``
 (while anything runs) and ``cached`` (what its allocator was last seen to keep: a run reuses it). When a run ends
-its working bytes stay booked as cached until a reading begun after the end shows that they are back.
+its working bytes stay booked as ``unconfirmed`` until a reading begun after the end shows what is kept. They are
+not free, but nobody is evicted for them either: the next reading is a moment away.
 An account closes when the process is reaped, never before.
 """
 
@@ -17,13 +18,14 @@ class Account:
     resident: int = 0
     working: int = 0  # booked while anything runs
     cached: int = 0
+    unconfirmed: int = 0  # working bytes of a run that has ended since the last reading
     leaving: bool = False  # told to stop; it holds until it is reaped
     run_ended: float = field(default=float("-inf"))
 
     @property
     def held(self) -> int:
         """Bytes booked now."""
-        return max(self.load, self.resident + max(self.working, self.cached))
+        return max(self.load, self.resident + max(self.working, self.cached, self.unconfirmed))
 
 
 class Ledger:
@@ -66,9 +68,9 @@ class Ledger:
         self.accounts[worker].working = working
 
     def rest(self, worker: int, now: float) -> None:
-        """Nothing runs any more; what it used counts as cached until measured."""
+        """Nothing runs any more; what it used stays booked until measured."""
         account = self.accounts[worker]
-        account.cached = max(account.cached, account.working)
+        account.unconfirmed = account.working
         account.working = 0
         account.run_ended = now
 
@@ -86,6 +88,7 @@ class Ledger:
             account = self.accounts.get(worker)
             if account is not None and not account.load and at > account.run_ended:
                 account.cached = max(0, measured - account.resident)
+                account.unconfirmed = 0
         self.total = total
         quiet = not any(account.load or account.leaving for account in self.accounts.values())
         if quiet:

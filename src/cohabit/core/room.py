@@ -19,7 +19,7 @@ def at_rest(books: Books, model: Model) -> int:
 
 
 def running_extra(books: Books, model: Model) -> int:
-    """Bytes a run adds to what the model holds at rest."""
+    """Bytes a run adds to what the model holds at rest, once what its last run left is known."""
     assert model.worker is not None
     account = books.ledger.accounts[model.worker]
     if model.state is State.STARTING:
@@ -27,11 +27,18 @@ def running_extra(books: Books, model: Model) -> int:
     return max(0, model.footprint.working.size - account.cached)
 
 
+def extra_now(books: Books, model: Model) -> int:
+    """Bytes to be booked for a run on an idle worker at this moment: it reuses what its last run left booked."""
+    assert model.worker is not None
+    account = books.ledger.accounts[model.worker]
+    return max(0, model.footprint.working.size - max(account.cached, account.unconfirmed))
+
+
 def need(books: Books, model: Model) -> int:
     """Bytes the model must still be able to book before it can serve."""
     if model.worker is None:
         return model.footprint.peak
-    return running_extra(books, model)
+    return extra_now(books, model)
 
 
 def shortfall(books: Books, model: Model, without: Collection[int]) -> int:
@@ -68,14 +75,12 @@ def leaves_claim_alone(books: Books, model: Model) -> bool:
     claim = books.claim
     if claim is None or claim.model == model.name:
         return True
-    if model.worker in claim.victims:
-        return False
     held = sum(
         books.ledger.accounts[m.worker].held
         for m in books.resident
         if m.worker is not None and m.worker not in claim.victims
     )
-    extra = 0 if model.busy else running_extra(books, model)
+    extra = 0 if model.busy else extra_now(books, model)
     return held + extra + claim.need <= books.ledger.effective_budget
 
 

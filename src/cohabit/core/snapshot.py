@@ -57,7 +57,7 @@ def _model(books: Books, model: Model, now: float) -> dict[str, Any]:
         "load": account.load,
         "resident": account.resident,
         "working": account.working,
-        "cached": account.cached,
+        "cached": max(account.cached, account.unconfirmed),
         "needs": {
             part: {"bytes": figure.size, "origin": figure.origin}
             for part, figure in (

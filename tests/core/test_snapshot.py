@@ -1,0 +1,135 @@
+"""What the page and the status command are told, and whether there is progress."""
+
+import pytest
+
+from cohabit.core.events import RequestCancelled, ShutdownRequested
+from cohabit.core.queues import Request
+from cohabit.core.snapshot import SCHEMA, snapshot, stalled
+from core.driver import MIB, Core, model
+
+
+def seen(core: Core) -> dict[str, dict[str, object]]:
+    """Waiting and running requests by id."""
+    return {str(entry["id"]): entry for entry in snapshot(core.books, core.now)["requests"]}
+
+
+def test_the_device_and_a_model_that_is_not_there() -> None:
+    core = Core(model("a"), budget=500, slots=2)
+    core.measured(at=1, total=1000, foreign=200)
+    state = snapshot(core.books, 2.0)
+    assert state["schema"] == SCHEMA
+    assert state["device"] == {
+        "budget": 500 * MIB,
+        "effective_budget": 500 * MIB,
+        "keep_free": 0,
+        "total": 1000 * MIB,
+        "reserved": 0,
+        "foreign": 200 * MIB,
+        "compute_slots": 2,
+        "slots_used": 0,
+    }
+    (entry,) = state["models"]
+    assert (entry["state"], entry["held"], entry["loads"]) == ("stopped", 0, 0)
+    assert entry["needs"]["resident"] == {"bytes": 100 * MIB, "origin": "declared"}
+    assert state["claim"] is None
+    assert state["shutting_down"] is False
+
+
+def test_every_wait_says_what_it_waits_for() -> None:
+    core = Core(
+        model("a", load_seconds=1),
+        model("wide", slots=2),
+        model("b", resident=280, load_seconds=1),
+        budget=320,
+        slots=2,
+    )
+    loading = core.ask("a", at=0)
+    assert seen(core)[str(loading)]["waits_for"] == "the model to be brought in"
+    core.ready("a", at=1)
+    second = core.ask("a", at=1.5)
+    assert seen(core)[str(loading)]["state"] == "running"
+    entry = seen(core)[str(second)]
+    assert entry["waits_for"] == "a request of this model to finish"
+    assert (entry["position"], entry["expected_seconds"]) == (1, pytest.approx(0.2))
+    wide = core.ask("wide", at=2)
+    core.ready("wide", at=3)
+    assert seen(core)[str(wide)]["waits_for"] == "a compute slot"
+    core.ask("b", at=100)
+    core.measured(at=130)  # wide has not been given anything yet, so only max_wait moves it
+    assert core["a"].draining
+    assert "brought back" in str(seen(core)[str(second)]["waits_for"])
+    claim = snapshot(core.books, core.now)["claim"]
+    assert claim["model"] == "b"
+    assert set(claim["victims"]) == {"a", "wide"}
+    assert "waiting" in claim["why"]
+
+
+def test_working_memory_claims_and_the_budget_are_named_too() -> None:
+    core = Core(model("a", working=50), model("b", working=50), model("c", resident=60, working=1), budget=270)
+    core.bring("a", at=0)
+    core.bring("b", at=1)
+    running = core.ask("a", at=2)
+    waiting = core.ask("b", at=2)
+    assert seen(core)[str(waiting)]["waits_for"] == "working memory"
+    core.done("a", running, at=3)
+    core.measured(at=3.1)
+    assert seen(core)[str(waiting)]["state"] == "running"
+
+
+def test_a_claim_holds_up_what_would_eat_it() -> None:
+    core = Core(
+        model("a", working=60),
+        model("b", load_seconds=0.5),
+        model("c", resident=250, working=20, load_seconds=1),
+        budget=420,
+    )
+    core.bring("a", at=0)
+    core.bring("b", at=1)
+    core.ask("c", at=50)
+    held = core.ask("a", at=50.1)
+    assert seen(core)[str(held)]["waits_for"] == "room that is being made for another model"
+
+
+def test_a_batching_model_over_the_budget_takes_nothing_more() -> None:
+    core = Core(model("a", concurrency=2), budget=150)
+    core.ask("a")
+    core.ready("a")
+    core.measured(total=1000, foreign=950)
+    more = core.ask("a")
+    assert core.did == []
+    assert "fall below the budget" in str(seen(core)[str(more)]["waits_for"])
+
+
+def test_suspects_backed_off_models_and_cancelled_requests() -> None:
+    core = Core(model("a", concurrency=2))
+    first, second = core.ask("a"), core.ask("a")
+    core.ready("a")
+    core.gone("a", detail="it fell over")
+    core.ready("a")
+    assert "run alone" in str(seen(core)[str(first)]["waits_for"])
+    core.send(RequestCancelled(second))
+    assert seen(core)[str(second)]["state"] == "cancelled"
+    assert snapshot(core.books, core.now)["models"][0]["failure"] == "it fell over"
+    core.send(ShutdownRequested(5))
+    assert snapshot(core.books, core.now)["shutting_down"] is True
+
+
+def test_a_pause_after_failures_is_named() -> None:
+    core = Core(model("a"))
+    request = core.ask("a", at=0)
+    core.gone("a", at=1)
+    core.gone("a", at=2)
+    assert seen(core)[str(request)]["waits_for"] == "the pause after a failed start"
+
+
+def test_stalled_is_only_who_could_be_served() -> None:
+    core = Core(model("a"), model("b", slots=9), slots=4)
+    core.bring("a", at=0)
+    running = core.ask("a", at=1)
+    waiting = core.ask("a", at=1)
+    assert stalled(core.books, 1000, patience=10) is None, "it waits for its turn"
+    core.done("a", running, at=2)
+    core.done("a", waiting, at=2)
+    core["a"].queue.push(Request(99, "a", "", 1.0))  # as a core that forgot to dispatch would leave it
+    assert stalled(core.books, 13, patience=10) == "a"
+    assert stalled(core.books, 11, patience=10) is None
