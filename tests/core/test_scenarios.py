@@ -598,3 +598,45 @@ def _finish(core: Core, name: str, request: int, answered: dict[str, int]) -> li
     core.done(name, request, at=core.now + 0.1)
     core.measured(at=core.now)
     return []
+
+
+def test_runs_in_the_way_of_a_load_are_held_up_no_sooner_than_a_switch_would_be_worth_it() -> None:
+    # b fits beside an idle a (100 + 100 + 60), not beside a running one while it loads (160 + 160)
+    core = Core(model("a", working=60, concurrency=2), model("b", load=160, load_seconds=3), budget=290)
+    running = core.ask("a", at=0)
+    core.ready("a", at=1)
+    core.ask("b", at=50)
+    assert core.did == []
+    assert core.books.claim is None
+    beside = core.ask("a", at=50.5)
+    assert core.did == [Dispatch("a", 1, (beside,))], "a goes on for now"
+    core.ring()
+    assert core.now == pytest.approx(53.0)
+    assert core.books.claim is not None
+    assert core.books.claim.victims == []
+    core.ask("a", at=53.5)
+    assert core.did == [], "its runs end, and no new one begins"
+    core.done("a", running, at=54)
+    assert core.done("a", beside, at=54.1) == []
+    assert core.measured(at=54.2) == [StartWorker("b", 2)]
+
+
+def test_an_unknown_model_is_refused() -> None:
+    core = Core(model("a"))
+    core.ask("nobody")
+    assert core.rejected == {1: RejectReason.UNKNOWN_MODEL}
+
+
+def test_a_failure_of_a_request_whose_client_has_left_is_nobodys() -> None:
+    core = Core(model("a"))
+    request = core.ask("a")
+    core.ready("a")
+    assert core.send(RequestCancelled(request)) == [Cancel(request, 1)]
+    assert core.send(RequestFailed(request, 1, sent=True)) == []
+    assert core.rejected == {}
+
+
+def test_it_halts_once() -> None:
+    core = Core(model("a"))
+    assert core.send(ShutdownRequested(5)) == [Halt()]
+    assert core.send(ShutdownRequested(5)) == []
