@@ -20,7 +20,7 @@ from core.driver import MIB, Core, model
 def two(**more: object) -> Core:
     """Two models of which only one fits; a switch costs 1 s, patience 4, max_wait 30 s."""
     settings: dict[str, object] = {"load_seconds": 1.0, **more}
-    return Core(model("a", **settings), model("b", **settings), budget=150)  # type: ignore[arg-type]
+    return Core(model("a", **settings), model("b", **settings), budget=150)  # type: ignore[arg-type]  # a stand-in, or drawn fields
 
 
 def stops(commands: object) -> list[tuple[str, StopCause]]:
@@ -607,7 +607,7 @@ def test_runs_in_the_way_of_a_load_are_held_up_no_sooner_than_a_switch_would_be_
     core.ready("a", at=1)
     core.ask("b", at=50)
     assert core.did == []
-    assert core.books.claim is None
+    assert not core.books.claim
     beside = core.ask("a", at=50.5)
     assert core.did == [Dispatch("a", 1, (beside,))], "a goes on for now"
     core.ring()

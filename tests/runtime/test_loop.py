@@ -28,7 +28,7 @@ class Core:
 async def test_events_in_order_and_commands_before_the_next() -> None:
     said: list[Any] = []
     core = Core([Halt()], [])
-    loop = ControlLoop(core, lambda command: said.append((command, len(core.heard))))  # type: ignore[arg-type]
+    loop = ControlLoop(core, lambda command: said.append((command, len(core.heard))))  # type: ignore[arg-type]  # a stand-in, or drawn fields
     loop.post(Started())
     loop.post(TimerFired())
     assert core.heard == [], "posting returns at once"
@@ -39,7 +39,7 @@ async def test_events_in_order_and_commands_before_the_next() -> None:
 
 async def test_a_command_may_post() -> None:
     core = Core([Halt()])
-    loop = ControlLoop(core, lambda _: loop.post(TimerFired()))  # type: ignore[arg-type]
+    loop = ControlLoop(core, lambda _: loop.post(TimerFired()))  # type: ignore[arg-type]  # a stand-in, or drawn fields
     loop.post(Started())
     await asyncio.sleep(0)
     assert core.heard == [Started(), TimerFired()]
@@ -48,7 +48,7 @@ async def test_a_command_may_post() -> None:
 async def test_the_timer_posts_and_can_be_taken_back() -> None:
     fired = asyncio.Event()
     core = Core([SetTimer(0.0)], [SetTimer(1e12)], [SetTimer(None)])
-    loop = ControlLoop(core, print, [lambda event, *_: fired.set() if event == TimerFired() else None])  # type: ignore[arg-type]
+    loop = ControlLoop(core, print, [lambda event, *_: fired.set() if event == TimerFired() else None])  # type: ignore[arg-type]  # a stand-in, or drawn fields
     loop.post(Started())
     await asyncio.wait_for(fired.wait(), 5)
     assert core.heard == [Started(), TimerFired()]
@@ -61,7 +61,7 @@ async def test_the_timer_posts_and_can_be_taken_back() -> None:
 async def test_a_core_that_raises_stops_the_loop_and_is_kept() -> None:
     error = AssertionError("books")
     core = Core(error)
-    loop = ControlLoop(core, print)  # type: ignore[arg-type]
+    loop = ControlLoop(core, print)  # type: ignore[arg-type]  # a stand-in, or drawn fields
     loop.post(Started())
     loop.post(ShutdownRequested(1))
     await asyncio.sleep(0)

@@ -16,7 +16,7 @@ from cohabit.sources.references import PypiSource
 from cohabit.sources.store import Store
 
 if TYPE_CHECKING:
-    from tests.sources.conftest import Index
+    from sources.conftest import Index
 
 pytestmark = pytest.mark.process
 

@@ -15,7 +15,7 @@ from cohabit.sources.store import StoredFile, sha256_of
 from cohabit.sources.unpack import unpack
 
 if TYPE_CHECKING:
-    from tests.sources.conftest import Index
+    from sources.conftest import Index
 
 WEIGHTS = bytes(range(256)) * 20_000  # 5 MB: several pieces
 
