@@ -21,7 +21,8 @@ def status(
         answer.raise_for_status()
         state = answer.json()
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-        raise leave(Code.FAILED, f"no answer from {url}: {error or type(error).__name__}") from None
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise leave(Code.FAILED, f"no answer from {url}: {why}") from None
     typer.echo(json.dumps(state, indent=2) if as_json else as_text(state))
 
 

@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -13,6 +13,7 @@ from cohabit.config.checks import check
 from cohabit.config.errors import ConfigError
 from cohabit.config.model import Config, DeviceConfig, ModelConfig, SchedulingConfig, ServerConfig
 from cohabit.config.model import FootprintConfig as Footprint
+from cohabit.config.quantities import Amount
 
 DEFAULT_PRESET = "embedded"
 _PRESETS = files("cohabit.config") / "presets"
@@ -60,7 +61,9 @@ def parse_config(text: str, base_dir: Path, name: str = "config") -> Config:
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{name}: {_told(error.errors(include_url=False)[0])}") from None
+        # Unknown keys first: a misspelt one is also why another is missing.
+        errors = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
+        raise ConfigError(f"{name}: {_told(errors[0])}") from None
     config._base_dir = base_dir
     try:
         check(config)
@@ -79,6 +82,8 @@ def _told(error: Any) -> str:
         return f"{where}: is missing"
     if error["type"] == "string_pattern_mismatch":
         return f"{where}: use letters, digits and . _ : / - only, beginning with a letter or digit"
+    if error["type"] == "too_short":
+        return f"{where}: at least one is needed"
     message = error["msg"]
     return f"{where}: {message[0].lower()}{message[1:]}"
 
@@ -107,9 +112,9 @@ def with_budget(config: Config, budget: str | None) -> Config:
     if budget is None:
         return config
     try:
-        device = DeviceConfig.model_validate({**config.device.model_dump(), "budget": budget})
+        amount = TypeAdapter(Amount).validate_python(budget)
     except ValidationError as error:
         raise ConfigError(f"--budget: {error.errors()[0]['msg']}") from None
-    changed = config.model_copy(update={"device": device})
+    changed = config.model_copy(update={"device": config.device.model_copy(update={"budget": amount})})
     changed._base_dir = config.base_dir
     return changed

@@ -1,0 +1,242 @@
+"""The config: what is right becomes typed, what is wrong becomes one line that says where and what would do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cohabit.config import resolved
+from cohabit.config.errors import ConfigError
+from cohabit.config.load import load_config, parse_config, presets, with_budget
+from cohabit.config.model import Config
+
+FAKE = "models: {a: {engine: fake}}\n"
+NEEDS_TIME = "a time such as 30s, 10m or 1h30m is needed"
+GIB = 1 << 30
+
+
+def parsed(text: str) -> Config:
+    """From YAML."""
+    return parse_config(text, Path("/somewhere"))
+
+
+def test_defaults_are_those_of_the_contracts() -> None:
+    config = parsed(FAKE)
+    assert (config.server.host, config.server.port, config.server.drain) == ("127.0.0.1", 8000, 30.0)
+    assert config.device.kind == "cpu"
+    policy = resolved.model_policy(config, "a")
+    assert (policy.patience, policy.max_wait, policy.max_run, policy.queue_limit) == (4, 30, 600, 256)
+    assert (policy.concurrency, policy.max_batch, policy.priority, policy.slots) == (1, 1, 1, 1)
+    assert (policy.keep_alive, policy.preload, policy.pin) == (None, False, False)
+    assert resolved.keep_free(config, 64 * GIB) == 512 << 20
+    assert config.base_dir == Path("/somewhere")
+
+
+def test_the_preset_is_what_it_says() -> None:
+    config = load_config()
+    assert list(config.models) == ["llm", "embeddings"]
+    assert resolved.budget(config, 24 * GIB) == 2 * GIB
+    assert config.models["llm"].priority == 3
+    assert config.models["llm"].aliases == ["gpt-4o-mini"]
+    assert load_config("embedded").models == config.models
+    assert "embedded" in presets()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("5.5GiB", int(5.5 * GIB)),
+        ("512 MiB", 512 << 20),
+        ("1GB", 10**9),
+        ("1024", 1024),
+        ("2048", 2048),
+        ("80%", None),
+    ],
+)
+def test_sizes(text: str, size: int | None) -> None:
+    config = parsed(f"device: {{budget: {text}, keep_free: 0}}\n{FAKE}")
+    assert resolved.budget(config, 10 * GIB) == (8 * GIB if size is None else size)
+
+
+def test_a_budget_is_never_more_than_the_device_has_beyond_keep_free() -> None:
+    config = parsed(f"device: {{budget: 100GiB, keep_free: 1GiB}}\n{FAKE}")
+    assert resolved.budget(config, 10 * GIB) == 9 * GIB
+    assert resolved.budget(parsed(FAKE), 10 * GIB) == 10 * GIB - (512 << 20)
+    assert resolved.budget(parsed(f"device: {{keep_free: 20GiB}}\n{FAKE}"), 10 * GIB) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("10m", 600), ("1h30m", 5400), ("250ms", 0.25), ("1d", 86400)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parsed(f"scheduling: {{max_wait: {text}}}\n{FAKE}").scheduling.max_wait == seconds
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("never", None), ("null", None), ("10m", 600)])
+def test_keep_alive(text: str, seconds: float | None) -> None:
+    config = parsed(f"models: {{a: {{engine: fake, keep_alive: {text}}}}}")
+    assert config.models["a"].keep_alive == seconds
+
+
+def test_scheduling_may_be_set_for_one_model() -> None:
+    fields = "patience: 1, max_wait: 2s, max_run: 3s, max_batch: 4, queue_limit: 5"
+    config = parsed(f"models: {{a: {{engine: fake, {fields}}}, b: {{engine: fake}}}}\nscheduling: {{max_wait: 9s}}")
+    a, b = (resolved.model_policy(config, name) for name in "ab")
+    assert (a.patience, a.max_wait, a.max_run, a.max_batch, a.queue_limit) == (1, 2, 3, 4, 5)
+    assert b.max_wait == 9
+
+
+def test_slots_are_threads_on_cpu_and_one_on_a_card() -> None:
+    models = "models: {a: {engine: fake, options: {threads: 2}}}"
+    assert resolved.model_policy(parsed(f"device: {{compute_slots: 2}}\n{models}"), "a").slots == 2
+    card = parsed(f"device: {{kind: cuda:0}}\n{models}")
+    assert resolved.model_policy(card, "a").slots == 1
+    assert resolved.compute_slots(card) == 3
+    assert resolved.keep_free(card, 1) == 2 << 30
+    assert resolved.place(card).kind == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "config: a mapping with the section `models` is needed"),
+        ("- a", "config: a mapping with the section `models` is needed"),
+        ("modles: {}", "config: modles: unknown key; did you mean models?"),
+        ("models: {}", "config: models: at least one is needed"),
+        (
+            "models: {a: {engine: fake, prioriti: 2}}",
+            "config: models.a.prioriti: unknown key; did you mean priority?",
+        ),
+        (f"server: {{prot: 1}}\n{FAKE}", "config: server.prot: unknown key; did you mean port?"),
+        (
+            "models: {a: {engine: fake, footprint: {residnt: 1}}}",
+            "config: models.a.footprint.residnt: unknown key; did you mean resident?",
+        ),
+        ("models: {a: {}}", "config: models.a.engine: is missing"),
+        ("models: {a: {engine: fak}}", "config: models.a.engine: there is no engine 'fak'; did you mean fake?"),
+        (
+            "models: {a: {engine: fake, options: {tokns: 1}}}",
+            "config: models.a.options.tokns: unknown key; did you mean tokens?",
+        ),
+        (
+            "models: {a: {engine: fake, options: {tokens: many}}}",
+            "config: models.a.options.tokens: expected `int`, got `str`",
+        ),
+        ("models: {a: {engine: llamacpp}}", "config: models.a.source: is missing; the engine llamacpp needs weights"),
+        (f"device: {{kind: tpu}}\n{FAKE}", "config: device.kind: no such device: 'tpu'; use cpu or cuda:0"),
+        (f"device: {{budget: lots}}\n{FAKE}", "config: device.budget: a size such as 512MiB or 5.5GiB is needed"),
+        (
+            f"device: {{budget: 120%}}\n{FAKE}",
+            "config: device.budget: a share between 0% and 100% is needed, such as 80%",
+        ),
+        (
+            f"scheduling: {{max_wait: soon}}\n{FAKE}",
+            f"config: scheduling.max_wait: {NEEDS_TIME}",
+        ),
+        (
+            f"scheduling: {{max_wait: -1}}\n{FAKE}",
+            f"config: scheduling.max_wait: {NEEDS_TIME}",
+        ),
+        (
+            "models: {a: {engine: fake, aliases: [b]}, b: {engine: fake}}",
+            "config: models.a.aliases: b is a model's name already",
+        ),
+        (
+            "models: {a: {engine: fake, aliases: [x]}, b: {engine: fake, aliases: [x]}}",
+            "config: models.b.aliases: x is an alias of a already",
+        ),
+        (
+            "device: {compute_slots: 2}\nmodels: {a: {engine: fake, options: {threads: 3}}}",
+            "config: models.a: it takes 3 compute slots and the device has 2; lower its slots (on cpu",
+        ),
+        ("models: {a: {engine: fake}, a: {engine: fake}}", 'config: line 1: found duplicate key "a"'),
+        ("models: [unclosed", "config: line 1: "),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_where(text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parsed(text)
+    line = str(raised.value)
+    assert line.startswith(told)
+    assert "\n" not in line
+
+
+def test_a_bad_source_names_its_model() -> None:
+    with pytest.raises(ConfigError, match=r"models\.a\.source: .*nowhere"):
+        parsed("models: {a: {engine: llamacpp, source: 'nowhere:x'}}")
+
+
+def test_files_and_presets_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean the preset embedded"):
+        load_config("embeded")
+    with pytest.raises(ConfigError, match="presets are embedded"):
+        load_config(str(tmp_path / "none"))
+    (tmp_path / "latin.yaml").write_bytes(b"models: {\xff: 1}")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(str(tmp_path / "latin.yaml"))
+
+
+def test_another_budget_for_one_start() -> None:
+    config = with_budget(parsed(FAKE), "700MiB")
+    assert resolved.budget(config, 10 * GIB) == 700 << 20
+    assert config.base_dir == Path("/somewhere")
+    with pytest.raises(ConfigError, match="--budget: a size"):
+        with_budget(config, "much")
+    assert with_budget(config, None) is config
+
+
+def test_what_a_worker_is_told() -> None:
+    config = parsed("models: {a: {engine: fake, concurrency: 3, options: {tokens: 2}, files: {x: 'file:/y'}}}")
+    spec = resolved.model_spec(config, "a", Path("/m"), {"x": Path("/y")})
+    assert (spec.name, spec.engine, spec.source, spec.concurrency) == ("a", "fake", "/m", 3)
+    assert spec.files == {"x": "/y"}
+    assert spec.options == {"tokens": 2}
+    assert spec.trust_remote_code is False
+
+
+def fields(schema: dict[str, Any]) -> set[str]:
+    """Every name a config may hold."""
+    found = set(schema["properties"])
+    for definition in schema["$defs"].values():
+        found |= set(definition.get("properties", {}))
+    return found
+
+
+def test_every_field_tells_editors_what_it_is() -> None:
+    schema = Config.model_json_schema()
+    for name, definition in schema["$defs"].items():
+        for field, described in definition.get("properties", {}).items():
+            assert described.get("description"), f"{name}.{field}"
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    missing = {field for field in fields(schema) if f"`{field}`" not in page}
+    assert missing == set(), "docs/configuration.md tells of every field"
+
+
+def test_the_examples_in_the_docs_are_right() -> None:
+    import re
+
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) >= 2
+    for block in blocks:
+        parse_config(block, Path.cwd())
+
+
+def test_the_committed_schema_is_current() -> None:
+    import json
+
+    from cohabit.cli.schema import config_schema
+
+    committed = json.loads((Path(__file__).parents[2] / "docs" / "config.schema.json").read_text())
+    assert committed == json.loads(json.dumps(config_schema())), "run: cohabit schema > docs/config.schema.json"
+
+
+def test_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from cohabit.config import paths
+
+    monkeypatch.setenv("COHABIT_HOME", str(tmp_path))
+    assert paths.weights_dir() == tmp_path / "cache" / "weights"
+    assert paths.footprints_file() == tmp_path / "state" / "footprints.json"
+    monkeypatch.delenv("COHABIT_HOME")
+    assert paths.weights_dir().parts[-2:] == ("cohabit", "weights")
+    assert paths.footprints_file().parts[-2:] == ("cohabit", "footprints.json")

