@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+import openai
 import psutil
 import pytest
 
-import openai
 from harness import Running, chat_over_socket, serving
 
 pytestmark = [pytest.mark.process, pytest.mark.model]
