@@ -1,9 +1,10 @@
 """A driver for the core: events in at given times, invariants checked after each."""
 
 from collections.abc import Sequence
+from typing import Any, assert_never
 
 from cohabit.core import invariants
-from cohabit.core.commands import Command, Reject, SetTimer, StartWorker
+from cohabit.core.commands import Cancel, Command, Dispatch, Halt, Reject, SetTimer, StartWorker, StopWorker
 from cohabit.core.controller import Controller
 from cohabit.core.events import (
     DeviceMeasured,
@@ -86,6 +87,11 @@ class Core:
         """The controller's state."""
         return self.controller.books
 
+    @property
+    def draining(self) -> list[str]:
+        """Who takes nothing new, to make room for another."""
+        return [m.name for m in self.books.models.values() if m.draining]
+
     def __getitem__(self, name: str) -> Model:
         """A model by name."""
         return self.books.models[name]
@@ -104,6 +110,7 @@ class Core:
                 case StartWorker(name, worker):
                     self.workers[name] = worker
                 case Reject(request, rejection):
+                    assert request not in self.rejected, "answered once"
                     self.rejected[request] = rejection.reason
                 case _:
                     pass
@@ -124,10 +131,10 @@ class Core:
         event = WorkerReady(self.workers[name], footprint.resident.size, footprint.load.size, seconds)
         return self.send(event, at)
 
-    def gone(self, name: str, *, at: float | None = None, **what: object) -> Sequence[Command]:
+    def gone(self, name: str, *, at: float | None = None, **what: Any) -> Sequence[Command]:
         """A model's process is reaped."""
         seconds = 0.01 if self[name].state == "stopping" else 0.0
-        return self.send(WorkerExited(self.workers[name], **{"seconds": seconds, **what}), at)  # type: ignore[arg-type]  # any field
+        return self.send(WorkerExited(self.workers[name], **{"seconds": seconds, **what}), at)
 
     def done(self, name: str, request: int, *, at: float | None = None, seconds: float = 0.1) -> Sequence[Command]:
         """A run ends within its books."""
@@ -165,6 +172,32 @@ class Core:
         return self.workers[name]
 
 
-def kinds(commands: Sequence[Command]) -> list[str]:
-    """What sort of commands, in order."""
-    return [type(command).__name__ for command in commands]
+def two(**more: Any) -> Core:
+    """Models a and b of which only one fits; a switch costs 1 s, patience 4, max_wait 30 s."""
+    settings = {"load_seconds": 1.0, **more}
+    return Core(model("a", **settings), model("b", **settings), budget=150)
+
+
+def brief(commands: Sequence[Command]) -> list[str]:
+    """Every command in a few words, without the reasons meant for people."""
+    return [_brief(command) for command in commands]
+
+
+def _brief(command: Command) -> str:
+    match command:
+        case StartWorker(name, worker):
+            return f"start {name}#{worker}"
+        case StopWorker(name, worker, cause, _, kill):
+            return f"{'kill' if kill else 'stop'} {name}#{worker}: {cause}"
+        case Dispatch(name, worker, requests):
+            return f"run {name}#{worker}: {' '.join(map(str, requests))}"
+        case Cancel(request, worker):
+            return f"cancel {request} on #{worker}"
+        case Reject(request, rejection):
+            return f"reject {request}: {rejection.reason}"
+        case SetTimer(at):
+            return f"timer {at}"
+        case Halt():
+            return "halt"
+        case _:
+            assert_never(command)

@@ -7,6 +7,8 @@ from cohabit.core.queues import Request
 from cohabit.core.snapshot import SCHEMA, snapshot, stalled
 from core.driver import MIB, Core, model
 
+FIGURES = (("resident", 100), ("load", 100), ("working", 10))  # what a model of the driver declares
+
 
 def seen(core: Core) -> dict[str, dict[str, object]]:
     """Waiting and running requests by id."""
@@ -29,10 +31,62 @@ def test_the_device_and_a_model_that_is_not_there() -> None:
         "slots_used": 0,
     }
     (entry,) = state["models"]
-    assert (entry["state"], entry["held"], entry["loads"]) == ("stopped", 0, 0)
-    assert entry["needs"]["resident"] == {"bytes": 100 * MIB, "origin": "declared"}
+    declared = {part: {"bytes": size * MIB, "origin": "declared"} for part, size in FIGURES}
+    assert entry == {
+        "name": "a",
+        "state": "stopped",
+        "since_seconds": 2.0,
+        "draining": False,
+        "pinned": False,
+        "held": 0,
+        "load": 0,
+        "resident": 0,
+        "working": 0,
+        "cached": 0,
+        "needs": declared,
+        "load_seconds": 1.0,
+        "in_flight": 0,
+        "waiting": 0,
+        "loads": 0,
+        "last_eviction": "",
+        "failure": "",
+    }
+    assert state["requests"] == []
     assert state["claim"] is None
     assert state["shutting_down"] is False
+
+
+def test_a_model_at_work_one_request_running_one_waiting_one_cancelled() -> None:
+    core = Core(model("a", concurrency=2, load_seconds=2))
+    for at in (0.0, 1.0, 2.0):
+        core.ask("a", at=at)
+    core.ready("a", at=3)
+    core.send(RequestCancelled(1), at=4)
+    state = snapshot(core.books, 5.0)
+    (entry,) = state["models"]
+    books = {part: entry[part] // MIB for part in ("held", "load", "resident", "working", "cached")}
+    assert books == {"held": 110, "load": 0, "resident": 100, "working": 10, "cached": 0}
+    assert (entry["state"], entry["in_flight"], entry["waiting"], entry["loads"]) == ("ready", 2, 1, 1)
+    assert entry["needs"]["load"] == {"bytes": 100 * MIB, "origin": "measured"}
+    assert entry["needs"]["working"] == {"bytes": 10 * MIB, "origin": "declared"}
+    assert state["requests"] == [
+        {
+            "id": 3,
+            "model": "a",
+            "state": "waiting",
+            "position": 1,
+            "waited_seconds": 3.0,
+            "waits_for": "a request of this model to finish",
+            "expected_seconds": pytest.approx(0.1),
+        },
+        {"id": 1, "model": "a", "state": "cancelled", "waited_seconds": 3.0, "running_seconds": 2.0},
+        {"id": 2, "model": "a", "state": "running", "waited_seconds": 2.0, "running_seconds": 2.0},
+    ]
+    core.done("a", 1)
+    core.done("a", 2)
+    core.done("a", 3)
+    (entry,) = snapshot(core.books, 5.0)["models"]
+    assert (entry["working"], entry["cached"], entry["held"]) == (0, 10 * MIB, 110 * MIB), "until it is seen free"
 
 
 def test_every_wait_says_what_it_waits_for() -> None:
@@ -106,9 +160,9 @@ def test_suspects_backed_off_models_and_cancelled_requests() -> None:
     core.ready("a")
     core.gone("a", detail="it fell over")
     core.ready("a")
-    assert "run alone" in str(seen(core)[str(first)]["waits_for"])
-    core.send(RequestCancelled(second))
-    assert seen(core)[str(second)]["state"] == "cancelled"
+    assert "run alone" in str(seen(core)[str(second)]["waits_for"])
+    core.send(RequestCancelled(first))
+    assert seen(core)[str(first)]["state"] == "cancelled"
     assert snapshot(core.books, core.now)["models"][0]["failure"] == "it fell over"
     core.send(ShutdownRequested(5))
     assert snapshot(core.books, core.now)["shutting_down"] is True

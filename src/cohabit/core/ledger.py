@@ -39,6 +39,7 @@ class Ledger:
         self.slots_used = 0
         self.total: int | None = None
         self.foreign = 0
+        self._quiet_foreign = 0  # as last seen while nothing was loading or leaving
         self.accounts: dict[int, Account] = {}
 
     @property
@@ -82,16 +83,19 @@ class Ledger:
         """Take a reading of the device in.
 
         While a load or a release is under way its bytes show neither wholly as ours nor as gone, so foreign is
-        then the last quiet reading, or what is used beyond everything booked, whichever is more.
+        then the last quiet reading, or what is used beyond everything booked, whichever is more. So it is where
+        a worker is missing from the reading (under WSL the driver has no figures by process); what its last run
+        used then counts as kept, since nobody will ever see it free.
         """
-        for worker, measured in workers.items():
-            account = self.accounts.get(worker)
-            if account is not None and not account.load and at > account.run_ended:
-                account.cached = max(0, measured - account.resident)
-                account.unconfirmed = 0
+        for worker, account in self.accounts.items():
+            if account.load or at <= account.run_ended:
+                continue
+            kept = account.resident + max(account.cached, account.unconfirmed)
+            account.cached = max(0, workers.get(worker, kept) - account.resident)
+            account.unconfirmed = 0
         self.total = total
         quiet = not any(account.load or account.leaving for account in self.accounts.values())
-        if quiet:
-            self.foreign = max(0, total - available - sum(workers.values()))
+        if quiet and workers.keys() >= self.accounts.keys():
+            self.foreign = self._quiet_foreign = max(0, total - available - sum(workers.values()))
         else:
-            self.foreign = max(self.foreign, total - available - self.reserved)
+            self.foreign = max(self._quiet_foreign, total - available - self.reserved)

@@ -49,9 +49,9 @@ class ModelQueue:
         self._clients.setdefault(request.client, []).append(request)
 
     def push_front(self, request: Request) -> None:
-        """Back to the head of everything: it has waited before."""
-        line = self._clients.pop(request.client, [])
-        self._clients = {request.client: [request, *line], **self._clients}
+        """Back to the head of everything: it has waited before. A client's own order is kept."""
+        line = sorted([request, *self._clients.pop(request.client, [])], key=lambda r: (r.arrived, r.id))
+        self._clients = {request.client: line, **self._clients}
 
     def peek(self) -> Request:
         """The next to be taken. Raises StopIteration if nothing waits."""

@@ -127,8 +127,8 @@ def _try_to_claim(books: Books, waiter: Model, policy: Policy, now: float) -> li
             chosen.append(victim)
         else:
             later.append(min(allowed_at, overdue_at))
-    if missing() > 0:
-        return later
+    if missing() > 0:  # those that only an overdue waiter may take have no time of their own
+        return [*later, overdue_at] if waiter.queue else later
     for victim in list(chosen):  # the cheapest set, without those that a later choice made superfluous
         chosen.remove(victim)
         if missing() > 0:

@@ -1,0 +1,100 @@
+"""Branch 1: what is refused at the door, in which words, and when to try again."""
+
+import pytest
+
+from cohabit.core.commands import Reject
+from cohabit.core.events import ShutdownRequested
+from cohabit.core.reasons import Rejection, RejectReason
+from core.driver import Core, brief, model
+
+
+def rejection(core: Core) -> Rejection:
+    """The only command: a refusal."""
+    (command,) = core.did
+    assert isinstance(command, Reject)
+    return command.rejection
+
+
+def test_1_1_an_unknown_model_is_refused() -> None:
+    core = Core(model("a"))
+    core.ask("nobody")
+    assert core.did == [Reject(1, Rejection(RejectReason.UNKNOWN_MODEL, "there is no model 'nobody'"))]
+
+
+def test_1_2_nothing_new_is_taken_while_shutting_down() -> None:
+    core = Core(model("a"))
+    core.ask("a")
+    core.send(ShutdownRequested(30))
+    core.ask("a")
+    assert rejection(core) == Rejection(RejectReason.SHUTTING_DOWN, "the server is shutting down", 10.0)
+
+
+def test_1_3_a_model_that_never_fits_is_refused_at_once() -> None:
+    core = Core(model("a", resident=140, working=20), budget=150)
+    core.ask("a")
+    assert rejection(core) == Rejection(
+        RejectReason.NEVER_FITS, "a needs 160 MiB and the budget now allows 150 MiB", 60.0
+    )
+
+
+def test_1_3_exactly_the_budget_fits() -> None:
+    core = Core(model("a", resident=140, working=10), budget=150)
+    core.ask("a")
+    assert brief(core.did) == ["start a#1"]
+
+
+def test_1_3_pinned_models_count_against_what_can_ever_fit() -> None:
+    core = Core(model("a", pin=True), model("b"), budget=150)
+    core.ask("b")
+    assert rejection(core).reason is RejectReason.NEVER_FITS
+    core.ask("a")
+    assert brief(core.did) == ["start a#1"], "not against itself"
+
+
+def test_1_4_a_failed_model_is_refused_until_a_probe_is_due() -> None:
+    core = Core(model("a"))
+    core.ask("a", at=0)
+    core.gone("a", at=1, permanent=True, detail="no such file")
+    core.ask("a", at=6)
+    assert rejection(core) == Rejection(RejectReason.MODEL_FAILED, "a does not start: no such file", 25.0)
+    core.ask("a", at=30.5)
+    assert rejection(core).retry_after == 1.0, "never less than a second"
+    core.ask("a", at=31)
+    assert brief(core.did) == ["start a#2"]
+
+
+def test_1_4_a_worker_that_left_no_word_is_said_to_have_died() -> None:
+    core = Core(model("a"))
+    core.ask("a")
+    core.gone("a", permanent=True)
+    core.ask("a")
+    assert rejection(core).detail == "a does not start: its worker died"
+
+
+def test_1_5_a_full_queue_is_refused_with_an_honest_time() -> None:
+    core = Core(model("a", queue_limit=1, load_seconds=7))
+    core.ask("a")
+    core.ask("a")
+    assert rejection(core).reason is RejectReason.QUEUE_FULL
+    assert rejection(core).detail == "1 requests wait for a already; try again later or raise queue_limit"
+    assert rejection(core).retry_after == pytest.approx(7.2), "the load and two runs of 0.1 s"
+
+
+def test_1_5_the_time_counts_what_runs_together_and_no_load_once_it_is_ready() -> None:
+    core = Core(model("a", queue_limit=5, concurrency=2, max_batch=2, load_seconds=7))
+    for _ in range(4):
+        core.ask("a")
+    core.ready("a")
+    for _ in range(5):
+        core.ask("a")
+    assert core.did == []
+    core.ask("a")
+    assert rejection(core).retry_after == pytest.approx(0.2), "six of four at a time are two rounds"
+
+
+def test_1_6_a_deadline_that_has_passed_is_told_at_once() -> None:
+    core = Core(model("a"))
+    core.ask("a", at=5, deadline=5)
+    assert rejection(core) == Rejection(
+        RejectReason.DEADLINE, "the request's own time limit passed while it waited for a", 1.0
+    )

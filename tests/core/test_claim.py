@@ -1,0 +1,134 @@
+"""The one claim of a device: bytes accrue to it, and it is dropped when nobody needs it."""
+
+from cohabit.core.events import RequestCancelled
+from core.driver import MIB, Core, brief, model, two
+
+
+def test_freed_bytes_accrue_to_the_claim() -> None:
+    core = Core(
+        model("a", resident=100, working=60, concurrency=2),
+        model("b", resident=100, working=10, load_seconds=0.5),
+        model("c", resident=250, working=20, load_seconds=1),
+        budget=420,
+    )
+    core.bring("a", at=0)
+    core.bring("b", at=1)
+    core.ask("c", at=50)
+    assert brief(core.did) == ["stop b#2: evicted"], "100 at rest + 270 fit"
+    assert core.books.claim is not None
+    assert core.books.claim.need == 270 * MIB
+    core.ask("a", at=50.1)
+    assert core.did == [], "its 60 would eat what c was promised"
+    assert brief(core.gone("b", at=50.2)) == ["start c#3", "run a#1: 4"], "c has its bytes; a the rest"
+    assert core.ready("c", at=51.2) == []
+    assert core.done("a", 4, at=51.3) == [], "a's allocator may keep what the run took"
+    assert brief(core.measured(at=51.4)) == ["run c#3: 3"]
+
+
+def test_what_leaves_the_claim_alone_runs_meanwhile() -> None:
+    core = Core(model("a", working=10), model("b"), model("c", load_seconds=1), budget=230)
+    core.bring("a", at=0)
+    core.bring("b", at=1)
+    core.done("a", core.ask("a", at=2))
+    core.measured(at=3)
+    core.ask("c", at=50)
+    assert brief(core.did) == ["stop b#2: evicted"]
+    core.ask("a", at=50.1)
+    assert brief(core.did) == ["run a#1: 5"], "110 + 110 of c"
+
+
+def test_a_claim_whose_last_client_leaves_is_withdrawn_and_its_victims_serve_on() -> None:
+    core = two()
+    running = core.ask("a", at=0)
+    core.ready("a", at=1)
+    waiters = [core.ask("b", at=100), core.ask("b")]
+    core.ring()
+    kept = core.ask("a")
+    assert core.draining == ["a"]
+    assert core.send(RequestCancelled(waiters[0])) == []
+    assert core.draining == ["a"], "another one waits still"
+    assert core.send(RequestCancelled(waiters[1])) == []
+    assert core.books.claim is None
+    assert core.draining == []
+    assert brief(core.done("a", running)) == [f"run a#1: {kept}"], "nobody was evicted for a client that has left"
+
+
+def test_a_stopping_victim_is_never_resurrected() -> None:
+    core = two()
+    core.bring("a", at=0)
+    waiter = core.ask("b", at=10)
+    assert brief(core.did) == ["stop a#1: evicted"]
+    assert core.send(RequestCancelled(waiter)) == []
+    core.ask("a", at=10.01)
+    assert core.did == [], "it is on its way out; its next start is a new worker"
+    assert brief(core.gone("a", at=10.1)) == ["start a#2"]
+    assert brief(core.ready("a", at=11)) == ["run a#2: 3"]
+
+
+def test_a_load_that_has_begun_ends_though_its_client_has_left() -> None:
+    core = two()
+    core.ask("a", at=0)
+    assert core.send(RequestCancelled(1)) == []
+    core.ask("b", at=0.1)
+    assert core.did == []
+    assert core.ready("a", at=1) == []
+    assert core.timer == 2.0, "then it is an ordinary idle model"
+    assert brief(core.ring()) == ["stop a#1: evicted"]
+
+
+def test_two_loads_never_hold_and_wait() -> None:
+    core = Core(*(model(name, load_seconds=1) for name in "abcd"), budget=240)
+    core.bring("a", at=0)
+    core.bring("b", at=1)
+    core.ask("c", at=100)
+    assert brief(core.did) == ["stop a#1: evicted"]
+    core.ask("d", at=100)
+    assert core.did == [], "one claim, one victim"
+    assert brief(core.gone("a", at=100.1)) == ["start c#3", "stop b#2: evicted"], "c holds all it needs; d's turn"
+    assert brief(core.gone("b", at=100.2)) == ["start d#4"]
+
+
+def test_a_victim_that_dies_by_itself_is_as_good_as_one_that_leaves() -> None:
+    core = two()
+    core.ask("a", at=0)
+    core.ready("a", at=1)
+    core.ask("b", at=100)
+    core.ring()
+    assert core.draining == ["a"]
+    assert brief(core.gone("a", at=102, sent=frozenset({1}))) == ["reject 1: worker_died", "start b#2"]
+
+
+def test_a_claim_that_its_victims_no_longer_satisfy_is_decided_anew() -> None:
+    core = Core(*(model(name, load_seconds=1) for name in "ab"), model("c", load_seconds=1), budget=230)
+    core.bring("a", at=0)
+    core.bring("b", at=1)
+    core.ask("a", at=50)
+    core.ask("b", at=50)
+    core.ask("c", at=60)
+    core.ring()
+    assert core.books.claim is not None
+    assert core.books.claim.victims == [1]
+    core.measured(at=61.5, total=150)
+    assert core.books.claim is not None
+    assert core.books.claim.victims == [1, 2], "the device has shrunk: one is not enough any more"
+
+
+def test_runs_in_the_way_of_a_load_are_held_up_no_sooner_than_a_switch_would_be_worth_it() -> None:
+    # b fits beside an idle a (100 + 100 + 60), not beside a running one while it loads (160 + 160)
+    core = Core(model("a", working=60, concurrency=2), model("b", load=160, load_seconds=3), budget=290)
+    core.ask("a", at=0)
+    core.ready("a", at=1)
+    core.ask("b", at=50)
+    assert core.did == []
+    assert not core.books.claim
+    core.ask("a", at=50.5)
+    assert brief(core.did) == ["run a#1: 3"], "a goes on for now"
+    assert core.ring() == []
+    assert core.now == 53.0
+    assert core.books.claim is not None
+    assert core.books.claim.victims == []
+    core.ask("a", at=53.5)
+    assert core.did == [], "its runs end, and no new one begins"
+    assert core.done("a", 1, at=54) == []
+    assert core.done("a", 3, at=54.1) == []
+    assert brief(core.measured(at=54.2)) == ["start b#2"]

@@ -1,0 +1,104 @@
+"""Branch 2: who is given work, by device-seconds, slots, turns and batches."""
+
+import pytest
+
+from cohabit.core.commands import Dispatch
+from core.driver import Core, brief, model
+
+
+def test_a_model_takes_its_slots_while_anything_is_in_flight() -> None:
+    core = Core(model("a", slots=1, concurrency=2), model("b", slots=2), budget=500, slots=2)
+    core.ask("b", at=0)
+    core.ready("b")
+    core.ask("a")
+    core.ready("a", at=1)
+    core.ask("a")
+    assert core.did == []
+    assert brief(core.done("b", 1, at=2)) == ["run a#2: 2", "run a#2: 3"]
+    assert core.books.ledger.slots_used == 1, "one holding for all requests of a model"
+    core.done("a", 2, at=3)
+    assert core.books.ledger.slots_used == 1
+    core.done("a", 3, at=3)
+    assert core.books.ledger.slots_used == 0
+
+
+def test_batches_are_what_waits_when_the_worker_is_free() -> None:
+    core = Core(model("a", max_batch=3))
+    for _ in range(5):
+        core.ask("a")
+    assert brief(core.ready("a")) == ["run a#1: 1 2 3"]
+    assert core.done("a", 1) == []
+    assert core.done("a", 2) == [], "the whole batch ends before the next"
+    assert brief(core.done("a", 3)) == ["run a#1: 4 5"]
+
+
+@pytest.mark.parametrize(("priority", "share"), [(1.0, 0.5), (3.0, 0.75)])
+def test_device_time_is_shared_by_priority(priority: float, share: float) -> None:
+    """One slot, a 350 ms model beside a 20 ms one, both always wanted."""
+    core = Core(model("slow", priority=priority), model("fast"), budget=500, slots=1)
+    seconds = {"slow": 0.35, "fast": 0.02}
+    used = dict.fromkeys(seconds, 0.0)
+    for name in seconds:
+        core.ask(name)
+        core.ask(name)
+    pending = [*core.ready("slow"), *core.ready("fast")]
+    while sum(used.values()) < 60:
+        (command,) = pending
+        assert isinstance(command, Dispatch)
+        name = command.model
+        used[name] += seconds[name]
+        core.ask(name)
+        pending = list(core.done(name, command.requests[0], at=core.now + seconds[name]))
+    assert used["slow"] / sum(used.values()) == pytest.approx(share, abs=0.02)
+
+
+def test_running_together_is_charged_once() -> None:
+    core = Core(model("a", concurrency=4))
+    for _ in range(4):
+        core.ask("a", at=0)
+    core.ready("a", at=1)
+    before = core["a"].deficit
+    for request in (1, 2, 3, 4):
+        core.done("a", request, at=3)
+    assert core["a"].deficit == pytest.approx(before - 2.0), "two seconds of the device, not eight"
+
+
+def test_debts_persist_and_credit_is_dropped_when_a_queue_empties() -> None:
+    core = Core(model("a", priority=9), budget=500)
+    core.ask("a", at=0)
+    core.ready("a", at=1)
+    assert core["a"].deficit == 0.0, "given 0.9 s for its turn; its queue is empty now"
+    core.done("a", 1, at=3)
+    assert core["a"].deficit == -2.0
+    core.ask("a", at=100)
+    assert core["a"].deficit == 0.0, "paid off in rounds that cost nobody anything"
+
+
+def test_2a_a_model_that_needs_all_slots_is_not_overtaken_for_ever() -> None:
+    core = Core(model("wide", slots=2, max_wait=5), model("x"), model("y"), budget=500, slots=2)
+    for name in ("x", "y", "wide"):
+        core.bring(name)
+    x = core.ask("x", at=1)
+    y = core.ask("y", at=1.5)
+    wide = core.ask("wide", at=2)
+    for at in range(3, 7):  # x and y always have one running and one waiting, never ending together
+        next_x = core.ask("x", at=float(at))
+        assert brief(core.done("x", x, at=at + 0.2)) == [f"run x#1: {next_x}"]
+        next_y = core.ask("y", at=at + 0.3)
+        assert brief(core.done("y", y, at=at + 0.5)) == [f"run y#2: {next_y}"]
+        x, y = next_x, next_y
+    core.ask("x", at=7)
+    assert core.done("x", x, at=7.2) == [], "5 s are over: x is not let in before it"
+    assert brief(core.done("y", y, at=7.5)) == [f"run wide#3: {wide}"]
+
+
+def test_a_model_that_ran_a_moment_ago_has_not_been_kept_out() -> None:
+    core = Core(model("a", slots=2, max_wait=5), model("x", concurrency=2), budget=500, slots=2)
+    core.bring("a", at=0)
+    core.bring("x", at=1)
+    core.ask("a", at=2)
+    core.ask("a", at=2)
+    core.ask("x", at=2)
+    assert brief(core.done("a", 3, at=8)) == ["run x#2: 5"], "a has spent its quantum"
+    core.ask("x", at=9)
+    assert brief(core.did) == ["run x#2: 6"], "its other request has waited 7 s, but it ran until 8"

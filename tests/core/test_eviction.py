@@ -1,0 +1,74 @@
+"""Who goes first, and what the log says of it."""
+
+from cohabit.core.commands import StopCause, StopWorker
+from cohabit.core.eviction import Policy
+from core.driver import Core, brief, model
+
+
+def test_gdsf_evicts_the_least_useful() -> None:
+    core = Core(*(model(name, load_seconds=1) for name in "abc"), budget=230)
+    core.bring("a", at=0)
+    core.bring("b", at=1)
+    for at in (2, 3, 4):
+        core.done("a", core.ask("a", at=at))
+    core.measured()
+    core.ask("c", at=100)
+    assert brief(core.did) == ["stop b#2: evicted"], "b was used later, but once"
+
+
+def test_gdsf_spares_the_dear_and_the_small() -> None:
+    core = Core(
+        model("cheap", resident=100, load_seconds=1),
+        model("dear", resident=100, load_seconds=9),
+        model("small", resident=50, load_seconds=1),
+        model("new", load_seconds=1),
+        budget=270,
+    )
+    for at, name in enumerate(("cheap", "dear", "small")):
+        core.bring(name, at=at)
+    core.ask("new", at=100)
+    assert brief(core.did) == ["stop cheap#1: evicted"]
+
+
+def test_gdsf_ages_those_that_stay() -> None:
+    """L rises to the score of each victim, so what came in later starts above what was once much used."""
+    core = Core(*(model(name, resident=1024, load_seconds=1) for name in "abc"), budget=2100)
+    core.bring("a", at=0)
+    core.bring("b", at=1)
+    core.ask("c", at=100)
+    assert core.books.inflation == 1.0, "used once, 1 s to bring back, 1 GiB"
+    (command,) = core.did
+    assert command == StopWorker(
+        "a",
+        1,
+        StopCause.EVICTED,
+        "for c, waiting 0.0 s: idle for longer than its return costs, or its patience is over; "
+        "gdsf score 1.00: used 1 times since it came in, 1.0 s to bring back",
+    )
+    assert core["a"].last_eviction == command.why
+
+
+def test_a_use_counts_only_since_it_came_in() -> None:
+    core = Core(model("a", load_seconds=1), model("b", load_seconds=1), budget=150)
+    core.bring("a", at=0)
+    assert core["a"].dispatches == 1
+    core.ask("b", at=10)
+    core.gone("a", at=11)
+    core.ready("b", at=12)
+    core.done("b", 2)
+    core.measured(at=13)
+    core.ask("a", at=30)
+    assert brief(core.gone("b", at=31)) == ["start a#3"]
+    assert core["a"].dispatches == 0
+
+
+def test_lru_evicts_who_was_used_longest_ago() -> None:
+    core = Core(*(model(name) for name in "abc"), budget=230, policy=Policy.LRU)
+    core.bring("a", at=0)
+    core.bring("b", at=1)
+    core.done("a", core.ask("a", at=2), at=3)
+    core.measured(at=4)
+    core.ask("c", at=100)
+    assert brief(core.did) == ["stop b#2: evicted"]
+    assert core["b"].last_eviction.endswith("lru: last used at 1.0")
+    assert core.books.inflation == 0.0

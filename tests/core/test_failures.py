@@ -1,0 +1,145 @@
+"""Branch 5: who is tried again, who is told, and when the model is started once more."""
+
+from cohabit.core.commands import Dispatch, Reject, StartWorker
+from cohabit.core.events import RequestCancelled, RequestFailed
+from cohabit.core.reasons import Rejection, RejectReason
+from core.driver import Core, brief, model
+
+
+def test_what_was_not_sent_is_tried_once_more_alone_and_what_was_is_told() -> None:
+    core = Core(model("a", concurrency=3))
+    for _ in range(3):
+        core.ask("a")
+    core.ready("a")
+    died = "the worker of a died after a part of the answer was sent; the others go on"
+    assert core.gone("a", sent=frozenset({1})) == [
+        Reject(1, Rejection(RejectReason.WORKER_DIED, died, 1.0)),
+        StartWorker("a", 2),
+    ]
+    assert core.ready("a") == [Dispatch("a", 2, (2,))], "a suspect runs alone, though three could run together"
+    assert core.done("a", 2) == [Dispatch("a", 2, (3,))]
+    twice = "the worker of a died twice on this request; the others go on"
+    assert core.gone("a") == [Reject(3, Rejection(RejectReason.WORKER_DIED, twice, 1.0))]
+
+
+def test_batch_mates_of_a_suspect_run_one_by_one_so_that_the_poison_fails_alone() -> None:
+    core = Core(model("a", max_batch=3))
+    for _ in range(3):
+        core.ask("a")
+    assert brief(core.ready("a")) == ["run a#1: 1 2 3"]
+    assert brief(core.gone("a")) == ["start a#2"]
+    core.ask("a")
+    core.ask("a")
+    assert brief(core.ready("a")) == ["run a#2: 1"]
+    assert brief(core.done("a", 1)) == ["run a#2: 2"]
+    assert brief(core.gone("a")) == ["reject 2: worker_died", "start a#3"]
+    assert brief(core.ready("a")) == ["run a#3: 3"]
+    assert brief(core.done("a", 3)) == ["run a#3: 4 5"], "those behind it are a batch again"
+
+
+def test_a_suspect_waits_until_the_worker_is_idle() -> None:
+    core = Core(model("a", concurrency=2))
+    core.ask("a")
+    core.ask("a")
+    core.ready("a")
+    assert core.send(RequestFailed(1, 1, sent=False, out_of_memory=True)) == []
+    assert brief(core.done("a", 2)) == ["run a#1: 1"]
+    core.ask("a")
+    assert core.did == [], "nor does anybody join it"
+    assert brief(core.done("a", 1)) == ["run a#1: 3"]
+
+
+def test_a_failing_model_backs_off_fails_and_is_probed() -> None:
+    core = Core(model("a"))
+    core.ask("a", at=0)
+    assert brief(core.gone("a", at=1)) == ["start a#2"], "the first time at once"
+    assert core.gone("a", at=2, detail="no file") == []
+    assert core.timer == 4.0
+    core.ask("a", at=3)
+    assert core.did == []
+    assert brief(core.ring()) == ["start a#3"]
+    assert brief(core.gone("a", at=5, detail="no file")) == ["reject 1: model_failed", "reject 2: model_failed"]
+    assert core["a"].state == "failed"
+    core.ask("a", at=34.9)
+    assert brief(core.did) == ["reject 3: model_failed"]
+    core.ask("a", at=35)
+    assert brief(core.did) == ["start a#4"], "the next start is a probe"
+    assert brief(core.gone("a", at=36)) == ["reject 4: model_failed"], "which gets one try"
+    assert core["a"].not_before == 66.0
+
+
+def test_a_success_forgets_the_failures() -> None:
+    core = Core(model("a"))
+    core.ask("a", at=0)
+    core.gone("a", at=1)
+    core.gone("a", at=2)
+    core.ring()
+    assert brief(core.ready("a", at=5)) == ["run a#3: 1"]
+    assert core["a"].failures == 2, "that it loads is no success yet"
+    core.done("a", 1, at=6)
+    core.ask("a", at=7)
+    assert brief(core.gone("a", at=8)) == ["start a#4"], "the first time again"
+
+
+def test_a_start_that_cannot_succeed_fails_at_once() -> None:
+    core = Core(model("a"))
+    core.ask("a")
+    assert core.gone("a", permanent=True, detail="no file") == [
+        Reject(1, Rejection(RejectReason.MODEL_FAILED, "a does not start: no file", 30.0))
+    ]
+
+
+def test_an_exit_that_was_asked_for_is_no_failure() -> None:
+    core = Core(model("a", keep_alive=5))
+    core.bring("a")
+    assert brief(core.ring()) == ["stop a#1: keep_alive"]
+    core.gone("a", seconds=0.4)
+    assert (core["a"].failures, core["a"].state) == (0, "stopped")
+    assert core["a"].footprint.exit_seconds.value == 0.4
+
+
+def test_out_of_memory_is_tried_once_more_alone() -> None:
+    core = Core(model("a"))
+    request = core.ask("a")
+    core.ready("a")
+    failed = RequestFailed(request, 1, sent=False, out_of_memory=True)
+    assert core.send(failed) == [Dispatch("a", 1, (request,))]
+    detail = "a ran out of memory on this request; make it smaller"
+    assert core.send(failed) == [Reject(request, Rejection(RejectReason.OUT_OF_MEMORY, detail, 10.0))]
+
+
+def test_out_of_memory_after_a_part_was_sent_is_not_tried_again() -> None:
+    core = Core(model("a"))
+    core.ask("a")
+    core.ready("a")
+    assert brief(core.send(RequestFailed(1, 1, sent=True, out_of_memory=True))) == ["reject 1: out_of_memory"]
+
+
+def test_a_worker_killed_for_memory_says_so_the_second_time() -> None:
+    core = Core(model("a"))
+    core.ask("a")
+    core.ready("a")
+    assert brief(core.gone("a", out_of_memory=True)) == ["start a#2"]
+    core.ready("a")
+    assert brief(core.gone("a", out_of_memory=True)) == ["reject 1: out_of_memory"]
+
+
+def test_an_engines_refusal_is_the_requests_end() -> None:
+    core = Core(model("a"))
+    request = core.ask("a")
+    core.ready("a")
+    assert core.send(RequestFailed(request, 1, sent=False)) == [
+        Reject(request, Rejection(RejectReason.ENGINE, "a could not answer this request"))
+    ]
+
+
+def test_a_failure_of_a_request_whose_client_has_left_is_nobodys() -> None:
+    core = Core(model("a", concurrency=2))
+    core.ask("a")
+    core.ask("a")
+    core.ready("a")
+    for request in (1, 2):
+        core.send(RequestCancelled(request))
+    assert core.send(RequestFailed(1, 1, sent=True)) == []
+    assert core.gone("a") == [], "nor is a death, and nothing is started for it"
+    assert core.rejected == {}

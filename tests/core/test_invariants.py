@@ -1,0 +1,47 @@
+"""The checker itself: books that contradict themselves are noticed."""
+
+import pytest
+
+from cohabit.core import invariants
+from cohabit.core.queues import Request
+from core.driver import Core, model
+
+
+def test_broken_books_are_noticed() -> None:
+    core = Core(model("a"))
+    core.bring("a")
+    core.books.ledger.slots_used = 1
+    with pytest.raises(invariants.InvariantBroken, match="slots are taken by busy models only"):
+        invariants.check(core.books)
+
+
+def test_a_request_in_two_places_is_noticed() -> None:
+    core = Core(model("a"))
+    request = core.ask("a")
+    core.ready("a")
+    core["a"].queue.push(core.books.requests[request])
+    with pytest.raises(invariants.InvariantBroken, match="every request waits or runs, once"):
+        invariants.check(core.books)
+
+
+def test_a_request_nobody_accepted_is_noticed() -> None:
+    core = Core(model("a"))
+    core["a"].queue.push(Request(99, "a", "", 0.0))
+    with pytest.raises(invariants.InvariantBroken, match="every request waits or runs, once"):
+        invariants.check(core.books)
+
+
+def test_a_load_that_is_not_booked_is_noticed() -> None:
+    core = Core(model("a"))
+    core.ask("a")
+    core.books.ledger.accounts[1].load = 0
+    with pytest.raises(invariants.InvariantBroken, match="load is booked"):
+        invariants.check(core.books)
+
+
+def test_draining_for_nobody_is_noticed() -> None:
+    core = Core(model("a"))
+    core.bring("a")
+    core["a"].draining = True
+    with pytest.raises(invariants.InvariantBroken, match="a drains only for a claim"):
+        invariants.check(core.books)

@@ -1,0 +1,54 @@
+"""A model's waiting requests and the turns of its clients."""
+
+from cohabit.core.events import RequestFailed
+from cohabit.core.queues import ModelQueue, Request
+from core.driver import Core, brief, model
+
+
+def test_clients_take_turns_and_the_longest_wait_is_known() -> None:
+    queue = ModelQueue()
+    requests = [Request(number, "m", client, float(number)) for number, client in enumerate("aaab")]
+    for request in requests:
+        queue.push(request)
+    assert [request.id for request in queue] == [0, 3, 1, 2]
+    assert queue.pop().id == 0
+    assert queue.peek().id == 3
+    queue.push_front(requests[0])
+    assert [request.id for request in queue] == [0, 3, 1, 2]
+    queue.remove(requests[3])
+    queue.remove(requests[0])
+    assert (len(queue), queue.oldest) == (2, 1.0)
+    queue.remove(requests[1])
+    queue.remove(requests[2])
+    assert not queue
+
+
+def test_what_comes_back_keeps_its_clients_order() -> None:
+    queue = ModelQueue()
+    requests = [Request(number, "m", "a", float(number)) for number in range(3)]
+    queue.push(requests[2])
+    for request in requests[:2]:
+        queue.push_front(request)
+    assert [request.id for request in queue] == [0, 1, 2]
+    assert queue.oldest == 0.0
+
+
+def test_one_clients_many_do_not_bury_anothers_one() -> None:
+    core = Core(model("a"))
+    for _ in range(4):
+        core.ask("a", client="many")
+    core.ask("a", client="one")
+    assert brief(core.ready("a")) == ["run a#1: 1"]
+    assert brief(core.done("a", 1)) == ["run a#1: 5"]
+    assert brief(core.done("a", 5)) == ["run a#1: 2"]
+    assert brief(core.done("a", 2)) == ["run a#1: 3"]
+
+
+def test_a_batch_that_ran_out_of_memory_is_retried_in_order() -> None:
+    core = Core(model("a", max_batch=3))
+    for at in (0.0, 0.1, 0.2):
+        core.ask("a", at=at)
+    assert brief(core.ready("a", at=1)) == ["run a#1: 1 2 3"]
+    for request in (2, 1):
+        assert core.send(RequestFailed(request, 1, sent=False, out_of_memory=True)) == []
+    assert brief(core.send(RequestFailed(3, 1, sent=False, out_of_memory=True))) == ["run a#1: 1"]
