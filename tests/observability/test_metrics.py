@@ -52,7 +52,7 @@ def test_runs_are_counted_by_how_they_ended() -> None:
     metrics.answered("a", finished(error=ItemError(1, "no")))
     found = values(metrics)
     assert {
-        outcome: found["cohabit_finished_total", "a", "chat", outcome] for outcome in ("ok", "cancelled", "error")
+        outcome: found["cohabit_finished_total", "a", outcome, "chat"] for outcome in ("ok", "cancelled", "error")
     } == {
         "ok": 1,
         "cancelled": 1,

@@ -4,10 +4,11 @@ from fastapi import FastAPI
 
 from cohabit.api import chat, documents, embeddings, errors, health, inference, models
 from cohabit.api.middleware import RequestLog
+from cohabit.api.streams import PACE, Pace
 from cohabit.runtime.service import Service
 
 
-def create_app(service: Service, version: str = "0") -> FastAPI:
+def create_app(service: Service, version: str = "0", *, pace: Pace = PACE) -> FastAPI:
     """An app over a running service. The interactive docs are off: they would load scripts from elsewhere."""
     app = FastAPI(
         title="cohabit",
@@ -15,9 +16,10 @@ def create_app(service: Service, version: str = "0") -> FastAPI:
         description="Many AI models on one GPU behind one OpenAI-compatible server.",
         docs_url=None,
         redoc_url=None,
-        responses=documents.ERRORS,
+        responses=documents.only(500),
     )
     app.state.service = service
+    app.state.pace = pace
     for module in (chat, embeddings, models, inference, health):
         app.include_router(module.router)
     errors.install(app)

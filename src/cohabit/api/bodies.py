@@ -1,10 +1,13 @@
 """Request bodies: read whole up to a limit, validated, and kept as the bytes they came as."""
 
-import re
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
+import msgspec
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, from_json
 
 from cohabit.api.errors import ApiError, BadRequest
 
@@ -12,11 +15,33 @@ MOST_BODY = 16 << 20  # bytes
 MOST_TEXT = 1 << 20  # bytes of text in one request; tokens are counted in the worker
 
 M = TypeVar("M", bound=BaseModel)
-_UNION_BRANCH = re.compile(r"\W")  # pydantic names the branches of a union inside an error's place
+
+# By pydantic's type of an error. Only what the schema expects is filled in: pydantic's own messages quote the input.
+_SAYS: Mapping[str, str] = {
+    "missing": "is missing",
+    "string_type": "must be a string",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "list_type": "must be an array",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "literal_error": "must be {expected}",
+    "union_tag_invalid": "must have one of these as its {discriminator}: {expected_tags}",
+    "union_tag_not_found": "must have the field {discriminator}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+}
 
 
 async def read(request: Request) -> bytes:
-    """The body. Raises ApiError 413 once it is over MOST_BODY, without reading on."""
+    """The body. Raises ApiError 413 once it is over MOST_BODY, without reading on; ClientDisconnect."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MOST_BODY:
         raise _too_large()
@@ -30,45 +55,79 @@ async def read(request: Request) -> bytes:
     return b"".join(chunks)
 
 
-def validated(kind: type[M], raw: bytes) -> M:
-    """The body as a model. Raises BadRequest naming the first field that is wrong, never its value."""
+def decoded(raw: bytes) -> Any:
+    """The body as plain data. Raises BadRequest for what a worker's parser might choke on.
+
+    That is invalid JSON or UTF-8, nesting deeper than 200 levels, and numbers that are not finite.
+    """
     try:
-        return kind.model_validate_json(raw)
+        found = from_json(raw, allow_inf_nan=False)
+        msgspec.json.decode(raw)  # refuses 1e999 too, which the other takes for infinity
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is not valid JSON", code="invalid_json") from None
+    return found
+
+
+def validated(kind: type[M], raw: bytes) -> M:
+    """The body as a model. Raises BadRequest naming a field that is wrong, never its value."""
+    return parsed(kind, decoded(raw))
+
+
+def parsed(kind: type[M], data: Any, prefix: str = "") -> M:
+    """Like ``validated``, for what is decoded already; ``prefix`` goes before the field's name. Raises BadRequest."""
+    try:
+        return kind.model_validate(data)
     except ValidationError as error:
-        raise told(error, kind) from None
+        raise _told(error, kind, data, prefix) from None
 
 
-def told(error: ValidationError, kind: type[BaseModel], prefix: str = "") -> BadRequest:
-    """What is wrong with a body, without a word of what was in it."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
-        return BadRequest("the body is not JSON", code="invalid_json")
-    param = prefix + _place(first["loc"], kind)
-    if first["type"] == "model_type" and not first["loc"]:
-        return BadRequest("the body must be a JSON object")
-    if first["type"] == "extra_forbidden":
-        return BadRequest(f"{param.rpartition('.')[0] or 'the body'} has a field that is not known here")
-    what = "is missing" if first["type"] == "missing" else f"is not valid: {_lower(first['msg'])}"
-    return BadRequest(f"{param or 'the body'} {what}", param=param or None)
-
-
-def _place(loc: tuple[int | str, ...], kind: type[BaseModel]) -> str:
-    """``messages.0.role``: field names of ours and indices, not keys that a client made up."""
+def _told(error: ValidationError, kind: type[BaseModel], data: Any, prefix: str) -> BadRequest:
+    found = error.errors(include_url=False, include_input=False)
+    # Each branch of a union has its say; the one that got furthest is the one that was meant.
+    same = [each for each in found if each["loc"][:1] == found[0]["loc"][:1]]
+    meant = max(same, key=lambda each: (len(each["loc"]), not each["type"].endswith("_type")))
     known = _field_names(kind)
-    parts = [str(part) for part in loc if isinstance(part, int) or (part in known and not _UNION_BRANCH.search(part))]
+    place = _place(meant, data, known)
+    if meant["type"] == "extra_forbidden":
+        return BadRequest(f"{(prefix + place).rstrip('.') or 'the body'} has a field that is not known here")
+    says = [_says(meant)]
+    if meant["type"].endswith("_type"):
+        others = [each for each in same if each["type"].endswith("_type") and _place(each, data, known) == place]
+        says = list(dict.fromkeys(map(_says, others)))
+    what = " or ".join([says[0], *(each.removeprefix("must be ") for each in says[1:])])
+    return BadRequest(f"{prefix + place or 'the body'} {what}", param=prefix + place or None)
+
+
+def _says(detail: ErrorDetails) -> str:
+    return _SAYS.get(detail["type"], "is not valid").format_map(detail.get("ctx", {}))
+
+
+def _place(detail: ErrorDetails, data: Any, known: frozenset[str]) -> str:
+    """``messages.0.role``: indices and field names of ours.
+
+    Not the names of a union's branches, which pydantic puts in between, nor keys that a client made up.
+    """
+    parts = []
+    for part in detail["loc"]:
+        if isinstance(part, int):
+            parts.append(str(part))
+            data = data[part]
+        elif isinstance(data, dict) and part in data:
+            if part in known:
+                parts.append(part)
+            data = data[part]
+    if detail["type"] == "missing":
+        parts.append(str(detail["loc"][-1]))
     return ".".join(parts)
 
 
-def _field_names(kind: type[BaseModel]) -> set[str]:
+@cache
+def _field_names(kind: type[BaseModel]) -> frozenset[str]:
     schema: dict[str, Any] = kind.model_json_schema()
     names = set(schema.get("properties", {}))
     for definition in schema.get("$defs", {}).values():
         names |= set(definition.get("properties", {}))
-    return names
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    return frozenset(names)
 
 
 def _too_large() -> ApiError:

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from cohabit.api.answers import plain, submit
 from cohabit.api.bodies import MOST_TEXT, read, validated
-from cohabit.api.documents import body_of
+from cohabit.api.documents import ERRORS, STREAMED, body_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.models import choose, service_of
 from cohabit.api.streams import events
@@ -13,7 +13,7 @@ from cohabit.openai.completion import CompletionRequest
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.service import Service
 
-router = APIRouter(tags=["text"])
+router = APIRouter(tags=["text"], responses={**STREAMED, **ERRORS})
 
 
 @router.post("/v1/chat/completions", openapi_extra=body_of(ChatRequest))
@@ -47,7 +47,7 @@ def bounded(size: int, param: str) -> None:
     """Raises BadRequest for more text than any model takes."""
     if size > MOST_TEXT:
         raise BadRequest(
-            f"{param} holds {size} bytes of text and at most {MOST_TEXT} are taken; shorten it",
+            f"the request holds {size} bytes of text and at most {MOST_TEXT} are taken; shorten it",
             param=param,
             code="context_length_exceeded",
         )

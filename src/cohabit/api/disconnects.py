@@ -9,6 +9,8 @@ from starlette.types import Receive
 
 from cohabit.runtime.requests import Answer
 
+CLIENT_GONE = 499  # nobody reads it; it stands in the access log
+
 
 class Watch:
     """Cancels an answer when its client has gone. A context manager round waiting and sending.

@@ -9,9 +9,11 @@ from pydantic import BaseModel
 from cohabit.openai.errors import ErrorResponse
 
 _REF = "#/components/schemas/{model}"
+Responses = dict[int | str, dict[str, Any]]
+
 _bodies: dict[str, type[BaseModel]] = {}
 
-ERRORS: dict[int | str, dict[str, Any]] = {
+ERRORS: Responses = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in {
         400: "The request is wrong; `param` names the field.",
@@ -24,6 +26,19 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         503: "Not now; `code` says why, `Retry-After` when to come back.",
     }.items()
 }
+
+
+STREAMED: Responses = {
+    200: {
+        "description": "One object, or with `stream` server-sent events.",
+        "content": {"application/json": {}, "text/event-stream": {}},
+    }
+}
+
+
+def only(*statuses: int) -> Responses:
+    """Some of ERRORS."""
+    return {status: ERRORS[status] for status in statuses}
 
 
 def body_of(kind: type[BaseModel]) -> dict[str, Any]:
@@ -44,7 +59,17 @@ def install(app: FastAPI) -> None:
                 body = kind.model_json_schema(ref_template=_REF)
                 schemas |= body.pop("$defs", {})
                 schemas[name] = body
+            _without_422(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _without_422(schema: dict[str, Any]) -> None:
+    """FastAPI puts its own validation error wherever there is a parameter; here that is a 400 like any other."""
+    for path in schema["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)

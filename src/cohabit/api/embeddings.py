@@ -5,12 +5,12 @@ from fastapi import APIRouter, Request, Response
 from cohabit.api.answers import plain, submit
 from cohabit.api.bodies import read, validated
 from cohabit.api.chat import bounded
-from cohabit.api.documents import body_of
+from cohabit.api.documents import ERRORS, body_of
 from cohabit.api.models import choose, service_of
 from cohabit.openai.embedding import EmbeddingRequest
 from cohabit.protocol.tasks import Task
 
-router = APIRouter(tags=["embeddings"])
+router = APIRouter(tags=["embeddings"], responses=ERRORS)
 
 
 @router.post("/v1/embeddings", openapi_extra=body_of(EmbeddingRequest))

@@ -11,13 +11,15 @@ Messages never hold what was sent.
 import math
 import traceback
 from collections.abc import Mapping
-from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
+from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.core.reasons import RejectReason
 from cohabit.runtime.requests import CallFailed
 
@@ -38,6 +40,8 @@ REASONS: dict[RejectReason, tuple[int, str]] = {
 """Status and type of each reason; its value is the code."""
 
 _NEEDS_RETRY_AFTER = {429, 503}
+_NO_RETRY = {RejectReason.DEADLINE, RejectReason.MAX_RUN}
+"""A limit that passed would pass again, and OpenAI's clients send a 408 anew unless they are told not to."""
 
 
 class ApiError(Exception):
@@ -100,6 +104,8 @@ class Refused(ApiError):
         super().__init__(
             status, rejection.detail, kind=kind, code=rejection.reason, retry_after=rejection.retry_after
         )
+        if rejection.reason in _NO_RETRY:
+            self.headers["x-should-retry"] = "false"
 
 
 _HTTP_CODES: Mapping[int, str] = {404: "unknown_url", 405: "method_not_allowed", 413: "request_too_large"}
@@ -126,12 +132,16 @@ def install(app: FastAPI) -> None:
         answer.headers.update(error.headers or {})
         return answer
 
-    @app.exception_handler(Exception)
-    async def _bug(request: Request, error: Exception) -> JSONResponse:
-        return unexpected(error, request.scope.get("state", {}).get("request_id"))
+    @app.exception_handler(RequestValidationError)
+    async def _parameters(_request: Request, _error: RequestValidationError) -> JSONResponse:
+        return BadRequest("a parameter of the URL is not valid").response()
+
+    @app.exception_handler(ClientDisconnect)
+    async def _left(_request: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=CLIENT_GONE)
 
 
-def unexpected(error: Exception, request_id: Any) -> JSONResponse:
+def unexpected(error: Exception, request_id: str) -> JSONResponse:
     """A bug of ours: where it happened is logged, what was sent is not."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]
     where = [f"{frame.filename}:{frame.lineno}" for frame in reversed(frames)]

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from cohabit.api.documents import Responses, only
 from cohabit.api.errors import ApiError
 from cohabit.api.models import service_of
 
@@ -17,7 +18,7 @@ async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", responses=only(503))
 async def ready(request: Request) -> JSONResponse:
     """Requests make progress. 200 with nothing loaded; 503 when what could be served is not."""
     health = service_of(request).health()
@@ -26,7 +27,10 @@ async def ready(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok", "detail": health.detail})
 
 
-@router.get("/metrics")
+_TEXT: Responses = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+
+@router.get("/metrics", response_class=Response, responses=_TEXT)
 async def metrics(request: Request) -> Response:
     """Prometheus text format."""
     return Response(service_of(request).metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")

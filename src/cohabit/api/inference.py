@@ -4,20 +4,21 @@ from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 
-from cohabit.api.answers import CLIENT_GONE, collect, submit, timings
-from cohabit.api.bodies import M, read, told, validated
+from cohabit.api.answers import collect, submit, timings
+from cohabit.api.bodies import decoded, parsed, read, validated
 from cohabit.api.chat import bounded, refuse_image
-from cohabit.api.documents import body_of
+from cohabit.api.disconnects import CLIENT_GONE
+from cohabit.api.documents import ERRORS, Responses, body_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.models import choose, service_of
 from cohabit.openai.chat import ChatRequest
 from cohabit.openai.embedding import EmbeddingRequest
-from cohabit.openai.inference import ChatData, EmbedData, InferenceRequest
+from cohabit.openai.inference import ChatData, ChatResult, EmbedData, EmbedResult, InferenceRequest
 from cohabit.protocol.tasks import Task
 
-router = APIRouter(tags=["inference"])
+_RESULT: Responses = {200: {"model": ChatResult | EmbedResult}}
+router = APIRouter(tags=["inference"], responses={**_RESULT, **ERRORS})
 
 
 @router.post("/inference", openapi_extra=body_of(InferenceRequest))
@@ -25,7 +26,7 @@ async def inference(request: Request, request_type: str | None = None) -> Respon
     """Chat or embed. With ``?request_type=`` the body is the data alone."""
     raw = await read(request)
     if request_type is not None:
-        asked = parsed(InferenceRequest, {"type": request_type, "data": _object(raw)})
+        asked = parsed(InferenceRequest, {"type": request_type, "data": _object(decoded(raw))})
     else:
         asked = validated(InferenceRequest, raw)
     task, body, param = _chat(asked) if asked.type == "chat" else _embed(asked)
@@ -43,19 +44,7 @@ async def inference(request: Request, request_type: str | None = None) -> Respon
     return Response(msgspec.json.encode(result), media_type="application/json", headers=timings(answer, run=True))
 
 
-def parsed(kind: type[M], data: Any, prefix: str = "") -> M:
-    """Like ``validated``, for what is parsed already. Raises BadRequest."""
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise told(error, kind, prefix) from None
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
-        raise BadRequest("the body is not JSON", code="invalid_json") from None
+def _object(found: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BadRequest("the body must be a JSON object")
     return found

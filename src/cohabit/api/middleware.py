@@ -1,4 +1,4 @@
-"""Round every request: its id, one line in the log."""
+"""Round every request: its id, the last word on what went wrong, one line in the log."""
 
 import re
 import secrets
@@ -6,6 +6,9 @@ import time
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cohabit.api.connections import drop
+from cohabit.api.errors import unexpected
 
 log = structlog.get_logger()
 
@@ -16,7 +19,8 @@ _QUIET = ("/health", "/metrics", "/admin/status")  # polled every few seconds; l
 class RequestLog:
     """Takes over or makes ``x-request-id`` and writes one line when the answer has ended.
 
-    The line has method, path, status, time and model: never a query string, a prompt or an answer.
+    The line has method, route, status, time and model: never what a client wrote, be it in a path, a prompt or
+    a key. An exception ends here: further out it would be logged with its text.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -44,12 +48,19 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, tagged)
+        except Exception as error:
+            answer = unexpected(error, state["request_id"])
+            if status:
+                await drop(scope, receive)
+            else:
+                await answer(scope, receive, tagged)
         finally:
-            write = log.debug if scope["path"].startswith(_QUIET) else log.info
+            path = getattr(scope.get("route"), "path", "-")
+            write = log.debug if path.startswith(_QUIET) else log.info
             write(
                 "request",
                 method=scope["method"],
-                path=scope["path"],
+                path=path,
                 status=status,
                 ms=round((time.perf_counter() - began) * 1000, 1),
                 model=state.get("model"),

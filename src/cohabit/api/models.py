@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from cohabit.api.documents import only
 from cohabit.api.errors import BadRequest, NotFound
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.service import ModelInfo, Service
@@ -65,7 +66,7 @@ async def list_models(request: Request) -> dict[str, Any]:
     }
 
 
-@router.get("/v1/models/{name:path}")
+@router.get("/v1/models/{name:path}", responses=only(404))
 async def get_model(request: Request, name: str) -> dict[str, Any]:
     """One model by name or alias."""
     return _entry(find(service_of(request), name), name)

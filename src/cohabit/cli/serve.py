@@ -93,6 +93,7 @@ async def _serve(
     import uvicorn
 
     from cohabit.api.app import create_app
+    from cohabit.api.connections import Connection
     from cohabit.config.paths import weights_dir
     from cohabit.observability.metrics import Metrics
     from cohabit.runtime.assemble import assemble
@@ -124,7 +125,7 @@ async def _serve(
             log_config=None,
             access_log=False,
             lifespan="off",
-            http="httptools",
+            http=Connection,
             server_header=False,
             timeout_graceful_shutdown=5,
         )

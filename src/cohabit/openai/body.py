@@ -5,6 +5,11 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 ModelName = Annotated[str, Field(min_length=1, max_length=256, description="A model's name or alias.")]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+# Lists fail at their first wrong entry: a body may hold millions, and an error for each takes seconds to build.
+Token = Annotated[int, Field(ge=0, lt=2**31)]
+Tokens = Annotated[list[Token], Field(min_length=1, max_length=1 << 20, fail_fast=True)]
 
 
 class Body(BaseModel):

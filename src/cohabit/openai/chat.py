@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticKnownError
 
-from cohabit.openai.body import Body, size
+from cohabit.openai.body import Body, Number, Seed, size
 
 
 class _Loose(BaseModel):
@@ -61,9 +62,9 @@ class Message(_Loose):
     """One turn."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Part] | None = None
+    content: str | Annotated[list[Part], Field(fail_fast=True)] | None = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True)] | None = None
     tool_call_id: str | None = None
 
 
@@ -96,7 +97,18 @@ class ResponseFormat(_Loose):
     json_schema: dict[str, Any] | None = None
 
 
-Number = float | int
+MOST_BIASES = 4096
+
+
+def _few(biases: Any) -> Any:
+    """Objects have no ``fail_fast``, so their size is looked at before their entries."""
+    if isinstance(biases, dict) and len(biases) > MOST_BIASES:
+        bound = {"field_type": "Dictionary", "max_length": MOST_BIASES, "actual_length": len(biases)}
+        raise PydanticKnownError("too_long", bound)
+    return biases
+
+
+Biases = Annotated[dict[str, Number], Field(max_length=MOST_BIASES), BeforeValidator(_few)]
 
 
 class Sampling(Body):
@@ -106,11 +118,11 @@ class Sampling(Body):
     temperature: Number | None = Field(None, ge=0, le=2)
     top_p: Number | None = Field(None, ge=0, le=1)
     n: int | None = Field(None, ge=1, le=16)
-    stop: str | Annotated[list[str], Field(max_length=16)] | None = None
-    seed: int | None = None
+    stop: str | Annotated[list[str], Field(max_length=16, fail_fast=True)] | None = None
+    seed: Seed | None = None
     presence_penalty: Number | None = Field(None, ge=-2, le=2)
     frequency_penalty: Number | None = Field(None, ge=-2, le=2)
-    logit_bias: dict[str, Number] | None = None
+    logit_bias: Biases | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -118,12 +130,12 @@ class Sampling(Body):
 class ChatRequest(Sampling):
     """A chat."""
 
-    messages: list[Message] = Field(min_length=1, max_length=4096)
+    messages: Annotated[list[Message], Field(fail_fast=True)] = Field(min_length=1, max_length=4096)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: ResponseFormat | None = None
-    tools: list[Tool] | None = Field(None, max_length=256)
+    tools: Annotated[list[Tool], Field(max_length=256, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
 
@@ -137,11 +149,23 @@ class ChatRequest(Sampling):
         )
 
     def text_bytes(self) -> int:
-        """Text of all turns."""
-        return sum(_message_bytes(message) for message in self.messages)
+        """Text of all turns, with what is called and what may be called: the template puts it all in the prompt."""
+        turns = sum(_message_bytes(message) for message in self.messages)
+        return turns + sum(size(tool.model_dump_json()) for tool in self.tools or [])
 
 
 def _message_bytes(message: Message) -> int:
+    calls = sum(size(call.function.name) + size(call.function.arguments) for call in message.tool_calls or [])
     if isinstance(message.content, str):
-        return size(message.content)
-    return sum(size(part.text) for part in message.content or [] if isinstance(part, TextPart))
+        return size(message.content) + calls
+    return calls + sum(_part_bytes(part) for part in message.content or [])
+
+
+def _part_bytes(part: TextPart | ImagePart | RefusalPart) -> int:
+    match part:
+        case TextPart():
+            return size(part.text)
+        case RefusalPart():
+            return size(part.refusal)
+        case ImagePart():
+            return 0

@@ -4,10 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cohabit.openai.body import size
+from cohabit.openai.body import Tokens, size
 from cohabit.openai.chat import Sampling
-
-Tokens = Annotated[list[int], Field(min_length=1)]
 
 
 class CompletionRequest(Sampling):
@@ -15,9 +13,9 @@ class CompletionRequest(Sampling):
 
     prompt: (
         str
-        | Annotated[list[str], Field(min_length=1, max_length=64)]
+        | Annotated[list[str], Field(min_length=1, max_length=64, fail_fast=True)]
         | Tokens
-        | Annotated[list[Tokens], Field(min_length=1, max_length=64)]
+        | Annotated[list[Tokens], Field(min_length=1, max_length=64, fail_fast=True)]
     )
     logprobs: int | None = Field(None, ge=0, le=5)
     echo: bool | None = None

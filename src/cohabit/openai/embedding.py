@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cohabit.openai.body import Body, size
-from cohabit.openai.completion import Tokens
+from cohabit.openai.body import Body, Tokens, size
+
+Texts = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=2048, fail_fast=True)]
 
 
 class EmbeddingRequest(Body):
@@ -13,9 +14,9 @@ class EmbeddingRequest(Body):
 
     input: (
         Annotated[str, Field(min_length=1)]
-        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=2048)]
+        | Texts
         | Tokens
-        | Annotated[list[Tokens], Field(min_length=1, max_length=2048)]
+        | Annotated[list[Tokens], Field(min_length=1, max_length=2048, fail_fast=True)]
     )
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(None, ge=1)

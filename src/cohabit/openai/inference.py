@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cohabit.openai.embedding import Texts
+
 
 class InferenceRequest(BaseModel):
     """What to do and with what. Without a model, the first configured one that has the task."""
@@ -21,7 +23,7 @@ class ChatData(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     prompt: str | None = Field(None, min_length=1)
-    messages: list[dict[str, Any]] | None = None
+    messages: list[Any] | None = None  # checked as a chat's
     stream: Literal[False] = False
 
 
@@ -31,7 +33,7 @@ class EmbedData(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     text: str | None = Field(None, min_length=1)
-    texts: list[str] | None = Field(None, min_length=1)
+    texts: Texts | None = None
 
 
 class ChatResult(BaseModel):

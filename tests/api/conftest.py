@@ -1,0 +1,36 @@
+"""The app over a runtime that the test drives."""
+
+from collections.abc import AsyncIterator, Iterator, MutableMapping
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from structlog.testing import capture_logs
+
+from api.driving import FakeService
+from cohabit.api.app import create_app
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def app(service: FakeService) -> FastAPI:
+    return create_app(service, "1.2.3")
+
+
+@pytest.fixture
+async def http(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client in the same process; an exception that leaves the app fails the test."""
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+@pytest.fixture
+def logged() -> Iterator[list[MutableMapping[str, Any]]]:
+    with capture_logs() as lines:
+        yield lines

@@ -1,0 +1,168 @@
+"""A runtime that the test drives, and a client that does what no well-behaved client does."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from starlette.types import ASGIApp, Message
+
+from cohabit.core.reasons import Rejection, RejectReason
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import Answer, Call, CallFailed
+from cohabit.runtime.service import Health, ModelInfo
+
+CANARY = "kanarienvogel"
+"""Stands for what a client wrote: never in an error, never in the log."""
+
+CHAT: dict[str, Any] = {"model": "llm", "messages": [{"role": "user", "content": "hello"}]}
+CHAT_ANSWER = json.dumps(
+    {
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi!"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+    }
+).encode()
+EMBED_ANSWER = json.dumps({"data": [{"index": 0, "embedding": [1.0, 0.5]}]}).encode()
+
+
+def _info(name: str, tasks: set[Task], aliases: tuple[str, ...] = ()) -> ModelInfo:
+    return ModelInfo(
+        name=name, engine="fake", tasks=frozenset(tasks), aliases=aliases, created=1_700_000_000, context=2048
+    )
+
+
+class FakeService:
+    """Implements ``runtime.service.Service``. Each request goes to ``reply``, or waits in ``asked`` for the test."""
+
+    def __init__(self) -> None:
+        self.models: Mapping[str, ModelInfo] = {
+            "llm": _info("llm", {Task.CHAT, Task.COMPLETE}, ("gpt-4o-mini",)),
+            "seer": _info("seer", {Task.CHAT, Task.DESCRIBE}),
+            "embeddings": _info("embeddings", {Task.EMBED}),
+        }
+        self.asked: asyncio.Queue[tuple[Call, Answer]] = asyncio.Queue()
+        self.calls: list[Call] = []
+        self.cancelled: list[int] = []
+        self.reply: Callable[[Call, Answer], None] = lambda call, answer: self.asked.put_nowait((call, answer))
+        self.now = Health(True, "ok")
+
+    def submit(self, call: Call) -> Answer:
+        self.calls.append(call)
+        answer = Answer(len(self.calls), cancel=self.cancelled.append, taken=lambda *_: None)
+        self.reply(call, answer)
+        return answer
+
+    def status(self) -> dict[str, Any]:
+        return {"schema": 1}
+
+    def health(self) -> Health:
+        return self.now
+
+    def metrics(self) -> bytes:
+        return b"cohabit_up 1\n"
+
+
+def at_once(*chunks: bytes) -> Callable[[Call, Answer], None]:
+    """A reply with all of the answer."""
+
+    def reply(_call: Call, answer: Answer) -> None:
+        for chunk in chunks:
+            answer.put(chunk)
+        answer.complete()
+
+    return reply
+
+
+def as_asked(call: Call, answer: Answer) -> None:
+    """A reply that is right for the task."""
+    at_once(EMBED_ANSWER if call.task is Task.EMBED else CHAT_ANSWER)(call, answer)
+
+
+def failing(failure: CallFailed) -> Callable[[Call, Answer], None]:
+    """A reply that is a failure."""
+    return lambda _call, answer: answer.fail(failure)
+
+
+def rejected(reason: RejectReason, retry_after: float | None = None) -> CallFailed:
+    return CallFailed(rejection=Rejection(reason, "what happened and what would do", retry_after))
+
+
+class Exchange:
+    """One POST, spoken by hand: the client may read nothing, or leave whenever the test says."""
+
+    def __init__(self, app: ASGIApp, path: str, body: Any, *, parts: int | None = None) -> None:
+        """``parts`` sends only so many of the body's two halves."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        half = len(raw) // 2
+        self._to_app: asyncio.Queue[Message] = asyncio.Queue()
+        for chunk, more in ((raw[:half], True), (raw[half:], False))[:parts]:
+            self._to_app.put_nowait({"type": "http.request", "body": chunk, "more_body": more})
+        self._readable = asyncio.Event()
+        self._readable.set()
+        self._news = asyncio.Condition()
+        self.aborted = False
+        self.sent: list[Message] = []
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [],
+            "client": ("192.0.2.1", 1234),
+            "server": ("test", 80),
+            "scheme": "http",
+            "root_path": "",
+            "http_version": "1.1",
+            "extensions": {"cohabit.abort": self._abort},
+        }
+        self._task = asyncio.ensure_future(app(scope, self._to_app.get, self._send))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await self._readable.wait()
+        async with self._news:
+            self.sent.append(message)
+            self._news.notify_all()
+
+    def _abort(self) -> None:
+        self.aborted = True
+        self.leave()
+
+    def leave(self) -> None:
+        """Hang up."""
+        self._to_app.put_nowait({"type": "http.disconnect"})
+
+    def stop_reading(self) -> None:
+        self._readable.clear()
+
+    def read_on(self) -> None:
+        self._readable.set()
+
+    async def until(self, messages: int) -> None:
+        """Until the app has sent so many."""
+        async with self._news:
+            await self._news.wait_for(lambda: len(self.sent) >= messages)
+
+    async def ended(self) -> None:
+        """Until the app has returned; raises what it raised."""
+        await self._task
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [message["body"] for message in self.sent[1:]]
+
+    @property
+    def complete(self) -> bool:
+        return not self.sent[-1].get("more_body", True)

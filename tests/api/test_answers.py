@@ -1,0 +1,93 @@
+"""Plain answers: what is queued, the headers, and clients who leave."""
+
+import json
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from api.driving import CHAT, CHAT_ANSWER, EMBED_ANSWER, Exchange, FakeService, as_asked, at_once
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import Answer, Call
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "task", "answer"),
+    [
+        ("/v1/chat/completions", {**CHAT, "model": "gpt-4o-mini", "top_k": 5}, Task.CHAT, CHAT_ANSWER),
+        ("/v1/completions", {"model": "llm", "prompt": "Once"}, Task.COMPLETE, CHAT_ANSWER),
+        ("/v1/embeddings", {"model": "embeddings", "input": ["a", "b"]}, Task.EMBED, EMBED_ANSWER),
+    ],
+)
+async def test_bodies_and_answers_pass_through_as_they_came(
+    path: str, body: dict[str, object], task: Task, answer: bytes, *, http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    service.reply = as_asked
+    raw = json.dumps(body, indent=3).encode()
+    got = await http.post(path, content=raw)
+    assert got.status_code == 200
+    assert got.headers["content-type"] == "application/json"
+    assert got.content == answer
+    [call] = service.calls
+    assert call == Call(
+        model="embeddings" if task is Task.EMBED else "llm", task=task, body=raw, client="127.0.0.1", timeout=None
+    )
+
+
+async def test_an_answer_in_pieces_is_put_together(http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.reply = at_once(CHAT_ANSWER[:10], CHAT_ANSWER[10:])
+    assert (await http.post("/v1/chat/completions", json=CHAT)).content == CHAT_ANSWER
+
+
+async def test_the_headers_say_where_the_time_went(http: httpx2.AsyncClient, service: FakeService) -> None:
+    def reply(_call: Call, answer: Answer) -> None:
+        answer.dispatched = answer.arrived + 3.0
+        answer.load_seconds = 1.5
+        answer.finished = answer.dispatched + 0.25
+        at_once(CHAT_ANSWER)(_call, answer)
+
+    service.reply = reply
+    headers = (await http.post("/v1/chat/completions", json=CHAT)).headers
+    assert headers["x-cohabit-queue-ms"] == "1500"
+    assert headers["x-cohabit-load-ms"] == "1500"
+    assert headers["x-cohabit-run-ms"] == "250"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30", 30.0), ("0.5", 0.5), ("007", 7.0)])
+async def test_a_time_limit(text: str, seconds: float, http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.reply = as_asked
+    await http.post("/v1/chat/completions", json=CHAT, headers={"x-request-timeout": text})
+    assert service.calls[0].timeout == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "0.0", "-1", "nan", "inf", "1e3", "1_0", "+5", "5s", "", "1.", ".5", "9" * 400]
+)
+async def test_a_time_limit_that_is_none(text: str, http: httpx2.AsyncClient, service: FakeService) -> None:
+    answer = await http.post("/v1/chat/completions", json=CHAT, headers={"x-request-timeout": text})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "x-request-timeout"
+    assert not service.calls
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/inference"])
+async def test_a_client_that_leaves_while_it_waits_is_cancelled_at_once(
+    path: str, app: FastAPI, service: FakeService
+) -> None:
+    body = CHAT if path != "/inference" else {"type": "chat", "data": {"prompt": "hello"}}
+    async with Exchange(app, path, body) as exchange:
+        await service.asked.get()
+        assert service.cancelled == []
+        exchange.leave()
+        await exchange.ended()
+    assert service.cancelled == [1]
+
+
+async def test_a_client_that_got_its_answer_cancels_nothing(app: FastAPI, service: FakeService) -> None:
+    service.reply = as_asked
+    async with Exchange(app, "/v1/chat/completions", CHAT) as exchange:
+        await exchange.until(2)
+        exchange.leave()
+        await exchange.ended()
+    assert service.cancelled == []
+    assert exchange.bodies == [CHAT_ANSWER]

@@ -1,0 +1,207 @@
+"""Bodies: what is refused at the door, and that nothing of them is repeated."""
+
+import json
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from api.driving import CANARY, CHAT, Exchange, FakeService, as_asked
+from cohabit.api.bodies import MOST_BODY, MOST_TEXT, validated
+from cohabit.api.disconnects import CLIENT_GONE
+from cohabit.api.errors import BadRequest
+from cohabit.openai.chat import ChatRequest
+from cohabit.openai.completion import CompletionRequest
+from cohabit.openai.embedding import EmbeddingRequest
+
+NOT_JSON = [
+    b"",
+    b"{",
+    b"hello",
+    b'{"a": 1',
+    b"[" * 3000 + b"]" * 3000,
+    b'{"model": "llm", "x": ' + b"[" * 3000 + b"]" * 3000 + b"}",
+    b'{"model": "\xff"}',
+    b'{"model": "\\ud800"}',
+    b'{"x": NaN}',
+    b'{"x": Infinity}',
+    b'{"x": -Infinity}',
+    b'{"x": 1e999}',
+    b'{"logit_bias": {"1": NaN}}',
+]
+POSTS = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/inference", "/inference?request_type=chat"]
+
+
+@pytest.mark.parametrize("path", POSTS)
+@pytest.mark.parametrize("raw", NOT_JSON)
+async def test_what_is_not_json_is_a_400(
+    path: str, raw: bytes, http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    answer = await http.post(path, content=raw)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "invalid_json"
+    assert not service.calls
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"1e999", b"-1e999", b"Infinity"])
+async def test_a_number_that_is_not_finite_never_reaches_an_engine(
+    number: bytes, http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    whole = json.dumps({**CHAT, "logit_bias": {"1": 7}, "not_known_here": 7}).encode()
+    for position in (whole.index(b"7"), whole.rindex(b"7")):
+        raw = whole[:position] + number + whole[position + 1 :]
+        assert (await http.post("/v1/chat/completions", content=raw)).status_code == 400
+    assert not service.calls
+
+
+def chat(**fields: Any) -> dict[str, Any]:
+    return {**CHAT, **fields}
+
+
+def content(value: Any) -> dict[str, Any]:
+    return {"model": "llm", "messages": [{"role": "user", "content": value}]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "message"),
+    [
+        (ChatRequest, [], "the body must be an object"),
+        (ChatRequest, {}, "model is missing"),
+        (ChatRequest, {"model": "llm", "messages": []}, "messages must have at least 1 entries"),
+        (ChatRequest, {"model": "m" * 300, "messages": []}, "model must have at most 256 characters"),
+        (ChatRequest, {"model": "llm", "messages": [7]}, "messages.0 must be an object"),
+        (
+            ChatRequest,
+            {"model": "llm", "messages": [{"role": CANARY}]},
+            "messages.0.role must be 'system', 'developer', 'user', 'assistant', 'tool' or 'function'",
+        ),
+        (ChatRequest, content(5), "messages.0.content must be a string or an array"),
+        (ChatRequest, content([{"type": "text"}]), "messages.0.content.0.text is missing"),
+        (ChatRequest, content([{"type": "text", "text": 5}]), "messages.0.content.0.text must be a string"),
+        (
+            ChatRequest,
+            content([{"type": CANARY}]),
+            "messages.0.content.0 must have one of these as its 'type': 'text', 'image_url', 'refusal'",
+        ),
+        (ChatRequest, content([{CANARY: 1}]), "messages.0.content.0 must have the field 'type'"),
+        (ChatRequest, chat(temperature=CANARY), "temperature must be a number"),
+        (ChatRequest, chat(temperature=3), "temperature must be at most 2.0"),
+        (ChatRequest, chat(stream=1), "stream must be true or false"),
+        (ChatRequest, chat(n=1.5), "n must be a whole number"),
+        (ChatRequest, chat(n=0), "n must be at least 1"),
+        (ChatRequest, chat(seed=2**63), f"seed must be less than {2**63}"),
+        (ChatRequest, chat(logit_bias={CANARY: "x"}), "logit_bias must be a number"),
+        (ChatRequest, chat(logit_bias=[]), "logit_bias must be an object"),
+        (ChatRequest, chat(tool_choice=CANARY), "tool_choice must be 'none', 'auto' or 'required'"),
+        (CompletionRequest, {"model": "llm", "prompt": [[-1]]}, "prompt.0.0 must be at least 0"),
+        (EmbeddingRequest, {"model": "e", "input": ""}, "input must have at least 1 characters"),
+        (EmbeddingRequest, {"model": "e", "input": ["", 5]}, "input.0 must have at least 1 characters"),
+        (
+            EmbeddingRequest,
+            {"model": "e", "input": [1.5]},
+            "input.0 must be a string or a whole number or an array",
+        ),
+    ],
+)
+def test_the_error_names_the_field_and_what_it_must_be(kind: type[BaseModel], body: Any, message: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        validated(kind, json.dumps(body).encode())
+    assert str(caught.value) == message
+    param = message.split(maxsplit=1)[0]
+    assert caught.value.body["error"]["param"] == (None if param == "the" else param)
+
+
+def test_a_place_is_looked_up_once_for_each_kind_of_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Anew(ChatRequest):
+        pass
+
+    made: list[object] = []
+    schema = BaseModel.model_json_schema.__func__  # type: ignore[attr-defined]  # a classmethod's own function
+
+    def counted(kind: type[BaseModel], *arguments: Any, **named: Any) -> Any:
+        made.append(kind)
+        return schema(kind, *arguments, **named)
+
+    monkeypatch.setattr(BaseModel, "model_json_schema", classmethod(counted))
+    for _ in range(3):
+        with pytest.raises(BadRequest):
+            validated(Anew, b"{}")
+    assert made == [Anew]
+
+
+async def test_a_body_of_declared_size_over_the_limit_is_refused_unread(http: httpx2.AsyncClient) -> None:
+    read: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(b" ")
+        yield b" "
+
+    answer = await http.post("/v1/chat/completions", content=body(), headers={"content-length": str(MOST_BODY + 1)})
+    assert read == []
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "request_too_large"
+
+
+async def test_a_body_of_any_size_is_not_read_beyond_the_limit(app: FastAPI) -> None:
+    async with Exchange(app, "/v1/chat/completions", b" " * (2 * MOST_BODY + 2), parts=1) as exchange:
+        await exchange.ended()
+    assert exchange.status == 413
+
+
+async def test_a_client_that_leaves_while_it_sends_is_no_error(
+    app: FastAPI, service: FakeService, logged: list[MutableMapping[str, Any]]
+) -> None:
+    async with Exchange(app, "/v1/chat/completions", CHAT, parts=1) as exchange:
+        exchange.leave()
+        await exchange.ended()
+    assert exchange.status == CLIENT_GONE
+    assert [(line["event"], line["log_level"]) for line in logged] == [("request", "info")]
+    assert not service.calls
+
+
+LONG = "x" * MOST_TEXT
+FUNCTION = {"name": "f", "arguments": LONG}
+MESSAGES = [{"role": "user", "content": "hello"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", content(LONG + "x")),
+        ("/v1/chat/completions", content([{"type": "text", "text": LONG}, {"type": "text", "text": "x"}])),
+        ("/v1/chat/completions", content([{"type": "refusal", "refusal": LONG + "x"}])),
+        ("/v1/chat/completions", content("é" * (MOST_TEXT // 2 + 1))),
+        ("/v1/chat/completions", chat(tools=[{"type": "function", "function": {"name": "f", "description": LONG}}])),
+        (
+            "/v1/chat/completions",
+            chat(tools=[{"type": "function", "function": {"name": "f", "parameters": {"properties": {LONG: {}}}}}]),
+        ),
+        (
+            "/v1/chat/completions",
+            chat(
+                messages=[
+                    {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": FUNCTION}]},
+                ]
+            ),
+        ),
+        ("/v1/completions", {"model": "llm", "prompt": [LONG, "x"]}),
+        ("/v1/embeddings", {"model": "embeddings", "input": [LONG, "x"]}),
+        ("/inference", {"type": "chat", "data": {"prompt": LONG + "x"}}),
+        ("/inference", {"type": "embed", "data": {"texts": [LONG, "x"]}}),
+    ],
+)
+async def test_text_is_bounded_wherever_it_stands(
+    path: str, body: dict[str, Any], http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    answer = await http.post(path, json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+    assert not service.calls
+
+
+async def test_text_up_to_the_bound_is_taken(http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.reply = as_asked
+    assert (await http.post("/v1/chat/completions", json=content(LONG))).status_code == 200

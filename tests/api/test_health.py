@@ -1,0 +1,29 @@
+"""Alive, progress, figures."""
+
+import httpx2
+
+from api.driving import FakeService
+from cohabit.runtime.service import Health
+
+
+async def test_alive(http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.now = Health(False, "requests for llm could be served and are not")
+    assert (await http.get("/health/live")).json() == {"status": "ok"}
+
+
+async def test_ready(http: httpx2.AsyncClient, service: FakeService) -> None:
+    answer = await http.get("/health/ready")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "detail": "ok"})
+    service.now = Health(False, "shutting down")
+    answer = await http.get("/health/ready")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"
+    assert answer.json()["error"]["message"] == "shutting down"
+    assert answer.json()["error"]["code"] == "not_ready"
+
+
+async def test_figures(http: httpx2.AsyncClient) -> None:
+    answer = await http.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.text == "cohabit_up 1\n"
+    assert (await http.get("/admin/status")).json() == {"schema": 1}

@@ -1,0 +1,69 @@
+"""Request ids and the line in the log."""
+
+import re
+from collections.abc import MutableMapping
+from typing import Any
+
+import httpx2
+import pytest
+
+from api.driving import CANARY, CHAT, FakeService, as_asked
+
+Lines = list[MutableMapping[str, Any]]
+
+
+@pytest.mark.parametrize("given", ["abc", "A-1_b.c:2", "x" * 128])
+async def test_a_sane_id_is_taken_over(given: str, http: httpx2.AsyncClient, logged: Lines) -> None:
+    answer = await http.get("/v1/models", headers={"x-request-id": given})
+    assert answer.headers.get_list("x-request-id") == [given]
+    assert logged[-1]["id"] == given
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, 'a"b', "a\tb"])
+async def test_any_other_is_replaced(given: str, http: httpx2.AsyncClient, logged: Lines) -> None:
+    answers = [await http.get("/v1/models", headers={"x-request-id": given}) for _ in range(2)]
+    ids = [answer.headers["x-request-id"] for answer in answers]
+    assert all(re.fullmatch("[0-9a-f]{16}", made) for made in ids)
+    assert len(set(ids)) == 2
+    assert [line["id"] for line in logged] == ids
+
+
+async def test_one_line_a_request(http: httpx2.AsyncClient, service: FakeService, logged: Lines) -> None:
+    service.reply = as_asked
+    await http.post("/v1/chat/completions", json={**CHAT, "model": "gpt-4o-mini"})
+    [line] = logged
+    assert line.pop("ms") >= 0
+    assert line.pop("id")
+    assert line == {
+        "event": "request",
+        "log_level": "info",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "status": 200,
+        "model": "llm",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        (f"/{CANARY}", "-"),
+        (f"/health/{CANARY}", "-"),
+        (f"/v1/models/{CANARY}", "/v1/models/{name:path}"),
+        (f"/v1/models?key={CANARY}", "/v1/models"),
+        (f"/inference/?request_type={CANARY}", "-"),
+    ],
+)
+async def test_the_log_has_the_route_not_what_the_client_wrote(
+    path: str, route: str, http: httpx2.AsyncClient, logged: Lines
+) -> None:
+    await http.get(path)
+    [line] = logged
+    assert line["path"] == route
+    assert CANARY not in str(line)
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/admin/status"])
+async def test_what_is_polled_is_not_in_the_way(path: str, http: httpx2.AsyncClient, logged: Lines) -> None:
+    await http.get(path)
+    assert [line["log_level"] for line in logged] == ["debug"]

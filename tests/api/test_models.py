@@ -1,0 +1,95 @@
+"""Names, aliases and tasks of models."""
+
+import httpx2
+import pytest
+
+from api.driving import CANARY, CHAT, FakeService
+
+
+async def test_all_models_and_aliases_are_listed(http: httpx2.AsyncClient) -> None:
+    answer = (await http.get("/v1/models")).json()
+    assert answer["object"] == "list"
+    assert [entry["id"] for entry in answer["data"]] == ["llm", "gpt-4o-mini", "seer", "embeddings"]
+    assert answer["data"][0] == {"id": "llm", "object": "model", "created": 1_700_000_000, "owned_by": "cohabit"}
+    assert answer["data"][1]["root"] == "llm"
+
+
+@pytest.mark.parametrize("name", ["llm", "gpt-4o-mini"])
+async def test_one_model(name: str, http: httpx2.AsyncClient) -> None:
+    assert (await http.get(f"/v1/models/{name}")).json()["id"] == name
+
+
+@pytest.mark.parametrize("name", [CANARY, f"org/{CANARY}"])
+async def test_no_such_model(name: str, http: httpx2.AsyncClient, service: FakeService) -> None:
+    for answer in (
+        await http.get(f"/v1/models/{name}"),
+        await http.post("/v1/chat/completions", json={**CHAT, "model": name}),
+        await http.post("/v1/embeddings", json={"model": name, "input": "hello"}),
+        await http.post("/inference", json={"type": "chat", "data": {"prompt": "hello"}, "model": name}),
+    ):
+        assert answer.status_code == 404
+        assert answer.json()["error"] == {
+            "message": "there is no such model; configured are llm, seer, embeddings",
+            "type": "invalid_request_error",
+            "param": "model",
+            "code": "model_not_found",
+        }
+    assert not service.calls
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        (
+            "/v1/chat/completions",
+            {**CHAT, "model": "embeddings"},
+            "embeddings cannot chat; models that can chat: llm, seer",
+        ),
+        (
+            "/v1/completions",
+            {"model": "seer", "prompt": "Once"},
+            "seer cannot complete text; models that can complete text: llm",
+        ),
+        (
+            "/v1/embeddings",
+            {"model": "gpt-4o-mini", "input": "hello"},
+            "llm cannot make embeddings; models that can make embeddings: embeddings",
+        ),
+    ],
+)
+async def test_a_model_that_has_not_the_task(
+    path: str, body: dict[str, object], message: str, http: httpx2.AsyncClient
+) -> None:
+    answer = await http.post(path, json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == message
+    assert answer.json()["error"]["code"] == "unsupported_task"
+
+
+PICTURE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,x"}}]}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"model": "llm", "messages": PICTURE}),
+        ("/inference", {"type": "chat", "data": {"messages": PICTURE}}),
+    ],
+)
+async def test_a_picture_for_a_model_that_cannot_see(
+    path: str, body: dict[str, object], http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    answer = await http.post(path, json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "llm cannot see pictures; models that can: seer"
+    assert answer.json()["error"]["code"] == "unsupported_content"
+    service.models = {"llm": service.models["llm"]}
+    answer = await http.post(path, json=body)
+    assert answer.json()["error"]["message"] == "llm cannot see pictures; no configured model can"
+    assert not service.calls
+
+
+async def test_a_picture_for_one_that_can(http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.reply = lambda _call, answer: answer.complete()
+    body = {"model": "seer", "messages": PICTURE}
+    assert (await http.post("/v1/chat/completions", json=body)).status_code == 200

@@ -1,0 +1,102 @@
+"""Whatever JSON comes: never a 500, always the one shape, and not a word of it in the answer or the log."""
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from api.driving import CANARY, CHAT, FakeService, as_asked
+from cohabit.api.app import create_app
+from cohabit.openai.chat import ChatRequest
+from cohabit.openai.completion import CompletionRequest
+from cohabit.openai.embedding import EmbeddingRequest
+from cohabit.openai.inference import ChatData, EmbedData, InferenceRequest
+
+KINDS = (ChatRequest, CompletionRequest, EmbeddingRequest, InferenceRequest, ChatData, EmbedData)
+FIELDS = sorted(
+    {name for kind in KINDS for name in kind.model_fields} | {"role", "content", "type", "text", "function", "name"}
+)
+# Right values in wrong places get further than wrong ones anywhere.
+WORDS = ["user", "assistant", "tool", "text", "image_url", "function", "json_schema", "chat", "embed", "auto", "llm"]
+WORDS += ["seer", "embeddings", "base64", "hello"]
+canaries = st.sampled_from(["", "\n", "'", '"', "}", "\x00", "é", "." * 300]).map(CANARY.__add__)
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 20)
+    | st.sampled_from([2**31, 2**63, 2**64, 10**400, -(2**63) - 1, 1e308, 0.5])
+    | st.sampled_from(WORDS)
+    | canaries
+)
+keys = st.sampled_from(FIELDS) | canaries
+values = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=5), max_leaves=15
+)
+BASES: dict[str, list[dict[str, Any]]] = {
+    "/v1/chat/completions": [CHAT, {**CHAT, "stream": True}],
+    "/v1/completions": [{"model": "llm", "prompt": "Once"}],
+    "/v1/embeddings": [{"model": "embeddings", "input": ["hello"]}],
+    "/inference": [{"type": "chat", "data": {"prompt": "a"}}, {"type": "embed", "data": {"text": "a"}}],
+    "/inference?request_type=chat": [{"prompt": "a"}, {"messages": CHAT["messages"]}],
+    "/inference?request_type=embed": [{"texts": ["a"]}],
+}
+
+
+@st.composite
+def bodies(draw: st.DrawFn, path: str) -> Any:
+    """Anything, or a good body of which something was changed."""
+    if draw(st.sampled_from([True, False, False, False])):
+        return draw(values)
+    body = json.loads(json.dumps(draw(st.sampled_from(BASES[path]))))
+    inside = draw(st.sampled_from([body, *(part for part in body.values() if isinstance(part, dict))]))
+    inside.update(draw(st.dictionaries(keys, values, min_size=1, max_size=3)))
+    return body
+
+
+def spoiled(raw: bytes, at: int, what: bytes) -> bytes:
+    """A body in which some bytes stand where they should not."""
+    at %= len(raw) + 1
+    return raw[:at] + what + raw[at:]
+
+
+async def posted(path: str, raw: bytes) -> httpx2.Response:
+    service = FakeService()
+    service.reply = as_asked
+    transport = httpx2.ASGITransport(app=create_app(service))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
+        return await http.post(path, content=raw)
+
+
+def check(path: str, raw: bytes) -> None:
+    with capture_logs() as lines:
+        answer = asyncio.run(posted(path, raw))
+    assert answer.status_code in {200, 400, 404}
+    if answer.status_code != 200:
+        error = answer.json()["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["type"] == "invalid_request_error"
+        assert error["message"]
+        assert error["code"]
+        assert error["param"] is None or re.fullmatch(r"[a-z0-9_.-]+", error["param"])
+    assert CANARY not in answer.text + str(answer.headers) + str(lines)
+    assert [line["event"] for line in lines] == ["request"]
+
+
+@pytest.mark.parametrize("path", BASES)
+@settings(max_examples=settings().max_examples // 2)
+@given(data=st.data())
+def test_any_json(path: str, data: st.DataObject) -> None:
+    check(path, json.dumps(data.draw(bodies(path))).encode())
+
+
+@pytest.mark.parametrize("path", BASES)
+@settings(max_examples=settings().max_examples // 5)
+@given(at=st.integers(0, 500), what=st.binary(max_size=3) | st.sampled_from([b"NaN", b"1e999", b"[" * 500, b"\xff"]))
+def test_any_bytes(path: str, at: int, what: bytes) -> None:
+    check(path, spoiled(json.dumps(BASES[path][0]).encode(), at, what))
