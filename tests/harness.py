@@ -32,6 +32,11 @@ def home(folder: Path) -> Path:
     return folder
 
 
+def uncovered() -> dict[str, str]:
+    """The environment for a process whose time or memory is looked at: without what coverage adds to both."""
+    return {name: value for name, value in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
+
+
 class Running:
     """A server process and what can be seen of it."""
 
@@ -102,13 +107,17 @@ def wait_until(what: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 @contextmanager
-def serving(folder: Path, config: str | None = None, *arguments: str) -> Iterator[Running]:
-    """``cohabit serve`` with this YAML (or the default preset) and an empty state folder, until the block ends."""
+def serving(folder: Path, config: str | None = None, *arguments: str, measured: bool = False) -> Iterator[Running]:
+    """``cohabit serve`` with this YAML (or the default preset) and an empty state folder, until the block ends.
+
+    Where the test is of its time or its memory (``measured``) it runs without coverage, as at a user's.
+    """
     files = []
     if config is not None:
         path = folder / "config.yaml"
         path.write_text(config)
         files = [str(path)]
+    environment = (uncovered() if measured else os.environ) | {"COHABIT_HOME": str(home(folder))}
     log = folder / "serve.log"
     began = time.monotonic()
     with log.open("w") as errors:
@@ -117,7 +126,7 @@ def serving(folder: Path, config: str | None = None, *arguments: str) -> Iterato
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env={**os.environ, "COHABIT_HOME": str(home(folder))},
+            env=environment,
             start_new_session=True,
         )
     assert process.stdout is not None

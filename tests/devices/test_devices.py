@@ -13,6 +13,7 @@ import pytest
 
 from cohabit.devices import DeviceError, cpu, device_for, parse_kind
 from cohabit.devices.cpu import Cpu, group_members, pss
+from harness import uncovered
 
 MIB = 1 << 20
 
@@ -48,6 +49,7 @@ def family() -> Iterator[subprocess.Popen[str]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env=uncovered(),
         start_new_session=True,
     )
     assert process.stdout is not None

@@ -41,7 +41,10 @@ def load(server: Running, seconds: float) -> tuple[dict[str, int], list[str]]:
 
 
 def test_two_models_take_turns_within_the_budget(tmp_path: Path) -> None:
-    with serving(tmp_path, None, "--budget", f"{BUDGET}MiB") as server, MemoryWatch(server.pid) as memory:
+    with (
+        serving(tmp_path, None, "--budget", f"{BUDGET}MiB", measured=True) as server,
+        MemoryWatch(server.pid) as memory,
+    ):
         answered, failed = load(server, seconds=25)
         state = server.status()
     assert not failed

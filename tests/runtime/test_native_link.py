@@ -33,3 +33,17 @@ async def test_a_giant_frame_ends_the_link() -> None:
     theirs.sendall(HEADER.pack(1 << 31))
     await asyncio.wait_for(link.closed, 5)
     theirs.close()
+
+
+async def test_what_a_leaving_worker_sent_is_heard_although_it_is_still_written_to() -> None:
+    heard: list[object] = []
+    ours, theirs = socket.socketpair()
+    link = await NativeLink.connect(ours, heard.append)
+    theirs.sendall(encode(Pong(0.5)) * 2000)
+    theirs.shutdown(socket.SHUT_WR)
+    link.send(Cancel(4))
+    await asyncio.wait_for(link.closed, 5)
+    assert len(heard) == 2000
+    assert await asyncio.to_thread(theirs.recv, 1000) == encode(Cancel(4))
+    assert await asyncio.to_thread(theirs.recv, 1) == b"", "it hung up, so the worker may go"
+    theirs.close()

@@ -12,6 +12,7 @@ from cohabit.protocol.messages import (
     HEADER,
     Credit,
     End,
+    Finished,
     FrameTooLarge,
     FromWorker,
     Ping,
@@ -19,6 +20,7 @@ from cohabit.protocol.messages import (
     decode_from_worker,
     encode,
 )
+from cohabit.protocol.tasks import Task
 from cohabit.worker.link import BUFFER_CAP, Link
 
 
@@ -89,13 +91,19 @@ def test_a_giant_frame_is_refused_before_it_is_read(pair: tuple[Link, Peer]) -> 
         link.receive()
 
 
+def done(request: int, *, cancelled: bool = False) -> Finished:
+    """What the engine's thread says at the end."""
+    return Finished(request, Task.CHAT, seconds=0.1, peak=2, resident=1, cancelled=cancelled)
+
+
 def test_chunks_beyond_the_credit_wait_and_come_in_order(pair: tuple[Link, Peer]) -> None:
     link, peer = pair
     link.open(1)
     for number in range(CREDIT_CHUNKS + 3):
         link.put(Chunk(1, b"%d" % number))
-    link.end(1)
-    sent = peer.frames(CREDIT_CHUNKS)
+    link.finish(done(1))
+    *sent, finished = peer.frames(CREDIT_CHUNKS + 1)
+    assert finished == done(1), "the model is free, whatever its reader does"
     assert peer.silent()
     link.credit(Credit(1, chunks=2, size=4))
     sent += peer.frames(2)
@@ -142,14 +150,32 @@ def test_what_waits_goes_out_before_the_worker_leaves(pair: tuple[Link, Peer]) -
     link.open(1)
     for _ in range(CREDIT_CHUNKS + 2):
         link.put(Chunk(1, b"a"))
-    link.end(1)
-    link.flush_all()
-    assert peer.frames(CREDIT_CHUNKS + 3)[-1] == End(1)
+    link.finish(done(1))
+    leaving = threading.Thread(target=link.leave)
+    leaving.start()
+    peer.socket.sendall(encode(Credit(1, 1, 1)))  # too late, and it must not break the connection
+    assert peer.frames(CREDIT_CHUNKS + 4)[-1] == End(1)
+    assert peer.socket.recv(1) == b"", "its last word"
+    leaving.join(0.1)
+    assert leaving.is_alive(), "it waits until everything was taken"
+    peer.socket.close()
+    leaving.join(2)
+    assert not leaving.is_alive()
+
+
+def test_nothing_more_is_sent_of_an_answer_that_was_cancelled(pair: tuple[Link, Peer]) -> None:
+    link, peer = pair
+    link.open(1)
+    for _ in range(CREDIT_CHUNKS + 1):
+        link.put(Chunk(1, b"a"))
+    link.finish(done(1, cancelled=True))
+    link.credit(Credit(1, 1, 1))
+    assert peer.frames(CREDIT_CHUNKS + 1)[-1] == done(1, cancelled=True)
+    assert peer.silent()
 
 
 def test_credit_for_an_answer_that_has_ended_is_nothing(pair: tuple[Link, Peer]) -> None:
     link, peer = pair
     link.credit(Credit(9, 1, 1))
-    link.end(9)
     link.send(Pong(1.5))
     assert peer.frames(1) == [Pong(1.5)]

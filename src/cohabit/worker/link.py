@@ -12,6 +12,7 @@ from cohabit.protocol.messages import (
     MAX_FRAME,
     Credit,
     End,
+    Finished,
     FrameTooLarge,
     FromWorker,
     ToWorker,
@@ -81,19 +82,25 @@ class Link:
                 lambda: stream.pending_size <= BUFFER_CAP or self._streams.get(chunk.id) is not stream
             )
 
-    def end(self, request: int) -> None:
-        """Nothing more comes; End goes out behind the last chunk."""
+    def finish(self, finished: Finished) -> None:
+        """The engine is done with a request: say so now, and let End go out behind the last chunk.
+
+        Of one that failed or was cancelled nothing more is sent. One step, since whoever hears Finished may tell
+        this worker to leave, and the answer must be known to be whole by then.
+        """
         with self._condition:
-            stream = self._streams.get(request)
+            if finished.error is not None or finished.cancelled:
+                self._drop(finished.id)
+            self._send(finished)
+            stream = self._streams.get(finished.id)
             if stream is not None:
                 stream.ending = True
-                self._close_if_done(request, stream)
+                self._close_if_done(finished.id, stream)
 
     def drop(self, request: int) -> None:
         """Forget what of an answer has not been sent."""
         with self._condition:
-            self._streams.pop(request, None)
-            self._condition.notify_all()
+            self._drop(request)
 
     def credit(self, credit: Credit) -> None:
         """The reader has taken so much."""
@@ -107,18 +114,28 @@ class Link:
             self._close_if_done(credit.id, stream)
             self._condition.notify_all()
 
-    def flush_all(self) -> None:
-        """Send everything that waits, whatever the credits: this worker leaves, its readers may be slow."""
+    def leave(self) -> None:
+        """Send everything that waits, whatever the credits, and wait until the control plane has taken it all.
+
+        It hangs up when it has read to the end. Were this end closed first, a credit that is on its way would
+        break the connection, and what was not read yet would be lost.
+        """
         with self._condition:
             for request, stream in list(self._streams.items()):
                 while stream.pending:
                     self._send(stream.pending.popleft())
                 self._close_if_done(request, stream)
+            self._socket.shutdown(socket.SHUT_WR)
+        self._reader.read()
 
     def close(self) -> None:
         """Hang up."""
         self._reader.close()
         self._socket.close()
+
+    def _drop(self, request: int) -> None:
+        self._streams.pop(request, None)
+        self._condition.notify_all()
 
     def _flush(self, stream: _Stream) -> None:
         # A chunk larger than all credit may still go when the reader has taken everything before it.

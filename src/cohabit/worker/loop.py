@@ -65,8 +65,7 @@ class Worker:
                 case Shutdown():
                     if self._engine is not None:
                         self._engine.close()
-                    self._link.flush_all()
-                    self._link.close()
+                    self._link.leave()
                     # Threads of native libraries may not end by themselves, and nothing is left to be saved.
                     sys.stdout.flush()
                     sys.stderr.flush()

@@ -95,9 +95,7 @@ class Runner:
     def _finish(self, request: int, item: _Item) -> None:
         with self._lock:
             del self._items[request]
-        if item.error is not None or item.cancelled:
-            self._link.drop(request)
-        self._link.send(
+        self._link.finish(
             Finished(
                 request,
                 item.task,
@@ -110,4 +108,3 @@ class Runner:
                 error=item.error,
             )
         )
-        self._link.end(request)

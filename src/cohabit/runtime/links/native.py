@@ -65,6 +65,10 @@ class NativeLink(asyncio.Protocol):
             self._on_message(message)
         del buffer[:start]
 
+    def eof_received(self) -> None:
+        """The worker has said its last word: hang up, which lets it go (``worker.link.Link.leave``)."""
+        self.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more comes."""
         if not self.closed.done():
