@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from cohabit.engines.answers import Answer, usage, wants_usage
 from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -106,12 +107,14 @@ class Fake(Engine):
                 self._wait(options.token_seconds, request.id, cancelled)
                 if cancelled(request.id):
                     return
-            yield Chunk(request.id, _whole(self._name, request, "word " * count, count), tokens=count)
+            whole = Answer(self._name, request).whole("word " * count, "length", usage(1, count))
+            yield Chunk(request.id, whole, tokens=count)
         del memory
 
     def _stream(
         self, request: Request, body: dict[str, Any], options: FakeOptions, cancelled: Cancelled, fails: bool
     ) -> Iterator[Output]:
+        answer = Answer(self._name, request)
         count = _count(body, options)
         for index in range(count):
             self._wait(options.token_seconds, request.id, cancelled)
@@ -120,10 +123,10 @@ class Fake(Engine):
             if fails and options.fail == "die" and index == options.die_after_tokens:
                 time.sleep(0.05)  # let what was sent be read
                 os._exit(17)
-            yield Chunk(request.id, _part(self._name, request, f"{index} ", None), tokens=1)
-        yield Chunk(request.id, _part(self._name, request, None, "length"))
-        if (body.get("stream_options") or {}).get("include_usage"):
-            yield Chunk(request.id, _part(self._name, request, None, None, usage=_usage(count)))
+            yield Chunk(request.id, answer.piece(f"{index} "), tokens=1)
+        yield Chunk(request.id, answer.piece(None, "length"))
+        if wants_usage(body):
+            yield Chunk(request.id, answer.usage_piece(usage(1, count)))
 
     def _overridden(self, body: dict[str, Any]) -> FakeOptions:
         override = body.get("fake")
@@ -152,39 +155,6 @@ def touched(size: int) -> bytearray:
 def _count(body: dict[str, Any], options: FakeOptions) -> int:
     asked = body.get("max_completion_tokens") or body.get("max_tokens")
     return min(options.tokens, asked) if isinstance(asked, int) else options.tokens
-
-
-def _usage(count: int) -> dict[str, int]:
-    return {"prompt_tokens": 1, "completion_tokens": count, "total_tokens": count + 1}
-
-
-def _head(name: str, request: Request, kind: str) -> dict[str, Any]:
-    return {"id": f"fake-{request.id}", "object": kind, "created": int(time.time()), "model": name}
-
-
-def _whole(name: str, request: Request, text: str, count: int) -> bytes:
-    chat = request.task is Task.CHAT
-    choice = {"message": {"role": "assistant", "content": text}} if chat else {"text": text, "logprobs": None}
-    answer = _head(name, request, "chat.completion" if chat else "text_completion")
-    answer["choices"] = [{"index": 0, "finish_reason": "length", **choice}]
-    answer["usage"] = _usage(count)
-    return msgspec.json.encode(answer)
-
-
-def _part(
-    name: str, request: Request, text: str | None, finish: str | None, usage: dict[str, int] | None = None
-) -> bytes:
-    chat = request.task is Task.CHAT
-    piece: dict[str, Any]
-    if chat:
-        piece = {"delta": {} if text is None else {"role": "assistant", "content": text}}
-    else:
-        piece = {"text": text or "", "logprobs": None}
-    answer = _head(name, request, "chat.completion.chunk" if chat else "text_completion")
-    answer["choices"] = [] if usage else [{"index": 0, "finish_reason": finish, **piece}]
-    if usage:
-        answer["usage"] = usage
-    return msgspec.json.encode(answer)
 
 
 def _embeddings(name: str, body: dict[str, Any], dimensions: int) -> bytes:

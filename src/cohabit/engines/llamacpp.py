@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from cohabit.engines.answers import wants_usage
 from cohabit.engines.assembly import Assembly
 from cohabit.engines.gguf_header import NotGguf, kv_bytes, read_metadata
 from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
@@ -113,7 +114,7 @@ class LlamaCpp(Engine):
         body = json.loads(request.body)
         assembly = Assembly(self._name, chat=request.task is Task.CHAT)
         streamed = bool(body.get("stream"))
-        with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        with_usage = wants_usage(body)
         body |= {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
         for piece in self._pieces(request, body, cancelled):
             if isinstance(piece, Exception):

@@ -75,8 +75,9 @@ class OnnxEmbed(Engine):
         """Open model and tokenizer."""
         try:
             import numpy as np
-            import onnxruntime as ort
             from tokenizers import Tokenizer
+
+            from cohabit.engines.onnx_session import open_session, shrinking
         except ImportError as error:
             raise EngineError(f"{error.name} is missing: pip install 'cohabit[onnx-embed]'") from None
         self._options = options = msgspec.convert(spec.options, OnnxEmbedOptions)
@@ -85,24 +86,11 @@ class OnnxEmbed(Engine):
         for path in (spec.source, spec.files["tokenizer"]):
             if not Path(path).is_file():
                 raise EngineError(f"there is no file {path}")
-        session = ort.SessionOptions()
-        session.intra_op_num_threads = options.threads
-        session.inter_op_num_threads = 1
-        # Spinning threads would take the cores that others were promised.
-        session.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        providers: list[Any] = [("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})]
-        if device.kind == "cuda":
-            if "CUDAExecutionProvider" not in ort.get_available_providers():
-                raise EngineError("this onnxruntime cannot use a card: pip install onnxruntime-gpu")
-            cuda = {"device_id": device.index, "arena_extend_strategy": "kSameAsRequested"}
-            providers.insert(0, ("CUDAExecutionProvider", cuda))
         self._np = np
         self._name = spec.name
-        self._session = ort.InferenceSession(spec.source, session, providers=providers)
+        self._session = open_session(spec.source, threads=options.threads, device=device)
         self._inputs = {entry.name for entry in self._session.get_inputs()}
-        self._run_options = ort.RunOptions()
-        arena = "cpu:0" if device.kind == "cpu" else f"cpu:0;gpu:{device.index}"
-        self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
+        self._run_options = shrinking(device)
         self._tokenizer = Tokenizer.from_file(spec.files["tokenizer"])
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()

@@ -1,7 +1,7 @@
 """The interface of an engine: the code that runs one kind of model inside a worker process."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -56,6 +56,24 @@ class NoOptions(msgspec.Struct, forbid_unknown_fields=True):
     """The options of an engine that has none."""
 
 
+class Derivation(msgspec.Struct, frozen=True):
+    """How weights of one form become what an engine reads, once, before anything is loaded."""
+
+    suffix: str  # of the files that need it, such as ``.pth``; others are used as they are
+    to: str  # suffix of what is made
+    module: str  # run as ``python -m MODULE SOURCE TARGET``; prints why it cannot
+    version: int = 1  # raised when it makes something else than before
+
+
+class Speech(msgspec.Struct, frozen=True):
+    """What an engine that speaks can be asked for; the rest is refused before anything is queued."""
+
+    rate: int  # Hz
+    slowest: float  # of ``speed``
+    fastest: float
+    voices: tuple[str, ...] = ("default",)  # names of its own; ``default`` is always among them
+
+
 class EngineError(Exception):
     """A model cannot be loaded, for a reason its owner can read and act on."""
 
@@ -78,6 +96,12 @@ class Engine(ABC):
     continuous: ClassVar[bool] = False
     """True if the library batches by itself: requests come singly, ``concurrency`` at once."""
     needs_source: ClassVar[bool] = True
+    derivations: ClassVar[Mapping[str, Derivation]] = {}
+    """By role in ``files``."""
+    speech: ClassVar[Speech | None] = None
+    """Of engines with the task ``speak``."""
+    needs_picture: ClassVar[bool] = False
+    """True if a chat without one cannot be answered."""
 
     @classmethod
     def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:

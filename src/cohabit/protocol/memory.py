@@ -4,6 +4,7 @@ Footprints are learned from the resident set (what a worker is when it is alone)
 proportional sizes, which only the control plane samples. Linux: ``Documentation/filesystems/proc.rst``.
 """
 
+import ctypes
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
@@ -34,3 +35,10 @@ def reset_peak() -> bool:
     except OSError:
         return False
     return True
+
+
+def give_back() -> None:
+    """Return to the kernel what was freed and the C library still keeps (glibc's malloc_trim; elsewhere nothing)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

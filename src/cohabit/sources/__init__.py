@@ -4,6 +4,7 @@ Weights are data: what is fetched is unpacked, never installed, imported or run.
 so that a config can be checked without loading what only a download needs.
 """
 
+from cohabit.sources.derive import derive, derived
 from cohabit.sources.errors import FetchCancelled, SourceError
 from cohabit.sources.progress import Cancelled, Progress, Step
 from cohabit.sources.references import Bundled, FileSource, PypiSource, Source, Wheel, parse
@@ -21,6 +22,8 @@ __all__ = [
     "Step",
     "Wheel",
     "cached",
+    "derive",
+    "derived",
     "parse",
     "resolve",
     "size_of",

