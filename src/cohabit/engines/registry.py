@@ -7,8 +7,11 @@ from cohabit.protocol.engine import Engine
 
 ENGINES: dict[str, str] = {
     "fake": "cohabit.engines.fake:Fake",
+    "hibari": "cohabit.engines.hibari:Hibari",
     "llamacpp": "cohabit.engines.llamacpp:LlamaCpp",
     "onnx-embed": "cohabit.engines.onnx_embed:OnnxEmbed",
+    "scene": "cohabit.engines.scene:Scene",
+    "whisper": "cohabit.engines.whisper:Whisper",
 }
 
 

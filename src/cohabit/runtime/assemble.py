@@ -22,7 +22,7 @@ from cohabit.runtime.loop import Observe
 from cohabit.runtime.plan import Plan
 from cohabit.runtime.server import Server
 from cohabit.runtime.service import ModelInfo
-from cohabit.sources import resolve
+from cohabit.sources import derive, resolve
 
 
 def missing_engines(config: Config) -> list[str]:
@@ -44,6 +44,7 @@ def assemble(
     *,
     footprints: Footprints,
     weights: Path,
+    derived: Path,
     watcher: Watcher,
     observers: Sequence[Observe],
     exposition: Callable[[], bytes],
@@ -53,7 +54,7 @@ def assemble(
     return Server(
         infos=[_info(config, name) for name in config.models],
         models=models,
-        launches={name: _launch(config, name, weights) for name in config.models},
+        launches={name: _launch(config, name, weights, derived) for name in config.models},
         ledger=Ledger(budget=plan.budget, keep_free=plan.keep_free, slots=resolved.compute_slots(config)),
         policy=Policy(config.scheduling.policy),
         device=device,
@@ -114,18 +115,23 @@ def _info(config: Config, name: str) -> ModelInfo:
         aliases=tuple(model.aliases),
         created=int(time.time()),
         context=getattr(options, "context", None),
+        speech=engine.speech,
+        voices=model.voices,
+        needs_picture=engine.needs_picture,
     )
 
 
-def _launch(config: Config, name: str, weights: Path) -> Launch:
+def _launch(config: Config, name: str, weights: Path, made: Path) -> Launch:
     model = config.models[name]
+    derivations = engine_class(model.engine).derivations
 
     def spec() -> ModelSpec:
         def path(source: str) -> Path | None:
             return resolve(source, weights_dir=weights, base_dir=config.base_dir)
 
         source = path(model.source) if model.source is not None else None
-        files = {role: found for role, text in model.files.items() if (found := path(text)) is not None}
+        fetched = {role: found for role, text in model.files.items() if (found := path(text)) is not None}
+        files = {role: derive(found, derivations.get(role), made) for role, found in fetched.items()}
         return resolved.model_spec(config, name, source, files)
 
     return Launch(spec, threads=resolved.slots(config, model))

@@ -21,6 +21,7 @@ class Call:
     client: str  # API key's name or peer address: whom fairness is between
     timeout: float | None = None  # seconds the client allows for waiting and running together
     blobs: dict[str, bytes] = field(default_factory=dict)
+    batch: int | None = None  # what came in one /batch has one number
 
 
 class CallFailed(Exception):
@@ -90,7 +91,7 @@ class Answer:
         self._taken(self.id, len(chunks), sum(map(len, chunks)))
         return chunks
 
-    async def started(self, within: float) -> bool:
+    async def started(self, within: float | None = None) -> bool:
         """True once there is a chunk, an end or a failure to take; False after ``within`` seconds without."""
         if self._ready():
             return True

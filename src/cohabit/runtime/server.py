@@ -99,7 +99,7 @@ class Server:
         answer = Answer(request, cancel=self._client_left, taken=self._effects.taken)
         self._effects.open[request] = Open(call, answer)
         deadline = None if call.timeout is None else answer.arrived + call.timeout
-        self.loop.post(RequestArrived(request, call.model, call.client, deadline))
+        self.loop.post(RequestArrived(request, call.model, call.client, deadline, call.batch))
         return answer
 
     def status(self) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """What the api may ask of the runtime. The api depends on this, so its tests need no workers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from cohabit.protocol.engine import Speech
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call
 
@@ -18,6 +19,9 @@ class ModelInfo:
     aliases: tuple[str, ...]
     created: int  # unix seconds, for /v1/models
     context: int | None  # tokens one request may use; None where the engine has no such bound
+    speech: Speech | None = None  # of a model that speaks
+    voices: Mapping[str, str] = field(default_factory=dict)  # what clients call its voices -> its own names
+    needs_picture: bool = False  # cannot answer a chat without one
 
 
 @dataclass(frozen=True, slots=True)

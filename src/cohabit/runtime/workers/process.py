@@ -54,7 +54,10 @@ class WorkerProcess:
                         "OMP_NUM_THREADS": str(threads),
                         "OPENBLAS_NUM_THREADS": str(threads),
                         "TOKENIZERS_PARALLELISM": "false",
-                        "MALLOC_ARENA_MAX": "2",  # glibc's arena per thread would keep freed memory
+                        # glibc's arena per thread would keep freed memory, and so would the heap, as glibc raises
+                        # by itself the size from which on memory is mapped and so returned when freed.
+                        "MALLOC_ARENA_MAX": "2",
+                        "MALLOC_MMAP_THRESHOLD_": str(16 << 20),
                     },
                 )
             except BaseException:

@@ -1,0 +1,116 @@
+"""The engine ``hibari``: English speech by hibari-tts, whose one voice comes inside its package.
+
+Sound goes out as it is made, sentence by sentence.
+"""
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request, Speech
+from cohabit.protocol.spec import Device, Estimate, ModelSpec
+from cohabit.protocol.tasks import Task
+
+PROCESS_BYTES = 180 << 20  # Python with onnxruntime, the model and its pronouncing dictionaries
+MOST_PHONEMES = 200  # in one run, which bounds its memory; hibari itself splits only at commas
+RATE = 24_000  # Hz
+UNSPEAKABLE = "input holds something that this voice cannot read, or nothing; it reads English"
+
+
+class _Unspeakable(Exception):
+    """A sentence that this voice cannot read."""
+
+
+class Hibari(Engine):
+    """One thread; it is a hundred times faster than speech on one."""
+
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.SPEAK})
+    libraries: ClassVar[tuple[str, ...]] = ("hibari", "onnxruntime", "numpy")
+    extra: ClassVar[str | None] = "hibari"
+    needs_source: ClassVar[bool] = False
+    speech: ClassVar[Speech | None] = Speech(RATE, slowest=0.5, fastest=2.0, voices=("default", "heart"))
+
+    @classmethod
+    def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
+        """The same for everybody: the weights are in the package."""
+        return Estimate(resident=PROCESS_BYTES, load=PROCESS_BYTES, working=80 << 20)
+
+    def load(self, spec: ModelSpec, device: Device) -> None:
+        """Open the model; on cuda too it runs on the host."""
+        try:
+            import hibari
+
+            from cohabit.engines.onnx_session import open_session, shrinking
+        except ImportError as error:
+            raise EngineError(f"{error.name} is missing: pip install 'cohabit[hibari]'") from None
+        host = Device("cpu")
+        self._voice = hibari.Hibari(threads=1)
+        del self._voice.sess  # its allocator keeps what the longest sentence took
+        self._session = open_session(self._voice.model_path, threads=1, device=host)
+        self._run_options = shrinking(host)
+
+    def warmup(self) -> None:
+        """A sentence loads the dictionaries."""
+        for _ in self._sound("Hello, this is a first sentence.", 1.0):
+            pass
+
+    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+        """One after the other."""
+        for request in batch:
+            try:
+                yield from self._answer(request, cancelled)
+            except _Unspeakable:
+                yield ItemError(request.id, UNSPEAKABLE, param="input")
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._voice, self._session
+
+    def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
+        from cohabit.engines.sound_out import Encoder
+
+        body = json.loads(request.body)
+        encoder = Encoder(body["response_format"], RATE)
+        spoken = False
+        for samples in self._sound(body["input"], body.get("speed") or 1.0):
+            if cancelled(request.id):
+                return
+            spoken = True
+            if data := encoder.feed(samples):
+                yield Chunk(request.id, data)
+        if not spoken:
+            raise _Unspeakable
+        if data := encoder.close():
+            yield Chunk(request.id, data)
+
+    def _sound(self, text: str, speed: float) -> Iterator[Any]:
+        """Samples (n,) float32 at RATE, a sentence or a part of one at a time. The same for the same text.
+
+        Raises _Unspeakable.
+        """
+        import numpy as np
+
+        random = np.random.default_rng(0)  # of the breath in the voice
+        for sentence in self._voice.split_sentences(text):
+            for phonemes in self._phonemes(sentence):
+                for part in textwrap.wrap(phonemes, MOST_PHONEMES):
+                    ids = self._voice.ids(part)
+                    if len(ids) > 2:  # besides the silence at both ends
+                        yield self._synthesized(np.asarray([ids], np.int64), speed, random)
+
+    def _phonemes(self, sentence: str) -> list[str]:
+        try:
+            found: list[str] = self._voice.phonemize(sentence)
+        except Exception:  # a number of a thousand digits, say: its rules end where no person would read on
+            raise _Unspeakable from None
+        return found
+
+    def _synthesized(self, ids: Any, speed: float, random: Any) -> Any:
+        """What ``Hibari.from_ids`` does, on our session."""
+        import numpy as np
+        from hibari import dsp
+
+        feeds = {"ids": ids, "speed": np.asarray([speed], np.float32)}
+        outputs = self._session.run(None, feeds, self._run_options)
+        return dsp.synth(*(output[0] for output in outputs), random)

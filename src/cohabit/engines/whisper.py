@@ -1,0 +1,165 @@
+"""The engine ``whisper``: speech to text by faster-whisper (CTranslate2).
+
+Sound is heard in windows of half a minute, cut where it is quiet, so that an hour takes no more memory than that.
+Answers are OpenAI's ``verbose_json``, whatever of it is shown.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from cohabit.media.errors import Unreadable
+from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
+from cohabit.protocol.memory import give_back
+from cohabit.protocol.spec import Device, Estimate, ModelSpec
+from cohabit.protocol.tasks import Task
+
+PROCESS_BYTES = 90 << 20  # Python with CTranslate2, onnxruntime (for the voice detector) and PyAV
+REMEMBERED = 200  # characters of what was said that help to understand what follows
+
+
+class WhisperOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Options in the config."""
+
+    threads: int = 1
+    compute_type: str = "default"  # CTranslate2's: int8, float16, int8_float16 ...; default: as stored
+    beam_size: int = 5
+    vad: bool = True  # leave silence out, in which the model would hear things
+
+
+class Whisper(Engine):
+    """``source`` is a folder with a Whisper model in CTranslate2's form."""
+
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.TRANSCRIBE})
+    Options: ClassVar[type[msgspec.Struct]] = WhisperOptions
+    libraries: ClassVar[tuple[str, ...]] = ("faster_whisper", "numpy")
+    extra: ClassVar[str | None] = "whisper"
+
+    @classmethod
+    def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
+        """Weights are converted while they load; a window and its beams are what a run takes."""
+        resident = PROCESS_BYTES + source_bytes
+        return Estimate(resident=resident, load=resident + source_bytes, working=(120 << 20) + source_bytes // 2)
+
+    def load(self, spec: ModelSpec, device: Device) -> None:
+        """Open the model."""
+        try:
+            from faster_whisper import WhisperModel
+        except ImportError as error:
+            raise EngineError(f"{error.name} is missing: pip install 'cohabit[whisper]'") from None
+        self._options = options = msgspec.convert(spec.options, WhisperOptions)
+        if not (Path(spec.source) / "model.bin").is_file():
+            raise EngineError(f"there is no model.bin in {spec.source}; a folder in CTranslate2's form is needed")
+        try:
+            self._model = WhisperModel(
+                spec.source,
+                device=device.kind,
+                device_index=device.index,
+                compute_type=options.compute_type,
+                cpu_threads=options.threads,
+                local_files_only=True,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise EngineError(f"the model cannot be loaded: {error}") from None
+
+    def warmup(self) -> None:
+        """A second of nothing."""
+        import numpy as np
+
+        list(self._heard(np.zeros(16_000, np.float32), {}, vad_filter=False)[0])
+        give_back()
+
+    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+        """One after the other."""
+        for request in batch:
+            try:
+                yield from self._answer(request, cancelled)
+            except Unreadable as error:
+                yield ItemError(request.id, f"file {error}", param="file")
+            finally:
+                give_back()
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._model
+
+    def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
+        from cohabit.engines.sound_in import RATE, windows
+
+        body = json.loads(request.body)
+        language = body.get("language")
+        if language is not None and language not in self._model.supported_languages:
+            can = ", ".join(sorted(self._model.supported_languages))
+            yield ItemError(request.id, f"this model hears {can} only; leave language out", param="language")
+            return
+        segments: list[dict[str, Any]] = []
+        seconds = 0.0
+        for began, samples in windows(request.blobs["file"]):
+            seconds = began + len(samples) / RATE
+            hint = {"language": language, "initial_prompt": _hint(body, segments)}
+            found, info = self._heard(samples, body, **hint)
+            language = info.language
+            for segment in found:
+                if cancelled(request.id):
+                    return
+                segments.append(_shaped(segment, began, len(segments)))
+        if not seconds:
+            raise Unreadable("holds no sound that could be decoded")
+        yield Chunk(request.id, msgspec.json.encode(_whole(segments, language, seconds)))
+
+    def _heard(self, samples: Any, body: dict[str, Any], **more: Any) -> tuple[Any, Any]:
+        settings = {"beam_size": self._options.beam_size, "vad_filter": self._options.vad, **more}
+        if body.get("temperature"):  # 0 is the default: begin there, and go higher where the text is doubtful
+            settings["temperature"] = body["temperature"]
+        words = "word" in (body.get("timestamp_granularities") or [])
+        found: tuple[Any, Any] = self._model.transcribe(samples, word_timestamps=words, **settings)
+        return found
+
+
+def _hint(body: dict[str, Any], segments: Sequence[dict[str, Any]]) -> str | None:
+    """What the model is told was said before: by the client at first, then what it heard itself."""
+    heard = "".join(segment["text"] for segment in segments[-4:])
+    return heard[-REMEMBERED:] or body.get("prompt")
+
+
+def _shaped(segment: Any, began: float, number: int) -> dict[str, Any]:
+    """A segment as OpenAI has it, its times counted from the beginning of the sound."""
+    shaped = {
+        "id": number,
+        "seek": round(began * 100) + segment.seek,
+        "start": _at(began, segment.start),
+        "end": _at(began, segment.end),
+        "text": segment.text,
+        "tokens": segment.tokens,
+        "temperature": segment.temperature,
+        "avg_logprob": segment.avg_logprob,
+        "compression_ratio": segment.compression_ratio,
+        "no_speech_prob": segment.no_speech_prob,
+    }
+    if segment.words is not None:
+        shaped["words"] = [
+            {"word": word.word.strip(), "start": _at(began, word.start), "end": _at(began, word.end)}
+            for word in segment.words
+        ]
+    return shaped
+
+
+def _at(began: float, seconds: float) -> float:
+    """Seconds from the beginning of the sound; words have theirs as numpy's."""
+    return round(float(began + seconds), 2)
+
+
+def _whole(segments: Sequence[dict[str, Any]], language: str | None, seconds: float) -> dict[str, Any]:
+    """``verbose_json``; words stand beside the segments."""
+    words = [word for segment in segments for word in segment.pop("words", [])]
+    whole = {
+        "task": "transcribe",
+        "language": language,
+        "duration": round(seconds, 2),
+        "text": "".join(segment["text"] for segment in segments).strip(),
+        "segments": segments,
+    }
+    return {**whole, "words": words} if words else whole

@@ -1,0 +1,101 @@
+"""The voice for real: sound for any text, sentence by sentence, the same each time."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from cohabit.engines.hibari import MOST_PHONEMES, RATE, UNSPEAKABLE, Hibari
+from cohabit.protocol.engine import Chunk
+from cohabit.protocol.spec import Device, ModelSpec
+from cohabit.protocol.tasks import Task
+from engines.driving import refusal, request_of, run
+
+pytestmark = pytest.mark.model
+
+SENTENCE = "The meeting is moved to Thursday at half past nine. "
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Hibari]:
+    made = Hibari()
+    made.load(ModelSpec(name="tts", engine="hibari"), Device("cpu"))
+    made.warmup()
+    yield made
+    made.close()
+
+
+def asked(text: str, **more: object) -> dict[str, object]:
+    return {"model": "tts", "input": text, "voice": "default", "response_format": "pcm", "speed": 1.0, **more}
+
+
+def spoken(engine: Hibari, text: str, **more: object) -> list[bytes]:
+    outputs = run(engine, Task.SPEAK, asked(text, **more))[0]
+    assert all(isinstance(output, Chunk) for output in outputs), outputs
+    return [output.data for output in outputs if isinstance(output, Chunk)]
+
+
+def seconds(data: list[bytes]) -> float:
+    return len(b"".join(data)) / 2 / RATE
+
+
+def test_a_sentence_is_spoken(engine: Hibari) -> None:
+    data = spoken(engine, SENTENCE)
+    assert 2 < seconds(data) < 6
+    samples = np.frombuffer(b"".join(data), "<i2")
+    assert np.abs(samples).max() > 2000, "it is no silence"
+    assert b"".join(spoken(engine, SENTENCE)) == b"".join(data), "the same text sounds the same"
+
+
+def test_sound_comes_sentence_by_sentence(engine: Hibari) -> None:
+    outputs = engine.run([request_of(Task.SPEAK, asked(SENTENCE * 20))], lambda _: False)
+    first = next(outputs)
+    assert isinstance(first, Chunk)
+    assert seconds([first.data]) < 6
+    assert len(list(outputs)) >= 19
+
+
+def test_speed(engine: Hibari) -> None:
+    assert seconds(spoken(engine, SENTENCE, speed=0.5)) > 1.5 * seconds(spoken(engine, SENTENCE, speed=1.5))
+
+
+def test_a_cancel_is_heard_between_sentences(engine: Hibari) -> None:
+    heard = 0
+
+    def cancelled(_: int) -> bool:
+        nonlocal heard
+        heard += 1
+        return heard > 3
+
+    outputs = run(engine, Task.SPEAK, asked(SENTENCE * 20), cancelled=cancelled)[0]
+    assert len(outputs) == 3
+
+
+@pytest.mark.parametrize("text", ["word " * 400, "pneumonoultramicroscopicsilicovolcanoconiosis" * 20])
+def test_a_sentence_without_an_end_is_spoken_in_parts(
+    engine: Hibari, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = 0
+    synthesized = engine._synthesized
+
+    def noted(ids: np.ndarray, speed: float, random: np.random.Generator) -> np.ndarray:
+        nonlocal longest
+        longest = max(longest, ids.shape[1])
+        found: np.ndarray = synthesized(ids, speed, random)
+        return found
+
+    monkeypatch.setattr(engine, "_synthesized", noted)
+    assert seconds(spoken(engine, text)) > 1
+    assert longest <= MOST_PHONEMES + 2
+
+
+@pytest.mark.parametrize("text", ["日本語です", "\n \n", "1" * 3000])
+def test_what_cannot_be_spoken(engine: Hibari, text: str) -> None:
+    error = refusal(engine, Task.SPEAK, asked(text))
+    assert (error.message, error.param, error.status) == (UNSPEAKABLE, "input", 400)
+
+
+def test_each_of_a_batch_has_its_own(engine: Hibari) -> None:
+    outputs = run(engine, Task.SPEAK, asked("日本語"), asked("Hello."))
+    assert not isinstance(outputs[0][0], Chunk)
+    assert isinstance(outputs[1][0], Chunk)

@@ -1,0 +1,134 @@
+"""Speech to text for real: what the voice says is heard, with times, whatever its length."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cohabit.engines.hibari import Hibari
+from cohabit.engines.whisper import Whisper
+from cohabit.protocol.engine import Chunk, EngineError, ItemError, Request
+from cohabit.protocol.spec import Device, ModelSpec
+from cohabit.protocol.tasks import Task
+from engines.driving import run
+from samples import film, tone
+
+pytestmark = pytest.mark.model
+
+SENTENCES = [
+    "The ship left the harbour at dawn.",
+    "Please send me the signed contract before the end of the week.",
+    "She opened the letter slowly, read it twice, and put it back into her pocket.",
+    "The committee will meet again in June to discuss the budget.",
+]
+
+
+@pytest.fixture(scope="module")
+def engine(preset_specs: dict[str, ModelSpec]) -> Iterator[Whisper]:
+    made = Whisper()
+    made.load(preset_specs["stt"], Device("cpu"))
+    made.warmup()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def speech() -> bytes:
+    """All sentences three times, some 45 s."""
+    voice = Hibari()
+    voice.load(ModelSpec(name="tts", engine="hibari"), Device("cpu"))
+    body = {"input": " ".join(SENTENCES * 3), "response_format": "wav"}
+    return b"".join(output.data for output in run(voice, Task.SPEAK, body)[0] if isinstance(output, Chunk))
+
+
+def outputs(engine: Whisper, sound: bytes, cancelled: Any = lambda _: False, **body: Any) -> list[Chunk | ItemError]:
+    request = Request(1, Task.TRANSCRIBE, json.dumps(body).encode(), {"file": sound})
+    return list(engine.run([request], cancelled))
+
+
+def heard(engine: Whisper, sound: bytes, **body: Any) -> dict[str, Any]:
+    (output,) = outputs(engine, sound, **body)
+    assert isinstance(output, Chunk), output
+    found: dict[str, Any] = json.loads(output.data)
+    return found
+
+
+def test_what_is_said_is_written_down_with_its_times(engine: Whisper, speech: bytes) -> None:
+    found = heard(engine, speech)
+    for words in ("signed contract", "opened the letter", "discuss the budget"):
+        assert found["text"].count(words) == 3
+    seconds = (len(speech) - 44) / 2 / 24_000
+    assert seconds > 35, "more than one window"
+    assert found["duration"] == pytest.approx(seconds, abs=0.1)
+    assert found["language"] == "en"
+    ends = [0.0]
+    for number, segment in enumerate(found["segments"]):
+        assert segment["id"] == number
+        assert ends[-1] - 1.5 <= segment["start"] < segment["end"] <= seconds + 0.5
+        ends.append(segment["end"])
+    assert ends[-1] > seconds - 3
+    assert "words" not in found
+
+
+def test_words_have_times_too(engine: Whisper, speech: bytes) -> None:
+    found = heard(engine, speech, timestamp_granularities=["word"])
+    assert len(found["words"]) == pytest.approx(3 * len(" ".join(SENTENCES).split()), abs=6)
+    starts = [word["start"] for word in found["words"]]
+    assert starts == sorted(starts)
+    assert all("words" not in segment for segment in found["segments"])
+
+
+def test_silence_is_nothing(engine: Whisper) -> None:
+    found = heard(engine, tone(0.01) + b"\0" * 64_000)
+    assert found["text"] == ""
+    assert found["segments"] == []
+
+
+def test_a_cancel_ends_it_without_an_answer(engine: Whisper, speech: bytes) -> None:
+    assert outputs(engine, speech, cancelled=lambda _: True) == []
+
+
+@pytest.mark.parametrize(
+    ("sound", "body", "param", "why"),
+    [
+        (b"some text", {}, "file", "is not sound that can be read"),
+        (film(), {}, "file", "is a video"),
+        (tone(0.0), {}, "file", "holds no sound"),
+        (tone(), {"language": "de"}, "language", "this model hears en only"),
+    ],
+)
+def test_what_is_refused(engine: Whisper, sound: bytes, body: dict[str, Any], param: str, why: str) -> None:
+    (error,) = outputs(engine, sound, **body)
+    assert isinstance(error, ItemError)
+    assert (error.status, error.param) == (400, param)
+    assert why in error.message
+
+
+def test_what_the_client_says_goes_before_is_used_until_something_was_heard(
+    engine: Whisper, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hints: list[str | None] = []
+    transcribe = engine._model.transcribe
+
+    def noted(samples: np.ndarray, **settings: Any) -> Any:
+        hints.append(settings["initial_prompt"])
+        assert settings["temperature"] == 0.4
+        return transcribe(samples, **settings)
+
+    monkeypatch.setattr(engine._model, "transcribe", noted)
+    heard(engine, speech, prompt="A talk on ships.", temperature=0.4, language="en")
+    assert hints[0] == "A talk on ships."
+    assert hints[1] is not None
+    assert hints[1] in heard(engine, speech, temperature=0.4)["text"] or len(hints[1]) > 20
+
+
+@pytest.mark.parametrize("options", [{}, {"compute_type": "float128"}])
+def test_what_cannot_be_loaded(tmp_path: Path, options: dict[str, Any]) -> None:
+    if options:
+        (tmp_path / "model.bin").write_bytes(b"junk")
+    spec = ModelSpec(name="stt", engine="whisper", source=str(tmp_path), options=options)
+    with pytest.raises(EngineError, match=r"there is no model.bin in|the model cannot be loaded"):
+        Whisper().load(spec, Device("cpu"))
