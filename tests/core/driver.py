@@ -118,10 +118,18 @@ class Core:
         invariants.check(self.books)
         return commands
 
-    def ask(self, name: str, *, at: float | None = None, client: str = "", deadline: float | None = None) -> int:
+    def ask(
+        self,
+        name: str,
+        *,
+        at: float | None = None,
+        client: str = "",
+        deadline: float | None = None,
+        batch: int | None = None,
+    ) -> int:
         """A request arrives; its id. The commands are in ``did``."""
         self._requests += 1
-        self.did = self.send(RequestArrived(self._requests, name, client, deadline), at)
+        self.did = self.send(RequestArrived(self._requests, name, client, deadline, batch), at)
         return self._requests
 
     def ready(self, name: str, *, at: float | None = None, seconds: float | None = None) -> Sequence[Command]:

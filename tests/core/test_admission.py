@@ -98,3 +98,12 @@ def test_1_6_a_deadline_that_has_passed_is_told_at_once() -> None:
     assert rejection(core) == Rejection(
         RejectReason.DEADLINE, "the request's own time limit passed while it waited for a", 1.0
     )
+
+
+def test_what_came_in_a_batch_was_taken_as_a_whole() -> None:
+    core = Core(model("a", queue_limit=1))
+    for _ in range(4):
+        core.ask("a", batch=7)
+    assert core.rejected == {}
+    core.ask("a")
+    assert core.rejected == {5: "queue_full"}

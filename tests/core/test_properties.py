@@ -157,18 +157,22 @@ class Shell(RuleBasedStateMachine):
         client=st.sampled_from("xyz"),
         limit=st.sampled_from([None, None, None, None, 1.0, 30.0]),
         how_many=st.integers(1, 4),
+        together=st.sampled_from([False, False, True]),
     )
-    def arrive(self, which: int, client: str, limit: float | None, how_many: int) -> None:
-        name = "nobody" if which == 40 else self.settings[which % len(self.settings)]["name"]
-        for _ in range(how_many):
-            self.arrives(str(name), client, limit)
+    def arrive(self, which: int, client: str, limit: float | None, how_many: int, together: bool) -> None:
+        """A few at once: of one model, or of several in one batch."""
+        batch = self.count if together else None
+        for number in range(how_many):
+            chosen = which + number if together else which
+            name = "nobody" if which == 40 else self.settings[chosen % len(self.settings)]["name"]
+            self.arrives(str(name), client, limit, batch)
 
-    def arrives(self, name: str, client: str, limit: float | None) -> None:
+    def arrives(self, name: str, client: str, limit: float | None, batch: int | None) -> None:
         self.count += 1
         self.asked[self.count] = name
         self.arrived_at[self.count] = self.now
         deadline = None if limit is None else self.now + limit
-        self.send(RequestArrived(self.count, name, client, deadline))
+        self.send(RequestArrived(self.count, name, client, deadline, batch))
 
     @precondition(lambda self: self.asked)
     @rule(data=st.data())

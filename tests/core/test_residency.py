@@ -254,3 +254,61 @@ def test_nobody_leaves_for_a_model_that_would_not_fit_even_then() -> None:
     assert brief(core.ring()) == ["reject 2: model_never_fits"]
     assert core.now == 105.0
     assert core["a"].state == "ready"
+
+
+# what came in one batch
+
+
+def test_a_model_finishes_its_part_of_a_batch_before_another_takes_its_place() -> None:
+    core = two(max_wait=5.0)
+    core.bring("a", at=0)
+    parts = [core.ask("a", at=100, batch=1) for _ in range(3)]
+    core.ask("b", at=100, batch=1)
+    for at, part, following in zip(
+        (120, 140, 160), parts, ("run a#1: 3", "run a#1: 4", "stop a#1: evicted"), strict=True
+    ):
+        core.measured(at=at - 1)  # b is long past its max_wait, and a has served its patience
+        assert core.draining == []
+        assert brief(core.done("a", part, at=at)) == [following]
+    assert brief(core.gone("a", at=160.2)) == ["start b#2"]
+
+
+def test_another_client_does_not_wait_for_a_batch() -> None:
+    core = two(max_wait=5.0)
+    core.bring("a", at=0)
+    core.ask("a", at=100, batch=1)
+    core.ask("b", at=100, batch=1)
+    core.ask("b", at=101)
+    core.ring()
+    assert core.draining == ["a"]
+
+
+def test_two_batches_do_not_hold_each_other() -> None:
+    core = two(max_wait=5.0)
+    core.bring("a", at=0)
+    core.ask("a", at=100, batch=1)
+    core.ask("b", at=100, batch=2)
+    core.ring()
+    assert core.draining == ["a"]
+
+
+def test_a_mate_that_waits_for_a_slot_is_at_work_too() -> None:
+    core = Core(model("a"), model("busy", resident=10), model("b", max_wait=5.0), budget=160, slots=1)
+    core.bring("a", at=0)
+    core.bring("busy", at=1)
+    running = core.ask("busy", at=100)
+    part = core.ask("a", at=100, batch=1)
+    core.ask("b", at=100, batch=1)
+    core.measured(at=109)
+    assert core.draining == []
+    assert brief(core.done("busy", running, at=110)) == ["run a#1: 4"]
+    assert "stop a#1: evicted" in brief(core.done("a", part, at=120))
+
+
+def test_a_mate_that_lacks_room_itself_holds_nobody() -> None:
+    core = Core(model("a", working=50), model("b", max_wait=5.0), budget=160)
+    core.bring("a", at=0)
+    core.measured(at=99, total=1000, foreign=860)  # 140 are left: a may stay and not run
+    core.ask("a", at=100, batch=1)
+    core.ask("b", at=100, batch=1)
+    assert brief(core.ring()) == ["stop a#1: evicted"], "or the two would wait for each other"

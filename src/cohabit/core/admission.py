@@ -1,11 +1,13 @@
 """Branch 1 of the decision tree: may this request be queued at all?
 
 1.1 unknown model · 1.2 shutting down · 1.3 the model can never fit · 1.4 the model has failed and it is not yet
-time to try again · 1.5 its queue is full · 1.6 its deadline has passed.
+time to try again · 1.5 its queue is full (but for what came in a batch, which was taken as a whole) · 1.6 its
+deadline has passed.
 """
 
 import math
 
+from cohabit.core.events import RequestArrived
 from cohabit.core.lifecycle import State
 from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.core.room import never_fits
@@ -21,8 +23,9 @@ def expected_wait(model: Model) -> float:
     return wait
 
 
-def refuse(books: Books, name: str, deadline: float | None, now: float) -> Rejection | None:
+def refuse(books: Books, asked: RequestArrived, now: float) -> Rejection | None:
     """Why a request may not be queued; None if it may."""
+    name = asked.model
     model = books.models.get(name)
     if model is None:
         return Rejection(RejectReason.UNKNOWN_MODEL, f"there is no model {name!r}")
@@ -32,13 +35,13 @@ def refuse(books: Books, name: str, deadline: float | None, now: float) -> Rejec
         return never_fitting(books, model)
     if model.state is State.FAILED and now < model.not_before:
         return failed(model, now)
-    if len(model.queue) >= model.policy.queue_limit:
+    if asked.batch is None and len(model.queue) >= model.policy.queue_limit:
         return Rejection(
             RejectReason.QUEUE_FULL,
             f"{len(model.queue)} requests wait for {name} already; try again later or raise queue_limit",
             retry_after=expected_wait(model),
         )
-    if deadline is not None and deadline <= now:
+    if asked.deadline is not None and asked.deadline <= now:
         return past_deadline(name)
     return None
 

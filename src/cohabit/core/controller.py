@@ -102,11 +102,11 @@ class Controller:
 
     def _arrived(self, event: RequestArrived, now: float) -> None:
         books = self.books
-        rejection = refuse(books, event.model, event.deadline, now)
+        rejection = refuse(books, event, now)
         if rejection is not None:
             books.out.append(Reject(event.request, rejection))
             return
-        request = Request(event.request, event.model, event.client, now, event.deadline)
+        request = Request(event.request, event.model, event.client, now, event.deadline, event.batch)
         books.requests[request.id] = request
         books.models[event.model].queue.push(request)
 

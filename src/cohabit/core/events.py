@@ -21,6 +21,7 @@ class RequestArrived:
     model: str
     client: str = ""
     deadline: float | None = None
+    batch: int | None = None  # those of one number came together and are answered together
 
 
 @dataclass(frozen=True, slots=True)

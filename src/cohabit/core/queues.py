@@ -13,6 +13,7 @@ class Request:
     client: str
     arrived: float
     deadline: float | None = None
+    batch: int | None = None  # came together with others, perhaps of other models
     dispatched: float | None = None
     retried: bool = False  # was on a worker that died or ran out of memory; runs alone, and only once more
     cancelled: float | None = None  # when the worker was told to stop it

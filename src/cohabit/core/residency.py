@@ -10,11 +10,13 @@
         that cost (ski rental: rent until you have paid the price);
      d. anyone but the pinned, once it has waited ``max_wait``.
      As few leave as suffice: the best victims first, then those that turn out superfluous stay.
-Never chosen: pinned, starting, or brought in for waiters and not yet given anything.
+Never chosen: pinned, starting, brought in for waiters and not yet given anything, or at work on a part of the batch
+whose other part is all that the waiter wants to come in for.
 """
 
 from cohabit.core.claim import Claim
 from cohabit.core.commands import StartWorker, StopCause, StopWorker
+from cohabit.core.dispatch import SLOT, blocked_by
 from cohabit.core.eviction import Policy, account_for, score
 from cohabit.core.lifecycle import Move, State
 from cohabit.core.room import at_rest, need, shortfall
@@ -163,8 +165,26 @@ def _evictable(books: Books, waiter: Model, overdue: bool) -> list[Model]:
     return [
         m
         for m in books.ready()
-        if m is not waiter and not m.policy.pin and (overdue or m.dispatches > 0 or not m.queue)
+        if m is not waiter
+        and not m.policy.pin
+        and (overdue or m.dispatches > 0 or not m.queue)
+        and not _finishes_first(books, waiter, m)
     ]
+
+
+def _finishes_first(books: Books, waiter: Model, other: Model) -> bool:
+    """Whether all that wait for a model which is not in came in one batch that the other still works on.
+
+    The batch is only answered when both are done, so nobody gains by a switch before the other has finished its
+    part. The other must be at work or about to be: if it could not run for lack of room, each would wait for the
+    other.
+    """
+    batches = {request.batch for request in waiter.queue}
+    if waiter.worker is not None or len(batches) != 1 or None in batches:
+        return False
+    if not any(request.batch in batches for request in (*other.running.values(), *other.queue)):
+        return False
+    return other.busy or blocked_by(books, other) in {None, SLOT}
 
 
 def _switch_cost(waiter: Model, victim: Model | None) -> float:
