@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from api.driving import FakeService
+from api.driving import FakeService, Served
 from cohabit.api.app import create_app
 
 
@@ -28,6 +28,12 @@ async def http(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
+
+
+@pytest.fixture
+def served(service: FakeService, http: httpx2.AsyncClient) -> Served:
+    """Both in one, for tests that have many other parameters."""
+    return Served(service, http)
 
 
 @pytest.fixture

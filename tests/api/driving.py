@@ -3,14 +3,18 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
+import httpx2
 from starlette.types import ASGIApp, Message
 
 from cohabit.core.reasons import Rejection, RejectReason
+from cohabit.protocol.engine import Speech
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call, CallFailed
 from cohabit.runtime.service import Health, ModelInfo
+from samples import tone
 
 CANARY = "kanarienvogel"
 """Stands for what a client wrote: never in an error, never in the log."""
@@ -23,11 +27,28 @@ CHAT_ANSWER = json.dumps(
     }
 ).encode()
 EMBED_ANSWER = json.dumps({"data": [{"index": 0, "embedding": [1.0, 0.5]}]}).encode()
+FINDING = {"width": 64, "height": 48, "labels": [], "text": []}
+DESCRIBE_ANSWER = json.dumps({**json.loads(CHAT_ANSWER), "findings": [FINDING]}).encode()
+SOUND = tone()
+HEARD: dict[str, Any] = {
+    "task": "transcribe",
+    "language": "en",
+    "duration": 0.5,
+    "text": "Hi there.",
+    "segments": [{"id": 0, "start": 0.0, "end": 0.5, "text": " Hi there."}],
+    "words": [{"word": "Hi", "start": 0.0, "end": 0.2}],
+}
+ANSWERS = {
+    Task.EMBED: EMBED_ANSWER,
+    Task.DESCRIBE: DESCRIBE_ANSWER,
+    Task.SPEAK: SOUND,
+    Task.TRANSCRIBE: json.dumps(HEARD).encode(),
+}
 
 
-def _info(name: str, tasks: set[Task], aliases: tuple[str, ...] = ()) -> ModelInfo:
+def _info(name: str, tasks: set[Task], aliases: tuple[str, ...] = (), **more: Any) -> ModelInfo:
     return ModelInfo(
-        name=name, engine="fake", tasks=frozenset(tasks), aliases=aliases, created=1_700_000_000, context=2048
+        name=name, engine="fake", tasks=frozenset(tasks), aliases=aliases, created=1_700_000_000, context=2048, **more
     )
 
 
@@ -38,7 +59,16 @@ class FakeService:
         self.models: Mapping[str, ModelInfo] = {
             "llm": _info("llm", {Task.CHAT, Task.COMPLETE}, ("gpt-4o-mini",)),
             "seer": _info("seer", {Task.CHAT, Task.DESCRIBE}),
+            "labels": _info("labels", {Task.CHAT, Task.DESCRIBE}, needs_picture=True),
             "embeddings": _info("embeddings", {Task.EMBED}),
+            "tts": _info(
+                "tts",
+                {Task.SPEAK},
+                ("tts-1",),
+                speech=Speech(24_000, slowest=0.5, fastest=2.0, voices=("default", "heart")),
+                voices={"alloy": "heart", "boss": "default"},
+            ),
+            "stt": _info("stt", {Task.TRANSCRIBE}, ("whisper-1",)),
         }
         self.asked: asyncio.Queue[tuple[Call, Answer]] = asyncio.Queue()
         self.calls: list[Call] = []
@@ -62,6 +92,14 @@ class FakeService:
         return b"cohabit_up 1\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The runtime and a client of its app."""
+
+    service: FakeService
+    http: httpx2.AsyncClient
+
+
 def at_once(*chunks: bytes) -> Callable[[Call, Answer], None]:
     """A reply with all of the answer."""
 
@@ -75,7 +113,7 @@ def at_once(*chunks: bytes) -> Callable[[Call, Answer], None]:
 
 def as_asked(call: Call, answer: Answer) -> None:
     """A reply that is right for the task."""
-    at_once(EMBED_ANSWER if call.task is Task.EMBED else CHAT_ANSWER)(call, answer)
+    at_once(ANSWERS.get(call.task, CHAT_ANSWER))(call, answer)
 
 
 def failing(failure: CallFailed) -> Callable[[Call, Answer], None]:
@@ -90,7 +128,15 @@ def rejected(reason: RejectReason, retry_after: float | None = None) -> CallFail
 class Exchange:
     """One POST, spoken by hand: the client may read nothing, or leave whenever the test says."""
 
-    def __init__(self, app: ASGIApp, path: str, body: Any, *, parts: int | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        path: str,
+        body: Any,
+        *,
+        parts: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """``parts`` sends only so many of the body's two halves."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         half = len(raw) // 2
@@ -108,7 +154,7 @@ class Exchange:
             "path": path,
             "raw_path": path.encode(),
             "query_string": b"",
-            "headers": [],
+            "headers": [(name.encode(), value.encode()) for name, value in (headers or {}).items()],
             "client": ("192.0.2.1", 1234),
             "server": ("test", 80),
             "scheme": "http",

@@ -15,7 +15,11 @@ from cohabit.api import errors
 from cohabit.api.bodies import MOST_BODY, MOST_TEXT
 from cohabit.api.errors import REASONS
 from cohabit.api.streams import PACE
+from cohabit.api.uploads import MOST_UPLOAD
 from cohabit.core.reasons import RejectReason
+from cohabit.media.pictures import MOST_PIXELS
+from cohabit.openai.inference import MOST_ITEMS
+from cohabit.openai.speech import MOST_CHARACTERS
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 SOURCES = Path(errors.__file__).parent
@@ -23,6 +27,7 @@ BODIES = {
     "/v1/chat/completions": "ChatRequest",
     "/v1/completions": "CompletionRequest",
     "/v1/embeddings": "EmbeddingRequest",
+    "/v1/audio/speech": "SpeechRequest",
     "/inference": "InferenceRequest",
 }
 
@@ -89,9 +94,15 @@ def test_the_docs_have_the_pace_and_the_bounds() -> None:
     assert f"every {PACE.comment_every:g} seconds" in DOCS
     assert f"reads nothing for {PACE.stall_timeout:g} seconds" in DOCS
     assert f"at most {MOST_BODY >> 20} MiB, with at most {MOST_TEXT >> 20} MiB of text" in DOCS
+    assert f"the body is over {MOST_BODY >> 20} MiB, or the upload over {MOST_UPLOAD >> 20} MiB" in DOCS
+    assert f"at most {MOST_PIXELS // 1_000_000} megapixels" in DOCS
+    assert f"at most {MOST_CHARACTERS:,} characters" in DOCS
+    assert f"1 to {MOST_ITEMS} of" in DOCS
 
 
-@pytest.mark.parametrize("header", ["x-request-timeout", "x-request-id", "retry-after", "x-should-retry"])
+@pytest.mark.parametrize(
+    "header", ["x-request-timeout", "x-request-id", "retry-after", "x-should-retry", "x-cohabit-warning"]
+)
 def test_the_docs_have_the_headers(header: str) -> None:
     assert header in {name for name, *_ in rows("Header")}
 
@@ -105,12 +116,22 @@ async def test_the_docs_have_the_headers_of_ours(http: httpx2.AsyncClient, servi
 
 def test_every_body_has_its_schema(document: dict[str, Any]) -> None:
     posts = {path: methods["post"] for path, methods in document["paths"].items() if "post" in methods}
-    assert set(posts) == set(BODIES)
-    for path, operation in posts.items():
-        schema = operation["requestBody"]["content"]["application/json"]["schema"]
-        assert schema == {"$ref": f"#/components/schemas/{BODIES[path]}"}
+    assert set(posts) == {*BODIES, "/batch", "/v1/audio/transcriptions"}
+    for path, name in BODIES.items():
+        schema = posts[path]["requestBody"]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": f"#/components/schemas/{name}"}
+    for operation in posts.values():
         assert operation["requestBody"]["required"]
         assert {str(status) for status, _ in REASONS.values()} <= set(operation["responses"])
+
+
+def test_a_list_and_a_form_have_their_schemas(document: dict[str, Any]) -> None:
+    listed = document["paths"]["/batch"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert (listed["type"], listed["items"]) == ("array", {"$ref": "#/components/schemas/InferenceRequest"})
+    body = document["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]["content"]
+    form = body["multipart/form-data"]["schema"]["allOf"]
+    assert form[0] == {"$ref": "#/components/schemas/TranscriptionRequest"}
+    assert form[1]["required"] == ["file"]
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

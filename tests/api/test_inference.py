@@ -1,13 +1,15 @@
 """``/inference``: its own words, turned into OpenAI's and back."""
 
+import base64
 import json
 from typing import Any
 
 import httpx2
 import pytest
 
-from api.driving import CANARY, FakeService, as_asked
+from api.driving import CANARY, CHAT_ANSWER, FINDING, SOUND, FakeService, Served, as_asked, at_once
 from cohabit.protocol.tasks import Task
+from samples import asking, data_url, picture
 
 CHATTED = {
     "text": "Hi!",
@@ -66,7 +68,11 @@ async def test_no_model_has_the_task(http: httpx2.AsyncClient, service: FakeServ
     ("body", "message", "param"),
     [
         ({"data": {}}, "type is missing", "type"),
-        ({"type": CANARY, "data": {}}, "type must be 'chat' or 'embed'", "type"),
+        (
+            {"type": CANARY, "data": {}},
+            "type must be 'chat', 'describe_image', 'embed', 'speak' or 'transcribe'",
+            "type",
+        ),
         ({"type": "chat", "data": CANARY}, "data must be an object", "data"),
         ({"type": "chat", "data": {}, CANARY: 1}, "the body has a field that is not known here", None),
         ({"type": "chat", "data": {}}, "data needs either prompt or messages", "data"),
@@ -97,3 +103,111 @@ async def test_data_alone_must_be_an_object(raw: bytes, http: httpx2.AsyncClient
     answer = await http.post("/inference?request_type=chat", content=raw)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == "the body must be a JSON object"
+
+
+URL = data_url(picture())
+BARE = URL.partition(",")[2]
+
+
+@pytest.mark.parametrize(("image", "sent"), [(URL, URL), (BARE, URL), (f"data:;base64,{BARE}", URL)])
+@pytest.mark.parametrize("prompt", [None, "Which animal?"])
+async def test_describe_image(
+    image: str, sent: str, prompt: str | None, http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    service.reply = as_asked
+    data = {"image": image} if prompt is None else {"image": image, "prompt": prompt}
+    answer = await http.post("/inference", json={"type": "describe_image", "data": data})
+    assert answer.json() == {"text": "Hi!", "findings": FINDING}
+    (call,) = service.calls
+    assert (call.model, call.task) == ("seer", Task.DESCRIBE)
+    text, shown = json.loads(call.body)["messages"][0]["content"]
+    assert text["text"] == (prompt or "Describe this picture.")
+    assert shown == {"type": "image_url", "image_url": {"url": sent}}
+
+
+async def test_a_model_that_tells_no_findings(http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.reply = at_once(CHAT_ANSWER)
+    answer = await http.post("/inference", json={"type": "describe_image", "data": {"image": BARE}})
+    assert answer.json() == {"text": "Hi!", "findings": {}}
+
+
+async def test_speak(http: httpx2.AsyncClient, service: FakeService) -> None:
+    streamed = SOUND[:4] + b"\xff" * 4 + SOUND[8:40] + b"\xff" * 4 + SOUND[44:]
+    service.reply = at_once(streamed[:100], streamed[100:])
+    data = {"text": "Hello.", "voice": "nova", "speed": 1.5}
+    answer = await http.post("/inference", json={"type": "speak", "data": data})
+    found = answer.json()
+    assert found["sample_rate"] == 24_000
+    assert base64.b64decode(found["audio"]) == SOUND, "now that it is whole, its header says how long it is"
+    assert "no voice of that name" in answer.headers["x-cohabit-warning"]
+    told = {
+        "model": "tts",
+        "input": "Hello.",
+        "voice": "default",
+        "response_format": "wav",
+        "speed": 1.5,
+    }
+    assert json.loads(service.calls[0].body) == told
+
+
+@pytest.mark.parametrize("prefix", ["", "data:audio/wav;base64,"])
+async def test_transcribe(prefix: str, http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.reply = as_asked
+    audio = prefix + base64.b64encode(SOUND).decode()
+    data = {"audio": audio, "language": "en", "prompt": "Names: Bob."}
+    answer = await http.post("/inference", json={"type": "transcribe", "data": data})
+    assert answer.json() == {"text": "Hi there."}
+    (call,) = service.calls
+    assert (call.model, call.task, call.blobs) == ("stt", Task.TRANSCRIBE, {"file": SOUND})
+    assert json.loads(call.body) == {"language": "en", "prompt": "Names: Bob.", "temperature": 0.0}
+
+
+async def test_who_names_no_model_gets_one_that_can_answer(http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.reply = as_asked
+    service.models = {name: service.models[name] for name in ("labels", "llm", "seer")}
+    await http.post("/inference", json={"type": "chat", "data": {"prompt": "hello"}})
+    await http.post("/inference", json={"type": "chat", "data": {"messages": asking(picture())}})
+    assert [call.model for call in service.calls] == ["llm", "labels"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "message", "param"),
+    [
+        ("describe_image", {}, "data.image is missing", "data.image"),
+        ("describe_image", {"image": CANARY + "!"}, "data.image is not valid base64", "data.image"),
+        ("describe_image", {"image": "aGVsbG8="}, "data.image is not a picture that can be read", "data.image"),
+        (
+            "describe_image",
+            {"image": "https://example.org/a.png"},
+            "data.image must hold the data itself, as a data URL: addresses elsewhere are not fetched",
+            "data.image",
+        ),
+        (
+            "describe_image",
+            {"image": BARE, "prompt": "x" * (1 << 21)},
+            "the request holds 2097152 bytes",
+            "data.prompt",
+        ),
+        ("speak", {"text": " \n "}, "data.text is empty; send some text", "data.text"),
+        ("speak", {"text": "x" * 32_769}, "data.text must have at most 32768 characters", "data.text"),
+        (
+            "speak",
+            {"text": "x", "voice": CANARY},
+            "tts has no such voice; it has default, heart, alloy",
+            "data.voice",
+        ),
+        ("speak", {"text": "x", "speed": 3}, "data.speed must be from 0.5 to 2 for tts", "data.speed"),
+        ("transcribe", {"audio": "!"}, "data.audio is not valid base64", "data.audio"),
+        ("transcribe", {"audio": "aGVsbG8="}, "data.audio is not sound that can be read", "data.audio"),
+        ("transcribe", {"audio": "aGVsbG8=", "language": "English"}, "data.language must match", "data.language"),
+    ],
+)
+async def test_what_is_wrong_with_pictures_and_sound(
+    kind: str, data: dict[str, Any], message: str, param: str, served: Served
+) -> None:
+    answer = await served.http.post("/inference", json={"type": kind, "data": data})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith(message)
+    assert answer.json()["error"]["param"] == param
+    assert CANARY not in answer.text
+    assert not served.service.calls

@@ -4,12 +4,15 @@ import httpx2
 import pytest
 
 from api.driving import CANARY, CHAT, FakeService
+from samples import asking, picture
+
+NAMES = ("llm", "gpt-4o-mini", "seer", "labels", "embeddings", "tts", "tts-1", "stt", "whisper-1")
 
 
 async def test_all_models_and_aliases_are_listed(http: httpx2.AsyncClient) -> None:
     answer = (await http.get("/v1/models")).json()
     assert answer["object"] == "list"
-    assert [entry["id"] for entry in answer["data"]] == ["llm", "gpt-4o-mini", "seer", "embeddings"]
+    assert [entry["id"] for entry in answer["data"]] == list(NAMES)
     assert answer["data"][0] == {"id": "llm", "object": "model", "created": 1_700_000_000, "owned_by": "cohabit"}
     assert answer["data"][1]["root"] == "llm"
 
@@ -29,7 +32,7 @@ async def test_no_such_model(name: str, http: httpx2.AsyncClient, service: FakeS
     ):
         assert answer.status_code == 404
         assert answer.json()["error"] == {
-            "message": "there is no such model; configured are llm, seer, embeddings",
+            "message": "there is no such model; configured are llm, seer, labels, embeddings, tts, stt",
             "type": "invalid_request_error",
             "param": "model",
             "code": "model_not_found",
@@ -43,7 +46,7 @@ async def test_no_such_model(name: str, http: httpx2.AsyncClient, service: FakeS
         (
             "/v1/chat/completions",
             {**CHAT, "model": "embeddings"},
-            "embeddings cannot chat; models that can chat: llm, seer",
+            "embeddings cannot chat; models that can chat: llm, seer, labels",
         ),
         (
             "/v1/completions",
@@ -66,14 +69,14 @@ async def test_a_model_that_has_not_the_task(
     assert answer.json()["error"]["code"] == "unsupported_task"
 
 
-PICTURE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,x"}}]}]
+PICTURE = asking(picture())
 
 
 @pytest.mark.parametrize(
     ("path", "body"),
     [
         ("/v1/chat/completions", {"model": "llm", "messages": PICTURE}),
-        ("/inference", {"type": "chat", "data": {"messages": PICTURE}}),
+        ("/inference", {"type": "chat", "model": "llm", "data": {"messages": PICTURE}}),
     ],
 )
 async def test_a_picture_for_a_model_that_cannot_see(
@@ -81,7 +84,7 @@ async def test_a_picture_for_a_model_that_cannot_see(
 ) -> None:
     answer = await http.post(path, json=body)
     assert answer.status_code == 400
-    assert answer.json()["error"]["message"] == "llm cannot see pictures; models that can: seer"
+    assert answer.json()["error"]["message"] == "llm cannot see pictures; models that can: seer, labels"
     assert answer.json()["error"]["code"] == "unsupported_content"
     service.models = {"llm": service.models["llm"]}
     answer = await http.post(path, json=body)

@@ -16,15 +16,29 @@ from cohabit.api.app import create_app
 from cohabit.openai.chat import ChatRequest
 from cohabit.openai.completion import CompletionRequest
 from cohabit.openai.embedding import EmbeddingRequest
-from cohabit.openai.inference import ChatData, EmbedData, InferenceRequest
+from cohabit.openai.inference import (
+    ChatData,
+    DescribeData,
+    EmbedData,
+    InferenceRequest,
+    SpeakData,
+    TranscribeData,
+)
+from cohabit.openai.speech import SpeechRequest
+from cohabit.openai.transcription import TranscriptionRequest
+from samples import asking, data_url, picture, tone
 
-KINDS = (ChatRequest, CompletionRequest, EmbeddingRequest, InferenceRequest, ChatData, EmbedData)
+KINDS = (
+    *(ChatRequest, CompletionRequest, EmbeddingRequest, SpeechRequest, TranscriptionRequest, InferenceRequest),
+    *(ChatData, DescribeData, EmbedData, SpeakData, TranscribeData),
+)
 FIELDS = sorted(
     {name for kind in KINDS for name in kind.model_fields} | {"role", "content", "type", "text", "function", "name"}
 )
 # Right values in wrong places get further than wrong ones anywhere.
 WORDS = ["user", "assistant", "tool", "text", "image_url", "function", "json_schema", "chat", "embed", "auto", "llm"]
-WORDS += ["seer", "embeddings", "base64", "hello"]
+WORDS += ["seer", "embeddings", "base64", "hello", "tts", "stt", "default", "alloy", "wav", "speak", "transcribe"]
+WORDS += ["describe_image", data_url(picture()), "data:image/png;base64,"]
 canaries = st.sampled_from(["", "\n", "'", '"', "}", "\x00", "é", "." * 300]).map(CANARY.__add__)
 leaves = (
     st.none()
@@ -39,10 +53,18 @@ values = st.recursive(
     leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=5), max_leaves=15
 )
 BASES: dict[str, list[dict[str, Any]]] = {
-    "/v1/chat/completions": [CHAT, {**CHAT, "stream": True}],
+    "/v1/chat/completions": [
+        CHAT,
+        {**CHAT, "stream": True},
+        {"model": "seer", "messages": asking(picture())},
+    ],
     "/v1/completions": [{"model": "llm", "prompt": "Once"}],
     "/v1/embeddings": [{"model": "embeddings", "input": ["hello"]}],
+    "/v1/audio/speech": [{"model": "tts", "input": "Hello."}],
     "/inference": [{"type": "chat", "data": {"prompt": "a"}}, {"type": "embed", "data": {"text": "a"}}],
+    "/inference?request_type=speak": [{"text": "Hello.", "voice": "alloy"}],
+    "/inference?request_type=describe_image": [{"image": data_url(picture())}],
+    "/inference?request_type=transcribe": [{"audio": data_url(tone(0.02), "audio/wav")}],
     "/inference?request_type=chat": [{"prompt": "a"}, {"messages": CHAT["messages"]}],
     "/inference?request_type=embed": [{"texts": ["a"]}],
 }
@@ -100,3 +122,45 @@ def test_any_json(path: str, data: st.DataObject) -> None:
 @given(at=st.integers(0, 500), what=st.binary(max_size=3) | st.sampled_from([b"NaN", b"1e999", b"[" * 500, b"\xff"]))
 def test_any_bytes(path: str, at: int, what: bytes) -> None:
     check(path, spoiled(json.dumps(BASES[path][0]).encode(), at, what))
+
+
+@settings(max_examples=settings().max_examples // 2)
+@given(items=st.lists(bodies("/inference") | values, min_size=1, max_size=4))
+def test_any_batch(items: list[Any]) -> None:
+    with capture_logs() as lines:
+        answer = asyncio.run(posted("/batch", json.dumps(items).encode()))
+    assert CANARY not in answer.text + str(lines)
+    if answer.status_code == 200:
+        results = answer.json()["results"]
+        assert len(results) == len(items)
+        assert all(set(one) in ({"result"}, {"error"}) for one in results)
+    else:
+        assert answer.json()["error"]["code"] == "invalid_json"
+
+
+FORM_FIELDS = [*TranscriptionRequest.model_fields, "timestamp_granularities[]", "file", "model"]
+BLIP = tone(0.02)
+form_values = canaries | st.sampled_from(["0.5", "json", "verbose_json", "word", "en", "whisper-1", "stt", "1e999"])
+
+
+@settings(max_examples=settings().max_examples)
+@given(
+    fields=st.dictionaries(st.sampled_from(FORM_FIELDS) | canaries, form_values, max_size=5),
+    sound=st.just(BLIP) | st.binary(max_size=200) | st.integers(0, len(BLIP)).map(lambda end: BLIP[:end]),
+    name=st.sampled_from(["a.wav", "../../etc/passwd", "", "a\r\nx: y", "é" * 300]),
+)
+def test_any_form(fields: dict[str, str], sound: bytes, name: str) -> None:
+    async def sent() -> httpx2.Response:
+        service = FakeService()
+        service.reply = as_asked
+        transport = httpx2.ASGITransport(app=create_app(service))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
+            path = "/v1/audio/transcriptions"
+            return await http.post(path, data={"model": "stt", **fields}, files={"file": (name, sound)})
+
+    with capture_logs() as lines:
+        answer = asyncio.run(sent())
+    assert answer.status_code in {200, 400, 404}
+    if answer.status_code != 200:
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    assert CANARY not in answer.text + str(lines)

@@ -109,9 +109,10 @@ def test_biases_up_to_the_bound() -> None:
     assert len(chat(logit_bias=dict.fromkeys(map(str, range(MOST_BIASES)), 1)).logit_bias or {}) == MOST_BIASES
 
 
-def test_a_picture_is_seen() -> None:
-    assert chat(USER, {"role": "user", "content": SEEN}).has_image()
-    assert not chat(USER, {"role": "user", "content": SEEN[:1]}).has_image()
+def test_pictures_are_found_where_they_stand() -> None:
+    seen = chat(USER, {"role": "user", "content": SEEN})
+    assert [place for place, _ in seen.pictures()] == ["messages.1.content.1.image_url.url"]
+    assert not list(chat(USER, {"role": "user", "content": SEEN[:1]}).pictures())
 
 
 @pytest.mark.parametrize(

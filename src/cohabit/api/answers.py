@@ -14,10 +14,26 @@ from cohabit.runtime.requests import Answer, Call
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
-def submit(request: Request, model: str, task: Task, body: bytes) -> Answer:
+def submit(
+    request: Request,
+    model: str,
+    task: Task,
+    body: bytes,
+    *,
+    blobs: dict[str, bytes] | None = None,
+    batch: int | None = None,
+) -> Answer:
     """Queue a request for a model. Raises BadRequest for a malformed time limit."""
     request.scope.setdefault("state", {})["model"] = model
-    call = Call(model=model, task=task, body=body, client=client_of(request), timeout=timeout_of(request))
+    call = Call(
+        model=model,
+        task=task,
+        body=body,
+        client=client_of(request),
+        timeout=timeout_of(request),
+        blobs=blobs or {},
+        batch=batch,
+    )
     return service_of(request).submit(call)
 
 
@@ -44,14 +60,16 @@ async def collect(request: Request, answer: Answer) -> bytes | None:
     return None if watch.gone else data
 
 
-def timings(answer: Answer, *, run: bool) -> dict[str, str]:
-    """Where the time of a request went, in milliseconds."""
+def timings(answer: Answer, *, run: bool, warning: str | None = None) -> dict[str, str]:
+    """Where the time of a request went, in milliseconds, and what its client should know."""
     dispatched = answer.dispatched or time.monotonic()
     waited = max(0.0, dispatched - answer.arrived - answer.load_seconds)
     headers = {
         "x-cohabit-queue-ms": f"{waited * 1000:.0f}",
         "x-cohabit-load-ms": f"{answer.load_seconds * 1000:.0f}",
     }
+    if warning is not None:
+        headers["x-cohabit-warning"] = warning
     if run:
         headers["x-cohabit-run-ms"] = f"{((answer.finished or time.monotonic()) - dispatched) * 1000:.0f}"
     return headers

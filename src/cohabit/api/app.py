@@ -2,7 +2,18 @@
 
 from fastapi import FastAPI
 
-from cohabit.api import chat, documents, embeddings, errors, health, inference, models
+from cohabit.api import (
+    batch,
+    chat,
+    documents,
+    embeddings,
+    errors,
+    health,
+    inference,
+    models,
+    speech,
+    transcriptions,
+)
 from cohabit.api.middleware import RequestLog
 from cohabit.api.streams import PACE, Pace
 from cohabit.runtime.service import Service
@@ -20,7 +31,7 @@ def create_app(service: Service, version: str = "0", *, pace: Pace = PACE) -> Fa
     )
     app.state.service = service
     app.state.pace = pace
-    for module in (chat, embeddings, models, inference, health):
+    for module in (chat, embeddings, speech, transcriptions, models, inference, batch, health):
         app.include_router(module.router)
     errors.install(app)
     documents.install(app)

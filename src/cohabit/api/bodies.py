@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from cohabit.api.errors import ApiError, BadRequest
 
-MOST_BODY = 16 << 20  # bytes
+MOST_BODY = 32 << 20  # bytes
 MOST_TEXT = 1 << 20  # bytes of text in one request; tokens are counted in the worker
 
 M = TypeVar("M", bound=BaseModel)
@@ -30,6 +30,8 @@ _SAYS: Mapping[str, str] = {
     "literal_error": "must be {expected}",
     "union_tag_invalid": "must have one of these as its {discriminator}: {expected_tags}",
     "union_tag_not_found": "must have the field {discriminator}",
+    "string_pattern_mismatch": "must match {pattern}",
+    "float_parsing": "must be a number",
     "string_too_short": "must have at least {min_length} characters",
     "string_too_long": "must have at most {max_length} characters",
     "too_short": "must have at least {min_length} entries",
@@ -79,6 +81,16 @@ def parsed(kind: type[M], data: Any, prefix: str = "") -> M:
         return kind.model_validate(data)
     except ValidationError as error:
         raise _told(error, kind, data, prefix) from None
+
+
+def bounded(size: int, param: str) -> None:
+    """Raises BadRequest for more text than any model takes."""
+    if size > MOST_TEXT:
+        raise BadRequest(
+            f"the request holds {size} bytes of text and at most {MOST_TEXT} are taken; shorten it",
+            param=param,
+            code="context_length_exceeded",
+        )
 
 
 def _told(error: ValidationError, kind: type[BaseModel], data: Any, prefix: str) -> BadRequest:

@@ -3,13 +3,18 @@
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from starlette.types import Receive
 
-from cohabit.runtime.requests import Answer
-
 CLIENT_GONE = 499  # nobody reads it; it stands in the access log
+
+
+class Cancellable(Protocol):
+    """One answer or several."""
+
+    def cancel(self) -> None:
+        """Nobody wants it any more."""
 
 
 class Watch:
@@ -18,7 +23,7 @@ class Watch:
     ``receive`` must have given the whole body already: what it gives next is the disconnect.
     """
 
-    def __init__(self, receive: Receive, answer: Answer, when_gone: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, receive: Receive, answer: Cancellable, when_gone: Callable[[], object] = lambda: None) -> None:
         """``when_gone`` is called after the cancel."""
         self._receive = receive
         self._answer = answer

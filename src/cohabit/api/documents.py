@@ -48,6 +48,23 @@ def body_of(kind: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
 
 
+def list_of(kind: type[BaseModel], most: int) -> dict[str, Any]:
+    """``openapi_extra`` for a route whose body is a list of these."""
+    extra = body_of(kind)
+    content = extra["requestBody"]["content"]["application/json"]
+    content["schema"] = {"type": "array", "items": content["schema"], "minItems": 1, "maxItems": most}
+    return extra
+
+
+def form_of(kind: type[BaseModel]) -> dict[str, Any]:
+    """``openapi_extra`` for a route that reads a form of these fields and a file itself."""
+    extra = body_of(kind)
+    schema = extra["requestBody"]["content"].pop("application/json")["schema"]
+    file = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+    extra["requestBody"]["content"]["multipart/form-data"] = {"schema": {"allOf": [schema, file]}}
+    return extra
+
+
 def install(app: FastAPI) -> None:
     """Let ``/openapi.json`` tell of everything."""
 

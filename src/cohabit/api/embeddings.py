@@ -3,8 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from cohabit.api.answers import plain, submit
-from cohabit.api.bodies import read, validated
-from cohabit.api.chat import bounded
+from cohabit.api.bodies import bounded, read, validated
 from cohabit.api.documents import ERRORS, body_of
 from cohabit.api.models import choose, service_of
 from cohabit.openai.embedding import EmbeddingRequest

@@ -11,7 +11,12 @@ from cohabit.runtime.service import ModelInfo, Service
 
 router = APIRouter(tags=["models"])
 
-_VERBS = {Task.CHAT: "chat", Task.COMPLETE: "complete text", Task.EMBED: "make embeddings"}
+_VERBS = {
+    Task.CHAT: "chat",
+    Task.COMPLETE: "complete text",
+    Task.DESCRIBE: "describe pictures",
+    Task.EMBED: "make embeddings",
+}
 
 
 def service_of(request: Request) -> Service:
@@ -29,9 +34,11 @@ def choose(service: Service, name: str | None, task: Task) -> ModelInfo:
     verb = _VERBS.get(task, task.value)
     can = f"models that can {verb}: {', '.join(info.name for info in able)}" if able else f"no model can {verb}"
     if name is None:
-        if not able:
+        # Who names none and sends no picture does not mean a model that only tells of pictures.
+        first = next((info for info in able if task is not Task.CHAT or not info.needs_picture), None)
+        if first is None:
             raise BadRequest(f"no model is configured that can {verb}", param="type", code="unsupported_task")
-        return able[0]
+        return first
     info = find(service, name)
     if task not in info.tasks:
         raise BadRequest(f"{info.name} cannot {verb}; {can}", param="model", code="unsupported_task")

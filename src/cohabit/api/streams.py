@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from cohabit.api.answers import timings
 from cohabit.api.connections import drop
-from cohabit.api.disconnects import CLIENT_GONE, Watch
+from cohabit.api.disconnects import CLIENT_GONE, Cancellable, Watch
 from cohabit.api.errors import Refused
 from cohabit.runtime.requests import Answer, CallFailed
 
@@ -33,56 +33,93 @@ class Pace:
 PACE = Pace()
 
 
-class EventStream(Response):
-    """Sends an answer's chunks as ``data:`` events, then ``[DONE]``; a failure is an event and the end."""
+class Stream(Response):
+    """Sends what comes as it comes, and cancels it if its client leaves or reads nothing for too long."""
 
-    media_type = "text/event-stream"
-
-    def __init__(self, answer: Answer, headers: Mapping[str, str], pace: Pace) -> None:
-        """``headers`` besides those of every event stream."""
-        super().__init__(
-            headers={
-                "content-type": "text/event-stream; charset=utf-8",
-                "cache-control": "no-cache",
-                "x-accel-buffering": "no",
-                **headers,
-            }
-        )
+    def __init__(self, work: Cancellable, headers: Mapping[str, str], pace: Pace) -> None:
+        """``headers`` besides those of every stream."""
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
         del self.headers["content-length"]
-        self._answer = answer
+        self._work = work
         self._pace = pace
+        self._gone = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI."""
-        with Watch(receive, self._answer, when_gone=self._answer.complete) as watch:
+        self._send = send
+        with Watch(receive, self._work, when_gone=self._left):
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                await self._send_all(send, watch)
+                await self._send_all()
             except TimeoutError:
                 log.info("client read nothing and was cut off", seconds=self._pace.stall_timeout)
-                self._answer.cancel()
+                self._work.cancel()
+                await drop(scope, receive)
+            except Cut:
                 await drop(scope, receive)
 
-    async def _send_all(self, send: Send, watch: Watch) -> None:
+    def _left(self) -> None:
+        self._gone = True
+
+    async def _push(self, data: bytes, *, more: bool = True) -> None:
         """Raises TimeoutError once the client has read nothing for too long."""
-
-        async def push(data: bytes, *, more: bool = True) -> None:
+        if more or not self._gone:
             async with asyncio.timeout(self._pace.stall_timeout):
-                await send({"type": "http.response.body", "body": data, "more_body": more})
+                await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
+    async def _send_all(self) -> None:
+        """Push everything. Raises Cut where it ends without its end."""
+        raise NotImplementedError
+
+
+class Cut(Exception):
+    """What was sent is not whole, and there is no other way to say so than to break the connection."""
+
+
+class AnswerStream(Stream):
+    """Of one answer."""
+
+    def __init__(self, answer: Answer, headers: Mapping[str, str], pace: Pace) -> None:
+        """See Stream."""
+        super().__init__(answer, headers, pace)
+        self._answer = answer
+
+    def _left(self) -> None:
+        super()._left()
+        self._answer.complete()
+
+
+class EventStream(AnswerStream):
+    """An answer's chunks as ``data:`` events, then ``[DONE]``; a failure is an event and the end."""
+
+    media_type = "text/event-stream"
+
+    async def _send_all(self) -> None:
         try:
             quiet = 0.0  # at once: who has waited until the stream was committed should hear something
             while not await self._answer.started(quiet):
-                await push(_WAITING)
+                await self._push(_WAITING)
                 quiet = self._pace.comment_every
             while chunks := await self._answer.some():
-                await push(b"".join([b"data: %b\n\n" % chunk for chunk in chunks]))
+                await self._push(b"".join([b"data: %b\n\n" % chunk for chunk in chunks]))
         except CallFailed as failure:
             error = msgspec.json.encode(Refused(failure).body)
-            await push(b"data: %b\n\n" % error, more=False)
+            await self._push(b"data: %b\n\n" % error, more=False)
             return
-        if not watch.gone:
-            await push(_DONE, more=False)
+        await self._push(_DONE, more=False)
+
+
+class SoundStream(AnswerStream):
+    """An answer's bytes as they are."""
+
+    async def _send_all(self) -> None:
+        try:
+            while chunks := await self._answer.some():
+                await self._push(b"".join(chunks))
+        except CallFailed as failure:
+            log.info("a stream of sound was broken off", why=str(failure))
+            raise Cut from None
+        await self._push(b"", more=False)
 
 
 async def events(request: Request, answer: Answer) -> Response:
@@ -98,3 +135,15 @@ async def events(request: Request, answer: Answer) -> Response:
     if started:
         answer.raise_early()
     return EventStream(answer, timings(answer, run=False), pace)
+
+
+async def sound(request: Request, answer: Answer, media_type: str, warning: str | None) -> Response:
+    """Sound that has begun. Raises CallFailed if it fails before, whenever that is."""
+    pace: Pace = request.app.state.pace
+    with Watch(request.receive, answer, when_gone=answer.complete) as watch:
+        await answer.started()
+    if watch.gone:
+        return Response(status_code=CLIENT_GONE)
+    answer.raise_early()
+    headers = {"content-type": media_type, **timings(answer, run=False, warning=warning)}
+    return SoundStream(answer, headers, pace)

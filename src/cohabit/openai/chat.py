@@ -1,5 +1,6 @@
 """``/v1/chat/completions``. Source: OpenAI's API reference, "Create chat completion"."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -139,14 +140,13 @@ class ChatRequest(Sampling):
     tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
 
-    def has_image(self) -> bool:
-        """Whether any turn holds a picture."""
-        return any(
-            isinstance(part, ImagePart)
-            for message in self.messages
-            if isinstance(message.content, list)
-            for part in message.content
-        )
+    def pictures(self) -> Iterator[tuple[str, str]]:
+        """Where each picture stands, such as ``messages.0.content.1.image_url.url``, and its URL."""
+        for turn, message in enumerate(self.messages):
+            parts = message.content if isinstance(message.content, list) else []
+            for place, part in enumerate(parts):
+                if isinstance(part, ImagePart):
+                    yield f"messages.{turn}.content.{place}.image_url.url", part.image_url.url
 
     def text_bytes(self) -> int:
         """Text of all turns, with what is called and what may be called: the template puts it all in the prompt."""

@@ -1,10 +1,14 @@
-"""``/inference``: one route for every task, with its own short words for data and results."""
+"""``/inference`` and ``/batch``: one route for every task, with its own short words for data and results."""
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cohabit.openai.embedding import Texts
+from cohabit.openai.errors import ErrorBody
+from cohabit.openai.speech import MOST_CHARACTERS
+
+MOST_ITEMS = 4096  # of one /batch
 
 
 class InferenceRequest(BaseModel):
@@ -12,9 +16,13 @@ class InferenceRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    type: Literal["chat", "embed"]
+    type: Literal["chat", "describe_image", "embed", "speak", "transcribe"]
     data: dict[str, Any]
     model: str | None = Field(None, min_length=1, max_length=256)
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class ChatData(BaseModel):
@@ -27,13 +35,34 @@ class ChatData(BaseModel):
     stream: Literal[False] = False
 
 
-class EmbedData(BaseModel):
-    """``text`` or ``texts``."""
+class DescribeData(_Data):
+    """A picture, and what to say of it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    image: str = Field(min_length=1, description="Base64 or a data URL.")
+    prompt: str | None = Field(None, min_length=1)
+
+
+class EmbedData(_Data):
+    """``text`` or ``texts``."""
 
     text: str | None = Field(None, min_length=1)
     texts: Texts | None = None
+
+
+class SpeakData(_Data):
+    """What to say, and in whose voice."""
+
+    text: str = Field(max_length=MOST_CHARACTERS)
+    voice: str | None = None
+    speed: float | None = None
+
+
+class TranscribeData(_Data):
+    """Sound."""
+
+    audio: str = Field(min_length=1, description="Base64 or a data URL.")
+    language: str | None = None
+    prompt: str | None = None
 
 
 class ChatResult(BaseModel):
@@ -44,7 +73,43 @@ class ChatResult(BaseModel):
     usage: dict[str, Any]
 
 
+class DescribeResult(BaseModel):
+    """A picture in words, and what they were made of where the model tells."""
+
+    text: str | None
+    findings: dict[str, Any]
+
+
 class EmbedResult(BaseModel):
     """One vector for every text."""
 
     embeddings: list[list[float]]
+
+
+class SpeakResult(BaseModel):
+    """A wav file in base64."""
+
+    audio: str
+    sample_rate: int
+
+
+class TranscribeResult(BaseModel):
+    """What was said."""
+
+    text: str
+
+
+Result = ChatResult | DescribeResult | EmbedResult | SpeakResult | TranscribeResult
+
+
+class BatchItem(BaseModel):
+    """What became of one item: either of the two."""
+
+    result: Result | None = None
+    error: ErrorBody | None = None
+
+
+class BatchResult(BaseModel):
+    """In the order in which the items were sent."""
+
+    results: list[BatchItem]

@@ -1,0 +1,115 @@
+"""``POST /batch``: many pieces of work at once, each with its own result or its own error.
+
+All that is in order is queued together under one batch, and the core lets a model finish its part before another
+one of the same batch takes its place: so each comes in once if nothing else competes.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from cohabit.api.answers import submit
+from cohabit.api.bodies import decoded, parsed, read
+from cohabit.api.disconnects import CLIENT_GONE, Watch
+from cohabit.api.documents import ERRORS, Responses, list_of
+from cohabit.api.errors import ApiError, BadRequest, Refused
+from cohabit.api.models import service_of
+from cohabit.api.streams import Pace, Stream
+from cohabit.api.work import Work, understood
+from cohabit.openai.inference import MOST_ITEMS, BatchResult, InferenceRequest
+from cohabit.runtime.requests import Answer, CallFailed
+
+NDJSON = "application/x-ndjson"
+_RESULTS: Responses = {200: {"model": BatchResult, "content": {NDJSON: {}}}}
+router = APIRouter(tags=["inference"], responses={**_RESULTS, **ERRORS})
+_batches = itertools.count(1)
+
+Outcome = dict[str, Any]
+
+
+@router.post("/batch", openapi_extra=list_of(InferenceRequest, MOST_ITEMS))
+async def batch(request: Request) -> Response:
+    """A list of what ``/inference`` takes, answered in its order; with ``Accept: application/x-ndjson`` a line as
+    each is done, with its ``index``."""
+    items = decoded(await read(request))
+    if not isinstance(items, list) or not 1 <= len(items) <= MOST_ITEMS:
+        raise BadRequest(f"the body must be a JSON array of 1 to {MOST_ITEMS} items")
+    understandings = [await _understood(request, item) for item in items]
+    running = Running(request, understandings)
+    if NDJSON in request.headers.get("accept", ""):
+        pace: Pace = request.app.state.pace
+        return Lines(running, {"content-type": NDJSON}, pace)
+    with Watch(request.receive, running, when_gone=running.cancel) as watch:
+        outcomes: list[Outcome] = [{}] * len(items)
+        async for index, outcome in running:
+            outcomes[index] = outcome
+    if watch.gone:
+        return Response(status_code=CLIENT_GONE)
+    return Response(msgspec.json.encode({"results": outcomes}), media_type="application/json")
+
+
+async def _understood(request: Request, item: Any) -> Work | ApiError:
+    try:
+        return await understood(service_of(request), parsed(InferenceRequest, item))
+    except ApiError as error:
+        return error
+
+
+class Running:
+    """All answers of a batch, each given as it is done: an async iterator of (index, outcome)."""
+
+    def __init__(self, request: Request, items: Sequence[Work | ApiError]) -> None:
+        """Queues what can be. Raises BadRequest for a malformed time limit."""
+        number = next(_batches)
+        self._items = items
+        self._answers: dict[int, Answer] = {
+            index: submit(request, item.model, item.task, item.body, blobs=item.blobs, batch=number)
+            for index, item in enumerate(items)
+            if isinstance(item, Work)
+        }
+        self._tasks = {asyncio.ensure_future(self._outcome(index)) for index in range(len(items))}
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Outcome]]:
+        """As each is done, until all are or it is cancelled."""
+        for task in asyncio.as_completed(self._tasks):
+            try:
+                yield await task
+            except asyncio.CancelledError:
+                if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a coroutine runs in a task
+                    raise
+                return  # its client has gone
+
+    def cancel(self) -> None:
+        """The client is gone."""
+        for answer in self._answers.values():
+            answer.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _outcome(self, index: int) -> tuple[int, Outcome]:
+        item = self._items[index]
+        if isinstance(item, ApiError):
+            return index, item.body
+        try:
+            found = b"".join([chunk async for chunk in self._answers[index]])
+        except CallFailed as failure:
+            return index, Refused(failure).body
+        return index, {"result": item.result(found)}
+
+
+class Lines(Stream):
+    """One line of JSON for each item."""
+
+    def __init__(self, running: Running, headers: dict[str, str], pace: Pace) -> None:
+        """``pace`` says how long a client may read nothing."""
+        super().__init__(running, headers, pace)
+        self._running = running
+
+    async def _send_all(self) -> None:
+        async for index, outcome in self._running:
+            await self._push(msgspec.json.encode({"index": index, **outcome}) + b"\n")
+        await self._push(b"", more=False)

@@ -1,0 +1,74 @@
+"""Forms with a file, read in memory up to a limit."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from cohabit.api.errors import ApiError, BadRequest
+from cohabit.media import sound
+from cohabit.media.errors import Unreadable
+
+MOST_UPLOAD = 60 << 20  # bytes; it goes to the worker in one frame of at most 64 MiB
+_MOST_FIELD = 64 << 10  # bytes of a field that is not the file
+_MOST_FIELDS = 32
+
+
+class _InMemory(MultiPartParser):
+    """Writes nothing to the temporary folder, where it would outlive a crash."""
+
+    spool_max_size = MOST_UPLOAD + 1
+
+
+async def read_form(request: Request) -> tuple[dict[str, Any], bytes]:
+    """The fields and the bytes of ``file``. A field named ``x[]`` is the list ``x``. Raises ApiError."""
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise BadRequest("the body must be a form: multipart/form-data with the fields file and model")
+    parser = _InMemory(
+        request.headers,
+        _bounded(request),
+        max_files=1,
+        max_fields=_MOST_FIELDS,
+        max_part_size=_MOST_FIELD,
+    )
+    try:
+        form = await parser.parse()
+    except (MultiPartException, FormParserError):
+        raise BadRequest(
+            f"the form cannot be read: it takes one file and {_MOST_FIELDS} fields of up to {_MOST_FIELD >> 10} KiB"
+        ) from None
+    fields: dict[str, Any] = {}
+    lists: dict[str, list[str]] = {}
+    data = None
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            data = await value.read() if name == "file" else data
+        elif name.endswith("[]"):
+            lists.setdefault(name.removesuffix("[]"), []).append(value)
+        else:
+            fields[name] = value
+    await form.close()
+    if data is None:
+        raise BadRequest("file is missing: send the sound itself in it, with a file name", param="file")
+    return fields | lists, data
+
+
+async def examine_sound(data: bytes, param: str) -> None:
+    """Whether it is sound that is taken. Raises BadRequest."""
+    try:
+        await asyncio.to_thread(sound.examine, data)
+    except Unreadable as error:
+        raise BadRequest(f"{param} {error}", param=param, code="invalid_audio") from None
+
+
+async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MOST_UPLOAD:
+            raise ApiError(413, f"the upload is larger than {MOST_UPLOAD >> 20} MiB", code="request_too_large")
+        yield chunk

@@ -1,0 +1,160 @@
+"""One piece of work in ``/inference``'s words: understood, turned into OpenAI's, its answer turned back."""
+
+import base64
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from cohabit.api import pictures, speech
+from cohabit.api.bodies import bounded, parsed
+from cohabit.api.errors import BadRequest
+from cohabit.api.models import choose
+from cohabit.api.uploads import examine_sound
+from cohabit.media.data_url import decode
+from cohabit.media.errors import Unreadable
+from cohabit.openai.chat import ChatRequest
+from cohabit.openai.embedding import EmbeddingRequest
+from cohabit.openai.inference import ChatData, DescribeData, EmbedData, InferenceRequest, SpeakData, TranscribeData
+from cohabit.openai.speech import SpeechRequest
+from cohabit.openai.transcription import TranscriptionRequest
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.service import Service
+
+_LOOK = "Describe this picture."
+_WAV_SIZES = (4, 40)  # where a wav file says how long it is (RIFF, with a plain header of 44 bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Ready to be queued. ``result`` makes of the engine's whole answer what the client is given."""
+
+    model: str
+    task: Task
+    body: bytes
+    result: Callable[[bytes], dict[str, Any]]
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    warning: str | None = None
+
+
+async def understood(service: Service, asked: InferenceRequest) -> Work:
+    """Everything checked that can be before it runs. Raises ApiError."""
+    return await _KINDS[asked.type](service, asked)
+
+
+async def _chat(service: Service, asked: InferenceRequest) -> Work:
+    data = parsed(ChatData, asked.data, prefix="data.")
+    if (data.prompt is None) == (data.messages is None):
+        raise BadRequest("data needs either prompt or messages", param="data")
+    body = dict(asked.data)
+    if data.prompt is not None:
+        del body["prompt"]
+        body["messages"] = [{"role": "user", "content": data.prompt}]
+    typed = parsed(ChatRequest, {**body, "model": asked.model or "-"}, prefix="data.")
+    sees = asked.model is None and any(typed.pictures())
+    info = choose(service, asked.model, Task.DESCRIBE if sees else Task.CHAT)
+    bounded(typed.text_bytes(), "data.prompt" if data.prompt is not None else "data.messages")
+    await pictures.check(service, info, typed, prefix="data.")
+    return Work(
+        model=info.name,
+        task=Task.CHAT,
+        body=msgspec.json.encode({**body, "model": info.name}),
+        result=_chat_result,
+    )
+
+
+async def _describe(service: Service, asked: InferenceRequest) -> Work:
+    data = parsed(DescribeData, asked.data, prefix="data.")
+    info = choose(service, asked.model, Task.DESCRIBE)
+    prompt = data.prompt or _LOOK
+    bounded(len(prompt.encode()), "data.prompt")
+    kind = await pictures.examine(data.image, "data.image")
+    url = f"data:{kind};base64,{data.image.partition(',')[2] or data.image}"
+    parts = [{"type": "text", "text": prompt}, {"type": "image_url", "image_url": {"url": url}}]
+    body = {"model": info.name, "messages": [{"role": "user", "content": parts}]}
+    return Work(model=info.name, task=Task.DESCRIBE, body=msgspec.json.encode(body), result=_describe_result)
+
+
+async def _embed(service: Service, asked: InferenceRequest) -> Work:
+    data = parsed(EmbedData, asked.data, prefix="data.")
+    if (data.text is None) == (data.texts is None):
+        raise BadRequest("data needs either text or texts", param="data")
+    info = choose(service, asked.model, Task.EMBED)
+    body = {"model": info.name, "input": data.text or data.texts}
+    typed = parsed(EmbeddingRequest, body, prefix="data.")
+    bounded(typed.text_bytes(), "data.text" if data.text else "data.texts")
+    return Work(model=info.name, task=Task.EMBED, body=msgspec.json.encode(body), result=_embed_result)
+
+
+async def _speak(service: Service, asked: InferenceRequest) -> Work:
+    data = parsed(SpeakData, asked.data, prefix="data.")
+    if not data.text.strip():
+        raise BadRequest("data.text is empty; send some text", param="data.text")
+    info = choose(service, asked.model, Task.SPEAK)
+    fields = {"input": data.text, "voice": data.voice, "speed": data.speed}
+    given = {name: value for name, value in fields.items() if value is not None}
+    typed = parsed(SpeechRequest, {"model": info.name, "response_format": "wav", **given}, prefix="data.")
+    info, told, warning = speech.understood(service, typed, name=info.name, prefix="data.")
+    rate = info.speech.rate if info.speech is not None else 0
+    return Work(
+        model=info.name,
+        task=Task.SPEAK,
+        body=msgspec.json.encode(told),
+        result=lambda sound: {"audio": base64.b64encode(_measured(sound)).decode(), "sample_rate": rate},
+        warning=warning,
+    )
+
+
+async def _transcribe(service: Service, asked: InferenceRequest) -> Work:
+    data = parsed(TranscribeData, asked.data, prefix="data.")
+    info = choose(service, asked.model, Task.TRANSCRIBE)
+    fields = data.model_dump(include={"language", "prompt"}, exclude_none=True)
+    typed = parsed(TranscriptionRequest, {"model": info.name, **fields}, prefix="data.")
+    try:
+        sound = decode(data.audio)
+    except Unreadable as error:
+        raise BadRequest(f"data.audio {error}", param="data.audio", code="invalid_audio") from None
+    await examine_sound(sound, "data.audio")
+    return Work(
+        model=info.name,
+        task=Task.TRANSCRIBE,
+        body=msgspec.json.encode(typed.words()),
+        blobs={"file": sound},
+        result=lambda found: {"text": msgspec.json.decode(found)["text"]},
+    )
+
+
+_KINDS: Mapping[str, Callable[[Service, InferenceRequest], Awaitable[Work]]] = MappingProxyType(
+    {"chat": _chat, "describe_image": _describe, "embed": _embed, "speak": _speak, "transcribe": _transcribe}
+)
+
+
+def _chat_result(found: bytes) -> dict[str, Any]:
+    answer = msgspec.json.decode(found)
+    choice = answer["choices"][0]
+    return {
+        "text": choice["message"]["content"],
+        "finish_reason": choice["finish_reason"],
+        "usage": answer["usage"],
+    }
+
+
+def _describe_result(found: bytes) -> dict[str, Any]:
+    """``findings`` is what our own engine adds; a language model that sees has none."""
+    answer = msgspec.json.decode(found)
+    findings = answer.get("findings") or [{}]
+    return {"text": answer["choices"][0]["message"]["content"], "findings": findings[0]}
+
+
+def _embed_result(found: bytes) -> dict[str, Any]:
+    return {"embeddings": [entry["embedding"] for entry in msgspec.json.decode(found)["data"]]}
+
+
+def _measured(sound: bytes) -> bytes:
+    """A wav file that was made to be streamed, now that its length is known."""
+    whole = bytearray(sound)
+    for place in _WAV_SIZES:
+        whole[place : place + 4] = (len(sound) - place - 4).to_bytes(4, "little")
+    return bytes(whole)
