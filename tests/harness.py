@@ -18,6 +18,7 @@ import httpx2
 import psutil
 from platformdirs import user_cache_path
 
+from cohabit.config.load import load_config
 from cohabit.devices.cpu import group_members, pss
 
 COMMAND = Path(sys.executable).parent / "cohabit"
@@ -30,6 +31,13 @@ def home(folder: Path) -> Path:
     shared.mkdir(parents=True, exist_ok=True)
     (folder / "cache").symlink_to(shared, target_is_directory=True)
     return folder
+
+
+def preset(*names: str) -> str:
+    """Some models of the preset, as YAML."""
+    config = load_config("embedded")
+    models = {name: config.models[name].model_dump(mode="json", exclude_defaults=True) for name in names}
+    return json.dumps({"device": {"kind": "cpu"}, "models": models})  # which is YAML too
 
 
 def uncovered() -> dict[str, str]:

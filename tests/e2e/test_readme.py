@@ -12,13 +12,13 @@ from harness import Running, serving
 
 pytestmark = [pytest.mark.process, pytest.mark.model]
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 SHOWN = "http://127.0.0.1:8000"
-
-
-def blocks(language: str) -> list[str]:
-    """The README's code blocks of a language that talk to the server."""
-    return [block for block in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if SHOWN in block]
+CURLS = [block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if block.startswith("curl")]
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+HEARD = "The meeting is moved to Thursday at half past nine."
+READ = "2026-00417"
 
 
 @pytest.fixture(scope="module")
@@ -28,27 +28,40 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-@pytest.mark.parametrize("number", range(4))
-def test_every_curl(server: Running, number: int) -> None:
-    commands = [block for block in blocks("sh") if block.startswith("curl")]
-    assert len(commands) == 4
-    command = commands[number].replace(SHOWN, server.url).replace("curl ", "curl --fail-with-body -sS ", 1)
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    expected = ["Paris", "Paris", '"embedding"', '"schema":1'][number]
-    assert expected in done.stdout
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the README's files are, and those that its commands make."""
+    made = tmp_path_factory.mktemp("folder")
+    (made / "docs").symlink_to(ROOT / "docs", target_is_directory=True)
+    return made
 
 
-def test_every_python_snippet(server: Running) -> None:
-    (snippet,) = blocks("python")
-    done = subprocess.run(
-        [sys.executable, "-c", snippet.replace(SHOWN, server.url)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Paris" in done.stdout, done.stderr
+def test_every_curl(server: Running, folder: Path) -> None:
+    expected = ["Paris", "Paris", '"embedding"', READ, "", HEARD, "Paris", '"schema":1']
+    for command, answer in zip(CURLS, expected, strict=True):
+        line = command.replace(SHOWN, server.url).replace("curl ", "curl --fail-with-body -sS ", 1)
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert answer in done.stdout
+    assert (folder / "hello.mp3").stat().st_size > 5000
+
+
+def test_every_python_snippet(server: Running, folder: Path) -> None:
+    first, *others = SNIPPETS
+    expected = ["Paris", "Paris", "384", READ, "", HEARD]
+    for snippet, answer in zip(others, expected, strict=True):
+        done = subprocess.run(
+            [sys.executable, "-c", first.replace(SHOWN, server.url) + snippet],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert answer in done.stdout
 
 
 def test_the_config_it_shows_is_right(tmp_path: Path) -> None:
