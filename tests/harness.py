@@ -20,6 +20,7 @@ from platformdirs import user_cache_path
 
 from cohabit.config.load import load_config
 from cohabit.devices.cpu import group_members, pss
+from cohabit.sources import resolve
 
 COMMAND = Path(sys.executable).parent / "cohabit"
 START_SECONDS = 30.0
@@ -31,6 +32,14 @@ def home(folder: Path) -> Path:
     shared.mkdir(parents=True, exist_ok=True)
     (folder / "cache").symlink_to(shared, target_is_directory=True)
     return folder
+
+
+def photos() -> Path:
+    """Those that scikit-image ships, out of its wheel."""
+    weights = user_cache_path("cohabit") / "weights"
+    found = resolve("pypi:scikit-image==0.26.0/skimage/data", weights_dir=weights, base_dir=Path.cwd())
+    assert found is not None
+    return found
 
 
 def preset(*names: str) -> str:

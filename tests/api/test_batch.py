@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from api.driving import CANARY, EMBED_ANSWER, Exchange, FakeService, as_asked, rejected
+from cohabit.api import batch
 from cohabit.api.app import create_app
 from cohabit.api.streams import Pace
 from cohabit.core.reasons import RejectReason
@@ -131,3 +132,17 @@ async def test_a_time_limit_that_is_none(http: httpx2.AsyncClient, service: Fake
     answer = await http.post("/batch", json=[EMBED], headers={"x-request-timeout": "soon"})
     assert answer.status_code == 400
     assert not service.calls
+
+
+@pytest.mark.parametrize("headers", [LINES, {}])
+async def test_results_are_not_held_without_end(
+    http: httpx2.AsyncClient, service: FakeService, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "MOST_HELD", 2 * len(EMBED_ANSWER))
+    service.reply = as_asked
+    answer = await http.post("/batch", json=[EMBED] * 20, headers=headers)
+    found = [json.loads(line) for line in answer.text.splitlines()] if headers else answer.json()["results"]
+    codes = [one["error"]["code"] for one in found if "error" in one]
+    assert set(codes) == {"batch_too_large"}
+    assert 0 < len(codes) < 20
+    assert len(service.cancelled) == len(codes)

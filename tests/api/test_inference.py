@@ -189,7 +189,7 @@ async def test_who_names_no_model_gets_one_that_can_answer(http: httpx2.AsyncCli
             "data.prompt",
         ),
         ("speak", {"text": " \n "}, "data.text is empty; send some text", "data.text"),
-        ("speak", {"text": "x" * 32_769}, "data.text must have at most 32768 characters", "data.text"),
+        ("speak", {"text": "x" * 4097}, "data.text must have at most 4096 characters", "data.text"),
         (
             "speak",
             {"text": "x", "voice": CANARY},

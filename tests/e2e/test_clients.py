@@ -1,30 +1,14 @@
 """The preset through the official openai client and curl-like requests: real models, real answers."""
 
-from collections.abc import Iterator
-
 import openai
 import psutil
 import pytest
 
-from harness import Running, chat_over_socket, serving
+from harness import Running, chat_over_socket
 
 pytestmark = [pytest.mark.process, pytest.mark.model]
 
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The preset as it comes."""
-    with serving(tmp_path_factory.mktemp("preset")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: Running) -> Iterator[openai.OpenAI]:
-    """The official client."""
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as made:
-        yield made
 
 
 @pytest.mark.parametrize(

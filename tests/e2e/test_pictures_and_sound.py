@@ -4,16 +4,13 @@ import io
 import json
 import re
 import wave
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from platformdirs import user_cache_path
 
-from cohabit.sources import resolve
-from harness import Running, serving
+from harness import Running, photos, serving
 from samples import animated, asking, bomb, data_url, film, picture, saved, tone, written
 
 pytestmark = [pytest.mark.process, pytest.mark.model]
@@ -23,29 +20,9 @@ CANARY = "Xylophonecanary"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The preset as it comes."""
-    with serving(tmp_path_factory.mktemp("preset")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: Running) -> Iterator[openai.OpenAI]:
-    """The official client."""
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def coffee() -> bytes:
     """The photo of a cup that scikit-image ships."""
-    found = resolve(
-        "pypi:scikit-image==0.26.0/skimage/data",
-        weights_dir=user_cache_path("cohabit") / "weights",
-        base_dir=Path.cwd(),
-    )
-    assert found is not None
-    return (found / "coffee.png").read_bytes()
+    return (photos() / "coffee.png").read_bytes()
 
 
 def describe(client: openai.OpenAI, data: bytes) -> str:

@@ -3,12 +3,11 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness import Running, serving
+from harness import Running
 
 pytestmark = [pytest.mark.process, pytest.mark.model]
 
@@ -19,13 +18,6 @@ CURLS = [block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 HEARD = "The meeting is moved to Thursday at half past nine."
 READ = "2026-00417"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The preset."""
-    with serving(tmp_path_factory.mktemp("readme")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
-from platformdirs import user_cache_path
 
 from cohabit.engines.scene import Finding, Scene, pictures, sentence, sentences
 from cohabit.protocol.engine import EngineError
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
-from cohabit.sources import resolve
 from engines.driving import answer, pieces, refusal, run
+from harness import photos
 from samples import asking, picture, saved, written
 
 INVOICE = ("INVOICE 2026-00417", "ACME Tools Ltd", "Total due: 1,249.50 EUR")
@@ -29,18 +28,6 @@ def engine(preset_specs: dict[str, ModelSpec]) -> Iterator[Scene]:
     made.close()
 
 
-@pytest.fixture(scope="module")
-def photos() -> Path:
-    """Those that scikit-image ships, out of its wheel."""
-    found = resolve(
-        "pypi:scikit-image==0.26.0/skimage/data",
-        weights_dir=user_cache_path("cohabit") / "weights",
-        base_dir=Path.cwd(),
-    )
-    assert found is not None
-    return found
-
-
 def told(engine: Scene, data: bytes, task: Task = Task.CHAT) -> tuple[str, dict[str, Any]]:
     found = answer(engine, task, {"messages": asking(data)})
     (finding,) = found["findings"]
@@ -49,8 +36,8 @@ def told(engine: Scene, data: bytes, task: Task = Task.CHAT) -> tuple[str, dict[
 
 @pytest.mark.model
 @pytest.mark.parametrize(("photo", "label"), [("coffee.png", "espresso"), ("chelsea.png", "cat")])
-def test_what_a_photo_shows(engine: Scene, photos: Path, photo: str, label: str) -> None:
-    text, finding = told(engine, (photos / photo).read_bytes())
+def test_what_a_photo_shows(engine: Scene, photo: str, label: str) -> None:
+    text, finding = told(engine, (photos() / photo).read_bytes())
     assert label in text
     assert label in finding["labels"][0]["label"]
     assert text.endswith("There is no readable text.")
@@ -89,9 +76,9 @@ def test_any_shape_is_taken(engine: Scene, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.model
-def test_several_pictures_are_told_apart(engine: Scene, photos: Path) -> None:
+def test_several_pictures_are_told_apart(engine: Scene) -> None:
     messages = asking(saved(written("HELLO")))
-    messages[0]["content"] += asking((photos / "coffee.png").read_bytes())[0]["content"]
+    messages[0]["content"] += asking((photos() / "coffee.png").read_bytes())[0]["content"]
     found = answer(engine, Task.CHAT, {"messages": messages})
     lines = found["choices"][0]["message"]["content"].split("\n")
     assert lines[0].startswith("Picture 1: ")

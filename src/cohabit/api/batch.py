@@ -28,7 +28,7 @@ _RESULTS: Responses = {200: {"model": BatchResult, "content": {NDJSON: {}}}}
 router = APIRouter(tags=["inference"], responses={**_RESULTS, **ERRORS})
 _batches = itertools.count(1)
 
-Outcome = dict[str, Any]
+MOST_HELD = 256 << 20  # bytes of results of one batch in memory
 
 
 @router.post("/batch", openapi_extra=list_of(InferenceRequest, MOST_ITEMS))
@@ -43,13 +43,12 @@ async def batch(request: Request) -> Response:
     if NDJSON in request.headers.get("accept", ""):
         pace: Pace = request.app.state.pace
         return Lines(running, {"content-type": NDJSON}, pace)
-    with Watch(request.receive, running, when_gone=running.cancel) as watch:
-        outcomes: list[Outcome] = [{}] * len(items)
-        async for index, outcome in running:
-            outcomes[index] = outcome
+    with Watch(request.receive, running) as watch:
+        outcomes = dict([outcome async for outcome in running])
     if watch.gone:
         return Response(status_code=CLIENT_GONE)
-    return Response(msgspec.json.encode({"results": outcomes}), media_type="application/json")
+    results = {"results": [msgspec.Raw(outcomes[index]) for index in range(len(items))]}
+    return Response(msgspec.json.encode(results), media_type="application/json")
 
 
 async def _understood(request: Request, item: Any) -> Work | ApiError:
@@ -60,7 +59,7 @@ async def _understood(request: Request, item: Any) -> Work | ApiError:
 
 
 class Running:
-    """All answers of a batch, each given as it is done: an async iterator of (index, outcome)."""
+    """All answers of a batch, each given as it is done: an async iterator of (index, outcome as JSON)."""
 
     def __init__(self, request: Request, items: Sequence[Work | ApiError]) -> None:
         """Queues what can be. Raises BadRequest for a malformed time limit."""
@@ -71,9 +70,10 @@ class Running:
             for index, item in enumerate(items)
             if isinstance(item, Work)
         }
+        self._held = 0
         self._tasks = {asyncio.ensure_future(self._outcome(index)) for index in range(len(items))}
 
-    async def __aiter__(self) -> AsyncIterator[tuple[int, Outcome]]:
+    async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
         """As each is done, until all are or it is cancelled."""
         for task in asyncio.as_completed(self._tasks):
             try:
@@ -90,15 +90,34 @@ class Running:
         for task in self._tasks:
             task.cancel()
 
-    async def _outcome(self, index: int) -> tuple[int, Outcome]:
+    def sent(self, outcome: bytes) -> None:
+        """It need not be held any longer."""
+        self._held -= len(outcome)
+
+    async def _outcome(self, index: int) -> tuple[int, bytes]:
         item = self._items[index]
-        if isinstance(item, ApiError):
-            return index, item.body
         try:
-            found = b"".join([chunk async for chunk in self._answers[index]])
+            if isinstance(item, ApiError):
+                raise item
+            outcome = {"result": item.result(await self._whole(self._answers[index]))}
         except CallFailed as failure:
-            return index, Refused(failure).body
-        return index, {"result": item.result(found)}
+            outcome = Refused(failure).body
+        except ApiError as error:
+            outcome = error.body
+        encoded = msgspec.json.encode(outcome)
+        self._held += len(encoded)
+        return index, encoded
+
+    async def _whole(self, answer: Answer) -> bytes:
+        """Raises CallFailed, ApiError if with it more would be held than may be."""
+        chunks = bytearray()
+        async for chunk in answer:
+            chunks += chunk
+            if self._held + len(chunks) > MOST_HELD:
+                answer.cancel()
+                message = f"the results of this batch are larger than {MOST_HELD >> 20} MiB; send it in parts"
+                raise ApiError(413, message, code="batch_too_large")
+        return bytes(chunks)
 
 
 class Lines(Stream):
@@ -111,5 +130,6 @@ class Lines(Stream):
 
     async def _send_all(self) -> None:
         async for index, outcome in self._running:
-            await self._push(msgspec.json.encode({"index": index, **outcome}) + b"\n")
+            await self._push(b'{"index":%d,%b\n' % (index, outcome.removeprefix(b"{")))
+            self._running.sent(outcome)
         await self._push(b"", more=False)

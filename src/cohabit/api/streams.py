@@ -1,6 +1,7 @@
-"""Server-sent events: chunks as they come, errors as events, comments while a model is brought in."""
+"""Answers that go out as they come: server-sent events, with comments while a model is brought in, and sound."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class Pace:
 PACE = Pace()
 
 
-class Stream(Response):
+class Stream(Response, ABC):
     """Sends what comes as it comes, and cancels it if its client leaves or reads nothing for too long."""
 
     def __init__(self, work: Cancellable, headers: Mapping[str, str], pace: Pace) -> None:
@@ -67,9 +68,9 @@ class Stream(Response):
             async with asyncio.timeout(self._pace.stall_timeout):
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
+    @abstractmethod
     async def _send_all(self) -> None:
         """Push everything. Raises Cut where it ends without its end."""
-        raise NotImplementedError
 
 
 class Cut(Exception):

@@ -6,9 +6,12 @@ Sound goes out as it is made, sentence by sentence.
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
-from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request, Speech
+from cohabit.engines.singly import BadItem, singly
+from cohabit.engines.sound_out import Encoder
+from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, Output, Request, Speech
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
@@ -16,10 +19,6 @@ PROCESS_BYTES = 180 << 20  # Python with onnxruntime, the model and its pronounc
 MOST_PHONEMES = 200  # in one run, which bounds its memory; hibari itself splits only at commas
 RATE = 24_000  # Hz
 UNSPEAKABLE = "input holds something that this voice cannot read, or nothing; it reads English"
-
-
-class _Unspeakable(Exception):
-    """A sentence that this voice cannot read."""
 
 
 class Hibari(Engine):
@@ -57,19 +56,13 @@ class Hibari(Engine):
 
     def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
         """One after the other."""
-        for request in batch:
-            try:
-                yield from self._answer(request, cancelled)
-            except _Unspeakable:
-                yield ItemError(request.id, UNSPEAKABLE, param="input")
+        return singly(batch, partial(self._answer, cancelled=cancelled))
 
     def close(self) -> None:
         """Free the model."""
         del self._voice, self._session
 
     def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
-        from cohabit.engines.sound_out import Encoder
-
         body = json.loads(request.body)
         encoder = Encoder(body["response_format"], RATE)
         spoken = False
@@ -80,14 +73,14 @@ class Hibari(Engine):
             if data := encoder.feed(samples):
                 yield Chunk(request.id, data)
         if not spoken:
-            raise _Unspeakable
+            raise BadItem(UNSPEAKABLE, param="input")
         if data := encoder.close():
             yield Chunk(request.id, data)
 
     def _sound(self, text: str, speed: float) -> Iterator[Any]:
         """Samples (n,) float32 at RATE, a sentence or a part of one at a time. The same for the same text.
 
-        Raises _Unspeakable.
+        Raises BadItem.
         """
         import numpy as np
 
@@ -103,7 +96,7 @@ class Hibari(Engine):
         try:
             found: list[str] = self._voice.phonemize(sentence)
         except Exception:  # a number of a thousand digits, say: its rules end where no person would read on
-            raise _Unspeakable from None
+            raise BadItem(UNSPEAKABLE, param="input") from None
         return found
 
     def _synthesized(self, ids: Any, speed: float, random: Any) -> Any:

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
+from cohabit.engines.singly import BadItem
+from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
@@ -40,15 +41,6 @@ class _Item:
     tokens: list[list[int]]
     vectors: list[Any] = field(default_factory=list)
     left: int = 0
-
-
-class _BadRequest(Exception):
-    """A request this engine refuses; becomes its ItemError."""
-
-    def __init__(self, message: str, code: str = "invalid_request", param: str = "input") -> None:
-        super().__init__(message)
-        self.code = code
-        self.param = param
 
 
 class OnnxEmbed(Engine):
@@ -106,8 +98,8 @@ class OnnxEmbed(Engine):
         for request in batch:
             try:
                 items.append(self._read(request))
-            except _BadRequest as error:
-                yield ItemError(request.id, str(error), code=error.code, param=error.param)
+            except BadItem as bad:
+                yield bad.error(request.id)
         texts = sorted(
             ((item, index) for item in items for index in range(len(item.tokens))),
             key=lambda text: len(text[0].tokens[text[1]]),
@@ -166,7 +158,7 @@ class OnnxEmbed(Engine):
         wanted = body.get("dimensions")
         if wanted is not None and wanted != self.dimensions:
             # Shortened vectors are only right for models trained for it, which these are not.
-            raise _BadRequest(
+            raise BadItem(
                 f"{self._name} makes vectors of {self.dimensions} dimensions and cannot shorten them",
                 param="dimensions",
             )
@@ -174,7 +166,7 @@ class OnnxEmbed(Engine):
         if isinstance(texts, str) or (texts and isinstance(texts[0], int)):
             texts = [texts]
         if not texts or len(texts) > MOST_TEXTS:
-            raise _BadRequest(f"between 1 and {MOST_TEXTS} texts are needed, not {len(texts)}")
+            raise BadItem(f"between 1 and {MOST_TEXTS} texts are needed, not {len(texts)}", param="input")
         tokens = [self._tokenize(text, index) for index, text in enumerate(texts)]
         item = _Item(request, body.get("encoding_format") == "base64", tokens)
         item.vectors = [None] * len(tokens)
@@ -183,15 +175,18 @@ class OnnxEmbed(Engine):
 
     def _tokenize(self, text: str | list[int], index: int) -> list[int]:
         if not text:
-            raise _BadRequest(f"input {index} is empty")
+            raise BadItem(f"input {index} is empty", param="input")
         tokens: list[int] = self._tokenizer.encode(text).ids if isinstance(text, str) else text
         if len(tokens) > self._options.context:
-            raise _BadRequest(
+            raise BadItem(
                 f"input {index} has {len(tokens)} tokens and the model takes {self._options.context}; split it",
+                param="input",
                 code="context_length_exceeded",
             )
         if not all(0 <= token < self._vocabulary for token in tokens):
-            raise _BadRequest(f"input {index} has a token outside the model's vocabulary of {self._vocabulary}")
+            raise BadItem(
+                f"input {index} has a token outside the model's vocabulary of {self._vocabulary}", param="input"
+            )
         return tokens
 
     def _answer(self, item: _Item) -> bytes:

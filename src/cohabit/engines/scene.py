@@ -6,15 +6,19 @@ chat is not heeded; of its pictures, those of the last message that has any are 
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from cohabit.engines.answers import Answer, usage, wants_usage
+from cohabit.engines.labels import Labels
+from cohabit.engines.reading import LONGEST, Reader
+from cohabit.engines.singly import BadItem, singly
 from cohabit.media.data_url import decode
 from cohabit.media.errors import Unreadable
 from cohabit.media.pictures import load
-from cohabit.protocol.engine import Cancelled, Chunk, Derivation, Engine, EngineError, ItemError, Output, Request
+from cohabit.protocol.engine import Cancelled, Chunk, Derivation, Engine, EngineError, Output, Request
 from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -64,18 +68,16 @@ class Scene(Engine):
 
     def load(self, spec: ModelSpec, device: Device) -> None:
         """Open the models. On cuda the classifier runs on the card, the OCR on the host."""
-        try:
-            from cohabit.engines.labels import Labels
-            from cohabit.engines.reading import Reader
-        except ImportError as error:
-            raise EngineError(f"{error.name} is missing: pip install 'cohabit[scene]'") from None
         self._options = options = msgspec.convert(spec.options, SceneOptions)
         for role in ("labels", "names"):
             if role not in spec.files:
                 raise EngineError(f"the model needs files: {{{role}: ...}}")
         self._name = spec.name
-        self._labels = Labels(spec.files["labels"], spec.files["names"], threads=options.threads, device=device)
-        self._reader = Reader(threads=options.threads)
+        try:
+            self._labels = Labels(spec.files["labels"], spec.files["names"], threads=options.threads, device=device)
+            self._reader = Reader(threads=options.threads)
+        except ImportError as error:
+            raise EngineError(f"{error.name} is missing: pip install 'cohabit[scene]'") from None
 
     def warmup(self) -> None:
         """A picture with text, so that every model is loaded."""
@@ -88,13 +90,7 @@ class Scene(Engine):
 
     def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
         """One after the other."""
-        for request in batch:
-            try:
-                yield from self._answer(request, cancelled)
-            except Unreadable as error:
-                yield ItemError(request.id, f"a picture {error}", param="messages")
-            finally:
-                give_back()
+        return singly(batch, partial(self._answer, cancelled=cancelled), after=give_back)
 
     def close(self) -> None:
         """Free the models."""
@@ -104,13 +100,15 @@ class Scene(Engine):
         body = json.loads(request.body)
         findings = []
         for url in pictures(body["messages"]):
-            picture, size = load(decode(url), self._longest)
+            try:
+                picture, size = load(decode(url), LONGEST)
+            except Unreadable as error:
+                raise BadItem(f"a picture {error}", param="messages") from None
             findings.append(self._look(picture, size, lambda: not cancelled(request.id)))
         if cancelled(request.id):
             return
         if not findings:
-            yield ItemError(request.id, "there is no picture to describe; add an image_url part", param="messages")
-            return
+            raise BadItem("there is no picture to describe; add an image_url part", param="messages")
         text = "\n".join(sentences(findings))
         answer = Answer(self._name, request)
         nothing = usage(0, 0)  # there are no tokens here
@@ -121,12 +119,6 @@ class Scene(Engine):
         yield Chunk(request.id, answer.piece(None, "stop"))
         if wants_usage(body):
             yield Chunk(request.id, answer.usage_piece(nothing))
-
-    @property
-    def _longest(self) -> int:
-        from cohabit.engines.reading import LONGEST
-
-        return LONGEST
 
     def _look(self, picture: "Image", size: tuple[int, int], wanted: Any) -> Finding:
         labels = self._labels.of(picture, self._options.labels)

@@ -6,13 +6,16 @@ Answers are OpenAI's ``verbose_json``, whatever of it is shown.
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
+from cohabit.engines.singly import BadItem, singly
+from cohabit.engines.sound_in import RATE, windows
 from cohabit.media.errors import Unreadable
-from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
+from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, Output, Request
 from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -74,30 +77,21 @@ class Whisper(Engine):
 
     def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
         """One after the other."""
-        for request in batch:
-            try:
-                yield from self._answer(request, cancelled)
-            except Unreadable as error:
-                yield ItemError(request.id, f"file {error}", param="file")
-            finally:
-                give_back()
+        return singly(batch, partial(self._answer, cancelled=cancelled), after=give_back)
 
     def close(self) -> None:
         """Free the model."""
         del self._model
 
     def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
-        from cohabit.engines.sound_in import RATE, windows
-
         body = json.loads(request.body)
         language = body.get("language")
         if language is not None and language not in self._model.supported_languages:
             can = ", ".join(sorted(self._model.supported_languages))
-            yield ItemError(request.id, f"this model hears {can} only; leave language out", param="language")
-            return
+            raise BadItem(f"this model hears {can} only; leave language out", param="language")
         segments: list[dict[str, Any]] = []
         seconds = 0.0
-        for began, samples in windows(request.blobs["file"]):
+        for began, samples in _windows(request.blobs["file"]):
             seconds = began + len(samples) / RATE
             hint = {"language": language, "initial_prompt": _hint(body, segments)}
             found, info = self._heard(samples, body, **hint)
@@ -107,7 +101,7 @@ class Whisper(Engine):
                     return
                 segments.append(_shaped(segment, began, len(segments)))
         if not seconds:
-            raise Unreadable("holds no sound that could be decoded")
+            raise BadItem("file holds no sound that could be decoded", param="file")
         yield Chunk(request.id, msgspec.json.encode(_whole(segments, language, seconds)))
 
     def _heard(self, samples: Any, body: dict[str, Any], **more: Any) -> tuple[Any, Any]:
@@ -117,6 +111,13 @@ class Whisper(Engine):
         words = "word" in (body.get("timestamp_granularities") or [])
         found: tuple[Any, Any] = self._model.transcribe(samples, word_timestamps=words, **settings)
         return found
+
+
+def _windows(data: bytes) -> Iterator[tuple[float, Any]]:
+    try:
+        yield from windows(data)
+    except Unreadable as error:
+        raise BadItem(f"file {error}", param="file") from None
 
 
 def _hint(body: dict[str, Any], segments: Sequence[dict[str, Any]]) -> str | None:

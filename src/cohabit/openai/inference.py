@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cohabit.openai.embedding import Texts
 from cohabit.openai.errors import ErrorBody
-from cohabit.openai.speech import MOST_CHARACTERS
 
 MOST_ITEMS = 4096  # of one /batch
+MOST_SPOKEN = 4096  # characters: the sound is held whole here, while /v1/audio/speech sends it as it is made
 
 
 class InferenceRequest(BaseModel):
@@ -52,7 +52,7 @@ class EmbedData(_Data):
 class SpeakData(_Data):
     """What to say, and in whose voice."""
 
-    text: str = Field(max_length=MOST_CHARACTERS)
+    text: str = Field(max_length=MOST_SPOKEN)
     voice: str | None = None
     speed: float | None = None
 
