@@ -21,6 +21,7 @@ serve: $(VENV)/.embedded ## fetch the weights once and serve; CONFIG=my.yaml ARG
 	$(BIN)/cohabit serve $(CONFIG) $(ARGS)
 
 test: lint ## all checks and all tests, with coverage; ARGS go to pytest
+	$(BIN)/cohabit pull # the tests use the user's cache; a slow network is not what they are to find
 	$(BIN)/coverage erase
 	$(BIN)/pytest --cov --cov-report= $(ARGS)
 	$(BIN)/coverage report --skip-covered

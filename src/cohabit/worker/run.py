@@ -95,13 +95,14 @@ class Runner:
     def _finish(self, request: int, item: _Item) -> None:
         with self._lock:
             del self._items[request]
+        resident = resident_bytes()
         self._link.finish(
             Finished(
                 request,
                 item.task,
                 seconds=time.monotonic() - item.began,
-                peak=peak_bytes(),
-                resident=resident_bytes(),
+                peak=max(peak_bytes(), resident),  # the kernel keeps its high mark some pages late
+                resident=resident,
                 tokens=item.tokens,
                 overrun=item.overrun,
                 cancelled=item.cancelled,
