@@ -38,12 +38,13 @@ def animated(kind: str) -> bytes:
     return saved(frames[0], kind, save_all=True, append_images=frames[1:])
 
 
+def chunk(name: bytes, data: bytes) -> bytes:
+    """Of a PNG file."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 def bomb(width: int = 10_000, height: int = 10_000) -> bytes:
     """A PNG of so many pixels in a few kilobytes: its header tells the truth, its data is a run of zeros."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     rows = zlib.compress(b"\0" * ((width // 8 + 1) * height), 9)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cohabit.media.errors import Unreadable
 from cohabit.media.pictures import FORMATS, MOST_PIXELS, examine, load
-from samples import animated, bomb, picture, saved
+from samples import animated, bomb, chunk, picture, saved
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -55,6 +55,22 @@ def test_a_photo_taken_upright_stands_upright(longest: int) -> None:
     assert loaded.height == 2 * loaded.width
     assert loaded.getpixel((1, 0)) == (255, 0, 0)
     assert loaded.getpixel((1, loaded.height - 1)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("orientation", [0, 9])
+def test_an_orientation_that_is_none_is_upright(orientation: int) -> None:
+    odd = Image.Exif()
+    odd[0x0112] = orientation
+    loaded, size = load(picture(exif=odd), 100)
+    assert (loaded.size, size) == ((64, 48), (64, 48))
+
+
+def test_damaged_exif_data_are_no_reason_to_refuse_a_picture() -> None:
+    data = picture()
+    after_header = 33  # signature and IHDR
+    damaged = data[:after_header] + chunk(b"eXIf", b"JUNKJUNKJUNK") + data[after_header:]
+    assert examine(damaged) == "image/png"
+    assert load(damaged, 100)[0].size == (64, 48)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])

@@ -32,17 +32,27 @@ def load(data: bytes, longest: int) -> "tuple[Image, tuple[int, int]]":
     from PIL import Image, ImageOps
 
     picture = _opened(data)
-    orientation = picture.getexif().get(0x0112, 1)
+    orientation = _orientation(picture)
     size = picture.size if orientation < 5 else picture.size[::-1]
     picture.draft("RGB", (longest, longest))  # a JPEG is decoded near the size that is needed
     picture = _decoded(picture)
     picture.thumbnail((longest, longest))
-    picture = ImageOps.exif_transpose(picture)
+    if orientation > 1:
+        picture = ImageOps.exif_transpose(picture)
     if picture.has_transparency_data:
         page = Image.new("RGBA", picture.size, "white")
         page.alpha_composite(picture.convert("RGBA"))
         picture = page
     return picture.convert("RGB"), size
+
+
+def _orientation(picture: "Image") -> int:
+    """EXIF's number for how it was held, 1 (upright) to 8; 1 too where that cannot be told."""
+    try:
+        found = picture.getexif().get(0x0112)
+    except Exception:  # damaged EXIF data are no reason to refuse a good picture, however Pillow says so
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def _opened(data: bytes) -> "Image":
