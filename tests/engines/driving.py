@@ -1,11 +1,24 @@
 """Calls an engine as a worker would."""
 
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from cohabit.protocol.engine import Chunk, Engine, ItemError, Request
+from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
+
+E = TypeVar("E", bound=Engine)
+
+
+@contextmanager
+def loaded(engine: E, spec: ModelSpec) -> Iterator[E]:
+    """Loaded and warm, on the cpu."""
+    engine.load(spec, Device("cpu"))
+    engine.warmup()
+    yield engine
+    engine.close()
 
 
 def request_of(task: Task, body: dict[str, Any], number: int = 0) -> Request:

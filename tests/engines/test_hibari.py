@@ -7,9 +7,9 @@ import pytest
 
 from cohabit.engines.hibari import MOST_PHONEMES, RATE, UNSPEAKABLE, Hibari
 from cohabit.protocol.engine import Chunk
-from cohabit.protocol.spec import Device, ModelSpec
+from cohabit.protocol.spec import ModelSpec
 from cohabit.protocol.tasks import Task
-from engines.driving import refusal, request_of, run
+from engines.driving import loaded, refusal, request_of, run
 
 pytestmark = pytest.mark.model
 
@@ -18,11 +18,8 @@ SENTENCE = "The meeting is moved to Thursday at half past nine. "
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Hibari]:
-    made = Hibari()
-    made.load(ModelSpec(name="tts", engine="hibari"), Device("cpu"))
-    made.warmup()
-    yield made
-    made.close()
+    with loaded(Hibari(), ModelSpec(name="tts", engine="hibari")) as made:
+        yield made
 
 
 def asked(text: str, **more: object) -> dict[str, object]:

@@ -12,7 +12,7 @@ from cohabit.protocol.engine import Chunk, EngineError
 from cohabit.protocol.memory import peak_bytes, reset_peak, resident_bytes
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
-from engines.driving import answer, pieces, refusal, request_of, run
+from engines.driving import answer, loaded, pieces, refusal, request_of, run
 
 pytestmark = pytest.mark.model
 
@@ -21,12 +21,8 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def engine(preset_specs: dict[str, ModelSpec]) -> Iterator[LlamaCpp]:
-    """Loaded and warm."""
-    made = LlamaCpp()
-    made.load(preset_specs["llm"], Device("cpu"))
-    made.warmup()
-    yield made
-    made.close()
+    with loaded(LlamaCpp(), preset_specs["llm"]) as made:
+        yield made
 
 
 def chat(text: str, **fields: object) -> dict[str, object]:

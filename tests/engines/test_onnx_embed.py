@@ -12,7 +12,7 @@ from cohabit.protocol.engine import Chunk, EngineError, ItemError
 from cohabit.protocol.memory import peak_bytes, reset_peak, resident_bytes
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
-from engines.driving import answer, refusal, run
+from engines.driving import answer, loaded, refusal, run
 
 pytestmark = pytest.mark.model
 
@@ -21,12 +21,8 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def engine(preset_specs: dict[str, ModelSpec]) -> Iterator[OnnxEmbed]:
-    """Loaded and warm."""
-    made = OnnxEmbed()
-    made.load(preset_specs["embeddings"], Device("cpu"))
-    made.warmup()
-    yield made
-    made.close()
+    with loaded(OnnxEmbed(), preset_specs["embeddings"]) as made:
+        yield made
 
 
 def vectors(engine: OnnxEmbed, *texts: str) -> list[list[float]]:

@@ -12,7 +12,7 @@ from cohabit.engines.scene import Finding, Scene, pictures, sentence, sentences
 from cohabit.protocol.engine import EngineError
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
-from engines.driving import answer, pieces, refusal, run
+from engines.driving import answer, loaded, pieces, refusal, run
 from harness import photos
 from samples import asking, picture, saved, written
 
@@ -21,11 +21,8 @@ INVOICE = ("INVOICE 2026-00417", "ACME Tools Ltd", "Total due: 1,249.50 EUR")
 
 @pytest.fixture(scope="module")
 def engine(preset_specs: dict[str, ModelSpec]) -> Iterator[Scene]:
-    made = Scene()
-    made.load(preset_specs["vision"], Device("cpu"))
-    made.warmup()
-    yield made
-    made.close()
+    with loaded(Scene(), preset_specs["vision"]) as made:
+        yield made
 
 
 def told(engine: Scene, data: bytes, task: Task = Task.CHAT) -> tuple[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from cohabit.engines.whisper import Whisper
 from cohabit.protocol.engine import Chunk, EngineError, ItemError, Request
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
-from engines.driving import run
+from engines.driving import loaded, run
 from samples import film, tone
 
 pytestmark = pytest.mark.model
@@ -28,11 +28,8 @@ SENTENCES = [
 
 @pytest.fixture(scope="module")
 def engine(preset_specs: dict[str, ModelSpec]) -> Iterator[Whisper]:
-    made = Whisper()
-    made.load(preset_specs["stt"], Device("cpu"))
-    made.warmup()
-    yield made
-    made.close()
+    with loaded(Whisper(), preset_specs["stt"]) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

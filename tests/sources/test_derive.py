@@ -26,8 +26,8 @@ if text == "dies":
     os.kill(os.getpid(), 9)
 if text == "slow":
     target.write_text("half")
-    time.sleep(60)
-time.sleep(0.2)
+    time.sleep(60)  # until it is killed
+time.sleep(0.2)  # so that several at once do meet
 target.write_text(text.upper())
 """
 

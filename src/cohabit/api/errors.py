@@ -10,7 +10,8 @@ Messages never hold what was sent.
 
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -21,6 +22,7 @@ from starlette.requests import ClientDisconnect
 
 from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.core.reasons import RejectReason
+from cohabit.media.errors import Unreadable
 from cohabit.runtime.requests import CallFailed
 
 log = structlog.get_logger()
@@ -106,6 +108,15 @@ class Refused(ApiError):
         )
         if rejection.reason in _NO_RETRY:
             self.headers["x-should-retry"] = "false"
+
+
+@contextmanager
+def readable(param: str, code: str) -> Iterator[None]:
+    """Round the opening of an upload: what cannot be taken is the client's to mend. Raises BadRequest."""
+    try:
+        yield
+    except Unreadable as error:
+        raise BadRequest(f"{param} {error}", param=param, code=code) from None
 
 
 _HTTP_CODES: Mapping[int, str] = {404: "unknown_url", 405: "method_not_allowed", 413: "request_too_large"}

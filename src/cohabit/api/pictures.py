@@ -3,10 +3,9 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from cohabit.api.errors import BadRequest
+from cohabit.api.errors import BadRequest, readable
 from cohabit.media import pictures
 from cohabit.media.data_url import decode
-from cohabit.media.errors import Unreadable
 from cohabit.openai.chat import ChatRequest
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.service import ModelInfo, Service
@@ -35,8 +34,6 @@ async def check(service: Service, info: ModelInfo, chat: ChatRequest, prefix: st
 
 async def examine(text: str, param: str) -> str:
     """One picture, as base64 or a data URL; returns its MIME type. Raises BadRequest."""
-    try:
-        loop = asyncio.get_running_loop()
+    loop = asyncio.get_running_loop()
+    with readable(param, code="invalid_image"):
         return await loop.run_in_executor(_two_at_once, lambda: pictures.examine(decode(text)))
-    except Unreadable as error:
-        raise BadRequest(f"{param} {error}", param=param, code="invalid_image") from None

@@ -14,6 +14,7 @@ from cohabit.api.errors import BadRequest
 from cohabit.api.models import choose, service_of
 from cohabit.api.streams import sound
 from cohabit.openai.speech import VOICES, SpeechRequest
+from cohabit.protocol.engine import Speech
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.service import ModelInfo, Service
 
@@ -46,18 +47,16 @@ async def speak(request: Request) -> Response:
 
 
 def understood(
-    service: Service, asked: SpeechRequest, *, name: str | None = None, prefix: str = ""
+    service: Service, asked: SpeechRequest, *, prefix: str = "", text: str = "input"
 ) -> tuple[ModelInfo, dict[str, Any], str | None]:
     """Which model, what its engine is told, and what the client should know of it. Raises ApiError.
 
-    ``name`` instead of the body's; ``prefix`` goes before a field's name.
+    ``prefix`` goes before a field's name; ``text`` is what the client calls ``input``.
     """
-    info = choose(service, asked.model if name is None else name, Task.SPEAK)
-    can = info.speech
-    if can is None:
-        raise AssertionError("a model that speaks says how")
+    info = choose(service, asked.model, Task.SPEAK)
+    can = of(info)
     if not asked.input.strip():
-        raise BadRequest(f"{prefix}input is empty; send some text", param=f"{prefix}input")
+        raise BadRequest(f"{prefix}{text} is empty; send some text", param=f"{prefix}{text}")
     if not can.slowest <= asked.speed <= can.fastest:
         raise BadRequest(
             f"{prefix}speed must be from {can.slowest:g} to {can.fastest:g} for {info.name}", param=f"{prefix}speed"
@@ -72,9 +71,16 @@ def understood(
     return info, told, "; ".join(warnings) or None
 
 
+def of(info: ModelInfo) -> Speech:
+    """What a model with the task ``speak`` can be asked for."""
+    if info.speech is None:
+        raise AssertionError("a model that speaks says how")
+    return info.speech
+
+
 def _voice(info: ModelInfo, asked: str, prefix: str) -> str | None:
     """The engine's name of a voice; None for one of OpenAI's that is not mapped. Raises BadRequest."""
-    own = info.speech.voices if info.speech is not None else ()
+    own = of(info).voices
     if asked in info.voices:
         return info.voices[asked]
     if asked in own:

@@ -129,22 +129,27 @@ async def events(request: Request, answer: Answer) -> Response:
     Raises CallFailed if it fails before.
     """
     pace: Pace = request.app.state.pace
-    with Watch(request.receive, answer, when_gone=answer.complete) as watch:
-        started = await answer.started(pace.commit_after)
-    if watch.gone:
+    if not await _begun(request, answer, within=pace.commit_after):
         return Response(status_code=CLIENT_GONE)
-    if started:
-        answer.raise_early()
     return EventStream(answer, timings(answer, run=False), pace)
 
 
 async def sound(request: Request, answer: Answer, media_type: str, warning: str | None) -> Response:
     """Sound that has begun. Raises CallFailed if it fails before, whenever that is."""
     pace: Pace = request.app.state.pace
-    with Watch(request.receive, answer, when_gone=answer.complete) as watch:
-        await answer.started()
-    if watch.gone:
+    if not await _begun(request, answer):
         return Response(status_code=CLIENT_GONE)
-    answer.raise_early()
     headers = {"content-type": media_type, **timings(answer, run=False, warning=warning)}
     return SoundStream(answer, headers, pace)
+
+
+async def _begun(request: Request, answer: Answer, within: float | None = None) -> bool:
+    """Waits for the first of an answer, for so many seconds; whether its client is still there.
+
+    Raises CallFailed if it has failed before there was anything of it.
+    """
+    with Watch(request.receive, answer, when_gone=answer.complete) as watch:
+        await answer.started(within)
+    if not watch.gone:
+        answer.raise_early()
+    return not watch.gone

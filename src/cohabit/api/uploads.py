@@ -5,13 +5,11 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import Request
-from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from cohabit.api.errors import ApiError, BadRequest
+from cohabit.api.errors import ApiError, BadRequest, readable
 from cohabit.media import sound
-from cohabit.media.errors import Unreadable
 
 MOST_UPLOAD = 60 << 20  # bytes; it goes to the worker in one frame of at most 64 MiB
 _MOST_FIELD = 64 << 10  # bytes of a field that is not the file
@@ -37,7 +35,7 @@ async def read_form(request: Request) -> tuple[dict[str, Any], bytes]:
     )
     try:
         form = await parser.parse()
-    except (MultiPartException, FormParserError):
+    except MultiPartException:
         raise BadRequest(
             f"the form cannot be read: it takes one file and {_MOST_FIELDS} fields of up to {_MOST_FIELD >> 10} KiB"
         ) from None
@@ -59,10 +57,8 @@ async def read_form(request: Request) -> tuple[dict[str, Any], bytes]:
 
 async def examine_sound(data: bytes, param: str) -> None:
     """Whether it is sound that is taken. Raises BadRequest."""
-    try:
+    with readable(param, code="invalid_audio"):
         await asyncio.to_thread(sound.examine, data)
-    except Unreadable as error:
-        raise BadRequest(f"{param} {error}", param=param, code="invalid_audio") from None
 
 
 async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:

@@ -1,5 +1,6 @@
 """One piece of work in ``/inference``'s words: understood, turned into OpenAI's, its answer turned back."""
 
+import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,11 +11,10 @@ import msgspec
 
 from cohabit.api import pictures, speech
 from cohabit.api.bodies import bounded, parsed
-from cohabit.api.errors import BadRequest
+from cohabit.api.errors import BadRequest, readable
 from cohabit.api.models import choose
 from cohabit.api.uploads import examine_sound
 from cohabit.media.data_url import decode
-from cohabit.media.errors import Unreadable
 from cohabit.openai.chat import ChatRequest
 from cohabit.openai.embedding import EmbeddingRequest
 from cohabit.openai.inference import ChatData, DescribeData, EmbedData, InferenceRequest, SpeakData, TranscribeData
@@ -90,14 +90,12 @@ async def _embed(service: Service, asked: InferenceRequest) -> Work:
 
 async def _speak(service: Service, asked: InferenceRequest) -> Work:
     data = parsed(SpeakData, asked.data, prefix="data.")
-    if not data.text.strip():
-        raise BadRequest("data.text is empty; send some text", param="data.text")
     info = choose(service, asked.model, Task.SPEAK)
     fields = {"input": data.text, "voice": data.voice, "speed": data.speed}
     given = {name: value for name, value in fields.items() if value is not None}
     typed = parsed(SpeechRequest, {"model": info.name, "response_format": "wav", **given}, prefix="data.")
-    info, told, warning = speech.understood(service, typed, name=info.name, prefix="data.")
-    rate = info.speech.rate if info.speech is not None else 0
+    info, told, warning = speech.understood(service, typed, prefix="data.", text="text")
+    rate = speech.of(info).rate
     return Work(
         model=info.name,
         task=Task.SPEAK,
@@ -112,10 +110,8 @@ async def _transcribe(service: Service, asked: InferenceRequest) -> Work:
     info = choose(service, asked.model, Task.TRANSCRIBE)
     fields = data.model_dump(include={"language", "prompt"}, exclude_none=True)
     typed = parsed(TranscriptionRequest, {"model": info.name, **fields}, prefix="data.")
-    try:
-        sound = decode(data.audio)
-    except Unreadable as error:
-        raise BadRequest(f"data.audio {error}", param="data.audio", code="invalid_audio") from None
+    with readable("data.audio", code="invalid_audio"):
+        sound = await asyncio.to_thread(decode, data.audio)
     await examine_sound(sound, "data.audio")
     return Work(
         model=info.name,

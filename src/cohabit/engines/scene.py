@@ -5,7 +5,7 @@ chat is not heeded; of its pictures, those of the last message that has any are 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -120,7 +120,7 @@ class Scene(Engine):
         if wants_usage(body):
             yield Chunk(request.id, answer.usage_piece(nothing))
 
-    def _look(self, picture: "Image", size: tuple[int, int], wanted: Any) -> Finding:
+    def _look(self, picture: "Image", size: tuple[int, int], wanted: Callable[[], bool]) -> Finding:
         labels = self._labels.of(picture, self._options.labels)
         across, down = size[0] / picture.width, size[1] / picture.height
         return Finding(
