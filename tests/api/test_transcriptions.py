@@ -1,6 +1,7 @@
 """``/v1/audio/transcriptions``: forms, right and wrong, and every shape of the answer."""
 
 import json
+import tempfile
 from typing import Any
 
 import httpx2
@@ -149,7 +150,7 @@ async def test_an_upload_that_is_too_large_is_not_read_on(
 async def test_an_upload_is_never_on_disk(
     http: httpx2.AsyncClient, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TMPDIR", "/nowhere")
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # a file there cannot be made
     service.reply = as_asked
     large = tone(70)
     assert len(large) > 2 << 20, "Starlette would spool it from one megabyte on"
