@@ -4,7 +4,19 @@ from collections.abc import Sequence
 from typing import Any, assert_never
 
 from cohabit.core import invariants
-from cohabit.core.commands import Cancel, Command, Dispatch, Halt, Reject, SetTimer, StartWorker, StopWorker
+from cohabit.core.commands import (
+    Cancel,
+    Command,
+    Dispatch,
+    Halt,
+    Reject,
+    SetTimer,
+    SleepWorker,
+    StartWorker,
+    StopWorker,
+    TrimWorker,
+    WakeWorker,
+)
 from cohabit.core.controller import Controller
 from cohabit.core.events import (
     DeviceMeasured,
@@ -197,6 +209,12 @@ def _brief(command: Command) -> str:
             return f"start {name}#{worker}"
         case StopWorker(name, worker, cause, _, kill):
             return f"{'kill' if kill else 'stop'} {name}#{worker}: {cause}"
+        case SleepWorker(name, worker, cause):
+            return f"sleep {name}#{worker}: {cause}"
+        case WakeWorker(name, worker):
+            return f"wake {name}#{worker}"
+        case TrimWorker(name, worker):
+            return f"trim {name}#{worker}"
         case Dispatch(name, worker, requests):
             return f"run {name}#{worker}: {' '.join(map(str, requests))}"
         case Cancel(request, worker):

@@ -12,6 +12,7 @@ class StopCause(StrEnum):
     EVICTED = "evicted"  # for another model's waiter
     OVER_BUDGET = "over_budget"  # the budget shrank or a worker outgrew its books
     KEEP_ALIVE = "keep_alive"
+    SLEEP_FAILED = "sleep_failed"  # asleep it still held too much
     HUNG = "hung"  # a run outlived its limit and did not heed the cancel
     SHUTDOWN = "shutdown"
 
@@ -33,6 +34,33 @@ class StopWorker:
     cause: StopCause
     why: str
     kill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SleepWorker:
+    """Let go of the weights and keep the process, so that waking is faster than starting."""
+
+    model: str
+    worker: int
+    cause: StopCause
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class WakeWorker:
+    """Bring a sleeping model back. The books already hold what it may take."""
+
+    model: str
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrimWorker:
+    """Give back what an idle worker's allocator keeps. Nothing is given to it until that has ended."""
+
+    model: str
+    worker: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +100,6 @@ class Halt:
     """Everything has ended; the shell may leave."""
 
 
-Command = StartWorker | StopWorker | Dispatch | Cancel | Reject | SetTimer | Halt
+Command = (
+    StartWorker | StopWorker | SleepWorker | WakeWorker | TrimWorker | Dispatch | Cancel | Reject | SetTimer | Halt
+)

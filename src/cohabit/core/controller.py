@@ -22,8 +22,10 @@ from cohabit.core.events import (
     RequestFailed,
     RequestFinished,
     ShutdownRequested,
+    Slept,
     Started,
     TimerFired,
+    Trimmed,
     WorkerExited,
     WorkerReady,
 )
@@ -82,6 +84,8 @@ class Controller:
                     request_failed(books, event, now)
             case WorkerReady():
                 self._ready(event, now)
+            case Slept() | Trimmed():
+                raise NotImplementedError
             case WorkerExited():
                 if event.worker in books.workers:
                     worker_exited(books, event, now)

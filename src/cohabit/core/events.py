@@ -1,6 +1,7 @@
 """Into the core. Every command ends in exactly one event, failure included.
 
-StartWorker ends in WorkerReady or WorkerExited; StopWorker in WorkerExited; each request of a Dispatch in
+StartWorker and WakeWorker end in WorkerReady, SleepWorker in Slept, TrimWorker in Trimmed, and each of them
+instead in WorkerExited if the process ends first; StopWorker in WorkerExited; each request of a Dispatch in
 RequestFinished, RequestFailed or, all together, in the WorkerExited of its worker; SetTimer in TimerFired
 unless a later SetTimer replaced it. Reject and Cancel end nothing of their own.
 """
@@ -22,6 +23,7 @@ class RequestArrived:
     client: str = ""
     deadline: float | None = None
     batch: int | None = None  # those of one number came together and are answered together
+    units: int = 0  # its size in what its engine measures work in; 0 where that does not matter
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,28 @@ class RequestFailed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
-    """A load has ended well. Bytes are of the worker's process, seconds from its start."""
+    """A load or a wake has ended well. Bytes are of the worker's process, seconds from the command."""
 
     worker: int
     resident: int
     load_peak: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Slept:
+    """The model has let go of its weights; ``held`` bytes of its process stay."""
+
+    worker: int
+    held: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """The worker has given back what its allocator kept; the next reading shows how much."""
+
+    worker: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +123,8 @@ Event = (
     | RequestFinished
     | RequestFailed
     | WorkerReady
+    | Slept
+    | Trimmed
     | WorkerExited
     | DeviceMeasured
     | TimerFired

@@ -35,15 +35,25 @@ class Footprint:
         resident: Figure,
         load: Figure,
         working: Figure,
+        residue: Figure | None = None,
         load_seconds: float = 2.0,
         exit_seconds: float = 0.2,
+        sleep_seconds: float | None = None,
+        wake_seconds: float | None = None,
     ) -> None:
-        """Seconds are guesses until measured; they decide only when to switch, never what fits."""
+        """Seconds are guesses until measured; they decide only when to switch, never what fits.
+
+        ``residue`` is what stays of a sleeping model. Without it, and without both seconds of a sleep, nothing
+        is known of sleeping, and stopping is preferred.
+        """
         self.resident = resident
         self.load = load
         self.working = working
+        self.residue = residue
         self.load_seconds = Average(load_seconds)
         self.exit_seconds = Average(exit_seconds)
+        self.sleep_seconds = Average(exit_seconds if sleep_seconds is None else sleep_seconds)
+        self.wake_seconds = Average(load_seconds if wake_seconds is None else wake_seconds)
         self.run_seconds = Average(0.1)
 
     @property

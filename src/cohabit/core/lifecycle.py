@@ -13,6 +13,9 @@ class State(StrEnum):
     STOPPED = "stopped"
     STARTING = "starting"
     READY = "ready"
+    FALLING_ASLEEP = "falling_asleep"
+    ASLEEP = "asleep"  # a process without its weights
+    WAKING = "waking"
     STOPPING = "stopping"
     FAILED = "failed"  # no process; started again only as a probe
 
@@ -22,6 +25,9 @@ class Move(StrEnum):
 
     START = "start"
     LOADED = "loaded"
+    SLEEP = "sleep"
+    SLEPT = "slept"
+    WAKE = "wake"
     STOP = "stop"
     EXITED = "exited"
     GIVE_UP = "give_up"
@@ -31,10 +37,20 @@ TRANSITIONS: dict[tuple[State, Move], State] = {
     (State.STOPPED, Move.START): State.STARTING,
     (State.FAILED, Move.START): State.STARTING,
     (State.STARTING, Move.LOADED): State.READY,
+    (State.READY, Move.SLEEP): State.FALLING_ASLEEP,
+    (State.FALLING_ASLEEP, Move.SLEPT): State.ASLEEP,
+    (State.ASLEEP, Move.WAKE): State.WAKING,
+    (State.WAKING, Move.LOADED): State.READY,
     (State.STARTING, Move.STOP): State.STOPPING,
+    (State.FALLING_ASLEEP, Move.STOP): State.STOPPING,
+    (State.ASLEEP, Move.STOP): State.STOPPING,
+    (State.WAKING, Move.STOP): State.STOPPING,
     (State.READY, Move.STOP): State.STOPPING,
     (State.STARTING, Move.EXITED): State.STOPPED,
     (State.READY, Move.EXITED): State.STOPPED,
+    (State.FALLING_ASLEEP, Move.EXITED): State.STOPPED,
+    (State.ASLEEP, Move.EXITED): State.STOPPED,
+    (State.WAKING, Move.EXITED): State.STOPPED,
     (State.STOPPING, Move.EXITED): State.STOPPED,
     (State.STOPPED, Move.GIVE_UP): State.FAILED,
 }

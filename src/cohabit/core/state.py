@@ -24,6 +24,7 @@ class ModelPolicy:
     slots: int = 1  # compute slots while anything is in flight
     priority: float = 1.0
     pin: bool = False
+    sleeps: bool = False  # its engine can let go of the weights and keep its process
     preload: bool = False
     keep_alive: float | None = None  # idle seconds before it is stopped; None: only on pressure
     patience: float = 4.0

@@ -8,7 +8,19 @@ from typing import Any, Protocol
 
 import structlog
 
-from cohabit.core.commands import Cancel, Command, Dispatch, Halt, Reject, SetTimer, StartWorker, StopWorker
+from cohabit.core.commands import (
+    Cancel,
+    Command,
+    Dispatch,
+    Halt,
+    Reject,
+    SetTimer,
+    SleepWorker,
+    StartWorker,
+    StopWorker,
+    TrimWorker,
+    WakeWorker,
+)
 from cohabit.core.events import Event, RequestFailed, RequestFinished, WorkerExited, WorkerReady
 from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.protocol import messages
@@ -112,6 +124,8 @@ class Effects:
                 self._reject(request, rejection)
             case Halt():
                 self._halt()
+            case SleepWorker() | WakeWorker() | TrimWorker():
+                raise NotImplementedError
             case SetTimer():
                 raise AssertionError("the control loop keeps the timer")
 
