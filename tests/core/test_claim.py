@@ -1,6 +1,7 @@
 """The one claim of a device: bytes accrue to it, and it is dropped when nobody needs it."""
 
 from cohabit.core.events import RequestCancelled
+from cohabit.core.room import Exit
 from core.driver import MIB, Core, brief, model, two
 
 
@@ -107,10 +108,10 @@ def test_a_claim_that_its_victims_no_longer_satisfy_is_decided_anew() -> None:
     core.ask("c", at=60)
     core.ring()
     assert core.books.claim is not None
-    assert core.books.claim.victims == [1]
+    assert core.books.claim.victims == {1: Exit.STOP}
     core.measured(at=61.5, total=150)
     assert core.books.claim is not None
-    assert core.books.claim.victims == [1, 2], "the device has shrunk: one is not enough any more"
+    assert list(core.books.claim.victims) == [1, 2], "the device has shrunk: one is not enough any more"
 
 
 def test_runs_in_the_way_of_a_load_are_held_up_no_sooner_than_a_switch_would_be_worth_it() -> None:
@@ -126,7 +127,7 @@ def test_runs_in_the_way_of_a_load_are_held_up_no_sooner_than_a_switch_would_be_
     assert core.ring() == []
     assert core.now == 53.0
     assert core.books.claim is not None
-    assert core.books.claim.victims == []
+    assert core.books.claim.victims == {}
     core.ask("a", at=53.5)
     assert core.did == [], "its runs end, and no new one begins"
     assert core.done("a", 1, at=54) == []

@@ -93,7 +93,7 @@ def test_2a_a_model_that_needs_all_slots_is_not_overtaken_for_ever() -> None:
 
 
 def test_a_model_that_ran_a_moment_ago_has_not_been_kept_out() -> None:
-    core = Core(model("a", slots=2, max_wait=5), model("x", concurrency=2), budget=500, slots=2)
+    core = Core(model("a", slots=2, max_wait=5), model("x", concurrency=2, patience=100), budget=500, slots=2)
     core.bring("a", at=0)
     core.bring("x", at=1)
     core.ask("a", at=2)

@@ -35,7 +35,7 @@ def test_a_load_that_is_not_booked_is_noticed() -> None:
     core = Core(model("a"))
     core.ask("a")
     core.books.ledger.accounts[1].load = 0
-    with pytest.raises(invariants.InvariantBroken, match="load is booked"):
+    with pytest.raises(invariants.InvariantBroken, match="a books a load while it loads"):
         invariants.check(core.books)
 
 

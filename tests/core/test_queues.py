@@ -1,6 +1,6 @@
 """A model's waiting requests and the turns of its clients."""
 
-from cohabit.core.events import RequestFailed
+from cohabit.core.events import RequestFailed, Trimmed
 from cohabit.core.queues import ModelQueue, Request
 from core.driver import Core, brief, model
 
@@ -51,4 +51,5 @@ def test_a_batch_that_ran_out_of_memory_is_retried_in_order() -> None:
     assert brief(core.ready("a", at=1)) == ["run a#1: 1 2 3"]
     for request in (2, 1):
         assert core.send(RequestFailed(request, 1, sent=False, out_of_memory=True)) == []
-    assert brief(core.send(RequestFailed(3, 1, sent=False, out_of_memory=True))) == ["run a#1: 1"]
+    assert brief(core.send(RequestFailed(3, 1, sent=False, out_of_memory=True))) == ["trim a#1"]
+    assert brief(core.send(Trimmed(1))) == ["run a#1: 1"]

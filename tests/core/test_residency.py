@@ -177,8 +177,10 @@ def test_but_max_wait_is_kept_even_against_it() -> None:
     core.ready("b", at=2)
     core.ask("c", at=20)
     assert core.did == []
-    assert core.timer == 50.0, "nothing else may happen until a's run ends"
+    assert core.ring() == [], "nothing may happen until a's run ends"
+    assert core.now == 32.0, "but b has been kept out for max_wait: nobody overtakes it now"
     assert brief(core.ring()) == ["stop b#2: evicted"]
+    assert core.now == 50.0
 
 
 # never

@@ -98,13 +98,13 @@ def test_every_wait_says_what_it_waits_for() -> None:
         slots=2,
     )
     loading = core.ask("a", at=0)
-    assert seen(core)[str(loading)]["waits_for"] == "the model to be brought in"
+    assert seen(core)[str(loading)]["waits_for"] == "the model to be loaded"
     core.ready("a", at=1)
     second = core.ask("a", at=1.5)
     assert seen(core)[str(loading)]["state"] == "running"
     entry = seen(core)[str(second)]
     assert entry["waits_for"] == "a request of this model to finish"
-    assert (entry["position"], entry["expected_seconds"]) == (1, pytest.approx(0.2))
+    assert (entry["position"], entry["expected_seconds"]) == (1, pytest.approx(0.1))
     wide = core.ask("wide", at=2)
     core.ready("wide", at=3)
     assert seen(core)[str(wide)]["waits_for"] == "a compute slot"

@@ -5,22 +5,12 @@ time to try again · 1.5 its queue is full (but for what came in a batch, which 
 deadline has passed.
 """
 
-import math
-
 from cohabit.core.events import RequestArrived
+from cohabit.core.explain import expected_wait
 from cohabit.core.lifecycle import State
 from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.core.room import never_fits
 from cohabit.core.state import Books, Model
-
-
-def expected_wait(model: Model) -> float:
-    """Seconds until a request queued now would probably be given to the worker."""
-    rounds = math.ceil((len(model.queue) + 1) / (model.policy.concurrency * model.policy.max_batch))
-    wait = rounds * model.footprint.run_seconds.value
-    if model.state is not State.READY:
-        wait += model.footprint.load_seconds.value
-    return wait
 
 
 def refuse(books: Books, asked: RequestArrived, now: float) -> Rejection | None:
@@ -39,7 +29,7 @@ def refuse(books: Books, asked: RequestArrived, now: float) -> Rejection | None:
         return Rejection(
             RejectReason.QUEUE_FULL,
             f"{len(model.queue)} requests wait for {name} already; try again later or raise queue_limit",
-            retry_after=expected_wait(model),
+            retry_after=expected_wait(books, model, 1 + len(model.queue) // 2, now),
         )
     if asked.deadline is not None and asked.deadline <= now:
         return past_deadline(name)

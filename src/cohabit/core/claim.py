@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from cohabit.core.room import Exit
+
 
 @dataclass(slots=True)
 class Claim:
@@ -10,5 +12,5 @@ class Claim:
     model: str
     since: float
     need: int  # bytes it must be able to book on top of what it holds
-    victims: list[int]  # workers that leave for it: draining or stopping
+    victims: dict[int, Exit]  # workers that make room for it, idle already or draining
     why: str

@@ -6,8 +6,11 @@ The decision tree, by the numbers used at the branches:
 3  bring in, and evict for it (``residency``)
 4  what time does: deadlines, run limits, keep_alive, the drain (``limits``)
 5  failures (``failures``)
+
+No event makes it look at every model: what is derived is kept in ``Books``, and time has an ``Agenda``.
 """
 
+import heapq
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -32,8 +35,8 @@ from cohabit.core.events import (
 from cohabit.core.eviction import Policy
 from cohabit.core.failures import request_failed, worker_exited
 from cohabit.core.ledger import Ledger
-from cohabit.core.lifecycle import Move, State
-from cohabit.core.limits import cancel, expire
+from cohabit.core.limits import cancel, expire, plan
+from cohabit.core.progress import measured, ready, slept, trimmed
 from cohabit.core.queues import Request
 from cohabit.core.residency import bring_in, relieve
 from cohabit.core.state import Books, Model
@@ -55,14 +58,13 @@ class Controller:
         books.out = []
         charge(books, now)
         self._take(event, now)
-        moments = expire(books, now)
+        expire(books, now)
         relieve(books, self._policy, now)
         dispatch_all(books, now)
-        later = bring_in(books, self._policy, now)
+        bring_in(books, self._policy, now)
         dispatch_all(books, now)
-        if books.out:
-            moments = expire(books, now)  # what was given out has limits of its own
-        self._set_timer([moment for moment in (*moments, *later) if moment > now])
+        plan(books, now)
+        self._set_timer(now)
         if books.draining_until is not None and not books.workers and not books.requests:
             self._halt()
         return books.out
@@ -73,6 +75,8 @@ class Controller:
             case Started():
                 for model in books.models.values():
                     model.wanted = model.policy.preload
+                    books.changed(model)
+                books.stirred = True
             case RequestArrived():
                 self._arrived(event, now)
             case RequestCancelled():
@@ -83,14 +87,16 @@ class Controller:
                 if self._holds(event.worker, event.request):
                     request_failed(books, event, now)
             case WorkerReady():
-                self._ready(event, now)
-            case Slept() | Trimmed():
-                raise NotImplementedError
+                ready(books, event, now)
+            case Slept():
+                slept(books, event, now)
+            case Trimmed():
+                trimmed(books, event, now)
             case WorkerExited():
                 if event.worker in books.workers:
                     worker_exited(books, event, now)
             case DeviceMeasured():
-                books.ledger.observe(event.at, event.total, event.available, event.workers)
+                measured(books, event, now)
             case TimerFired():
                 self._timer = None
             case ShutdownRequested():
@@ -98,6 +104,7 @@ class Controller:
                     books.draining_until = now + event.drain
                     for model in books.models.values():
                         model.wanted = False
+                        books.changed(model)
             case _:
                 assert_never(event)
 
@@ -110,9 +117,16 @@ class Controller:
         if rejection is not None:
             books.out.append(Reject(event.request, rejection))
             return
-        request = Request(event.request, event.model, event.client, now, event.deadline, event.batch)
+        request = Request(
+            event.request, event.model, event.client, now, event.deadline, event.batch, units=event.units
+        )
+        model = books.models[event.model]
         books.requests[request.id] = request
-        books.models[event.model].queue.push(request)
+        model.queue.push(request)
+        if event.deadline is not None:
+            heapq.heappush(model.deadlines, (event.deadline, request.id, request))
+        books.changed(model)
+        books.stirred |= model in books.waiters
 
     def _cancelled(self, event: RequestCancelled, now: float) -> None:
         books = self.books
@@ -121,9 +135,11 @@ class Controller:
             return
         request.ended = True
         model = books.models[request.model]
-        if request.dispatched is None:
+        if request.queued:
             model.queue.remove(request)
             del books.requests[request.id]
+            books.changed(model)
+            books.stirred = True  # the others may have been left as the only ones of a batch
         else:
             cancel(books, model, request, now)
 
@@ -134,23 +150,17 @@ class Controller:
         model = books.workers[event.worker]
         withdraw(books, model, [event.request], now)
         request = books.requests.pop(event.request)
-        model.footprint.learn_run(event.peak)
+        request.ended = True
+        model.footprint.learn_run(event.peak, model.run_units)
         model.failures = 0
         if request.cancelled is None:
             model.footprint.run_seconds.add(event.seconds)
 
-    def _ready(self, event: WorkerReady, now: float) -> None:
+    def _set_timer(self, now: float) -> None:
         books = self.books
-        model = books.workers.get(event.worker)
-        if model is None or model.state is not State.STARTING:
-            return  # told to stop meanwhile
-        model.lifecycle.move(Move.LOADED, now)
-        model.footprint.learn_load(event.resident, event.load_peak, event.seconds)
-        books.ledger.settle(event.worker, event.resident)
-        model.loads += 1
-        model.came_in = model.idle_since = model.last_used = now
-
-    def _set_timer(self, moments: Sequence[float]) -> None:
+        moments = [at for at in (books.agenda.next, books.next_try) if at is not None]
+        if books.draining_until is not None and now < books.draining_until:
+            moments.append(books.draining_until)
         nearest = min(moments, default=None)
         if nearest != self._timer:
             self._timer = nearest

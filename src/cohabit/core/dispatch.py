@@ -1,89 +1,146 @@
-"""Deficit round robin over device-seconds, weighted by priority (Shreedhar and Varghese, SIGCOMM 1995).
+"""Branch 2 of the decision tree: who is given work.
 
-A model is charged for the time during which anything of it is in flight, once, however many requests its engine
-runs together. Who has spent his quantum gets no new dispatch while another could be dispatched. Debts persist;
-credit is dropped when a queue empties.
+2.1  Deficit round robin over device-seconds, weighted by priority (Shreedhar and Varghese, SIGCOMM 1995). A model is
+     charged for the time during which anything of it is in flight, once, however many requests its engine runs
+     together. Who has spent its quantum gets no new dispatch while another could be dispatched. Debts persist;
+     credit is dropped when a queue empties.
+2.2  Not all that runs may be long: where everything in flight is predicted to take over LONG seconds, the last free
+     slot is left to something short.
+2.3  An engine that always has something in flight would never give its slots back. It yields when another model has
+     waited for slots ``patience`` times as long as one of its runs takes, by their priorities.
+2.4  Who has been given nothing for ``max_wait`` because slots or bytes were always taken is exempt from 2.2, and
+     overtaken by nobody any more.
 """
 
 import math
 from collections.abc import Iterable
 
+from cohabit.core.batches import cut, units_of
 from cohabit.core.commands import Dispatch
 from cohabit.core.lifecycle import State
-from cohabit.core.room import extra_now, fits_now, leaves_claim_alone
+from cohabit.core.room import extra_now, fits_now, leaves_claim_alone, next_units
 from cohabit.core.state import Books, Model
 
 SLOT = "a compute slot"
+LAST_SLOT = "a compute slot, since the last one is kept for something short"
 MEMORY = "working memory"
+_TAKEN = frozenset({SLOT, LAST_SLOT, MEMORY})
 QUANTUM = 0.1  # device-seconds a round for priority 1
+LONG = 2.0  # seconds
 
 
 def charge(books: Books, now: float) -> None:
     """Charge every busy model for the time since it was last charged."""
-    for model in books.resident:
-        if model.busy:
-            model.deficit -= now - model.charged_until
+    for model in books.busy.values():
+        model.deficit -= now - model.charged_until
         model.charged_until = now
 
 
-def blocked_by(books: Books, model: Model) -> str | None:
+def blocked_by(books: Books, model: Model, now: float) -> str | None:
     """What keeps a model with waiting requests from being given one now; None if nothing does."""
-    if model.state is not State.READY:
+    if model.lifecycle.state is not State.READY:
         return "the model to be brought in"
     if model.draining:
         return "the model to be brought back after it has made room for another"
+    account = books.account(model)
+    if account.trimming:
+        return "its caches to be given back"
     if len(model.batches) >= model.policy.concurrency:
         return "a request of this model to finish"
-    if model.busy and (model.queue.peek().retried or any(r.retried for r in model.running.values())):
+    if model.running and (model.queue.peek().retried or any(r.retried for r in model.running.values())):
         return "its turn to run alone, since its first run failed"
-    if not model.busy:
+    if model.running:
+        if _should_yield(books, model, now):
+            return "its turn, after others that wait for its slots"
+        extra = 0
+        if not fits_now(books, 0):
+            return "the memory in use to fall below the budget"
+    else:
         if books.ledger.slots_used + model.policy.slots > books.ledger.slots:
             return SLOT
-        if not fits_now(books, extra_now(books, model)):
+        if not model.kept_out and _all_long(books, model):
+            return LAST_SLOT
+        extra = extra_now(books, model, next_units(model))
+        if not fits_now(books, extra):
             return MEMORY
-    elif not fits_now(books, 0):
-        return "the memory in use to fall below the budget"
-    if not leaves_claim_alone(books, model):
+    if not leaves_claim_alone(books, model, extra):
         return "room that is being made for another model"
     return None
 
 
+def _all_long(books: Books, model: Model) -> bool:
+    """Branch 2.2: whether with this model all slots would be taken, and all by something long."""
+    if not books.busy or books.ledger.slots_used + model.policy.slots < books.ledger.slots:
+        return False
+    return _long(model) and all(_long(other) for other in books.busy.values())
+
+
+def _long(model: Model) -> bool:
+    return model.footprint.run_seconds.value > LONG
+
+
+def _should_yield(books: Books, model: Model, now: float) -> bool:
+    """Branch 2.3."""
+    free = books.ledger.slots - books.ledger.slots_used
+    hold = model.policy.patience * model.footprint.run_seconds.value * model.policy.priority
+    return any(
+        not other.running
+        and free < other.policy.slots <= free + model.policy.slots
+        and now - ready_since(other) >= hold / other.policy.priority
+        for other in books.runnable.values()
+    )
+
+
+def ready_since(model: Model) -> float:
+    """Since when a ready model has been given nothing though something waits."""
+    return max(model.waiting_since, model.last_used, model.came_in)
+
+
+def kept_out_at(model: Model) -> float:
+    """Branch 2.4: when a model that is ready, idle and has work may be overtaken no more."""
+    return max(model.waiting_since, model.last_used) + model.policy.max_wait
+
+
+def keep_out(books: Books, model: Model) -> None:
+    """Branch 2.4: from now on nobody overtakes it."""
+    model.kept_out = True
+    books.kept_out[model.policy.name] = model
+
+
 def dispatch_all(books: Books, now: float) -> None:
-    """Branch 2 of the decision tree: give out everything that can be given out."""
-    while True:
-        candidates = []
-        for name in books.ring:
-            model = books.models[name]
-            if not model.queue or model.state is not State.READY:
-                continue
-            reason = blocked_by(books, model)
-            if reason is None:
-                candidates.append(model)
-            elif reason in {SLOT, MEMORY} and kept_out(model, now):
-                # 2a. Kept out by slots or bytes beyond its time: nobody may overtake it any more.
-                return
-        if not candidates:
+    """Give out everything that can be given out."""
+    while books.runnable:
+        if any(blocked_by(books, model, now) in _TAKEN for model in books.kept_out.values()):
             return
-        _dispatch(books, _turn(books, candidates), now)
+        model = _turn(books, now)
+        if model is None:
+            return
+        _dispatch(books, model, now)
 
 
-def kept_out(model: Model, now: float) -> bool:
-    """Whether it has been given nothing for as long as a request may wait."""
-    return now - max(model.waiting_since, model.last_used) >= model.policy.max_wait
-
-
-def _turn(books: Books, candidates: list[Model]) -> Model:
+def _turn(books: Books, now: float) -> Model | None:
     """Whose quantum lasts; if nobody's does, as many rounds pass as it takes until one does."""
-    chosen = next((model for model in candidates if model.deficit > 0), None)
-    if chosen is None:
-        rounds = min(_rounds(model) for model in candidates)
-        chosen = min(candidates, key=_rounds)
-        for model in candidates:
-            model.deficit += rounds * QUANTUM * model.policy.priority
-    # Its turn lasts until its quantum is spent, then the ring goes on behind it.
-    index = books.ring.index(chosen.name)
-    books.ring = books.ring[index:] + books.ring[:index]
-    return chosen
+    candidates = []
+    full = books.ledger.slots_used >= books.ledger.slots
+    for model in books.runnable.values():
+        if (full and not model.running) or blocked_by(books, model, now) is not None:
+            continue
+        if model.deficit > 0:
+            break
+        candidates.append(model)
+    else:
+        if not candidates:
+            return None
+        rounds = min(map(_rounds, candidates))
+        model = min(candidates, key=_rounds)
+        for candidate in candidates:
+            candidate.deficit += rounds * QUANTUM * candidate.policy.priority
+    # Its turn lasts until its quantum is spent, then the ring goes on behind it: those before it come last.
+    for name, other in list(books.runnable.items()):
+        if other is model:
+            break
+        books.runnable[name] = books.runnable.pop(name)
+    return model
 
 
 def _rounds(model: Model) -> int:
@@ -91,42 +148,54 @@ def _rounds(model: Model) -> int:
 
 
 def _dispatch(books: Books, model: Model, now: float) -> None:
-    assert model.worker is not None
-    if not model.busy:
+    worker = model.worker
+    assert worker is not None
+    alone = model.policy.concurrency == 1
+
+    def fits(units: int) -> bool:
+        extra = extra_now(books, model, units)
+        return fits_now(books, extra) and leaves_claim_alone(books, model, extra)
+
+    batch = cut(model.queue, model.policy.max_batch, fits if alone else lambda _units: True)
+    if not model.running:
         books.ledger.slots_used += model.policy.slots
-        books.ledger.run(model.worker, model.footprint.working.size)
+        model.run_units = units_of(batch) if alone else 0
+        books.ledger.run(worker, model.footprint.working_for(model.run_units))
+        books.busy[worker] = model
         model.charged_until = now
-    first = model.queue.pop()
-    batch = [first]
-    while (
-        len(batch) < model.policy.max_batch
-        and not first.retried  # a suspect runs alone
-        and model.queue
-        and not model.queue.peek().retried
-    ):
-        batch.append(model.queue.pop())
     for request in batch:
         request.dispatched = now
         model.running[request.id] = request
     model.batches.append({request.id for request in batch})
+    if not model.dispatches:
+        books.stirred = True  # only now may it be asked to leave again
     model.dispatches += len(batch)
+    model.inflation = books.inflation
     model.last_used = now
+    if model.kept_out:
+        model.kept_out = False
+        del books.kept_out[model.policy.name]
     if not model.queue:
         model.deficit = min(model.deficit, 0.0)
-    books.out.append(Dispatch(model.name, model.worker, tuple(request.id for request in batch)))
+    books.changed(model)
+    books.out.append(Dispatch(model.policy.name, worker, tuple(request.id for request in batch)))
 
 
 def withdraw(books: Books, model: Model, request_ids: Iterable[int], now: float) -> None:
     """These requests are off the worker, one way or the other; free what their run held."""
     charge(books, now)
     for request_id in request_ids:
-        del model.running[request_id]
+        request = model.running.pop(request_id)
+        books.stirred |= request.batch is not None  # another part of its batch may have waited for this one
         for batch in model.batches:
             batch.discard(request_id)
     model.batches = [batch for batch in model.batches if batch]
-    if not model.busy:
+    if not model.running:
         assert model.worker is not None
         books.ledger.slots_used -= model.policy.slots
         books.ledger.rest(model.worker, now)
+        del books.busy[model.worker]
+        books.rested.append(model)
         model.idle_since = now
         model.last_used = now
+    books.changed(model)

@@ -2,12 +2,17 @@
 
 GreedyDual-Size-Frequency (Cherkasova, "Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency Caching
 Policy", HP Labs 1998): H = L + F * C / S, evict the least H, then L := H of the victim. F counts uses since the
-load, C is the measured seconds to bring the model back, S the bytes that its leaving frees.
+load, C is the measured seconds to bring the model back, S the bytes that its leaving frees, L as it was when the
+model was last used: so what is not used any more ages.
 """
 
 from enum import StrEnum
 
+from cohabit.core.lifecycle import State
+from cohabit.core.room import Exit, residue
 from cohabit.core.state import Books, Model
+
+_GIB = 1 << 30
 
 
 class Policy(StrEnum):
@@ -17,22 +22,44 @@ class Policy(StrEnum):
     LRU = "lru"
 
 
-def score(books: Books, model: Model, policy: Policy) -> float:
+def return_seconds(model: Model, chosen: Exit) -> float:
+    """Measured seconds to have it back as it is now, once it has left in this way."""
+    footprint = model.footprint
+    if chosen is Exit.SLEEP:
+        return footprint.wake_seconds.value
+    if model.state is State.ASLEEP:  # it would have had to be woken anyway
+        return max(0.0, footprint.load_seconds.value - footprint.wake_seconds.value)
+    return footprint.load_seconds.value
+
+
+def preferred_exit(model: Model) -> Exit:
+    """Sleep or stop, by which has the smaller exit and return seconds; what was never measured is not chosen."""
+    footprint = model.footprint
+    if not model.policy.sleeps or model.sleep_failed or footprint.residue is None:
+        return Exit.STOP
+    if model.state is State.ASLEEP:
+        return Exit.STOP
+    asleep = footprint.sleep_seconds.value + footprint.wake_seconds.value
+    stopped = footprint.exit_seconds.value + footprint.load_seconds.value
+    return Exit.SLEEP if asleep < stopped else Exit.STOP
+
+
+def score(books: Books, model: Model, policy: Policy, chosen: Exit = Exit.STOP) -> float:
     """The lower, the sooner it goes. Only models with a process have a score."""
     if policy is Policy.LRU:
         return model.last_used
-    assert model.worker is not None
-    freed = books.ledger.accounts[model.worker].held
-    return books.inflation + model.dispatches * model.footprint.load_seconds.value / max(freed, 1) * 2**30
+    account = books.account(model)
+    freed = account.held - (residue(model) if chosen is Exit.SLEEP else 0)
+    return model.inflation + model.dispatches * return_seconds(model, chosen) / max(freed, 1) * _GIB
 
 
-def account_for(books: Books, model: Model, policy: Policy) -> str:
+def account_for(books: Books, model: Model, policy: Policy, chosen: Exit) -> str:
     """Note that this model is evicted; returns the why for log and page."""
-    value = score(books, model, policy)
-    if policy is Policy.GDSF:
-        books.inflation = max(books.inflation, value)
-        return (
-            f"gdsf score {value:.2f}: used {model.dispatches} times since it came in, "
-            f"{model.footprint.load_seconds.value:.1f} s to bring back"
-        )
-    return f"lru: last used at {value:.1f}"
+    value = score(books, model, policy, chosen)
+    if policy is Policy.LRU:
+        return f"lru: last used at {value:.1f}"
+    books.inflation = max(books.inflation, value)
+    return (
+        f"gdsf score {value:.2f}: used {model.dispatches} times since it came in, "
+        f"{return_seconds(model, chosen):.1f} s to bring back"
+    )

@@ -3,6 +3,10 @@
 A request of which nothing was sent is tried once more, alone, so that a poisonous one fails by itself. A model
 is restarted with exponential back-off; after FAILURES_IN_A_ROW without a success between them it counts as
 failed, its queue is told, and the next start is a probe.
+
+Out of memory although the books were kept adds a margin to what the model is given. While loading: room is made for
+that too and the load tried once more, alone, after a pause. While running: the worker's caches are given back and
+each request of the batch is tried once more by itself.
 """
 
 from cohabit.core.admission import failed
@@ -12,21 +16,28 @@ from cohabit.core.lifecycle import Move, State
 from cohabit.core.limits import drop, reject
 from cohabit.core.queues import Request
 from cohabit.core.reasons import Rejection, RejectReason
+from cohabit.core.residency import trim
+from cohabit.core.room import fits_now, pinned_resident
 from cohabit.core.state import Books, Model
 
 FAILURES_IN_A_ROW = 3
 PROBE_AFTER = 30.0  # seconds
 LONGEST_BACK_OFF = 60.0
+PAUSE_AFTER_OOM = 1.0
 
 
 def worker_exited(books: Books, event: WorkerExited, now: float) -> None:
     """A process is gone, asked for or not: release its books, deal with what it held."""
     model = books.workers[event.worker]
     held = list(model.running.values())
-    asked = model.state is State.STOPPING
+    state = model.state
+    asked = state is State.STOPPING
+    if event.out_of_memory:
+        _widen(books, model)
     withdraw_all(books, model, now)
     model.lifecycle.move(Move.EXITED, now)
-    books.ledger.close(event.worker)
+    books.ledger.close(event.worker, now)
+    books.stirred = True
     del books.workers[event.worker]
     model.worker = None
     model.draining = False
@@ -34,7 +45,10 @@ def worker_exited(books: Books, event: WorkerExited, now: float) -> None:
     if asked and event.seconds > 0:
         model.footprint.exit_seconds.add(event.seconds)
     if not asked:
-        _count(model, event, now)
+        _count(model, event, now, loading=state in {State.STARTING, State.WAKING})
+    if state in {State.WAKING, State.FALLING_ASLEEP} and not asked:
+        model.sleep_failed = True
+    books.changed(model)
     for request in held:
         _after_death(books, model, request, request.id in event.sent, event.out_of_memory)
     if model.state is State.FAILED:
@@ -54,6 +68,9 @@ def request_failed(books: Books, event: RequestFailed, now: float) -> None:
     request = model.running[event.request]
     withdraw(books, model, [request.id], now)
     if event.out_of_memory:
+        _widen(books, model)
+        if not model.running and model.state is State.READY and not model.draining:
+            trim(books, model, "it ran out of memory")
         _after_death(books, model, request, event.sent, True)
         return
     del books.requests[request.id]
@@ -62,15 +79,24 @@ def request_failed(books: Books, event: RequestFailed, now: float) -> None:
         reject(books, request, Rejection(RejectReason.ENGINE, detail))
 
 
-def _count(model: Model, event: WorkerExited, now: float) -> None:
+def _count(model: Model, event: WorkerExited, now: float, *, loading: bool) -> None:
     model.failures += 1
     model.failure = event.detail
-    if event.permanent or model.failures >= FAILURES_IN_A_ROW:
+    lacked_memory = loading and event.out_of_memory
+    if event.permanent or model.failures >= (2 if lacked_memory else FAILURES_IN_A_ROW):
         model.lifecycle.move(Move.GIVE_UP, now)
         model.not_before = now + PROBE_AFTER
     else:
         back_off = 0.0 if model.failures == 1 else 0.5 * 2**model.failures
+        if lacked_memory:
+            back_off = PAUSE_AFTER_OOM
         model.not_before = now + min(back_off, LONGEST_BACK_OFF)
+
+
+def _widen(books: Books, model: Model) -> None:
+    """Not if somebody was beyond the books: then the model's own figures are not what was wrong."""
+    if fits_now(books, 0):
+        model.footprint.widen(books.ledger.budget - pinned_resident(books, model))
 
 
 def _after_death(books: Books, model: Model, request: Request, sent: bool, out_of_memory: bool) -> None:
@@ -82,6 +108,7 @@ def _after_death(books: Books, model: Model, request: Request, sent: bool, out_o
         request.dispatched = None
         request.cancelled = None
         model.queue.push_front(request)
+        books.changed(model)
         return
     del books.requests[request.id]
     if out_of_memory:

@@ -1,13 +1,19 @@
 """What a model needs, in order of trust: measured here, declared by its owner, estimated from its files.
 
 ``resident`` and ``load`` are replaced by what a load shows. ``working`` is only ever raised: one small run says
-nothing of the largest one, so its first figure stands until a run shows more.
+nothing of the largest one, so its first figure stands until a run shows more. Smaller runs are known by their size:
+the upper envelope of what was measured for each power of two of the engine's units.
+
+Running out of memory is not a footprint. It adds a margin of its own, which fades with every success.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 from cohabit.core.averages import Average
+
+MARGIN_SHARE = 8  # an eighth of the peak is added after running out of memory
+LEAST_MARGIN = 32 << 20  # bytes; below this a margin has faded away
 
 
 class Origin(StrEnum):
@@ -26,6 +32,14 @@ class Figure:
     origin: Origin
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The largest runs that were measured between two powers of two of units."""
+
+    units: int
+    size: int  # bytes beyond what is resident
+
+
 class Footprint:
     """Bytes and seconds of one model."""
 
@@ -36,43 +50,88 @@ class Footprint:
         load: Figure,
         working: Figure,
         residue: Figure | None = None,
+        buckets: dict[int, Run] | None = None,
         load_seconds: float = 2.0,
         exit_seconds: float = 0.2,
         sleep_seconds: float | None = None,
         wake_seconds: float | None = None,
+        run_seconds: float = 0.1,
     ) -> None:
         """Seconds are guesses until measured; they decide only when to switch, never what fits.
 
-        ``residue`` is what stays of a sleeping model. Without it, and without both seconds of a sleep, nothing
-        is known of sleeping, and stopping is preferred.
+        ``residue`` is what stays of a sleeping model; until it is known, stopping is preferred to sleeping.
+        ``buckets`` are working bytes as measured, by the power of two that bounds a run's units.
         """
         self.resident = resident
         self.load = load
         self.working = working
         self.residue = residue
+        self.buckets = dict(buckets or {})
+        self.margin = 0
         self.load_seconds = Average(load_seconds)
         self.exit_seconds = Average(exit_seconds)
         self.sleep_seconds = Average(exit_seconds if sleep_seconds is None else sleep_seconds)
         self.wake_seconds = Average(load_seconds if wake_seconds is None else wake_seconds)
-        self.run_seconds = Average(0.1)
+        self.run_seconds = Average(run_seconds)
 
     @property
     def load_need(self) -> int:
         """Bytes reserved for a load: its peak, and never less than what stays."""
-        return max(self.load.size, self.resident.size)
+        return max(self.load.size, self.resident.size) + self.margin
 
     @property
     def peak(self) -> int:
         """Most bytes the model ever needs at once."""
-        return max(self.load_need, self.resident.size + self.working.size)
+        return max(self.load.size, self.resident.size + self.working.size) + self.margin
+
+    @property
+    def most_working(self) -> int:
+        """Bytes the largest run adds to what is resident."""
+        return self.working.size + self.margin
+
+    def working_for(self, units: int) -> int:
+        """Bytes that a run of so many units adds; of an unknown size (0), what the largest run does."""
+        if units <= 0 or not self.buckets:
+            return self.most_working
+        bound = min((run.units for run in self.buckets.values() if run.units >= units), default=None)
+        if bound is None:
+            return self.most_working  # larger than any that was measured
+        return max(run.size for run in self.buckets.values() if run.units <= bound) + self.margin
 
     def learn_load(self, resident: int, load_peak: int, seconds: float) -> None:
         """A load has ended and showed what it takes."""
-        self.resident = Figure(resident, Origin.MEASURED)
-        self.load = Figure(max(load_peak, resident), Origin.MEASURED)
+        self.learn_wake(resident, load_peak)
         self.load_seconds.add(seconds)
 
-    def learn_run(self, peak: int) -> None:
+    def learn_wake(self, resident: int, load_peak: int, seconds: float | None = None) -> None:
+        """A sleeping model is back, which may take less than a load but leaves as much."""
+        self.resident = Figure(resident, Origin.MEASURED)
+        self.load = Figure(max(load_peak, resident), Origin.MEASURED)
+        self._fade()
+        if seconds is not None:
+            self.wake_seconds.add(seconds)
+
+    def learn_sleep(self, held: int, seconds: float) -> None:
+        """A model has fallen asleep and still holds ``held`` bytes."""
+        self.residue = Figure(held, Origin.MEASURED)
+        self.sleep_seconds.add(seconds)
+
+    def learn_run(self, peak: int, units: int = 0) -> None:
         """A run peaked at ``peak`` bytes of the whole process."""
-        if peak - self.resident.size > self.working.size:
-            self.working = Figure(peak - self.resident.size, Origin.MEASURED)
+        used = peak - self.resident.size
+        if used > self.working.size:
+            self.working = Figure(used, Origin.MEASURED)
+        if units > 0:
+            bucket = (units - 1).bit_length()  # the power of two that bounds it: 1 -> 0, 2 -> 1, 3 and 4 -> 2
+            seen = self.buckets.get(bucket, Run(0, 0))
+            self.buckets[bucket] = Run(max(seen.units, units), max(seen.size, used))
+        self._fade()
+
+    def widen(self, most: int) -> None:
+        """It ran out of memory although everybody kept to the books: allow for more, up to a peak of ``most``."""
+        wanted = self.margin + max(self.peak // MARGIN_SHARE, LEAST_MARGIN)
+        self.margin = max(self.margin, min(wanted, most - (self.peak - self.margin)))
+
+    def _fade(self) -> None:
+        if self.margin:
+            self.margin = self.margin * 3 // 4 if self.margin > LEAST_MARGIN else 0

@@ -1,7 +1,10 @@
 """What must hold after every event. Called by tests after each, and by the shell when told to debug."""
 
 from cohabit.core.lifecycle import State
-from cohabit.core.state import Books
+from cohabit.core.room import Exit
+from cohabit.core.state import Books, Model
+
+_GONE = frozenset({State.STOPPED, State.FAILED})
 
 
 class InvariantBroken(AssertionError):
@@ -12,27 +15,49 @@ def check(books: Books) -> None:
     """Raise InvariantBroken with what does not hold."""
     ledger = books.ledger
     _must(set(ledger.accounts) == set(books.workers), "an account for every worker and no other")
-    slots = 0
     for worker, model in books.workers.items():
-        account = ledger.accounts[worker]
         _must(model.worker == worker, f"{model.name} knows its worker")
-        _must(model.state in {State.STARTING, State.READY, State.STOPPING}, f"{model.name} has a live state")
-        _must(
-            (account.load > 0) == (model.lifecycle.state is State.STARTING) or account.leaving,
-            "load is booked",
-        )
-        _must((account.working > 0) <= model.busy, f"{model.name} books working only while busy")
-        _must(set(model.running) == set().union(*model.batches), f"{model.name} runs what its batches hold")
-        _must(len(model.batches) <= model.policy.concurrency, f"{model.name} keeps its concurrency")
-        slots += model.policy.slots if model.busy else 0
+        _check_worker(books, model)
+    held = sum(account.held for account in ledger.accounts.values())
+    _must(held + ledger.unreturned == ledger.reserved, "reserved is the sum of what is held")
+    slots = sum(model.policy.slots for model in books.workers.values() if model.busy)
     _must(slots == ledger.slots_used, "slots are taken by busy models only")
     _must(slots <= ledger.slots, "no more slots are taken than there are")
     waiting = [request.id for model in books.models.values() for request in model.queue]
     running = [request for model in books.models.values() for request in model.running]
     _must(sorted(waiting + running) == sorted(books.requests), "every request waits or runs, once")
     for model in books.models.values():
+        _must((model.state in _GONE) == (model.worker is None), f"{model.name} has a process or is stopped")
         _must(not model.running or model.worker is not None, f"{model.name} runs nothing without a worker")
         _must(not model.draining or books.claim is not None, f"{model.name} drains only for a claim")
+        _check_derived(books, model)
+
+
+def _check_worker(books: Books, model: Model) -> None:
+    account, state = books.account(model), model.state
+    loading = state in {State.STARTING, State.WAKING}
+    _must((account.load > 0) == loading or account.leaving, f"{model.name} books a load while it loads")
+    _must((account.working > 0) <= model.busy, f"{model.name} books working only while busy")
+    _must(account.leaving == (state in {State.STOPPING, State.FALLING_ASLEEP}), f"{model.name} leaves or stays")
+    _must(not account.trimming or not model.busy, f"{model.name} runs nothing while it is trimmed")
+    _must(set(model.running) == set().union(*model.batches), f"{model.name} runs what its batches hold")
+    _must(len(model.batches) <= model.policy.concurrency, f"{model.name} keeps its concurrency")
+
+
+def _check_derived(books: Books, model: Model) -> None:
+    name, ready, waits = model.name, model.state is State.READY, bool(model.queue)
+    trimming = model.worker is not None and books.account(model).trimming
+    runnable = ready and waits and not model.draining and not trimming
+    _must((name in books.runnable) == runnable, f"{name} is in the ring if it could be given work")
+    _must((name in books.kept_out) == model.kept_out <= runnable, f"{name} is kept out only while it could run")
+    lacks = model.out and (waits or model.wanted)
+    lacks = lacks or (ready and waits and not model.running and not model.draining)
+    _must((model in books.waiters) == lacks, f"{name} is among the waiters if it lacks room")
+    _must((model.worker in books.busy) == model.busy, f"{name} is charged while it is busy")
+    claim = books.claim
+    if model.draining:
+        chosen = claim.victims.get(model.worker or 0) if claim is not None else None
+        _must(chosen in {Exit.SLEEP, Exit.STOP}, f"{name} drains because it was chosen")
 
 
 def _must(holds: bool, what: str) -> None:

@@ -1,10 +1,13 @@
 """The books over two resources: memory in bytes, compute slots.
 
-A worker's account holds ``load`` while it starts; after that ``resident``, and on top the larger of ``working``
-(while anything runs) and ``cached`` (what its allocator was last seen to keep: a run reuses it). When a run ends
-its working bytes stay booked as ``unconfirmed`` until a reading begun after the end shows what is kept. They are
-not free, but nobody is evicted for them either: the next reading is a moment away.
-An account closes when the process is reaped, never before.
+A worker's account holds ``load`` while it starts or wakes; after that ``resident``, and on top the larger of
+``working`` (while anything runs) and ``cached`` (what its allocator was last seen to keep: a run reuses it). When
+a run ends, a model falls asleep or caches are trimmed, the bytes stay booked as ``unconfirmed`` until a reading
+begun after that shows what is kept. They are not free, but nobody is evicted for them either: the next reading is
+a moment away. Of a model asleep ``resident`` is its residue, and what it kept beyond that shows as ``cached``.
+
+An account closes when the process is reaped. Where a device may show the memory later than that (a card), it is
+``unreturned`` until a reading shows it free.
 """
 
 from dataclasses import dataclass, field
@@ -14,24 +17,33 @@ from dataclasses import dataclass, field
 class Account:
     """What one worker holds, in bytes."""
 
-    load: int = 0  # reserved while starting; 0 once ready
+    load: int = 0  # reserved while starting or waking; 0 once ready
     resident: int = 0
     working: int = 0  # booked while anything runs
     cached: int = 0
-    unconfirmed: int = 0  # working bytes of a run that has ended since the last reading
-    leaving: bool = False  # told to stop; it holds until it is reaped
-    run_ended: float = field(default=float("-inf"))
+    unconfirmed: int = 0  # freed since the last reading, as far as the worker says
+    leaving: bool = False  # told to stop or to sleep; it holds all until that has ended
+    remains: int = 0  # of what is leaving, what is expected to stay
+    trimming: bool = False
+    trimmed: bool = False  # nothing has run since its caches were trimmed
+    held: int = 0  # bytes booked now; kept by the ledger
+    settled_at: float = field(default=float("-inf"))  # a reading begun before this says nothing of it
 
     @property
-    def held(self) -> int:
-        """Bytes booked now."""
-        return max(self.load, self.resident + max(self.working, self.cached, self.unconfirmed))
+    def at_rest(self) -> int:
+        """Bytes held while nothing runs, once the next reading has come."""
+        return max(self.resident + self.cached, self.load)
+
+    @property
+    def afterwards(self) -> int:
+        """Bytes held at rest, once what is under way has ended."""
+        return self.remains if self.leaving else self.at_rest
 
 
 class Ledger:
     """All accounts of one device. ``budget`` and ``keep_free`` are the owner's, in bytes."""
 
-    def __init__(self, *, budget: int, keep_free: int, slots: int) -> None:
+    def __init__(self, *, budget: int, keep_free: int, slots: int, releases_when_reaped: bool = True) -> None:
         """Before the first reading the device is taken to have what the owner said."""
         self.budget = budget
         self.keep_free = keep_free
@@ -39,13 +51,17 @@ class Ledger:
         self.slots_used = 0
         self.total: int | None = None
         self.foreign = 0
-        self._quiet_foreign = 0  # as last seen while nothing was loading or leaving
+        self.unreturned = 0
+        self.unreturned_since: float | None = None
         self.accounts: dict[int, Account] = {}
+        self._releases_when_reaped = releases_when_reaped
+        self._quiet_foreign = 0  # as last seen while nothing was loading or leaving
+        self._held = 0
 
     @property
     def reserved(self) -> int:
-        """Bytes booked for all workers."""
-        return sum(account.held for account in self.accounts.values())
+        """Bytes booked for all workers, those of dead ones included that the device does not show free yet."""
+        return self._held + self.unreturned
 
     @property
     def effective_budget(self) -> int:
@@ -54,48 +70,108 @@ class Ledger:
             return self.budget
         return max(0, min(self.budget, self.total - self.foreign - self.keep_free))
 
+    def _book(self, account: Account) -> None:
+        held = max(account.load, account.resident + max(account.working, account.cached, account.unconfirmed))
+        self._held += held - account.held
+        account.held = held
+
     def open(self, worker: int, load: int) -> None:
         """Reserve a load before it starts."""
-        self.accounts[worker] = Account(load=load)
+        account = self.accounts[worker] = Account(load=load)
+        self._book(account)
 
     def settle(self, worker: int, resident: int) -> None:
-        """The load has ended: hold what it left."""
+        """The load or the wake has ended: hold what it left."""
         account = self.accounts[worker]
-        account.load = 0
+        account.load = account.cached = account.unconfirmed = 0
         account.resident = resident
+        self._book(account)
 
     def run(self, worker: int, working: int) -> None:
         """Something begins to run on an idle worker."""
-        self.accounts[worker].working = working
+        account = self.accounts[worker]
+        account.working = working
+        account.trimmed = False
+        self._book(account)
 
     def rest(self, worker: int, now: float) -> None:
         """Nothing runs any more; what it used stays booked until measured."""
         account = self.accounts[worker]
-        account.unconfirmed = account.working
+        account.unconfirmed = max(account.unconfirmed, account.working)
         account.working = 0
-        account.run_ended = now
+        account.settled_at = now
+        self._book(account)
 
-    def close(self, worker: int) -> None:
-        """The process is reaped and its memory is back."""
-        del self.accounts[worker]
+    def leave(self, worker: int, remains: int = 0) -> None:
+        """It is told to stop, or to sleep, of which ``remains`` bytes are expected to stay."""
+        account = self.accounts[worker]
+        account.leaving = True
+        account.remains = remains
 
-    def observe(self, at: float, total: int, available: int, workers: dict[int, int]) -> None:
-        """Take a reading of the device in.
+    def sleep(self, worker: int, residue: int, now: float) -> None:
+        """It says that it has fallen asleep; the rest stays booked until a reading shows it free."""
+        account = self.accounts[worker]
+        account.leaving = False
+        account.unconfirmed = max(0, account.held - residue)
+        account.resident, account.cached = residue, 0
+        account.settled_at = now
+        self._book(account)
+
+    def wake(self, worker: int, load: int) -> None:
+        """Reserve what waking takes, before it begins."""
+        account = self.accounts[worker]
+        account.load = load
+        self._book(account)
+
+    def trim(self, worker: int) -> None:
+        """An idle worker is told to give its caches back."""
+        self.accounts[worker].trimming = True
+
+    def trimmed(self, worker: int, now: float) -> None:
+        """It has done so; the next reading shows how much."""
+        account = self.accounts[worker]
+        account.trimming, account.trimmed = False, True
+        account.unconfirmed = max(account.unconfirmed, account.cached)
+        account.settled_at = now
+
+    def close(self, worker: int, now: float) -> None:
+        """The process is reaped. Its memory is back on cpu; on a card when the device shows it."""
+        account = self.accounts.pop(worker)
+        self._held -= account.held
+        if not self._releases_when_reaped:
+            self.unreturned += account.held
+            self.unreturned_since = now
+
+    def observe(self, at: float, total: int, available: int, workers: dict[int, int]) -> bool:
+        """Take a reading of the device in; returns whether it changed any account or what is allowed.
 
         While a load or a release is under way its bytes show neither wholly as ours nor as gone, so foreign is
         then the last quiet reading, or what is used beyond everything booked, whichever is more. So it is where
         a worker is missing from the reading (under WSL the driver has no figures by process); what its last run
         used then counts as kept, since nobody will ever see it free.
         """
+        before = self.unreturned, self.effective_budget
+        changed = False
         for worker, account in self.accounts.items():
-            if account.load or at <= account.run_ended:
+            if account.load or account.trimming or at <= account.settled_at:
                 continue
-            kept = account.resident + max(account.cached, account.unconfirmed)
-            account.cached = max(0, workers.get(worker, kept) - account.resident)
-            account.unconfirmed = 0
+            kept = max(account.cached, account.unconfirmed)
+            seen = max(0, workers.get(worker, account.resident + kept) - account.resident)
+            if account.working and seen <= account.working:
+                continue  # it is the run's, and what that will leave is not known yet
+            if (seen, 0) != (account.cached, account.unconfirmed):
+                account.cached, account.unconfirmed = seen, 0
+                self._book(account)
+                changed = True
         self.total = total
+        used = total - available
+        if self.unreturned and self.unreturned_since is not None and at > self.unreturned_since:
+            ours = sum(workers.get(worker, account.held) for worker, account in self.accounts.items())
+            self.unreturned = min(self.unreturned, max(0, used - self._quiet_foreign - ours))
+            self.unreturned_since = self.unreturned_since if self.unreturned else None
         quiet = not any(account.load or account.leaving for account in self.accounts.values())
         if quiet and workers.keys() >= self.accounts.keys():
-            self.foreign = self._quiet_foreign = max(0, total - available - sum(workers.values()))
+            self.foreign = self._quiet_foreign = max(0, used - sum(workers.values()) - self.unreturned)
         else:
-            self.foreign = max(self._quiet_foreign, total - available - self.reserved)
+            self.foreign = max(self._quiet_foreign, used - self.reserved)
+        return changed or before != (self.unreturned, self.effective_budget)

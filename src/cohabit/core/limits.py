@@ -1,17 +1,21 @@
-"""What time does: deadlines, run limits, keep_alive, infeasible queues, the end of a drain.
+"""Branch 4 of the decision tree, what time does: deadlines, run limits, keep_alive, infeasible queues, the end of a
+drain.
 
-Each function does what is due at ``now`` and returns the next moments at which something will be.
+A model is looked at when its next moment has come (``expire``), and its next moment is worked out anew whenever
+anything about it has changed (``plan``).
 """
 
+import heapq
+import math
 from collections.abc import Iterator
 
 from cohabit.core.admission import never_fitting, past_deadline
 from cohabit.core.commands import Cancel, Reject, StopCause
-from cohabit.core.dispatch import charge
+from cohabit.core.dispatch import charge, keep_out, kept_out_at
 from cohabit.core.lifecycle import State
 from cohabit.core.queues import Request
 from cohabit.core.reasons import Rejection, RejectReason
-from cohabit.core.residency import stop
+from cohabit.core.residency import sleep, stop
 from cohabit.core.room import infeasible
 from cohabit.core.state import Books, Model
 
@@ -29,6 +33,7 @@ def drop(books: Books, model: Model, request: Request, rejection: Rejection) -> 
     model.queue.remove(request)
     del books.requests[request.id]
     reject(books, request, rejection)
+    books.changed(model)
 
 
 def cancel(books: Books, model: Model, request: Request, now: float) -> None:
@@ -37,105 +42,137 @@ def cancel(books: Books, model: Model, request: Request, now: float) -> None:
         assert model.worker is not None
         request.cancelled = now
         books.out.append(Cancel(request.id, model.worker))
+        books.changed(model)
 
 
-def expire(books: Books, now: float) -> list[float]:
+def expire(books: Books, now: float) -> None:
     """Everything whose time has come."""
-    moments = [
-        *_deadlines(books, now),
-        *_runs(books, now),
-        *_infeasible(books, now),
-        *_keep_alive(books, now),
-        *_drain(books, now),
-    ]
-    moments += [m.not_before for m in books.models.values() if m.queue or m.wanted]
-    return [moment for moment in moments if moment > now]
+    for model in books.agenda.due(now):
+        books.stirred = True  # a pause may be over
+        books.changed(model)
+        _deadlines(books, model, now)
+        _runs(books, model, now)
+        _infeasible(books, model, now)
+        _keep_alive(books, model, now)
+        if _overlooked(books, model) and now >= kept_out_at(model):
+            keep_out(books, model)
+    if books.draining_until is not None:
+        _drain(books, now)
 
 
-def _deadlines(books: Books, now: float) -> Iterator[float]:
-    for request in list(books.requests.values()):
-        if request.deadline is None or request.ended:
-            continue
-        if now < request.deadline:
-            yield request.deadline
-            continue
-        model = books.models[request.model]
-        if request.dispatched is None:
+def plan(books: Books, now: float) -> None:
+    """The next moment of every model that something has happened to."""
+    for model in books.touched.values():
+        _note_infeasible(books, model, now)
+        books.agenda.set(model, min((at for at in _moments(books, model, now) if at > now), default=None))
+    books.touched.clear()
+
+
+def _moments(books: Books, model: Model, now: float) -> Iterator[float]:
+    soon = math.nextafter(now, math.inf)  # what is due already, and was not yet when this event was looked at
+    if model.deadlines and (at := _nearest_deadline(model)) is not None:
+        yield at
+    for request in model.running.values():
+        assert request.dispatched is not None
+        if request.cancelled is not None:
+            yield request.cancelled + CANCEL_GRACE
+        else:
+            yield request.dispatched + model.policy.max_run
+    if model.infeasible_since is not None:
+        yield max(soon, model.infeasible_since + model.policy.max_wait)
+    if (at := _keep_alive_until(model)) is not None:
+        yield at
+    if model.failures and (model.queue or model.wanted):
+        yield model.not_before
+    if _overlooked(books, model):
+        yield max(soon, kept_out_at(model))
+
+
+def _overlooked(books: Books, model: Model) -> bool:
+    """Whether it could be given work and is given none: branch 2.4 may come to apply."""
+    return model.policy.name in books.runnable and not model.running and not model.kept_out
+
+
+def _nearest_deadline(model: Model) -> float | None:
+    while model.deadlines and model.deadlines[0][2].ended:
+        heapq.heappop(model.deadlines)
+    return model.deadlines[0][0] if model.deadlines else None
+
+
+def _deadlines(books: Books, model: Model, now: float) -> None:
+    while (at := _nearest_deadline(model)) is not None and at <= now:
+        request = heapq.heappop(model.deadlines)[2]
+        if request.queued:
             drop(books, model, request, past_deadline(model.name))
         else:
             reject(books, request, past_deadline(model.name))
             cancel(books, model, request, now)
 
 
-def _runs(books: Books, now: float) -> Iterator[float]:
-    for model in list(books.resident):
-        for request in list(model.running.values()):
-            assert request.dispatched is not None
-            if request.cancelled is None:
-                limit = request.dispatched + model.policy.max_run
-                if now < limit:
-                    yield limit
-                    continue
-                if not request.ended:
-                    detail = f"{model.name} ran for {model.policy.max_run:g} s, the most a request may (max_run)"
-                    reject(books, request, Rejection(RejectReason.MAX_RUN, detail))
-                cancel(books, model, request, now)
-            assert request.cancelled is not None
-            heeded_by = request.cancelled + CANCEL_GRACE
-            if now < heeded_by:
-                yield heeded_by
-            elif model.state is State.READY:
-                why = f"a cancelled request still runs after {CANCEL_GRACE:g} s"
-                stop(books, model, StopCause.HUNG, why, now, kill=True)
+def _runs(books: Books, model: Model, now: float) -> None:
+    for request in list(model.running.values()):
+        assert request.dispatched is not None
+        if request.cancelled is None and now >= request.dispatched + model.policy.max_run:
+            if not request.ended:
+                detail = f"{model.name} ran for {model.policy.max_run:g} s, the most a request may (max_run)"
+                reject(books, request, Rejection(RejectReason.MAX_RUN, detail))
+            cancel(books, model, request, now)
+        elif request.cancelled is not None and now >= request.cancelled + CANCEL_GRACE and model.state is State.READY:
+            why = f"a cancelled request still runs after {CANCEL_GRACE:g} s"
+            stop(books, model, StopCause.HUNG, why, now, kill=True)
 
 
-def _infeasible(books: Books, now: float) -> Iterator[float]:
-    """Branch 1 again for what was queued: a queue that cannot be served is told so after ``max_wait``."""
-    for model in books.models.values():
-        hopeless = bool(model.queue) and not model.busy and infeasible(books, model)
-        if not hopeless:
-            model.infeasible_since = None
-            continue
-        if model.infeasible_since is None:
-            model.infeasible_since = now
-        limit = model.infeasible_since + model.policy.max_wait
-        if now < limit:
-            yield limit
-            continue
+def _note_infeasible(books: Books, model: Model, now: float) -> None:
+    """Branch 1 again for what is queued."""
+    if not model.queue or model.running or not infeasible(books, model):
+        model.infeasible_since = None
+    elif model.infeasible_since is None:
+        model.infeasible_since = now
+
+
+def _infeasible(books: Books, model: Model, now: float) -> None:
+    """A queue that cannot be served is told so after ``max_wait``."""
+    if model.infeasible_since is not None and now >= model.infeasible_since + model.policy.max_wait:
         for request in list(model.queue):
             drop(books, model, request, never_fitting(books, model))
 
 
-def _keep_alive(books: Books, now: float) -> Iterator[float]:
-    for model in list(books.ready()):
-        keep_alive = model.policy.keep_alive
-        if keep_alive is None or model.busy or model.queue or model.policy.pin:
-            continue
-        limit = model.idle_since + keep_alive
-        if now < limit:
-            yield limit
-        else:
-            why = f"idle for {keep_alive:g} s (keep_alive)"
-            stop(books, model, StopCause.KEEP_ALIVE, why, now)
+def _keep_alive_until(model: Model) -> float | None:
+    keep_alive = model.policy.keep_alive
+    if keep_alive is None or model.policy.pin or model.queue or model.running:
+        return None
+    if model.state is State.READY and not model.draining:
+        return model.idle_since + keep_alive
+    return model.lifecycle.since + keep_alive if model.state is State.ASLEEP else None
 
 
-def _drain(books: Books, now: float) -> Iterator[float]:
-    """Shutting down: what was accepted may finish until the drain ends."""
-    if books.draining_until is None:
+def _keep_alive(books: Books, model: Model, now: float) -> None:
+    """Idle for long enough: asleep, then stopped."""
+    until = _keep_alive_until(model)
+    if until is None or now < until or books.account(model).trimming:
         return
+    why = f"idle for {model.policy.keep_alive:g} s (keep_alive)"
+    if model.state is State.READY and model.policy.sleeps and not model.sleep_failed:
+        sleep(books, model, StopCause.KEEP_ALIVE, why, now)
+    else:
+        stop(books, model, StopCause.KEEP_ALIVE, why, now)
+
+
+def _drain(books: Books, now: float) -> None:
+    """Shutting down: what was accepted may finish until the drain ends."""
+    assert books.draining_until is not None
     if now < books.draining_until:
         if books.requests:
-            yield books.draining_until
             return
     else:
         gone = Rejection(RejectReason.SHUTTING_DOWN, "the server is shutting down", retry_after=10.0)
         for request in list(books.requests.values()):
             model = books.models[request.model]
-            if request.dispatched is None:
+            if request.queued:
                 drop(books, model, request, gone)
             elif not request.ended:
                 reject(books, request, gone)
     charge(books, now)
     for model in list(books.resident):
-        if model.state in {State.STARTING, State.READY}:
+        if model.state is not State.STOPPING:
             stop(books, model, StopCause.SHUTDOWN, "the server is shutting down", now, kill=model.busy)

@@ -1,10 +1,12 @@
 """A model's waiting requests. Its clients take turns, so that one client's hundred do not bury another's one."""
 
+import heapq
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """One accepted request until it ends."""
 
@@ -14,6 +16,8 @@ class Request:
     arrived: float
     deadline: float | None = None
     batch: int | None = None  # came together with others, perhaps of other models
+    units: int = 0  # its size in what the engine measures work in; 0: does not matter
+    queued: bool = False
     dispatched: float | None = None
     retried: bool = False  # was on a worker that died or ran out of memory; runs alone, and only once more
     cancelled: float | None = None  # when the worker was told to stop it
@@ -21,60 +25,96 @@ class Request:
 
 
 class ModelQueue:
-    """Waiting requests of one model, in turns by client, in order within a client."""
+    """Waiting requests of one model, in turns by client, in order within a client.
+
+    A request that leaves from the middle stays where it is, marked, until it comes to the head: all but iterating
+    is O(log n).
+    """
 
     def __init__(self) -> None:
         """Begin empty."""
-        self._clients: dict[str, list[Request]] = {}
+        self._clients: dict[str, deque[Request]] = {}
+        self._count = 0
+        self._arrivals: list[tuple[float, int, Request]] = []
+        self.batches: dict[int | None, int] = {}  # how many wait of each batch
 
     def __len__(self) -> int:
         """How many wait."""
-        return sum(len(line) for line in self._clients.values())
+        return self._count
 
     def __bool__(self) -> bool:
         """Whether any waits."""
-        return bool(self._clients)
+        return self._count > 0
 
     def __iter__(self) -> Iterator[Request]:
         """In the order in which they would be taken."""
+        lines = [[request for request in line if request.queued] for line in self._clients.values()]
         depth = 0
-        while True:
-            row = [line[depth] for line in self._clients.values() if len(line) > depth]
-            if not row:
-                return
-            yield from row
+        while lines := [line for line in lines if len(line) > depth]:
+            yield from (line[depth] for line in lines)
             depth += 1
 
     def push(self, request: Request) -> None:
         """To the end of its client's line."""
-        self._clients.setdefault(request.client, []).append(request)
+        self._enter(request)
+        line = self._clients.get(request.client)
+        if line is None:
+            line = self._clients[request.client] = deque()
+        line.append(request)
 
     def push_front(self, request: Request) -> None:
         """Back to the head of everything: it has waited before. A client's own order is kept."""
-        line = sorted([request, *self._clients.pop(request.client, [])], key=lambda r: (r.arrived, r.id))
-        self._clients = {request.client: line, **self._clients}
+        self._enter(request)
+        line = [request, *(other for other in self._clients.pop(request.client, ()) if other.queued and other is not request)]
+        line.sort(key=lambda other: (other.arrived, other.id))
+        self._clients = {request.client: deque(line), **self._clients}
 
     def peek(self) -> Request:
         """The next to be taken. Raises StopIteration if nothing waits."""
-        return next(iter(self._clients.values()))[0]
+        while True:
+            client, line = next(iter(self._clients.items()))
+            while line and not line[0].queued:
+                line.popleft()
+            if line:
+                return line[0]
+            del self._clients[client]
 
     def pop(self) -> Request:
         """Take one; its client goes to the end of the turns."""
-        client = next(iter(self._clients))
-        line = self._clients.pop(client)
-        request = line.pop(0)
-        if line:
-            self._clients[client] = line
+        request = self.peek()
+        self.take(request)
         return request
+
+    def take(self, request: Request) -> None:
+        """Take this one; its client goes to the end of the turns."""
+        self.remove(request)
+        line = self._clients.pop(request.client, None)  # None: it was the last of all
+        if line:
+            self._clients[request.client] = line
 
     def remove(self, request: Request) -> None:
         """Take this one out, wherever it stands."""
-        line = self._clients[request.client]
-        line.remove(request)
-        if not line:
-            del self._clients[request.client]
+        request.queued = False
+        self._count -= 1
+        left = self.batches[request.batch] - 1
+        if left:
+            self.batches[request.batch] = left
+        else:
+            del self.batches[request.batch]
+        if not self._count:
+            self._clients.clear()
+            self._arrivals.clear()
 
     @property
     def oldest(self) -> float:
-        """When the one that has waited longest arrived. Raises ValueError if nothing waits."""
-        return min(line[0].arrived for line in self._clients.values())
+        """When the one that has waited longest arrived. Raises IndexError if nothing waits."""
+        arrivals = self._arrivals
+        while not arrivals[0][2].queued:
+            heapq.heappop(arrivals)
+        return arrivals[0][0]
+
+    def _enter(self, request: Request) -> None:
+        request.queued = True
+        self._count += 1
+        self.batches[request.batch] = self.batches.get(request.batch, 0) + 1
+        heapq.heappush(self._arrivals, (request.arrived, request.id, request))

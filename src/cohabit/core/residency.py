@@ -1,91 +1,115 @@
-"""Who is brought in, who leaves for it, and when. Branch 3 of the decision tree.
+"""Who is brought in, and when. Branch 3 of the decision tree.
 
-3.0  The books are over the budget (it shrank, or a worker outgrew them): idle workers leave, best victim first.
+3.0  The books are over the budget (it shrank, or a worker outgrew them): caches are trimmed, sleepers and idle
+     workers leave, best victim first.
 3.1  The claim's model needs it no more: it is withdrawn, victims that still drain go on serving.
-3.2  There is a claim: its victims stop as they fall idle; it is fulfilled once everything it needs fits.
-3.3  There is none: the most urgent waiter that may be served gets it. A waiter may take
-     a. free room;
-     b. idle workers that have been idle for longer than bringing them back costs;
-     c. busy ones that have served ``patience`` times the cost of the switch, once the waiter itself has waited
-        that cost (ski rental: rent until you have paid the price);
-     d. anyone but the pinned, once it has waited ``max_wait``.
-     As few leave as suffice: the best victims first, then those that turn out superfluous stay.
-Never chosen: pinned, starting, brought in for waiters and not yet given anything, or at work on a part of the batch
-whose other part is all that the waiter wants to come in for.
+3.2  There is a claim: its victims leave as they fall idle; it is fulfilled once everything it needs fits.
+3.3  There is none: the most urgent waiter that may be served gets it. Whom it may take the room from, and from when,
+     is in ``victims``.
 """
 
+from collections.abc import Iterator
+from itertools import islice
+
 from cohabit.core.claim import Claim
-from cohabit.core.commands import StartWorker, StopCause, StopWorker
-from cohabit.core.dispatch import SLOT, blocked_by
+from cohabit.core.commands import SleepWorker, StartWorker, StopCause, StopWorker, TrimWorker, WakeWorker
 from cohabit.core.eviction import Policy, account_for, score
 from cohabit.core.lifecycle import Move, State
-from cohabit.core.room import at_rest, need, shortfall
+from cohabit.core.room import Exit, frees, infeasible, may_lack, need, residue, shortfall
 from cohabit.core.state import Books, Model
+from cohabit.core.victims import Search, switch_cost
+
+LOOK_AHEAD = 8  # waiters that are asked, the most urgent first, before the others must wait for something to change
 
 
 def stop(books: Books, model: Model, cause: StopCause, why: str, now: float, *, kill: bool = False) -> None:
     """Tell a worker to leave."""
     assert model.worker is not None
     model.lifecycle.move(Move.STOP, now)
-    model.stop_told = now
     model.draining = False
-    books.ledger.accounts[model.worker].leaving = True
+    books.ledger.leave(model.worker)
+    books.changed(model)
     if cause in {StopCause.EVICTED, StopCause.OVER_BUDGET}:
         model.last_eviction = why
     books.out.append(StopWorker(model.name, model.worker, cause, why, kill=kill))
 
 
+def sleep(books: Books, model: Model, cause: StopCause, why: str, now: float) -> None:
+    """Tell an idle worker to let go of its weights."""
+    assert model.worker is not None
+    model.lifecycle.move(Move.SLEEP, now)
+    model.draining = False
+    books.ledger.leave(model.worker, residue(model))
+    books.changed(model)
+    if cause is StopCause.EVICTED:
+        model.last_eviction = why
+    books.out.append(SleepWorker(model.name, model.worker, cause, why))
+
+
+def trim(books: Books, model: Model, why: str) -> None:
+    """Tell an idle worker to give its caches back."""
+    assert model.worker is not None
+    books.ledger.trim(model.worker)
+    books.changed(model)
+    books.out.append(TrimWorker(model.name, model.worker, why))
+
+
 def relieve(books: Books, policy: Policy, now: float) -> None:
     """Branch 3.0: come back within the budget by letting idle workers go."""
-    leaving = sum(account.held for account in books.ledger.accounts.values() if account.leaving)
-    over = books.ledger.reserved - leaving - books.ledger.effective_budget
-    idle = [m for m in books.ready() if not m.busy and not m.policy.pin]
-    for model in sorted(idle, key=lambda m: score(books, m, policy)):
+    over = books.ledger.reserved - books.ledger.effective_budget
+    if over <= 0:
+        return
+    for account in books.ledger.accounts.values():
+        if account.leaving:
+            over -= account.held - account.remains
+        elif account.trimming:
+            over -= account.held - account.resident
+        elif not account.working:
+            over -= account.held - account.at_rest  # the next reading shows what of it is free
+    idle = [m for m in books.workers.values() if not m.running and not m.policy.pin]
+    for model in idle:
+        account = books.account(model)
+        if over > 0 and model.state is State.READY and account.cached and not (account.trimmed or account.trimming):
+            over -= account.cached
+            trim(books, model, "the books are over the budget")
+    idle = [m for m in idle if m.state in {State.READY, State.ASLEEP} and not books.account(m).trimming]
+    for model in sorted(idle, key=lambda m: (m.state is State.READY, score(books, m, policy))):
         if over <= 0:
             return
-        over -= at_rest(books, model)
-        why = f"the books are over the budget; {account_for(books, model, policy)}"
+        over -= books.account(model).at_rest
+        why = f"the books are over the budget; {account_for(books, model, policy, Exit.STOP)}"
         stop(books, model, StopCause.OVER_BUDGET, why, now)
 
 
-def bring_in(books: Books, policy: Policy, now: float) -> list[float]:
-    """Branches 3.1 to 3.3. Returns the times at which somebody not served now could be."""
+def bring_in(books: Books, policy: Policy, now: float) -> None:
+    """Branches 3.1 to 3.3. Looks at waiters only where something has changed that may let one in."""
     _withdraw_if_needless(books)
     _pursue(books, policy, now)
-    later: list[float] = []
-    for waiter in sorted(_waiters(books, now), key=lambda m: -_urgency(m, now)):
-        if books.claim is not None:
-            break
-        later += _try_to_claim(books, waiter, policy, now)
-        _pursue(books, policy, now)
-    return later
+    books.stirred |= any(not model.running for model in books.rested)
+    books.rested.clear()
+    while books.claim is None and (books.stirred or (books.next_try is not None and now >= books.next_try)):
+        books.stirred, books.next_try = False, None
+        later: list[float] = []
+        for waiter in list(islice(_eligible(books, now), LOOK_AHEAD)):
+            if _try_to_claim(books, waiter, policy, later, now):
+                _pursue(books, policy, now)
+                break
+        books.next_try = min((at for at in later if at > now), default=None)
 
 
-def _lacks_room(model: Model) -> bool:
-    """Whether somebody waits for it and it is not there, or is there and nothing runs on it."""
-    if model.state in {State.STOPPED, State.FAILED}:
-        return bool(model.queue) or model.wanted
-    return model.state is State.READY and bool(model.queue) and not model.busy and not model.draining
-
-
-def _waiters(books: Books, now: float) -> list[Model]:
-    """Models with waiting requests that need room: to be loaded, or, though ready, to run at all."""
-    return [
-        model
-        for model in books.models.values()
-        if _lacks_room(model)
-        and now >= model.not_before
-        and (model.worker is None or shortfall(books, model, ()) > 0)
-    ]
-
-
-def _waited(model: Model, now: float) -> float:
-    return max(0.0, now - model.waiting_since) if model.queue else 0.0
-
-
-def _urgency(model: Model, now: float) -> float:
-    """Time waited as a share of the time allowed; what is only preloaded comes last."""
-    return _waited(model, now) / max(model.policy.max_wait, 1e-9) if model.queue else -1.0
+def _eligible(books: Books, now: float) -> Iterator[Model]:
+    """Models that lack room and could have it, the most urgent first."""
+    loading = [model for model in books.workers.values() if model.state in {State.STARTING, State.WAKING}]
+    if any(model.footprint.margin for model in loading):
+        return  # it ran out of memory before: this time it loads alone
+    tight = may_lack(books)
+    for model in books.waiters.by_urgency(now):
+        if now < model.not_before or (model.footprint.margin and loading):
+            continue
+        if not model.out and not (tight and shortfall(books, model, {}) > 0):
+            continue  # it waits for slots, not for room
+        if not infeasible(books, model):
+            yield model
 
 
 def _withdraw_if_needless(books: Books) -> None:
@@ -94,111 +118,63 @@ def _withdraw_if_needless(books: Books) -> None:
     if claim is None:
         return
     model = books.models[claim.model]
-    enough = shortfall(books, model, [*claim.victims, *_leaving(books)]) <= 0
-    if _lacks_room(model) and enough:
+    for worker, chosen in list(claim.victims.items()):
+        if _has_made_room(books, worker, chosen):
+            del claim.victims[worker]
+    if model in books.waiters and shortfall(books, model, claim.victims) <= 0:
         return
-    for worker in claim.victims:
-        if worker in books.workers:
-            books.workers[worker].draining = False
     books.claim = None
+    books.stirred = True
+    for worker in claim.victims:
+        victim = books.workers[worker]
+        victim.draining = False
+        books.changed(victim)
 
 
-def _leaving(books: Books) -> list[int]:
-    return [worker for worker, account in books.ledger.accounts.items() if account.leaving]
+def _has_made_room(books: Books, worker: int, chosen: Exit) -> bool:
+    """Whether nothing more is to be expected of a victim: what it has not given up by now it keeps."""
+    if worker not in books.workers:
+        return True
+    account = books.ledger.accounts[worker]
+    if chosen is Exit.SLEEP:
+        return books.workers[worker].state is State.ASLEEP and not account.unconfirmed
+    return chosen is Exit.TRIM and not account.trimming and not (account.trimmed and account.unconfirmed)
 
 
-def _try_to_claim(books: Books, waiter: Model, policy: Policy, now: float) -> list[float]:
-    """Branch 3.3 for one waiter: form the claim if it may be, else say when it could."""
-    waited = _waited(waiter, now)
-    since = now - waited
+def _try_to_claim(books: Books, waiter: Model, policy: Policy, later: list[float], now: float) -> bool:
+    """Branch 3.3 for one waiter: form the claim if it may be, else note in ``later`` when it could."""
+    since = waiter.waiting_since if waiter.queue else now
     overdue_at = since + waiter.policy.max_wait
     overdue = bool(waiter.queue) and now >= overdue_at
-    leaving = _leaving(books)
-    chosen: list[Model] = []
-    later: list[float] = []
-
-    def missing() -> int:
-        return shortfall(books, waiter, [*leaving, *(m.worker for m in chosen if m.worker is not None)])
-
-    candidates = sorted(_evictable(books, waiter, overdue), key=lambda m: (m.busy, score(books, m, policy)))
-    for victim in candidates:
-        if missing() <= 0:
-            break
-        allowed_at = _may_leave_at(waiter, victim, since)
-        if overdue or now >= allowed_at:
-            chosen.append(victim)
-        else:
-            later.append(min(allowed_at, overdue_at))
-    if missing() > 0:  # those that only an overdue waiter may take have no time of their own
-        return [*later, overdue_at] if waiter.queue else later
-    for victim in list(chosen):  # the cheapest set, without those that a later choice made superfluous
-        chosen.remove(victim)
-        if missing() > 0:
-            chosen.append(victim)
-    blocked = missing_now(books, waiter, chosen) > 0
-    if blocked and not overdue and waited < _switch_cost(waiter, None):
+    search = Search(books=books, waiter=waiter, policy=policy, since=since, overdue=overdue, now=now)
+    choice = search.choose()
+    exits, times = choice.exits, choice.later
+    worth_at = since + switch_cost(waiter, None)
+    if exits is not None and not overdue and now < worth_at and missing_now(books, waiter, exits) > 0:
         # Only runs of others are in the way: they are held up no sooner than a switch would be worth it.
-        return [*later, since + _switch_cost(waiter, None)] if waiter.queue else later  # a preload: any event
+        exits, times = None, [worth_at]
+    if exits is None:
+        if waiter.queue:
+            waiter.may_at = min([*times, overdue_at])
+            later.append(waiter.may_at)
+        return False
+    waited = now - since
     reason = "it waited max_wait" if overdue else "idle for longer than its return costs, or its patience is over"
-    books.claim = Claim(
-        waiter.name,
-        since=now,
-        need=need(books, waiter),
-        victims=[m.worker for m in chosen if m.worker is not None],
-        why=f"for {waiter.name}, waiting {waited:.1f} s: {reason}",
-    )
-    for victim in chosen:
-        victim.draining = True
-    return []
+    why = f"for {waiter.name}, waiting {waited:.1f} s: {reason}"
+    books.claim = Claim(waiter.name, since=now, need=need(books, waiter), victims=exits, why=why)
+    for worker, chosen in exits.items():
+        if chosen is not Exit.TRIM:
+            victim = books.workers[worker]
+            victim.draining = victim.state is State.READY
+            books.changed(victim)
+    return True
 
 
-def missing_now(books: Books, waiter: Model, chosen: list[Model]) -> int:
-    """Bytes missing if the chosen were gone but what runs elsewhere ran on."""
-    held = sum(books.ledger.accounts[m.worker].held for m in chosen if m.worker is not None)
-    leaving = sum(a.held for a in books.ledger.accounts.values() if a.leaving)
-    return books.ledger.reserved - held - leaving + need(books, waiter) - books.ledger.effective_budget
-
-
-def _evictable(books: Books, waiter: Model, overdue: bool) -> list[Model]:
-    if not waiter.queue:
-        return []  # a preload takes free room only
-    return [
-        m
-        for m in books.ready()
-        if m is not waiter
-        and not m.policy.pin
-        and (overdue or m.dispatches > 0 or not m.queue)
-        and not _finishes_first(books, waiter, m)
-    ]
-
-
-def _finishes_first(books: Books, waiter: Model, other: Model) -> bool:
-    """Whether all that wait for a model which is not in came in one batch that the other still works on.
-
-    The batch is only answered when both are done, so nobody gains by a switch before the other has finished its
-    part. The other must be at work or about to be: if it could not run for lack of room, each would wait for the
-    other.
-    """
-    batches = {request.batch for request in waiter.queue}
-    if waiter.worker is not None or len(batches) != 1 or None in batches:
-        return False
-    if not any(request.batch in batches for request in (*other.running.values(), *other.queue)):
-        return False
-    return other.busy or blocked_by(books, other) in {None, SLOT}
-
-
-def _switch_cost(waiter: Model, victim: Model | None) -> float:
-    leave = victim.footprint.exit_seconds.value if victim is not None else 0.0
-    return waiter.footprint.load_seconds.value + leave
-
-
-def _may_leave_at(waiter: Model, victim: Model, since: float) -> float:
-    """Branches 3.3b and c: the time from which this victim may be chosen for this waiter."""
-    cost = _switch_cost(waiter, victim)
-    patient = max(since + cost, victim.came_in + victim.policy.patience * cost)
-    if victim.busy or victim.queue:
-        return patient
-    return min(patient, victim.idle_since + victim.footprint.load_seconds.value)
+def missing_now(books: Books, waiter: Model, exits: dict[int, Exit]) -> int:
+    """Bytes missing if the chosen had made room but what runs elsewhere ran on."""
+    freed = sum(frees(books, worker, chosen) for worker, chosen in exits.items())
+    leaving = sum(a.held - a.remains for a in books.ledger.accounts.values() if a.leaving)
+    return books.ledger.reserved - freed - leaving + need(books, waiter) - books.ledger.effective_budget
 
 
 def _pursue(books: Books, policy: Policy, now: float) -> None:
@@ -206,29 +182,52 @@ def _pursue(books: Books, policy: Policy, now: float) -> None:
     claim = books.claim
     if claim is None:
         return
-    for worker in claim.victims:
+    for worker, chosen in claim.victims.items():
         victim = books.workers.get(worker)
-        if victim is not None and victim.state is State.READY and not victim.busy:
-            why = f"{claim.why}; {account_for(books, victim, policy)}"
-            stop(books, victim, StopCause.EVICTED, why, now)
+        if victim is not None and not victim.running and victim.state in {State.READY, State.ASLEEP}:
+            _make_room(books, victim, chosen, policy, now)
     model = books.models[claim.model]
     claim.need = need(books, model)
-    if any(worker in books.workers for worker in claim.victims):
+    if any(not _has_made_room(books, worker, chosen) for worker, chosen in claim.victims.items()):
         return  # a victim that stops is never resurrected, and one that drains has been promised to go
-    if model.worker is None and books.ledger.reserved + claim.need <= books.ledger.effective_budget:
+    if model.out and books.ledger.reserved + claim.need <= books.ledger.effective_budget:
         books.claim = None
+        books.stirred = True
         start(books, model, now)
     # A claim to run stays until the model does: branch 2 gives it its dispatch, 3.1 ends it.
 
 
+def _make_room(books: Books, victim: Model, chosen: Exit, policy: Policy, now: float) -> None:
+    claim, account = books.claim, books.account(victim)
+    assert claim is not None
+    if account.trimming:
+        return
+    if chosen is Exit.TRIM:
+        if not account.trimmed:
+            trim(books, victim, claim.why)
+    elif chosen is Exit.STOP:
+        why = f"{claim.why}; {account_for(books, victim, policy, chosen)}"
+        stop(books, victim, StopCause.EVICTED, why, now)
+    elif victim.state is State.READY:
+        why = f"{claim.why}; {account_for(books, victim, policy, chosen)}"
+        sleep(books, victim, StopCause.EVICTED, why, now)
+
+
 def start(books: Books, model: Model, now: float) -> None:
-    """Reserve a load and begin it."""
-    books.worker_count += 1
-    worker = books.worker_count
-    model.lifecycle.move(Move.START, now)
-    model.worker = worker
+    """Reserve what it takes and begin to load it, or to wake it."""
     model.wanted = False
     model.dispatches = 0
-    books.workers[worker] = model
-    books.ledger.open(worker, model.footprint.load_need)
-    books.out.append(StartWorker(model.name, worker))
+    model.inflation = books.inflation
+    model.may_at = None
+    if model.worker is not None:
+        model.lifecycle.move(Move.WAKE, now)
+        books.ledger.wake(model.worker, model.footprint.load_need)
+        books.out.append(WakeWorker(model.name, model.worker))
+    else:
+        books.worker_count += 1
+        model.worker = books.worker_count
+        model.lifecycle.move(Move.START, now)
+        books.workers[model.worker] = model
+        books.ledger.open(model.worker, model.footprint.load_need)
+        books.out.append(StartWorker(model.name, model.worker))
+    books.changed(model)

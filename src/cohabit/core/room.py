@@ -5,61 +5,113 @@ afterwards any one of the residents must be able to run. Otherwise two models co
 block each other for ever.
 """
 
-from collections.abc import Collection
+from collections.abc import Mapping
+from enum import StrEnum
 
 from cohabit.core.lifecycle import State
 from cohabit.core.state import Books, Model
 
+_RUNS = frozenset({State.STARTING, State.READY, State.WAKING})
 
-def at_rest(books: Books, model: Model) -> int:
-    """Bytes a model holds while nothing runs on it."""
-    assert model.worker is not None
-    account = books.ledger.accounts[model.worker]
-    return max(account.load, account.resident + account.cached)
+
+class Exit(StrEnum):
+    """How a worker makes room, cheapest first."""
+
+    TRIM = "trim"  # gives its caches back and stays ready
+    SLEEP = "sleep"  # lets go of its weights and keeps its process
+    STOP = "stop"
 
 
 def running_extra(books: Books, model: Model) -> int:
     """Bytes a run adds to what the model holds at rest, once what its last run left is known."""
-    assert model.worker is not None
-    account = books.ledger.accounts[model.worker]
-    if model.state is State.STARTING:
+    account = books.account(model)
+    if account.load:
         return max(0, model.footprint.peak - account.load)
-    return max(0, model.footprint.working.size - account.cached)
+    return max(0, model.footprint.most_working - account.cached)
 
 
-def extra_now(books: Books, model: Model) -> int:
+def extra_now(books: Books, model: Model, units: int) -> int:
     """Bytes to be booked for a run on an idle worker at this moment: it reuses what its last run left booked."""
-    assert model.worker is not None
-    account = books.ledger.accounts[model.worker]
-    return max(0, model.footprint.working.size - max(account.cached, account.unconfirmed))
+    account = books.account(model)
+    return max(0, model.footprint.working_for(units) - max(account.cached, account.unconfirmed))
+
+
+def next_units(model: Model) -> int:
+    """Of the next run of a model for which something waits; unknown (0) where runs of one engine overlap."""
+    return model.queue.peek().units if model.policy.concurrency == 1 else 0
 
 
 def need(books: Books, model: Model) -> int:
     """Bytes the model must still be able to book before it can serve."""
     if model.worker is None:
         return model.footprint.peak
-    return extra_now(books, model)
+    if model.state is State.ASLEEP:
+        return max(0, model.footprint.peak - books.account(model).at_rest)
+    return extra_now(books, model, next_units(model))
 
 
-def shortfall(books: Books, model: Model, without: Collection[int]) -> int:
-    """Bytes missing to bring the model in, or to let it run, once the workers ``without`` are gone and the
-    others are idle. Zero or less: it fits."""
-    others = [m for m in books.resident if m is not model and m.worker not in without]
-    rest = sum(at_rest(books, other) for other in others)
-    if model.worker is not None:
-        most = rest + at_rest(books, model) + running_extra(books, model)
+def residue(model: Model) -> int:
+    """Bytes expected to stay of a model that falls asleep."""
+    return model.footprint.residue.size if model.footprint.residue is not None else model.footprint.resident.size
+
+
+def shortfall(books: Books, model: Model, exits: Mapping[int, Exit]) -> int:
+    """Bytes missing to bring the model in, or to let it run, once these workers have made room, what is leaving has
+    left and the others are idle. Zero or less: it fits."""
+    rest = largest = 0
+    for worker, other in books.workers.items():
+        if other is model:
+            continue
+        account = books.ledger.accounts[worker]
+        left, extra = account.afterwards, 0
+        chosen = exits.get(worker)
+        if chosen is Exit.STOP:
+            left = 0
+        elif chosen is Exit.SLEEP:
+            left = min(left, residue(other))
+        elif not account.leaving and other.lifecycle.state in _RUNS:
+            extra = running_extra(books, other)
+            if chosen is Exit.TRIM:
+                left -= account.cached
+                extra = other.footprint.most_working
+        rest += left
+        largest = max(largest, extra)
+    footprint = model.footprint
+    if model.out:
+        most = rest + max(footprint.load_need, footprint.resident.size + max(footprint.most_working, largest))
     else:
-        footprint = model.footprint
-        extras = [running_extra(books, other) for other in others if other.state is not State.STOPPING]
-        afterwards = rest + footprint.resident.size + max([footprint.working.size, *extras])
-        most = max(rest + footprint.load_need, afterwards)
+        account = books.account(model)
+        most = rest + max(account.at_rest, account.resident + footprint.working_for(next_units(model)))
     return most - books.ledger.effective_budget
+
+
+def may_lack(books: Books) -> bool:
+    """Whether any model that is ready could lack the room to run even if the others were idle."""
+    rest = largest = 0
+    for other in books.workers.values():
+        account = books.account(other)
+        rest += account.afterwards
+        if not account.leaving and other.lifecycle.state in _RUNS:
+            largest = max(largest, running_extra(books, other))
+    return rest + largest > books.ledger.effective_budget
 
 
 def infeasible(books: Books, model: Model) -> bool:
     """Whether the model could not be served now even if everyone but the pinned left."""
-    unpinned = [w for w, m in books.workers.items() if not m.policy.pin and m is not model]
-    return shortfall(books, model, unpinned) > 0
+    footprint = model.footprint
+    rest, largest = 0, footprint.most_working
+    for other in books.pinned:
+        if other is not model and other.worker is not None:
+            account = books.account(other)
+            rest += account.afterwards
+            if not account.leaving and other.lifecycle.state in _RUNS:
+                largest = max(largest, running_extra(books, other))
+    if model.lifecycle.state is State.READY:
+        account = books.account(model)
+        most = rest + max(account.at_rest, account.resident + footprint.working_for(next_units(model)))
+    else:
+        most = rest + max(footprint.load_need, footprint.resident.size + largest)
+    return most > books.ledger.effective_budget
 
 
 def fits_now(books: Books, extra: int) -> bool:
@@ -67,24 +119,37 @@ def fits_now(books: Books, extra: int) -> bool:
     return books.ledger.reserved + extra <= books.ledger.effective_budget
 
 
-def leaves_claim_alone(books: Books, model: Model) -> bool:
-    """Whether the model may run although room is being made for another one.
+def leaves_claim_alone(books: Books, model: Model, extra: int) -> bool:
+    """Whether the model may book ``extra`` bytes although room is being made for another one.
 
-    It may if, the victims gone and this model running, the claim is still satisfied.
+    It may if, once the victims have made room and with this model running, the claim is still satisfied.
     """
     claim = books.claim
-    if claim is None or claim.model == model.name:
+    if claim is None or claim.model == model.policy.name:
         return True
-    held = sum(
-        books.ledger.accounts[m.worker].held
-        for m in books.resident
-        if m.worker is not None and m.worker not in claim.victims
-    )
-    extra = 0 if model.busy else extra_now(books, model)
-    return held + extra + claim.need <= books.ledger.effective_budget
+    freed = 0
+    for worker, chosen in claim.victims.items():
+        account = books.ledger.accounts.get(worker)
+        if account is not None:
+            freed += frees(books, worker, chosen)
+    return books.ledger.reserved - freed + extra + claim.need <= books.ledger.effective_budget
+
+
+def frees(books: Books, worker: int, chosen: Exit) -> int:
+    """Bytes of what is booked for a worker now that come free if it makes room in this way."""
+    account = books.ledger.accounts[worker]
+    if chosen is Exit.TRIM:
+        return account.held - account.resident
+    if chosen is Exit.STOP:
+        return account.held
+    return max(0, account.held - residue(books.workers[worker]))
 
 
 def never_fits(books: Books, model: Model) -> bool:
     """Whether the model cannot be served even with the device to itself and the pinned ones."""
-    pinned = sum(m.footprint.resident.size for m in books.models.values() if m.policy.pin and m is not model)
-    return model.footprint.peak + pinned > books.ledger.budget
+    return model.footprint.peak + pinned_resident(books, model) > books.ledger.budget
+
+
+def pinned_resident(books: Books, model: Model) -> int:
+    """Bytes that the pinned models hold, this one apart."""
+    return sum(other.footprint.resident.size for other in books.pinned if other is not model)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from cohabit.core.admission import expected_wait
 from cohabit.core.dispatch import blocked_by
+from cohabit.core.explain import expected_wait, waits_for
 from cohabit.core.ledger import Account
 from cohabit.core.lifecycle import State
 from cohabit.core.state import Books, Model
@@ -78,10 +78,7 @@ def _model(books: Books, model: Model, now: float) -> dict[str, Any]:
 def _waiting(books: Books, model: Model, now: float) -> list[dict[str, Any]]:
     if not model.queue:
         return []
-    waits_for = blocked_by(books, model) or "its turn"
-    if model.failures and now < model.not_before:
-        waits_for = "the pause after a failed start"
-    wait = expected_wait(model)
+    reason = waits_for(books, model, now)
     return [
         {
             "id": request.id,
@@ -89,8 +86,8 @@ def _waiting(books: Books, model: Model, now: float) -> list[dict[str, Any]]:
             "state": "waiting",
             "position": position,
             "waited_seconds": now - request.arrived,
-            "waits_for": waits_for,
-            "expected_seconds": wait * position / len(model.queue),
+            "waits_for": reason,
+            "expected_seconds": expected_wait(books, model, position, now),
         }
         for position, request in enumerate(model.queue, start=1)
     ]
@@ -116,7 +113,7 @@ def stalled(books: Books, now: float, patience: float) -> str | None:
         if (
             model.queue
             and model.state is State.READY
-            and blocked_by(books, model) is None
+            and blocked_by(books, model, now) is None
             and now - max(model.queue.oldest, model.last_used) > patience
         ):
             return model.name

@@ -4,14 +4,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cohabit.core.agenda import Agenda
 from cohabit.core.footprints import Footprint
-from cohabit.core.ledger import Ledger
+from cohabit.core.ledger import Account, Ledger
 from cohabit.core.lifecycle import Lifecycle, State
 from cohabit.core.queues import ModelQueue, Request
+from cohabit.core.waiters import Waiters
 
 if TYPE_CHECKING:
     from cohabit.core.claim import Claim
     from cohabit.core.commands import Command
+
+_NO_PROCESS = frozenset({State.STOPPED, State.FAILED})
+_OUT = frozenset({State.STOPPED, State.FAILED, State.ASLEEP})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +31,14 @@ class ModelPolicy:
     pin: bool = False
     sleeps: bool = False  # its engine can let go of the weights and keep its process
     preload: bool = False
-    keep_alive: float | None = None  # idle seconds before it is stopped; None: only on pressure
+    keep_alive: float | None = None  # idle seconds before it sleeps or stops; None: only on pressure
     patience: float = 4.0
     max_wait: float = 30.0
     max_run: float = 600.0
     queue_limit: int = 256
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Model:
     """One model and its worker, if it has one."""
 
@@ -43,6 +48,8 @@ class Model:
     queue: ModelQueue = field(default_factory=ModelQueue)
     running: dict[int, Request] = field(default_factory=dict)  # what the worker holds, ended or not
     batches: list[set[int]] = field(default_factory=list)
+    deadlines: list[tuple[float, int, Request]] = field(default_factory=list)  # a heap; the ended are dropped late
+    run_units: int = 0  # of what runs; 0 where runs overlap
     worker: int | None = None
     wanted: bool = False  # to be brought in though nobody waits (preload)
     draining: bool = False  # chosen to leave; takes nothing new
@@ -50,15 +57,20 @@ class Model:
     went_out: float = float("-inf")
     idle_since: float = 0.0
     dispatches: int = 0  # since it came in; what GDSF calls F
+    inflation: float = 0.0  # GDSF's L when it was last used
     last_used: float = 0.0
     loads: int = 0
-    stop_told: float | None = None
+    wakes: int = 0
     failures: int = 0
     not_before: float = float("-inf")  # no start before, after a failure
     failure: str = ""
+    sleep_failed: bool = False  # asleep it still held too much; it is stopped instead from then on
     deficit: float = 0.0  # device-seconds it may still use this round; negative: owed
     charged_until: float = 0.0
+    kept_out: bool = False  # given nothing for ``max_wait`` though it is ready
     infeasible_since: float | None = None
+    may_at: float | None = None  # when room may be made for it, as last worked out
+    due: float | None = None  # its next moment on the agenda
     last_eviction: str = ""
 
     @property
@@ -77,22 +89,31 @@ class Model:
         return bool(self.running)
 
     @property
+    def out(self) -> bool:
+        """Whether it must be brought in before it can serve, and nothing is under way."""
+        return self.lifecycle.state in _OUT
+
+    @property
     def waiting_since(self) -> float:
         """When its oldest request arrived, or when the model last went out if that is later.
 
         Time spent waiting behind one's own model is not the scheduler's debt: counted from the arrival, two
         overloaded models would both be past ``max_wait`` for ever and be switched at every dispatch.
-        Raises ValueError if nothing waits.
+        Raises IndexError if nothing waits.
         """
         return max(self.queue.oldest, self.went_out)
 
 
 class Books:
-    """The whole state. ``out`` collects the commands of the event being handled."""
+    """The whole state, and what is derived from it so that no decision has to look at every model.
+
+    ``out`` collects the commands of the event being handled. Whoever changes a model calls ``changed`` for it.
+    """
 
     def __init__(self, models: Sequence[Model], ledger: Ledger) -> None:
         """Names are unique."""
         self.models = {model.name: model for model in models}
+        self.pinned = [model for model in models if model.policy.pin]
         self.ledger = ledger
         self.requests: dict[int, Request] = {}  # accepted and not yet gone from queue or worker
         self.workers: dict[int, Model] = {}
@@ -101,7 +122,15 @@ class Books:
         self.out: list[Command] = []
         self.worker_count = 0
         self.draining_until: float | None = None  # shutting down
-        self.ring: list[str] = [model.name for model in models]  # whose turn in deficit round robin
+        self.busy: dict[int, Model] = {}  # by worker
+        self.runnable: dict[str, Model] = {}  # ready, with work, taking it: the ring of deficit round robin
+        self.kept_out: dict[str, Model] = {}  # those of them whose turn cannot wait any longer
+        self.waiters = Waiters()
+        self.agenda = Agenda()
+        self.touched: dict[str, Model] = {}
+        self.rested: list[Model] = []  # fell idle in this event, and may have been given work since
+        self.stirred = False  # something has changed that may let somebody in who was not let in before
+        self.next_try: float | None = None  # when time alone may do so
 
     @property
     def resident(self) -> Iterator[Model]:
@@ -111,3 +140,26 @@ class Books:
     def ready(self) -> Iterator[Model]:
         """Models that could be given work or be evicted."""
         return (model for model in self.workers.values() if model.state is State.READY)
+
+    def account(self, model: Model) -> Account:
+        """What a model with a process holds."""
+        assert model.worker is not None
+        return self.ledger.accounts[model.worker]
+
+    def changed(self, model: Model) -> None:
+        """Its queue, state, or what runs on it is not what it was: keep what is derived from them true."""
+        name, state = model.policy.name, model.lifecycle.state
+        waits = bool(model.queue)
+        if waits and state is State.READY and not model.draining and not self.account(model).trimming:
+            self.runnable.setdefault(name, model)
+        else:
+            self.runnable.pop(name, None)
+            if model.kept_out:
+                model.kept_out = False
+                del self.kept_out[name]
+        idle = state is State.READY and not model.running and not model.draining
+        if (state in _OUT and (waits or model.wanted)) or (idle and waits):
+            self.waiters.add(model)
+        else:
+            self.waiters.discard(model)
+        self.touched[name] = model

@@ -1,0 +1,92 @@
+"""What a waiting request waits for, and about when it will be served. Estimates, from measured averages."""
+
+import math
+
+from cohabit.core.dispatch import blocked_by
+from cohabit.core.lifecycle import State
+from cohabit.core.room import infeasible
+from cohabit.core.state import Books, Model
+from cohabit.core.victims import switch_cost
+
+_COMING = frozenset({State.STARTING, State.WAKING})
+
+
+def expected_wait(books: Books, model: Model, position: int, now: float) -> float:
+    """Seconds until the request at this place of its model's queue (from 1) is probably given to the worker."""
+    return _until_ready(books, model, now) + _until_turn(books, model, position, now)
+
+
+def waits_for(books: Books, model: Model, now: float) -> str:
+    """What keeps the next request of a model from running."""
+    claim, state = books.claim, model.state
+    if state is State.READY:
+        return blocked_by(books, model, now) or "its turn"
+    if state in _COMING:
+        return "the model to be loaded" if state is State.STARTING else "the model to be woken"
+    if state in {State.STOPPING, State.FALLING_ASLEEP}:
+        return "the model to leave before it can be brought back"
+    if now < model.not_before:
+        return "the pause after a failed start"
+    if infeasible(books, model):
+        return "memory that others than our models hold, or that is pinned"
+    if claim is not None and claim.model == model.name:
+        names = [books.workers[worker].name for worker in claim.victims if worker in books.workers]
+        return f"room: {', '.join(names)} must leave" if names else "memory to be seen free"
+    if claim is not None:
+        return f"{claim.model} to be brought in first"
+    if model.may_at is not None:
+        return f"others to have served their time; room is made in {max(0.0, model.may_at - now):.1f} s at the latest"
+    return "the model to be brought in"
+
+
+def _until_turn(books: Books, model: Model, position: int, now: float) -> float:
+    """Rounds of the queue ahead, slowed down by others that share the slots."""
+    policy, seconds = model.policy, model.footprint.run_seconds.value
+    at_once = policy.concurrency * policy.max_batch
+    free = policy.concurrency - len(model.batches)
+    ahead = math.ceil(max(0, position - free * policy.max_batch) / at_once)
+    rivals = [other for other in books.runnable.values() if other is not model and not other.running]
+    share = 1.0
+    if not model.running and books.ledger.slots_used + policy.slots > books.ledger.slots:
+        ahead = max(1, ahead)
+    if rivals:
+        weights = policy.priority + sum(other.policy.priority for other in rivals)
+        share = min(1.0, books.ledger.slots * policy.priority / weights)
+    return ahead * seconds / share
+
+
+def _until_ready(books: Books, model: Model, now: float) -> float:
+    if model.state is State.READY:
+        return 0.0
+    enter = switch_cost(model, None)
+    if model.state in _COMING:
+        return max(0.0, _load_seconds(model) - (now - model.lifecycle.since))
+    claim = books.claim
+    if claim is not None and claim.model == model.name:
+        return _until_left(books, now) + enter
+    wait = max(0.0, model.not_before - now)
+    if claim is not None:
+        first = books.models[claim.model]
+        wait = max(wait, _until_left(books, now) + switch_cost(first, None))
+    if model.may_at is not None:
+        wait = max(wait, model.may_at - now)
+    return wait + enter
+
+
+def _load_seconds(model: Model) -> float:
+    footprint = model.footprint
+    return (footprint.wake_seconds if model.state is State.WAKING else footprint.load_seconds).value
+
+
+def _until_left(books: Books, now: float) -> float:
+    """Until the last victim of the claim is gone: what runs on it ends, and it exits."""
+    assert books.claim is not None
+    longest = 0.0
+    for worker in books.claim.victims:
+        victim = books.workers.get(worker)
+        if victim is None:
+            continue
+        began = max((r.dispatched for r in victim.running.values() if r.dispatched is not None), default=None)
+        left = 0.0 if began is None else max(0.0, began + victim.footprint.run_seconds.value - now)
+        longest = max(longest, left + victim.footprint.exit_seconds.value)
+    return longest

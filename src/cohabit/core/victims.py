@@ -1,0 +1,148 @@
+"""Who makes room for a waiter, how, and from when. Branch 3.3 of the decision tree, its ladder.
+
+a. Idle workers give their caches back (trim).
+b. Sleepers that nobody waits for are stopped: their residue.
+c. Idle workers that have been idle for longer than bringing them back costs, by GDSF; asleep or stopped by which
+   has the smaller exit and return seconds.
+d. Busy ones, drained, that have served ``patience`` times the cost of the switch, once the waiter itself has waited
+   that cost (ski rental: rent until you have paid the price).
+e. Anyone but the pinned, once the waiter has waited ``max_wait``.
+
+As little as suffices: cheapest first, and what turns out superfluous is dropped.
+Never chosen: pinned, starting, waking, brought in for waiters and not yet given anything, or at work on a part of the
+batch whose other part is all that the waiter wants to come in for.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cohabit.core.dispatch import LAST_SLOT, SLOT, blocked_by
+from cohabit.core.eviction import Policy, preferred_exit, return_seconds, score
+from cohabit.core.lifecycle import State
+from cohabit.core.room import Exit, shortfall
+from cohabit.core.state import Books, Model
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One way of making room. ``rank`` is its place on the ladder."""
+
+    model: Model
+    exit: Exit
+    rank: int
+    score: float
+    allowed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who makes room and how; or None, and the times at which that may be otherwise."""
+
+    exits: dict[int, Exit] | None
+    later: list[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """For whom room is sought, and by what rules. ``since`` is when it began to wait."""
+
+    books: Books
+    waiter: Model
+    policy: Policy
+    since: float
+    overdue: bool
+    now: float
+
+    def choose(self) -> Choice:
+        """The least that suffices of what is allowed now."""
+        if not self._missing({}):
+            return Choice({}, [])
+        if not self.waiter.queue:
+            return Choice(None, [])  # a preload takes free room only
+        steps = list(self._steps())
+        allowed = [step for step in steps if self.overdue or step.allowed_at <= self.now]
+        later = [step.allowed_at for step in steps if not self.overdue and step.allowed_at > self.now]
+        # Stops come after trims of the same workers, so this is the most that can be had.
+        everything = {_worker(step): Exit.STOP if step.rank else Exit.TRIM for step in allowed}
+        if not allowed or self._missing(everything):
+            return Choice(None, later)
+        return Choice(self._least(sorted(allowed, key=lambda step: (step.rank, step.score))), [])
+
+    def _least(self, steps: list[Step]) -> dict[int, Exit]:
+        """Of steps that suffice, in the order in which they are to be taken."""
+        exits: dict[int, Exit] = {}
+        for step in steps:
+            if not self._missing(exits):
+                break
+            exits[_worker(step)] = step.exit
+        for worker, chosen in list(exits.items()):
+            if chosen is Exit.SLEEP and self._missing(exits):
+                exits[worker] = Exit.STOP  # asleep it would hold too much
+        for worker in list(exits):
+            chosen = exits.pop(worker)
+            if self._missing(exits):
+                exits[worker] = chosen
+        return exits
+
+    def _missing(self, exits: dict[int, Exit]) -> bool:
+        return shortfall(self.books, self.waiter, exits) > 0
+
+    def _steps(self) -> Iterator[Step]:
+        for model in self.books.workers.values():
+            if model is self.waiter or model.policy.pin or model.draining:
+                continue
+            state = model.lifecycle.state
+            if state is State.READY:
+                yield from self._of_ready(model)
+            elif state is State.ASLEEP and (not model.queue or self.overdue):
+                yield Step(model, Exit.STOP, 1, score(self.books, model, self.policy), self.now)
+
+    def _of_ready(self, model: Model) -> Iterator[Step]:
+        account = self.books.account(model)
+        if account.trimming:
+            return  # a moment, then it is known what it holds
+        if not model.running and account.cached and not account.trimmed:
+            yield Step(model, Exit.TRIM, 0, -account.cached, self.now)
+        if not self.overdue and not model.dispatches and model.queue:
+            return
+        if _finishes_first(self.books, self.waiter, model, self.now):
+            return
+        chosen = preferred_exit(model)
+        cost = switch_cost(self.waiter, model, chosen)
+        at = max(self.since + cost, model.came_in + model.policy.patience * cost)
+        rank = 3
+        if not model.running and not model.queue:
+            idle_long_at = model.idle_since + return_seconds(model, chosen)
+            at = min(at, idle_long_at)
+            rank = 2 if idle_long_at <= self.now else 3
+        yield Step(model, chosen, rank, score(self.books, model, self.policy, chosen), at)
+
+
+def _worker(step: Step) -> int:
+    assert step.model.worker is not None
+    return step.model.worker
+
+
+def switch_cost(waiter: Model, victim: Model | None, chosen: Exit = Exit.STOP) -> float:
+    """Seconds during which nothing serves: the victim's exit and the waiter's load or wake."""
+    enter = waiter.footprint.wake_seconds if waiter.state is State.ASLEEP else waiter.footprint.load_seconds
+    if victim is None:
+        return enter.value
+    leave = victim.footprint.sleep_seconds if chosen is Exit.SLEEP else victim.footprint.exit_seconds
+    return enter.value + leave.value
+
+
+def _finishes_first(books: Books, waiter: Model, other: Model, now: float) -> bool:
+    """Whether all that wait for a model which is not in came in one batch that the other still works on.
+
+    The batch is only answered when both are done, so nobody gains by a switch before the other has finished its
+    part. The other must be at work or about to be: if it could not run for lack of room, each would wait for the
+    other.
+    """
+    batches = waiter.queue.batches
+    if not waiter.out or len(batches) != 1 or None in batches:
+        return False
+    (batch,) = batches
+    if batch not in other.queue.batches and not any(request.batch == batch for request in other.running.values()):
+        return False
+    return bool(other.running) or blocked_by(books, other, now) in {None, SLOT, LAST_SLOT}

@@ -1,0 +1,80 @@
+"""Models that lack room, the most urgent first: time waited as a share of the time allowed.
+
+That order changes with time, but not among models that are allowed the same time. So there is a heap for each
+``max_wait``, and only their heads are compared.
+"""
+
+import heapq
+from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cohabit.core.state import Model
+
+_Entry = tuple[float, int, "Model"]
+
+
+class Waiters:
+    """A set of models, read in order of urgency. What is only preloaded, with nobody waiting, comes last."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._members: dict[str, tuple[float, int]] = {}  # since when it waits, and the number of its entry
+        self._heaps: dict[float, list[_Entry]] = {}
+        self._order = count()
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._members)
+
+    def __iter__(self) -> "Iterator[Model]":
+        """In no particular order, each once."""
+        return (
+            entry[2]
+            for heap in self._heaps.values()
+            for entry in heap
+            if self._members.get(entry[2].policy.name) == entry[:2]
+        )
+
+    def __contains__(self, model: "Model") -> bool:
+        """Whether it is one of them."""
+        return model.policy.name in self._members
+
+    def add(self, model: "Model") -> None:
+        """It lacks room, or has since it was added begun to wait at another time."""
+        since = model.waiting_since if model.queue else float("inf")
+        member = self._members.get(model.policy.name)
+        if member is not None and member[0] == since:
+            return
+        number = next(self._order)
+        self._members[model.policy.name] = (since, number)
+        heapq.heappush(self._heaps.setdefault(model.policy.max_wait, []), (since, number, model))
+
+    def discard(self, model: "Model") -> None:
+        """It does not lack room."""
+        self._members.pop(model.policy.name, None)
+
+    def by_urgency(self, now: float) -> "Iterator[Model]":
+        """All of them, in order; take as many as are wanted. Nothing may be added or discarded meanwhile."""
+        taken: list[tuple[list[_Entry], _Entry]] = []
+        try:
+            while (heap := self._most_urgent(now)) is not None:
+                entry = heapq.heappop(heap)
+                taken.append((heap, entry))
+                yield entry[2]
+        finally:
+            for heap, entry in taken:
+                heapq.heappush(heap, entry)
+
+    def _most_urgent(self, now: float) -> list[_Entry] | None:
+        best, most = None, float("-inf")
+        for max_wait, heap in self._heaps.items():
+            while heap and self._members.get(heap[0][2].policy.name) != (heap[0][0], heap[0][1]):
+                heapq.heappop(heap)
+            if heap:
+                urgency = (now - heap[0][0]) / max(max_wait, 1e-9)
+                if best is None or urgency > most:
+                    best, most = heap, urgency
+        return best

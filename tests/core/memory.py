@@ -1,0 +1,63 @@
+"""What worker processes really hold, for tests in which the books must be true."""
+
+from dataclasses import dataclass, field
+
+from core.driver import MIB
+
+LARGEST = 24  # units of the largest run
+
+
+@dataclass
+class Real:
+    """One worker's process, in bytes."""
+
+    load: int
+    resident: int
+    working: int  # of the largest run
+    residue: int
+    keeps: float  # share of a run's memory that its allocator keeps
+    phase: str = "loading"  # or "ready", "asleep"
+    kept: int = 0
+    run: int = 0
+
+    def begin(self, units: int) -> None:
+        """A run of so many units; of an unknown size it may be the largest."""
+        self.run = self.working if units <= 0 else self.working * units // LARGEST
+
+    def end(self) -> None:
+        """It has ended, and the allocator keeps a part."""
+        self.kept = max(self.kept, int(self.run * self.keeps))
+        self.run = 0
+
+    @property
+    def peak(self) -> int:
+        """Of the process, in the run that goes on."""
+        return self.resident + max(self.kept, self.run)
+
+    @property
+    def holds(self) -> int:
+        """Now; at worst, while it loads."""
+        if self.phase == "loading":
+            return max(self.load, self.resident)
+        return self.residue if self.phase == "asleep" else self.peak
+
+
+@dataclass
+class Memory:
+    """A device with honest workers and a stranger."""
+
+    total: int = 4096 * MIB
+    foreign: int = 0
+    workers: dict[int, Real] = field(default_factory=dict)
+    lingering: list[int] = field(default_factory=list)  # of dead processes, not yet back
+
+    @property
+    def ours(self) -> int:
+        """What our workers hold at worst."""
+        return sum(real.holds for real in self.workers.values()) + sum(self.lingering)
+
+    def reading(self, loaded: float = 1.0) -> tuple[int, int, dict[int, int]]:
+        """Total, available, and what each worker holds; of a load, the share that has happened."""
+        holds = {w: int(r.holds * (loaded if r.phase == "loading" else 1)) for w, r in self.workers.items()}
+        used = sum(holds.values()) + sum(self.lingering) + self.foreign
+        return self.total, max(0, self.total - used), holds
