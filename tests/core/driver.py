@@ -23,7 +23,9 @@ from cohabit.core.events import (
     Event,
     RequestArrived,
     RequestFinished,
+    Slept,
     TimerFired,
+    Trimmed,
     WorkerExited,
     WorkerReady,
 )
@@ -41,6 +43,8 @@ def model(
     resident: int = 100,
     working: int = 10,
     load: int | None = None,
+    residue: int | None = None,
+    wake_seconds: float | None = None,
     load_seconds: float = 1.0,
     exit_seconds: float = 0.0,
     concurrency: int = 1,
@@ -48,7 +52,6 @@ def model(
     slots: int = 1,
     priority: float = 1.0,
     pin: bool = False,
-    sleeps: bool = False,
     preload: bool = False,
     keep_alive: float | None = None,
     patience: float = 4.0,
@@ -56,7 +59,7 @@ def model(
     max_run: float = 600.0,
     queue_limit: int = 256,
 ) -> Model:
-    """A model with sizes in MiB."""
+    """A model with sizes in MiB; one with a residue sleeps."""
     declared = Origin.DECLARED
     return Model(
         ModelPolicy(
@@ -66,7 +69,7 @@ def model(
             slots=slots,
             priority=priority,
             pin=pin,
-            sleeps=sleeps,
+            sleeps=residue is not None,
             preload=preload,
             keep_alive=keep_alive,
             patience=patience,
@@ -78,6 +81,8 @@ def model(
             resident=Figure(resident * MIB, declared),
             load=Figure((resident if load is None else load) * MIB, declared),
             working=Figure(working * MIB, declared),
+            residue=None if residue is None else Figure(residue * MIB, declared),
+            wake_seconds=wake_seconds,
             load_seconds=load_seconds,
             exit_seconds=exit_seconds,
         ),
@@ -140,10 +145,11 @@ class Core:
         client: str = "",
         deadline: float | None = None,
         batch: int | None = None,
+        units: int = 0,
     ) -> int:
         """A request arrives; its id. The commands are in ``did``."""
         self._requests += 1
-        self.did = self.send(RequestArrived(self._requests, name, client, deadline, batch), at)
+        self.did = self.send(RequestArrived(self._requests, name, client, deadline, batch, units), at)
         return self._requests
 
     def ready(self, name: str, *, at: float | None = None, seconds: float | None = None) -> Sequence[Command]:
@@ -152,6 +158,16 @@ class Core:
         seconds = footprint.load_seconds.value if seconds is None else seconds
         event = WorkerReady(self.workers[name], footprint.resident.size, footprint.load.size, seconds)
         return self.send(event, at)
+
+    def slept(self, name: str, *, at: float | None = None, held: int | None = None) -> Sequence[Command]:
+        """A model has fallen asleep, and holds what was expected or so many MiB."""
+        expected = self[name].footprint.residue
+        size = held * MIB if held is not None else expected.size if expected is not None else 0
+        return self.send(Slept(self.workers[name], size, 0.1), at)
+
+    def trimmed(self, name: str, *, at: float | None = None) -> Sequence[Command]:
+        """A worker has given its caches back."""
+        return self.send(Trimmed(self.workers[name]), at)
 
     def gone(self, name: str, *, at: float | None = None, **what: Any) -> Sequence[Command]:
         """A model's process is reaped."""
@@ -167,13 +183,15 @@ class Core:
     def measured(
         self, *, at: float | None = None, foreign: int = 0, total: int = 1 << 20, **cached: int
     ) -> Sequence[Command]:
-        """A reading in which every model holds its resident bytes plus what ``cached`` says (MiB)."""
+        """A reading in which every model holds its resident bytes, or its residue, plus what ``cached`` says (MiB)."""
         if at is not None:
             self.now = at
+        accounts = self.books.ledger.accounts
         workers = {
-            worker: m.footprint.resident.size + cached.get(m.name, 0) * MIB
+            worker: (accounts[worker].resident if m.state == "asleep" else m.footprint.resident.size)
+            + cached.get(m.name, 0) * MIB
             for worker, m in self.books.workers.items()
-            if m.state == "ready"
+            if m.state in {"ready", "asleep"}
         }
         used = sum(workers.values()) + foreign * MIB
         return self.send(DeviceMeasured(self.now, total * MIB, total * MIB - used, workers))

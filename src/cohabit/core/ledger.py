@@ -132,6 +132,7 @@ class Ledger:
         account = self.accounts[worker]
         account.trimming, account.trimmed = False, True
         account.unconfirmed = max(account.unconfirmed, account.cached)
+        account.cached = 0
         account.settled_at = now
 
     def close(self, worker: int, now: float) -> None:

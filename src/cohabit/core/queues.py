@@ -65,7 +65,10 @@ class ModelQueue:
     def push_front(self, request: Request) -> None:
         """Back to the head of everything: it has waited before. A client's own order is kept."""
         self._enter(request)
-        line = [request, *(other for other in self._clients.pop(request.client, ()) if other.queued and other is not request)]
+        line = [
+            request,
+            *(other for other in self._clients.pop(request.client, ()) if other.queued and other is not request),
+        ]
         line.sort(key=lambda other: (other.arrived, other.id))
         self._clients = {request.client: deque(line), **self._clients}
 

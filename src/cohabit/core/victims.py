@@ -75,9 +75,15 @@ class Search:
             if not self._missing(exits):
                 break
             exits[_worker(step)] = step.exit
+            if (
+                step.exit is Exit.SLEEP
+                and self._missing(exits)
+                and not self._missing({**exits, _worker(step): Exit.STOP})
+            ):
+                exits[_worker(step)] = Exit.STOP  # asleep it would hold too much
         for worker, chosen in list(exits.items()):
             if chosen is Exit.SLEEP and self._missing(exits):
-                exits[worker] = Exit.STOP  # asleep it would hold too much
+                exits[worker] = Exit.STOP
         for worker in list(exits):
             chosen = exits.pop(worker)
             if self._missing(exits):

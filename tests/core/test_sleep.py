@@ -1,0 +1,234 @@
+"""Asleep, trimmed, woken: room that is made without losing everything, and believed when it is measured."""
+
+from cohabit.core.commands import StopCause
+from cohabit.core.events import RequestCancelled, ShutdownRequested, Slept, Trimmed, WorkerExited, WorkerReady
+from cohabit.core.room import Exit
+from core.driver import MIB, Core, brief, model
+
+SLEEPY = {"residue": 20, "wake_seconds": 0.1, "load_seconds": 5.0}
+
+
+def pair(budget: int = 180, **more: object) -> Core:
+    """a, which sleeps, beside b: 100 + 10 each, 20 asleep."""
+    settings = {**SLEEPY, **more}
+    return Core(model("a", **settings), model("b", load_seconds=1), budget=budget)  # type: ignore[arg-type]
+
+
+def test_sleep_is_preferred_where_it_costs_less_and_frees_enough() -> None:
+    core = pair()
+    core.bring("a", at=0)
+    core.ask("b", at=10)
+    assert brief(core.did) == ["sleep a#1: evicted"]
+    assert core.slept("a", at=10.1) == [], "it says so; that it is true shows the next reading"
+    assert core["a"].state == "asleep"
+    assert brief(core.measured(at=10.2)) == ["start b#2"]
+    assert core.books.ledger.accounts[1].held == 20 * MIB
+
+
+def test_waking_is_what_a_sleepers_request_asks_for() -> None:
+    core = pair()
+    core.bring("a", at=0)
+    core.done("b", _switch_to_b(core), at=12)
+    core.measured(at=12.1)
+    waking = core.ask("a", at=20)
+    assert brief(core.did) == ["stop b#2: evicted"]
+    assert brief(core.gone("b", at=20.1)) == ["wake a#1"]
+    assert core.books.ledger.accounts[1].held == 100 * MIB, "what a load takes is booked again"
+    event = WorkerReady(1, 100 * MIB, 100 * MIB, 0.3)
+    assert brief(core.send(event, at=20.4)) == [f"run a#1: {waking}"]
+    assert (core["a"].loads, core["a"].wakes) == (1, 1)
+    assert core["a"].footprint.wake_seconds.value == 0.3
+    assert core["a"].footprint.load_seconds.value == 5.0, "a wake is not a load"
+
+
+def _switch_to_b(core: Core) -> int:
+    request = core.ask("b", at=10)
+    core.slept("a", at=10.1)
+    core.measured(at=10.2)
+    core.ready("b", at=11)
+    return request
+
+
+def test_it_is_stopped_where_asleep_it_would_hold_too_much() -> None:
+    core = pair(budget=125)  # 100 + 10 for b leave 15 for a's 20
+    core.bring("a", at=0)
+    core.ask("b", at=10)
+    assert brief(core.did) == ["stop a#1: evicted"]
+
+
+def test_it_is_stopped_where_sleeping_and_waking_cost_more() -> None:
+    core = pair(load_seconds=0.1, wake_seconds=3.0)
+    core.bring("a", at=0)
+    core.ask("b", at=10)
+    assert brief(core.did) == ["stop a#1: evicted"]
+
+
+def test_sleepers_are_stopped_before_anybody_who_is_ready() -> None:
+    core = Core(model("a", **SLEEPY), model("b", load_seconds=9), model("c"), budget=240)  # type: ignore[arg-type]
+    core.bring("a", at=0)
+    core.bring("b", at=1)
+    core.ask("c", at=20)
+    assert brief(core.did) == ["sleep a#1: evicted"]
+    core.slept("a", at=20.1)
+    core.measured(at=20.2)
+    core.ready("c", at=21)
+    core.done("c", 3, at=22)
+    core.measured(at=23, total=225)  # now a's residue is what is missing for a run
+    core.ask("b", at=30)
+    assert brief(core.did) == ["stop a#1: evicted"]
+
+
+def test_a_sleep_that_frees_too_little_ends_in_a_stop_from_then_on() -> None:
+    core = pair()
+    core.bring("a", at=0)
+    core.ask("b", at=10)
+    core.slept("a", at=10.1)
+    told = core.measured(at=10.2, a=70)  # 90 of 100
+    assert brief(told) == ["stop a#1: sleep_failed"]
+    assert brief(core.gone("a", at=10.3)) == ["start b#2"]
+    core.ready("b", at=11)
+    core.done("b", 2, at=12)
+    core.measured(at=12.1)
+    core.ask("a", at=20)
+    core.gone("b", at=20.1)
+    core.ready("a", at=21)
+    core.done("a", 3, at=22)
+    core.measured(at=22.1)
+    core.ask("b", at=40)
+    assert brief(core.did) == ["stop a#3: evicted"]
+
+
+def test_what_a_sleeper_keeps_is_its_residue_from_then_on() -> None:
+    core = pair()
+    core.bring("a", at=0)
+    core.ask("b", at=10)
+    core.slept("a", at=10.1)
+    core.measured(at=10.2, a=10)
+    residue = core["a"].footprint.residue
+    assert residue is not None
+    assert residue.size == 30 * MIB
+
+
+def test_a_failed_sleep_or_wake_is_a_death_and_sleeping_is_not_tried_again() -> None:
+    core = pair()
+    core.bring("a", at=0)
+    core.ask("b", at=10)
+    assert brief(core.gone("a", at=10.1)) == ["start b#2"]
+    assert core["a"].sleep_failed
+    assert core["a"].failures == 1
+
+
+def test_a_client_that_left_wakes_nobody_and_a_sleep_under_way_ends() -> None:
+    core = pair()
+    core.bring("a", at=0)
+    request = core.ask("b", at=10)
+    assert core.send(RequestCancelled(request)) == []
+    assert core.slept("a", at=10.1) == []
+    assert core.measured(at=10.2) == []
+    core.ask("a", at=11)
+    assert brief(core.did) == ["wake a#1"]
+
+
+def test_asked_while_it_falls_asleep_it_is_woken_when_it_sleeps() -> None:
+    core = pair(keep_alive=5.0, budget=1000)
+    core.bring("a", at=0)
+    assert brief(core.ring()) == ["sleep a#1: keep_alive"]
+    core.ask("a", at=core.now)
+    assert core.did == [], "a victim is never resurrected"
+    assert brief(core.slept("a")) == ["wake a#1"]
+
+
+def test_keep_alive_is_sleep_then_stop() -> None:
+    core = pair(keep_alive=5.0, budget=1000)
+    core.bring("a", at=0)
+    core.ring()
+    assert core.now == 5.0
+    core.slept("a", at=5.1)
+    assert brief(core.ring()) == ["stop a#1: keep_alive"]
+    assert core.now == 10.1
+
+
+def test_news_of_the_past_is_dropped() -> None:
+    core = pair()
+    core.bring("a", at=0)
+    assert core.send(Slept(1, 5, 0.1)) == [], "nobody told it to"
+    assert core.send(Trimmed(1)) == []
+    assert core.send(Slept(99, 5, 0.1)) == []
+    assert core.send(Trimmed(99)) == []
+    assert core["a"].state == "ready"
+
+
+# trim
+
+
+def cached() -> Core:
+    """Two idle models that each keep 40 MiB; a third, 60 MiB, fits if one of them gives them back."""
+    core = Core(model("a", working=40), model("b", working=40), model("c", resident=60), budget=340)
+    core.bring("a", at=0)
+    core.bring("b", at=0.5)
+    core.measured(at=1, a=40, b=40)
+    return core
+
+
+def test_caches_are_given_back_before_anybody_is_evicted() -> None:
+    core = cached()
+    core.ask("c", at=1.1)
+    assert brief(core.did) == ["trim a#1"], "at once: nobody loses a model by it"
+    assert core.trimmed("a", at=1.2) == []
+    assert brief(core.measured(at=1.3, b=40)) == ["start c#3"]
+
+
+def test_a_trimmed_worker_runs_nothing_until_that_is_done() -> None:
+    core = cached()
+    core.ask("c", at=1.1)
+    core.ask("a", at=1.15)
+    assert core.did == []
+    assert "run a#1: 4" in brief(core.trimmed("a", at=1.2))
+
+
+def test_a_trim_that_gives_nothing_is_not_repeated_before_it_has_run_again() -> None:
+    core = cached()
+    core.ask("c", at=1.1)
+    core.trimmed("a", at=1.2)
+    assert brief(core.measured(at=1.3, a=40, b=40)) == ["trim b#2"]
+    core.trimmed("b", at=1.4)
+    assert brief(core.measured(at=1.5, a=40, b=40)) == ["stop a#1: evicted"], "now the next rung of the ladder"
+
+
+def test_a_trim_that_would_not_do_is_left_out() -> None:
+    core = Core(model("a", working=40), model("b", resident=150), budget=220)
+    core.bring("a", at=0)
+    core.measured(at=1, a=40)
+    core.ask("b", at=30)
+    assert brief(core.did) == ["stop a#1: evicted"]
+
+
+def test_over_the_budget_caches_go_first_then_sleepers_then_the_idle() -> None:
+    core = Core(model("a", **SLEEPY), model("b"), model("c"), budget=1000)  # type: ignore[arg-type]
+    for name in "abc":
+        core.bring(name)
+    core.ask("a", at=5)
+    core.done("a", 4, at=6)
+    core.measured(at=7, b=30)
+    assert brief(core.measured(at=8, b=30, total=310)) == ["trim b#2"]
+    core.trimmed("b", at=8.1)
+    assert core.measured(at=8.2, total=310) == []
+    assert brief(core.measured(at=9, total=250)) == ["stop b#2: over_budget"]
+
+
+def test_a_victim_that_was_to_sleep_and_died_has_made_room() -> None:
+    core = pair()
+    core.bring("a", at=0)
+    core.ask("b", at=10)
+    claim = core.books.claim
+    assert claim is not None
+    assert claim.victims == {1: Exit.SLEEP}
+    assert brief(core.send(WorkerExited(1, 0.0), at=11)) == ["start b#2"]
+
+
+def test_a_sleeper_leaves_at_shutdown_too() -> None:
+    core = pair(keep_alive=5.0, budget=1000)
+    core.bring("a", at=0)
+    core.ring()
+    core.slept("a", at=5.1)
+    assert brief(core.send(ShutdownRequested(1.0), at=6)) == [f"stop a#1: {StopCause.SHUTDOWN}"]
