@@ -73,10 +73,9 @@ async def test_a_trim_ends_in_an_event_and_gives_back_what_was_freed() -> None:
         before = resident(driver)
         # pieces too small to be mapped one by one: freed, they stay on the heap
         await driver.ask(chat(padding=["x" * 1000] * 40_000))
-        kept = resident(driver) - before
-        assert kept > 20 * MIB
+        assert resident(driver) - before > 8 * MIB
         assert (await driver.done(TrimWorker("m", 1, "for a test"), Trimmed)).worker == 1
-        assert resident(driver) - before < kept / 2
+        assert resident(driver) - before < 2 * MIB
         assert await driver.ask(chat())
 
 

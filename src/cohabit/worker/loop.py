@@ -129,8 +129,11 @@ class Worker:
         self._link.send(Slept(resident_bytes(), time.monotonic() - began))
 
     def _trim(self) -> None:
-        assert self._model is not None
-        self._model.trim()
+        model, runner = self._model, self._runner
+        assert model is not None
+        assert runner is not None
+        runner.settle()
+        model.trim()
         self._link.send(Trimmed(resident_bytes()))
 
     def _leave(self) -> None:

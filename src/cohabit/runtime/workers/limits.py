@@ -29,14 +29,16 @@ TRIM = Limit("give memory back", 30.0)
 
 async def kept(limit: Limit, process: WorkerProcess, done: asyncio.Event) -> bool:
     """Wait until it is done: true. False once it has taken longer than allowed."""
-    used = process.cpu_seconds()
+    used = process.cpu_seconds() if limit.progress else 0.0
     while True:
         try:
             async with asyncio.timeout(limit.seconds):
                 await done.wait()
         except TimeoutError:
+            if not limit.progress:
+                return False
             before, used = used, process.cpu_seconds()
-            if not limit.progress or used - before < PROGRESS:
+            if used - before < PROGRESS:
                 return False
         else:
             return True
