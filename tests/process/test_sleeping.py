@@ -7,6 +7,7 @@ import pytest
 
 from cohabit.core.commands import SleepWorker, StartWorker, StopCause, StopWorker, TrimWorker, WakeWorker
 from cohabit.core.events import Slept, Trimmed, WorkerExited
+from cohabit.protocol import messages
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Call
 from cohabit.runtime.workers import limits
@@ -145,3 +146,18 @@ async def test_a_stop_in_the_middle_does_not_wait_for_the_end(doing: str) -> Non
         exited = await driver.done(STOP, WorkerExited)
         assert exited.detail == "its worker ended with exit code 0"
         assert len([chunk async for chunk in answer]) == 301, "it still hands over what waits"
+
+
+async def test_one_that_says_nothing_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FIRST_WORD", limits.FIRST_WORD._replace(seconds=0.0))
+    async with driving(fake()) as driver:
+        exited = await driver.done(StartWorker("m", 1), WorkerExited)
+        assert exited.detail == "it did not say anything within 0 s"
+
+
+async def test_one_of_another_version_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "PROTOCOL_VERSION", 99)
+    async with driving(fake()) as driver:
+        exited = await driver.done(StartWorker("m", 1), WorkerExited)
+        assert exited.detail == "its worker speaks version 1 of the protocol, not 99"
+        assert exited.permanent

@@ -182,9 +182,8 @@ class Supervisor:
                 if version == messages.PROTOCOL_VERSION:
                     self._limit(worker, limits.LOAD)
                 else:
-                    self._give_up(
-                        worker, messages.LoadFailed(f"its worker speaks protocol {version}", permanent=True)
-                    )
+                    why = f"its worker speaks version {version} of the protocol, not {messages.PROTOCOL_VERSION}"
+                    self._give_up(worker, messages.LoadFailed(why, permanent=True))
             case messages.Loaded(resident, load_peak, seconds):
                 worker.done.set()
                 worker.ready_at = time.monotonic()
