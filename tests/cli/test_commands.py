@@ -62,7 +62,7 @@ def test_plan_with_another_budget(folder: Path) -> None:
     assert "large can never fit: it needs 284 MiB, the budget is 100 MiB" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["plan", "check", "serve", "pull"])
+@pytest.mark.parametrize("command", ["plan", "check", "serve", "pull", "measure"])
 def test_a_bad_config_is_one_line_and_code_2(folder: Path, command: str) -> None:
     (folder / "models.yaml").write_text("models: {a: {engin: fake}}")
     done = run(command, str(folder / "models.yaml"))
@@ -93,7 +93,7 @@ def test_schema_is_json_schema() -> None:
 
 def test_version_and_help() -> None:
     assert run("--version").stdout.strip()[0].isdigit()
-    for command in ("serve", "plan", "pull", "check", "status", "schema"):
+    for command in ("serve", "plan", "pull", "measure", "check", "status", "schema"):
         done = run(command, "--help")
         assert done.exit_code == 0
         assert len(done.stdout) > 100

@@ -17,6 +17,7 @@ def loaded(engine: E, spec: ModelSpec) -> Iterator[E]:
     """Loaded and warm, on the cpu."""
     engine.load(spec, Device("cpu"))
     engine.warmup()
+    engine.trim()
     yield engine
     engine.close()
 

@@ -9,7 +9,7 @@ from cohabit.protocol.engine import EngineError
 from cohabit.protocol.memory import resident_bytes
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
-from engines.driving import answer, pieces, refusal, run
+from engines.driving import answer, pieces, refusal, request_of, run
 
 CHAT = {"messages": [{"role": "user", "content": "secret words"}]}
 
@@ -83,3 +83,37 @@ def test_its_estimate_is_what_it_is_told() -> None:
     estimate = Fake.estimate(spec, 0)
     assert estimate.resident == (40 << 20) + (100 << 20)
     assert estimate.working == (4 << 20) + 3 * (10 << 20)
+
+
+def test_it_sleeps_and_wakes_as_it_is_told() -> None:
+    engine = fake(resident=64 << 20, residue=8 << 20, sleep_seconds=0.02, wake_seconds=0.01, load_seconds=0.03)
+    loaded = resident_bytes()
+    began = time.monotonic()
+    assert engine.sleep(), "it keeps something, so that it is woken and not loaded anew"
+    assert time.monotonic() - began >= 0.02
+    asleep = resident_bytes()
+    assert loaded - asleep > 50 << 20
+    assert len(engine._memory) == 8 << 20
+    began = time.monotonic()
+    engine.wake()
+    assert time.monotonic() - began >= 0.01
+    assert resident_bytes() - asleep > 50 << 20
+    assert answer(engine, Task.CHAT, CHAT)["usage"]
+
+
+def test_a_wake_takes_as_long_as_a_load_unless_told_otherwise() -> None:
+    engine = fake(load_seconds=0.05)
+    engine.sleep()
+    began = time.monotonic()
+    engine.wake()
+    assert time.monotonic() - began >= 0.05
+
+
+def test_it_fails_to_sleep_and_to_wake_on_demand() -> None:
+    with pytest.raises(RuntimeError):
+        fake(fail="sleep").sleep()
+    engine = fake(fail="wake")
+    assert engine.sleep()
+    with pytest.raises(MemoryError):
+        engine.wake()
+    assert Fake.units(request_of(Task.CHAT, CHAT)) == 0

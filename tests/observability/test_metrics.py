@@ -4,8 +4,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from cohabit.core.commands import Reject, StartWorker, StopCause, StopWorker
-from cohabit.core.events import RequestArrived, TimerFired, WorkerExited, WorkerReady
+from cohabit.core.commands import Reject, SleepWorker, StartWorker, StopCause, StopWorker, TrimWorker, WakeWorker
+from cohabit.core.events import RequestArrived, Slept, TimerFired, WorkerExited, WorkerReady
 from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.observability.metrics import Metrics
 from cohabit.protocol.engine import ItemError
@@ -39,6 +39,27 @@ def test_what_happens_is_counted() -> None:
     assert found["cohabit_load_seconds_sum", "a"] == 0.5
     assert found["cohabit_stops_total", "evicted", "a"] == 1
     assert found["cohabit_deaths_total", "a"] == 1
+
+
+def test_sleeps_and_wakes_are_counted_apart_from_loads() -> None:
+    metrics = Metrics()
+    metrics.handled(TimerFired(), [StartWorker("a", 1)], 0)
+    metrics.handled(WorkerReady(1, 1, 1, 2.0), [TrimWorker("a", 1, "why")], 0)
+    metrics.handled(TimerFired(), [SleepWorker("a", 1, StopCause.EVICTED, "why")], 0)
+    metrics.handled(Slept(1, 10, 0.25), [WakeWorker("a", 1)], 0)
+    metrics.handled(WorkerReady(1, 1, 1, 0.5), [SleepWorker("a", 1, StopCause.KEEP_ALIVE, "why")], 0)
+    metrics.handled(Slept(1, 10, 0.25), [WakeWorker("a", 1)], 0)
+    metrics.handled(WorkerExited(1, seconds=0), [StartWorker("a", 2)], 0)  # it failed to wake
+    metrics.handled(WorkerReady(2, 1, 1, 2.0), [], 0)
+    found = values(metrics)
+    assert found["cohabit_loads_total", "a"] == 2
+    assert found["cohabit_load_seconds_sum", "a"] == 4.0
+    assert found["cohabit_wakes_total", "a"] == 1
+    assert found["cohabit_wake_seconds_sum", "a"] == 0.5
+    assert found["cohabit_sleeps_total", "evicted", "a"] == 1
+    assert found["cohabit_sleeps_total", "keep_alive", "a"] == 1
+    assert (found["cohabit_sleep_seconds_count", "a"], found["cohabit_sleep_seconds_sum", "a"]) == (2, 0.5)
+    assert found["cohabit_trims_total", "a"] == 1
 
 
 def test_runs_are_counted_by_how_they_ended() -> None:

@@ -19,6 +19,8 @@ from cohabit.protocol.tasks import Task
         messages.Credit(1, 2, 3),
         messages.Ping(),
         messages.Trim(),
+        messages.Sleep(),
+        messages.Wake(),
         messages.Shutdown(),
     ],
 )
@@ -39,6 +41,7 @@ def test_to_a_worker(message: messages.ToWorker) -> None:
         messages.End(1),
         messages.Pong(0.1),
         messages.Trimmed(1),
+        messages.Slept(1, 0.5),
     ],
 )
 def test_from_a_worker(message: messages.FromWorker) -> None:

@@ -3,17 +3,14 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from cohabit.config import resolved
 from cohabit.config.load import parse_config
 from cohabit.config.model import Config
-from cohabit.core.events import RequestFinished, WorkerReady
 from cohabit.core.footprints import Figure, Origin
-from cohabit.core.lifecycle import Move
-from cohabit.core.state import Model
 from cohabit.runtime import assemble
-from cohabit.runtime.assemble import Learner, missing_engines
+from cohabit.runtime.assemble import missing_engines
 from cohabit.runtime.footprints import Footprints, Profile, profile_key
 from cohabit.runtime.plan import Plan, footprint_of, make_plan, precision
 
@@ -49,6 +46,40 @@ def test_measured_before_declared_before_estimated(tmp_path: Path) -> None:
     assert second.load_seconds.value == 3.5
     kept.record(key, Profile(model="a", resident=90 * MIB, load=95 * MIB, working=9 * MIB, load_seconds=3.5))
     assert footprint_of(made, "a", kept, tmp_path).working == Figure(9 * MIB, Origin.MEASURED)
+
+
+def test_sleep_and_times_are_as_they_were_measured(tmp_path: Path) -> None:
+    made = config(A)
+    kept = Footprints(tmp_path / "footprints.json")
+    key = profile_key(made.models["a"], "cpu")
+    old = Profile(model="a", resident=90 * MIB, load=95 * MIB, load_seconds=3.5)
+    kept.record(key, old)
+    before = footprint_of(made, "a", kept, tmp_path)
+    assert before.residue is None, "nothing is known of its sleep"
+    new = {"residue": 20 * MIB, "exit_seconds": 0.3, "sleep_seconds": 0.4, "wake_seconds": 0.5, "run_seconds": 0.6}
+    kept.record(key, msgspec.structs.replace(old, **new))
+    footprint = footprint_of(made, "a", kept, tmp_path)
+    assert footprint.residue == Figure(20 * MIB, Origin.MEASURED)
+    times = (footprint.exit_seconds, footprint.sleep_seconds, footprint.wake_seconds, footprint.run_seconds)
+    assert [time.value for time in times] == [0.3, 0.4, 0.5, 0.6]
+    assert not any(time.measured for time in times), "the first of this process replaces them"
+
+
+def test_the_time_of_a_load_is_guessed_from_its_weights(tmp_path: Path) -> None:
+    with (tmp_path / "model.gguf").open("wb") as file:
+        file.truncate(2_000_000_000)
+    made = config(f"{{a: {{engine: llamacpp, source: 'file:{tmp_path}/model.gguf'}}, b: {{engine: fake}}}}")
+    kept = Footprints(tmp_path / "footprints.json")
+    assert footprint_of(made, "a", kept, tmp_path).load_seconds.value == pytest.approx(2.5)
+    assert footprint_of(made, "b", kept, tmp_path).load_seconds.value == 0.5
+
+
+def test_a_file_of_an_earlier_version_still_reads(tmp_path: Path) -> None:
+    path = tmp_path / "footprints.json"
+    path.write_text(
+        '{"schema": 1, "profiles": {"k":{"model": "a", "resident": 1, "load": 2, "working": 3, "load_seconds": 0.5}}}'
+    )
+    assert Footprints(path).find("k") == PROFILE
 
 
 def test_a_declared_resident_speaks_for_the_load_too() -> None:
@@ -141,25 +172,6 @@ def test_failing_to_write_loses_only_the_memory_of_it(tmp_path: Path) -> None:
     kept = Footprints(tmp_path / "file" / "footprints.json")
     kept.record("k", PROFILE)
     assert kept.find("k") == PROFILE
-
-
-def test_what_the_core_learns_is_kept(tmp_path: Path) -> None:
-    made = config("{a: {engine: fake}}")
-    kept = Footprints(tmp_path / "footprints.json")
-    model = Model(resolved.model_policy(made, "a"), footprint_of(made, "a", kept, tmp_path))
-    learner = Learner(made, [model], kept)
-    model.worker = 5
-    model.lifecycle.move(Move.START, 0)
-    model.footprint.learn_load(50 * MIB, 60 * MIB, 1.25)
-    learner.handled(WorkerReady(5, 50 * MIB, 60 * MIB, 1.25), [], 0)
-    key = profile_key(made.models["a"], "cpu")
-    assert kept.find(key) == Profile(model="a", resident=50 * MIB, load=60 * MIB, working=0, load_seconds=1.25)
-    learner.handled(RequestFinished(1, 5, 0.1, 0), [], 0)
-    model.footprint.learn_run(150 * MIB)
-    learner.handled(RequestFinished(1, 5, 0.1, 0), [], 0)
-    found = kept.find(key)
-    assert found is not None
-    assert found.working == 100 * MIB
 
 
 def test_engines_that_are_not_installed_name_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:

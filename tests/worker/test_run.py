@@ -123,3 +123,27 @@ def test_a_cancel_that_comes_too_late_is_nothing() -> None:
     with ThreadPoolExecutor(1) as pool:
         Runner(Scripted(), link, pool).cancel(7)  # type: ignore[arg-type]  # a stand-in that records
     assert link.said == [("drop", 7)]
+
+
+def test_settling_waits_until_the_engine_is_left() -> None:
+    go, settled = threading.Event(), threading.Event()
+    link = Recorder()
+    with ThreadPoolExecutor(1) as pool:
+        runner = Runner(Scripted(ItemError(1, "no"), ItemError(2, "no"), go), link, pool)  # type: ignore[arg-type]  # a stand-in that records
+        runner.submit(BATCH)
+
+        def settle() -> None:
+            runner.settle()
+            settled.set()
+
+        thread = threading.Thread(target=settle)
+        thread.start()
+        assert not settled.wait(0.1), "both have ended, but the engine is still in its run"
+        go.set()
+        assert settled.wait(5)
+        thread.join()
+        assert link.finished().keys() == {1, 2}
+        runner.settle()
+        runner.engine = None
+        with pytest.raises(AssertionError):
+            runner.submit(BATCH)

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from cohabit.cli.check import check
+from cohabit.cli.measure import measure
 from cohabit.cli.plan import plan
 from cohabit.cli.pull import pull
 from cohabit.cli.schema import schema
@@ -41,5 +42,5 @@ def main(
     """Serve many AI models of different kinds from one GPU."""
 
 
-for command in (serve, plan, pull, check, status, schema):
+for command in (serve, plan, pull, measure, check, status, schema):
     app.command()(command)

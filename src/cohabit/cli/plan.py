@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cohabit.cli.exits import Code, one_line
+from cohabit.cli.tables import aligned
 from cohabit.config.load import load_config, with_budget
 
 if TYPE_CHECKING:
@@ -94,25 +95,16 @@ def as_table(made: "Plan") -> str:
         for row in made.rows
     ]
     rows.append(("all", "", "", mib(made.resident), mib(made.needed), ""))
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    right = {3, 4}
-
-    def line(row: tuple[str, ...]) -> str:
-        cells = (
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        return "  ".join(cells).rstrip()
-
-    rule = "-" * len(line(head))
+    lines = aligned([head, *rows], right={3, 4})
+    rule = "-" * len(lines[0])
     beyond = f"headroom {mib(made.headroom)}" if made.headroom >= 0 else f"{mib(-made.headroom)} short of all at once"
     return "\n".join(
         [
-            line(head),
+            lines[0],
             rule,
-            *map(line, rows[:-1]),
+            *lines[1:-1],
             rule,
-            line(rows[-1]),
+            lines[-1],
             f"budget {mib(made.budget)}; {beyond}",
             f"device {made.device} with {mib(made.total)}, {mib(made.keep_free)} kept free",
             f"verdict: {made.verdict}",

@@ -36,9 +36,10 @@ def as_text(state: dict[str, Any]) -> str:
         f"{mib(device['foreign'])} used by others, {device['slots_used']} of {device['compute_slots']} slots busy"
     ]
     width = max(len(model["name"]) for model in state["models"])
+    wide = max(8, *(len(model["state"]) for model in state["models"]))
     for model in state["models"]:
         line = (
-            f"{model['name']:<{width}}  {model['state']:<8}  {mib(model['held']):>10}  "
+            f"{model['name']:<{width}}  {model['state']:<{wide}}  {mib(model['held']):>10}  "
             f"{model['in_flight']} running, {model['waiting']} waiting, {model['loads']} loads"
         )
         reason = model["failure"] if model["state"] == "failed" else model["last_eviction"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from cohabit.config.model import Config, ModelConfig
 from cohabit.core.state import ModelPolicy
 from cohabit.devices import parse_kind
+from cohabit.engines.registry import engine_class
 from cohabit.protocol.spec import Device, ModelSpec
 
 _KEEP_FREE = {"cpu": 512 << 20, "cuda": 2 << 30}
@@ -57,6 +58,7 @@ def model_policy(config: Config, name: str) -> ModelPolicy:
         slots=slots(config, model),
         priority=model.priority,
         pin=model.pin,
+        sleeps=engine_class(model.engine).sleeps,
         preload=model.preload,
         keep_alive=model.keep_alive,
         patience=scheduling.patience if model.patience is None else model.patience,

@@ -31,13 +31,16 @@ class FakeOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     resident: int = 0  # allocated and touched while loaded
     working: int = 0  # allocated and touched while a run lasts
     load_seconds: float = 0.0
+    sleep_seconds: float = 0.0
+    wake_seconds: float | None = None  # None: as long as a load
+    residue: int = 0  # allocated and touched while asleep
     run_seconds: float = 0.0  # before the first token
     tokens: int = 8  # chunks of an answer, unless the request asks for fewer
     token_seconds: float = 0.0
     dimensions: int = 8  # of an embedding
     context: int = 4096
     threads: int = 1
-    fail: Literal["load", "run", "oom", "item", "die", "hang"] | None = None
+    fail: Literal["load", "sleep", "wake", "run", "oom", "item", "die", "hang"] | None = None
     fail_times: int | None = None  # only the first so many runs fail; None: all
     die_after_tokens: int | None = None  # with ``fail: die``: after so many chunks were sent
 
@@ -67,6 +70,24 @@ class Fake(Engine):
             raise EngineError("told to fail at load")
         time.sleep(self._options.load_seconds)
         self._memory = touched(self._options.resident)
+
+    def sleep(self) -> bool:
+        """Take the time, give the memory back but for the residue."""
+        if self._options.fail == "sleep":
+            raise RuntimeError("told to fail at sleep")
+        time.sleep(self._options.sleep_seconds)
+        self._memory = bytearray()
+        self._memory = touched(self._options.residue)
+        return True
+
+    def wake(self) -> None:
+        """Take the time and the memory again."""
+        options = self._options
+        if options.fail == "wake":
+            raise MemoryError
+        time.sleep(options.load_seconds if options.wake_seconds is None else options.wake_seconds)
+        self._memory = bytearray()
+        self._memory = touched(options.resident)
 
     def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
         """Answer each request in turn."""

@@ -32,6 +32,12 @@ class OnnxEmbedOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     normalize: bool = True  # to unit length, so that a dot product is the cosine
 
 
+class _Texts(msgspec.Struct):
+    """What of a body tells its size."""
+
+    input: str | list[str | int | list[int]]
+
+
 @dataclass(slots=True)
 class _Item:
     """One request's texts on their way to vectors."""
@@ -55,13 +61,24 @@ class OnnxEmbed(Engine):
     def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
         """ONNX Runtime unpacks weights into several times what an int8 file holds, more while it loads."""
         options = msgspec.convert(spec.options, OnnxEmbedOptions)
-        resident = PROCESS_BYTES + source_bytes * 7
+        resident = PROCESS_BYTES + source_bytes * 9 // 2
         return Estimate(
             resident=resident,
-            load=resident + source_bytes * 5 // 2,
+            load=resident + source_bytes * 5,
             # attention scores of one text (heads * tokens^2 floats) and activations of one run
             working=(16 << 20) + options.max_batch_tokens * (128 << 10),
         )
+
+    @classmethod
+    def units(cls, request: Request) -> int:
+        """Padded tokens, were all its texts run together and every byte a token."""
+        try:
+            texts = msgspec.json.decode(request.body, type=_Texts).input
+        except msgspec.DecodeError:  # what Python's json takes beyond the standard, such as NaN in some other field
+            return len(request.body)
+        if isinstance(texts, str):
+            texts = [texts]
+        return len(texts) * max(map(_most_tokens, texts), default=0)
 
     def load(self, spec: ModelSpec, device: Device) -> None:
         """Open model and tokenizer."""
@@ -201,3 +218,14 @@ class OnnxEmbed(Engine):
         count = sum(map(len, item.tokens))
         usage = {"prompt_tokens": count, "total_tokens": count}
         return msgspec.json.encode({"object": "list", "data": data, "model": self._name, "usage": usage})
+
+
+def _most_tokens(text: str | int | list[int]) -> int:
+    """A tokenizer makes at most one of each byte, and adds one at either end. A number is a token already."""
+    match text:
+        case str():
+            return len(text.encode()) + 2
+        case list():
+            return len(text)
+        case int():
+            return 1

@@ -86,7 +86,6 @@ class Scene(Engine):
         picture = Image.new("RGB", (320, 96), "white")
         ImageDraw.Draw(picture).text((20, 20), "warm up", fill="black", font_size=40)
         self._look(picture, picture.size, lambda: True)
-        give_back()
 
     def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
         """One after the other."""

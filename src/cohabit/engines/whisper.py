@@ -73,7 +73,6 @@ class Whisper(Engine):
         import numpy as np
 
         list(self._heard(np.zeros(16_000, np.float32), {}, vad_filter=False)[0])
-        give_back()
 
     def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
         """One after the other."""

@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from cohabit.core.commands import Command, Reject, StartWorker, StopWorker
-from cohabit.core.events import Event, RequestArrived, WorkerExited, WorkerReady
+from cohabit.core.commands import Command, Reject, SleepWorker, StartWorker, StopWorker, TrimWorker, WakeWorker
+from cohabit.core.events import Event, RequestArrived, Slept, WorkerExited, WorkerReady
 from cohabit.protocol.messages import Finished
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -42,11 +42,23 @@ class Metrics:
         self._load = Histogram(
             "cohabit_load_seconds", "Time to bring a model in", ["model"], buckets=_SECONDS, registry=self.registry
         )
+        self._sleeps = Counter(
+            "cohabit_sleeps", "Models put to sleep, by cause", ["model", "cause"], registry=self.registry
+        )
+        self._sleep = Histogram(
+            "cohabit_sleep_seconds", "Time to fall asleep", ["model"], buckets=_SECONDS, registry=self.registry
+        )
+        self._wakes = Counter("cohabit_wakes", "Wakes that ended well", ["model"], registry=self.registry)
+        self._wake = Histogram(
+            "cohabit_wake_seconds", "Time to wake a model", ["model"], buckets=_SECONDS, registry=self.registry
+        )
+        self._trims = Counter("cohabit_trims", "Idle workers trimmed", ["model"], registry=self.registry)
         self._stops = Counter(
             "cohabit_stops", "Workers stopped, by cause", ["model", "cause"], registry=self.registry
         )
         self._deaths = Counter("cohabit_deaths", "Workers that ended unasked", ["model"], registry=self.registry)
         self._names: dict[int, str] = {}
+        self._waking: set[int] = set()
 
     def handled(self, event: Event, commands: Sequence[Command], _now: float) -> None:
         """A ``loop.Observe``: count what the core was told and decided."""
@@ -55,10 +67,12 @@ class Metrics:
             case RequestArrived(request, model) if request not in rejected:
                 self._requests.labels(model).inc()
             case WorkerReady(worker, _, _, seconds) if worker in self._names:
-                self._loads.labels(self._names[worker]).inc()
-                self._load.labels(self._names[worker]).observe(seconds)
+                self._ready(worker, seconds)
+            case Slept(worker, _, seconds) if worker in self._names:
+                self._sleep.labels(self._names[worker]).observe(seconds)
             case WorkerExited(worker) if worker in self._names:
                 name = self._names.pop(worker)
+                self._waking.discard(worker)
                 if event.seconds == 0:
                     self._deaths.labels(name).inc()
             case _:
@@ -69,13 +83,26 @@ class Metrics:
                     self._names[worker] = model
                 case StopWorker(model, _, cause):
                     self._stops.labels(model, cause).inc()
+                case SleepWorker(model, _, cause):
+                    self._sleeps.labels(model, cause).inc()
+                case WakeWorker(_, worker):
+                    self._waking.add(worker)
+                case TrimWorker(model):
+                    self._trims.labels(model).inc()
                 case Reject(_, rejection):
                     self._rejections.labels(rejection.reason).inc()
                 case _:
                     pass
 
+    def _ready(self, worker: int, seconds: float) -> None:
+        name = self._names[worker]
+        woken = worker in self._waking
+        self._waking.discard(worker)
+        (self._wakes if woken else self._loads).labels(name).inc()
+        (self._wake if woken else self._load).labels(name).observe(seconds)
+
     def answered(self, model: str, finished: Finished) -> None:
-        """An ``effects.Watcher``: a worker is done with a request."""
+        """An ``answers.Watcher``: a worker is done with a request."""
         outcome = "cancelled" if finished.cancelled else "error" if finished.error is not None else "ok"
         self._finished.labels(model, finished.task, outcome).inc()
         self._run.labels(model, finished.task).observe(finished.seconds)

@@ -1,11 +1,13 @@
 """The interface of an engine: the code that runs one kind of model inside a worker process."""
 
+import gc
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
 
+from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
@@ -102,6 +104,8 @@ class Engine(ABC):
     """Of engines with the task ``speak``."""
     needs_picture: ClassVar[bool] = False
     """True if a chat without one cannot be answered."""
+    sleeps: ClassVar[bool] = True
+    """False where only the end of the process frees what ``load`` took, so that the model is stopped instead."""
 
     @classmethod
     def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
@@ -116,6 +120,15 @@ class Engine(ABC):
             working=max(64 << 20, source_bytes // 4),
         )
 
+    @classmethod
+    def units(cls, request: Request) -> int:
+        """A request's size in what the memory of a run grows with: an upper bound, told by its bytes alone.
+
+        Asked in the control plane when the request arrives, so it must be cheap. 0, the default, is for engines
+        whose runs take the same whatever is sent, since they preallocate or bound their inputs.
+        """
+        return 0
+
     @abstractmethod
     def load(self, spec: ModelSpec, device: Device) -> None:
         """Bring the model in. Raises EngineError if it never can be, MemoryError if it did not fit."""
@@ -128,7 +141,24 @@ class Engine(ABC):
         """Run once what a first request would pay for. Called after ``load``, before the model is ready."""
 
     def trim(self) -> None:
-        """Give cached but unused device memory back."""
+        """Give cached but unused memory back. Called on an idle model, and after a load for what that left.
+
+        The default returns what Python and the C library keep of freed memory.
+        """
+        gc.collect()
+        give_back()
+
+    def sleep(self) -> bool:
+        """Let go of device memory. True: this instance keeps what makes waking fast, and ``wake`` is called on it.
+
+        False, the default: there is nothing to keep. The worker then closes this instance and drops it, and wakes
+        the model by loading a new one; the process stays with what it has imported. Called on an idle model.
+        """
+        return False
+
+    def wake(self) -> None:
+        """Come back from a ``sleep`` that returned true. Raises as ``load`` does."""
+        raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of everything; the process ends right after."""
+        """Let go of everything; this instance is not used again."""

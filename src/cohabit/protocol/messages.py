@@ -36,7 +36,10 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
-    """The model is ready. Bytes are of the worker's process, seconds from its start."""
+    """The model is ready, or back from its sleep. Bytes are of the worker's process.
+
+    Seconds are counted from the start of the process or, for a wake, from the word.
+    """
 
     resident: int
     load_peak: int
@@ -44,7 +47,7 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
-    """The model is not there; the worker leaves."""
+    """A load, a sleep, a wake or a trim went wrong: the model is not to be used, and the worker is ended."""
 
     detail: str
     out_of_memory: bool = False
@@ -114,12 +117,27 @@ class Trimmed(msgspec.Struct, frozen=True, tag="trimmed"):
     resident: int
 
 
+class Sleep(msgspec.Struct, frozen=True, tag="sleep"):
+    """Let go of the weights and stay. No Run comes before the next Loaded."""
+
+
+class Slept(msgspec.Struct, frozen=True, tag="slept"):
+    """Done; bytes that the process still holds, seconds since the word."""
+
+    held: int
+    seconds: float
+
+
+class Wake(msgspec.Struct, frozen=True, tag="wake"):
+    """Bring the model back. Answered by Loaded."""
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """Close the engine and leave."""
 
 
-ToWorker = Load | Run | Cancel | Credit | Ping | Trim | Shutdown
-FromWorker = Hello | Loaded | LoadFailed | Chunk | Finished | End | Pong | Trimmed
+ToWorker = Load | Run | Cancel | Credit | Ping | Trim | Sleep | Wake | Shutdown
+FromWorker = Hello | Loaded | LoadFailed | Chunk | Finished | End | Pong | Trimmed | Slept
 
 _encoder = msgspec.msgpack.Encoder()
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -8,20 +8,20 @@ import msgspec
 
 from cohabit.config import resolved
 from cohabit.config.model import Config
-from cohabit.core.commands import Command
-from cohabit.core.events import Event, RequestFinished, WorkerReady
 from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
 from cohabit.core.state import Model
 from cohabit.devices import Device
 from cohabit.engines.registry import engine_class, missing_libraries
 from cohabit.protocol.spec import ModelSpec
-from cohabit.runtime.effects import Launch, Watcher
-from cohabit.runtime.footprints import Footprints, Profile, profile_key
+from cohabit.runtime.answers import Watcher
+from cohabit.runtime.footprints import Footprints
+from cohabit.runtime.learner import Learner
 from cohabit.runtime.loop import Observe
 from cohabit.runtime.plan import Plan
 from cohabit.runtime.server import Server
 from cohabit.runtime.service import ModelInfo
+from cohabit.runtime.workers.supervisor import Launch
 from cohabit.sources import derive, resolve
 
 
@@ -54,7 +54,7 @@ def assemble(
     return Server(
         infos=[_info(config, name) for name in config.models],
         models=models,
-        launches={name: _launch(config, name, weights, derived) for name in config.models},
+        launches=launches(config, weights, derived),
         ledger=Ledger(budget=plan.budget, keep_free=plan.keep_free, slots=resolved.compute_slots(config)),
         policy=Policy(config.scheduling.policy),
         device=device,
@@ -65,43 +65,9 @@ def assemble(
     )
 
 
-class Learner:
-    """Keeps on disk what the core learns of its models."""
-
-    def __init__(self, config: Config, models: Sequence[Model], footprints: Footprints) -> None:
-        """``models`` are the core's own, read after each event that may have taught it something."""
-        self._keys = {name: profile_key(model, config.device.kind) for name, model in config.models.items()}
-        self._models = models
-        self._footprints = footprints
-        self._working = {model.name: model.footprint.working for model in models}
-
-    def handled(self, event: Event, _commands: Sequence[Command], _now: float) -> None:
-        """A ``loop.Observe``."""
-        match event:
-            case WorkerReady(worker):
-                for model in self._models:
-                    if model.worker == worker:
-                        self._keep(model)
-            case RequestFinished():
-                for model in self._models:
-                    if model.footprint.working is not self._working[model.name]:
-                        self._keep(model)
-            case _:
-                pass
-
-    def _keep(self, model: Model) -> None:
-        footprint = model.footprint
-        seen = self._footprints.find(self._keys[model.name])
-        working = footprint.working.size if footprint.working.origin == "measured" else seen.working if seen else 0
-        self._working[model.name] = footprint.working
-        profile = Profile(
-            model=model.name,
-            resident=footprint.resident.size,
-            load=footprint.load.size,
-            working=working,
-            load_seconds=round(footprint.load_seconds.value, 3),
-        )
-        self._footprints.record(self._keys[model.name], profile)
+def launches(config: Config, weights: Path, made: Path) -> dict[str, Launch]:
+    """What it takes to start each model. Files are looked for, and fetched and derived into these two folders."""
+    return {name: _launch(config, name, weights, made) for name in config.models}
 
 
 def _info(config: Config, name: str) -> ModelInfo:

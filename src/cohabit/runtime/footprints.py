@@ -20,13 +20,18 @@ SCHEMA = 1
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes and seconds as measured; ``working`` is the largest that was seen."""
+    """Bytes and seconds as measured; ``working`` is the largest that was seen. None: not measured yet."""
 
     model: str  # the name it had, for people who read the file
     resident: int
     load: int
     working: int = 0
+    residue: int | None = None  # what stays while it sleeps
     load_seconds: float
+    exit_seconds: float | None = None
+    sleep_seconds: float | None = None
+    wake_seconds: float | None = None
+    run_seconds: float | None = None
 
 
 class _File(msgspec.Struct):

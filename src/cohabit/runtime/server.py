@@ -15,12 +15,16 @@ from cohabit.core.ledger import Ledger
 from cohabit.core.snapshot import snapshot, stalled
 from cohabit.core.state import Model
 from cohabit.devices import Device
+from cohabit.engines.registry import engine_class
 from cohabit.protocol import spec
-from cohabit.runtime.effects import Effects, Launch, Open, Watcher
+from cohabit.protocol.engine import Request
+from cohabit.runtime.answers import Open, Watcher
+from cohabit.runtime.effects import Effects
 from cohabit.runtime.loop import ControlLoop, Observe
 from cohabit.runtime.requests import Answer, Call
 from cohabit.runtime.sampler import Sampler
 from cohabit.runtime.service import Health, ModelInfo
+from cohabit.runtime.workers.supervisor import Launch
 from cohabit.runtime.workers.watchdog import Watchdog
 
 log = structlog.get_logger()
@@ -47,6 +51,7 @@ class Server:
     ) -> None:
         """Must be made inside the running event loop. ``exposition`` renders the metrics."""
         self._models = {info.name: info for info in infos}
+        self._engines = {info.name: engine_class(info.engine) for info in infos}
         self._exposition = exposition
         self._ids = itertools.count(1)
         self._halted = asyncio.Event()
@@ -96,10 +101,12 @@ class Server:
     def submit(self, call: Call) -> Answer:
         """Queue a request."""
         request = next(self._ids)
-        answer = Answer(request, cancel=self._client_left, taken=self._effects.taken)
-        self._effects.open[request] = Open(call, answer)
+        answer = Answer(request, cancel=self._client_left, taken=self._effects.answers.taken)
+        self._effects.answers.open[request] = Open(call, answer)
         deadline = None if call.timeout is None else answer.arrived + call.timeout
-        self.loop.post(RequestArrived(request, call.model, call.client, deadline, call.batch))
+        engine = self._engines.get(call.model)
+        units = engine.units(Request(request, call.task, call.body, call.blobs)) if engine is not None else 0
+        self.loop.post(RequestArrived(request, call.model, call.client, deadline, call.batch, units))
         return answer
 
     def status(self) -> dict[str, Any]:
@@ -139,7 +146,7 @@ class Server:
         self.loop.post(event)
 
     def _client_left(self, request: int) -> None:
-        self._effects.forget(request)
+        self._effects.answers.forget(request)
         self.loop.post(RequestCancelled(request))
 
     def _rested(self) -> None:

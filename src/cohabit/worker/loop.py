@@ -1,17 +1,17 @@
-"""A worker's life: hello, load, run, leave.
+"""A worker's life: hello, load, run, sleep and wake, leave.
 
 The main thread reads the link and does nothing that takes long, so that a cancel or a ping is heard while the
-engine works; the engine loads and runs in threads of its own.
+engine works; the engine loads, sleeps, wakes and runs in threads of its own.
 """
 
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from cohabit.engines.registry import engine_class
-from cohabit.protocol.engine import Engine, EngineError
+from cohabit.protocol.engine import EngineError
 from cohabit.protocol.memory import peak_bytes, reset_peak, resident_bytes
 from cohabit.protocol.messages import (
     PROTOCOL_VERSION,
@@ -25,10 +25,15 @@ from cohabit.protocol.messages import (
     Pong,
     Run,
     Shutdown,
+    Sleep,
+    Slept,
+    ToWorker,
     Trim,
     Trimmed,
+    Wake,
 )
 from cohabit.worker.link import Link
+from cohabit.worker.model import Model
 from cohabit.worker.parent import take_group_along
 from cohabit.worker.reporting import report
 from cohabit.worker.run import Runner
@@ -41,58 +46,102 @@ class Worker:
         """Speak over the socket ``fd``."""
         self._started = time.monotonic()
         self._link = Link(fd)
-        self._engine: Engine | None = None
+        self._model: Model | None = None
         self._runner: Runner | None = None
+        self._phase = threading.Lock()  # held while the model loads, sleeps, wakes or is trimmed
 
     def serve(self) -> int:
         """Until told to shut down (0). A link that ends without a word means that the server is gone."""
         self._link.send(Hello(PROTOCOL_VERSION, os.getpid()))
         while True:
-            match self._link.receive():
-                case Load() as load:
-                    threading.Thread(target=self._load, args=(load,), name="load", daemon=True).start()
-                case Run(batch) if self._runner is not None:
-                    self._runner.submit(batch)
-                case Cancel(request) if self._runner is not None:
-                    self._runner.cancel(request)
-                case Credit() as credit:
-                    self._link.credit(credit)
-                case Ping():
-                    self._link.send(Pong(time.process_time()))
-                case Trim() if self._engine is not None:
-                    self._engine.trim()
-                    self._link.send(Trimmed(resident_bytes()))
-                case Shutdown():
-                    if self._engine is not None:
-                        self._engine.close()
-                    self._link.leave()
-                    # Threads of native libraries may not end by themselves, and nothing is left to be saved.
-                    sys.stdout.flush()
-                    sys.stderr.flush()
-                    os._exit(0)
-                case None:
-                    take_group_along()
-                case unexpected:
-                    raise RuntimeError(f"{type(unexpected).__name__} before the model was loaded")
+            self._take(self._link.receive())
 
-    def _load(self, load: Load) -> None:
-        spec = load.spec
+    def _take(self, message: ToWorker | None) -> None:
+        # A frame of its own: what a request held would otherwise stay until the next one comes.
+        match message:
+            case Load() as load:
+                self._begin("loading", lambda: self._load(load))
+            case Run(batch) if self._runner is not None:
+                self._runner.submit(batch)
+            case Cancel(request) if self._runner is not None:
+                self._runner.cancel(request)
+            case Credit() as credit:
+                self._link.credit(credit)
+            case Ping():
+                self._link.send(Pong(time.process_time()))
+            case Trim():
+                self._begin("trimming", self._trim)
+            case Sleep():
+                self._begin("falling asleep", self._sleep)
+            case Wake():
+                self._begin("waking", self._wake)
+            case Shutdown():
+                self._leave()
+            case None:
+                take_group_along()
+            case unexpected:
+                raise RuntimeError(f"{type(unexpected).__name__} before the model was loaded")
+
+    def _begin(self, doing: str, work: Callable[[], None]) -> None:
+        threading.Thread(target=self._attempt, args=(doing, work), name=doing, daemon=True).start()
+
+    def _attempt(self, doing: str, work: Callable[[], None]) -> None:
         try:
-            reset_peak()
-            engine = engine_class(spec.engine)()
-            engine.load(spec, load.device)
-            engine.warmup()
+            with self._phase:
+                work()
         except MemoryError:
-            self._link.send(LoadFailed("out of memory while loading", out_of_memory=True))
+            self._link.send(LoadFailed(f"out of memory while {doing}", out_of_memory=True))
         except EngineError as error:
             self._link.send(LoadFailed(str(error), permanent=True))
         except Exception as error:
             report(error)
-            self._link.send(LoadFailed(f"{type(error).__name__}: {error}"))
-        else:
-            pool = ThreadPoolExecutor(spec.concurrency if engine.continuous else 1, thread_name_prefix="run")
-            self._engine = engine
-            self._runner = Runner(engine, self._link, pool)
-            seconds = time.monotonic() - self._started
-            self._link.send(Loaded(resident_bytes(), peak_bytes(), seconds))
-            reset_peak()
+            said = f": {error}" if self._runner is None else ""  # later it might quote what a client sent
+            self._link.send(LoadFailed(f"{type(error).__name__} while {doing}{said}"))
+
+    def _load(self, load: Load) -> None:
+        reset_peak()
+        self._model = model = Model(load.spec, load.device)
+        engine = model.load()
+        self._runner = Runner(engine, self._link, ThreadPoolExecutor(model.threads, thread_name_prefix="run"))
+        self._ready(since=self._started)
+
+    def _wake(self) -> None:
+        model, runner, began = self._model, self._runner, time.monotonic()
+        assert model is not None
+        assert runner is not None
+        reset_peak()
+        runner.engine = model.wake()
+        self._ready(since=began)
+
+    def _ready(self, *, since: float) -> None:
+        resident = resident_bytes()
+        peak = max(peak_bytes(), resident)  # the kernel keeps its high mark some pages late
+        self._link.send(Loaded(resident, peak, time.monotonic() - since))
+        reset_peak()
+
+    def _sleep(self) -> None:
+        model, runner, began = self._model, self._runner, time.monotonic()
+        assert model is not None
+        assert runner is not None
+        runner.settle()
+        runner.engine = None
+        model.sleep()
+        self._link.send(Slept(resident_bytes(), time.monotonic() - began))
+
+    def _trim(self) -> None:
+        model, runner = self._model, self._runner
+        assert model is not None
+        assert runner is not None
+        runner.settle()
+        model.trim()
+        self._link.send(Trimmed(resident_bytes()))
+
+    def _leave(self) -> None:
+        # Told in the middle of a load or a sleep it just goes: the process ends and all of it comes free.
+        if self._model is not None and self._phase.acquire(blocking=False):
+            self._model.close()
+        self._link.leave()
+        # Threads of native libraries may not end by themselves, and nothing is left to be saved.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

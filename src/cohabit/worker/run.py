@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from cohabit.protocol.engine import Chunk, Engine, ItemError, Request
@@ -31,14 +31,17 @@ class Runner:
 
     def __init__(self, engine: Engine, link: Link, pool: ThreadPoolExecutor) -> None:
         """``pool`` has as many threads as the engine may be called from at once."""
-        self._engine = engine
+        self.engine: Engine | None = engine
+        """None while the model is not in."""
         self._link = link
         self._pool = pool
         self._items: dict[int, _Item] = {}
+        self._runs: set[Future[None]] = set()
         self._lock = threading.Lock()
 
     def submit(self, batch: Sequence[Request]) -> None:
         """Queue a batch; returns at once."""
+        assert self.engine is not None, "no work comes before Loaded"
         now = time.monotonic()
         with self._lock:
             if not self._items:
@@ -47,7 +50,13 @@ class Runner:
                 self._items[request.id] = _Item(request.task, now)
         for request in batch:
             self._link.open(request.id)
-        self._pool.submit(self._run, batch)
+        run = self._pool.submit(self._run, self.engine, batch)
+        self._runs.add(run)
+        run.add_done_callback(self._runs.discard)
+
+    def settle(self) -> None:
+        """Until every run has left the engine: the last Finished is sent a moment before."""
+        wait(list(self._runs))
 
     def cancel(self, request: int) -> None:
         """The client is gone. The engine hears of it at its next step."""
@@ -60,12 +69,12 @@ class Runner:
         item = self._items.get(request)
         return item is None or item.cancelled
 
-    def _run(self, batch: Sequence[Request]) -> None:
+    def _run(self, engine: Engine, batch: Sequence[Request]) -> None:
         open_items = {request.id: self._items[request.id] for request in batch}
         for item in open_items.values():
             item.began = time.monotonic()
         try:
-            for output in self._engine.run(batch, self._cancelled):
+            for output in engine.run(batch, self._cancelled):
                 item = open_items[output.id]
                 if isinstance(output, ItemError):
                     item.error = output

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import psutil
 import structlog
 
 from cohabit.protocol.messages import Ping
@@ -57,7 +56,7 @@ class Watchdog:
         processes = self._processes()
         self._seen = {worker: seen for worker, seen in self._seen.items() if worker in processes}
         for worker, process in processes.items():
-            cpu_seconds = _cpu_seconds(process.pid)
+            cpu_seconds = process.cpu_seconds()
             seen = self._seen.get(worker)
             if seen is None or process.heard > seen.heard or cpu_seconds > seen.cpu_seconds:
                 self._seen[worker] = _Seen(now, process.heard, cpu_seconds)
@@ -65,13 +64,3 @@ class Watchdog:
                 log.warning("worker is frozen and is killed", model=process.model, pid=process.pid)
                 process.kill()
             process.send(Ping())
-
-
-def _cpu_seconds(pid: int) -> float:
-    """Of the process and the children it has; 0 for one that has just ended."""
-    try:
-        process = psutil.Process(pid)
-        times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-    except psutil.NoSuchProcess:
-        return 0.0
-    return float(sum(one.user + one.system for one in times))

@@ -1,0 +1,154 @@
+"""Accepted requests and their answers on the way: given to workers, taken back from them, ended."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from cohabit.core.events import Event, RequestFailed, RequestFinished
+from cohabit.core.reasons import Rejection, RejectReason
+from cohabit.protocol import messages
+from cohabit.protocol.engine import Chunk, ItemError, Request
+from cohabit.runtime.requests import Answer, Call, CallFailed
+
+if TYPE_CHECKING:
+    from cohabit.runtime.workers.supervisor import Worker
+
+
+@dataclass(slots=True)
+class Open:
+    """A request whose answer has not ended."""
+
+    call: Call
+    answer: Answer
+    worker: int | None = None
+    error: ItemError | None = None
+    finished: bool = False  # the engine is done; chunks may still be on their way
+
+
+class Watcher(Protocol):
+    """Is told what does not pass the core."""
+
+    def answered(self, model: str, finished: messages.Finished) -> None:
+        """A worker is done with a request."""
+
+
+class Answers:
+    """What is done about requests. ``open`` has every one whose answer has not ended."""
+
+    def __init__(
+        self,
+        workers: "Mapping[int, Worker]",
+        *,
+        post: Callable[[Event], None],
+        rested: Callable[[], None],
+        watcher: Watcher,
+    ) -> None:
+        """``rested`` is called when a worker may have come to rest."""
+        self.open: dict[int, Open] = {}
+        self._workers = workers
+        self._post = post
+        self._rested = rested
+        self._watcher = watcher
+
+    # for the clients
+
+    def forget(self, request: int) -> None:
+        """Its client is gone: whatever still comes of the answer goes nowhere."""
+        entry = self.open.pop(request, None)
+        if entry is not None and entry.finished and entry.worker is not None:
+            self._send(entry.worker, messages.Cancel(request))  # lets the worker drop what it keeps for it
+
+    def taken(self, request: int, chunks: int, size: int) -> None:
+        """A client has taken chunks: its worker may send as much more."""
+        entry = self.open.get(request)
+        if entry is not None and entry.worker is not None:
+            self._send(entry.worker, messages.Credit(request, chunks, size))
+
+    # for the core
+
+    def dispatch(self, worker_id: int, requests: tuple[int, ...]) -> None:
+        """Give a worker a batch."""
+        worker = self._workers[worker_id]
+        batch = []
+        now = time.monotonic()
+        for request in requests:
+            entry = self.open.get(request)
+            if entry is None:  # its client left in this very turn of the loop; RequestCancelled is on its way
+                self._post(RequestFinished(request, worker_id, 0.0, 0))
+                continue
+            entry.worker = worker_id
+            entry.answer.restart()
+            entry.answer.dispatched = now
+            entry.answer.load_seconds = worker.coming_in(since=entry.answer.arrived)
+            batch.append(Request(request, entry.call.task, entry.call.body, entry.call.blobs))
+        if not batch:
+            return
+        try:
+            worker.send(messages.Run(batch))
+        except messages.FrameTooLarge:
+            for item in batch:
+                error = ItemError(item.id, "the request is too large", status=413, code="request_too_large")
+                self.open[item.id].error = error
+                self._post(RequestFailed(item.id, worker_id, sent=False))
+
+    def cancel(self, request: int, worker_id: int) -> None:
+        """Stop a running request."""
+        self._send(worker_id, messages.Cancel(request))
+
+    def reject(self, request: int, rejection: Rejection) -> None:
+        """End a request without (the rest of) its answer."""
+        entry = self.open.pop(request, None)
+        if entry is None:
+            return
+        entry.answer.finished = time.monotonic()
+        if rejection.reason is RejectReason.ENGINE and entry.error is not None:
+            entry.answer.fail(CallFailed(error=entry.error))
+        else:
+            entry.answer.fail(CallFailed(rejection=rejection))
+
+    # from the workers
+
+    def said(self, worker_id: int, model: str, message: Chunk | messages.Finished | messages.End) -> None:
+        """A worker has something of an answer."""
+        match message:
+            case Chunk(request, data):
+                entry = self.open.get(request)
+                if entry is not None:
+                    entry.answer.put(data)
+            case messages.End(request):
+                entry = self.open.pop(request, None)
+                if entry is not None:
+                    entry.answer.complete()
+            case messages.Finished():
+                self._finished(worker_id, model, message)
+
+    def lost(self, worker_id: int, why: str) -> frozenset[int]:
+        """A worker is gone. Answers that were only to be sent end; of the others, which clients have a part of."""
+        mine = {request: entry for request, entry in self.open.items() if entry.worker == worker_id}
+        for request, entry in mine.items():
+            entry.worker = None
+            if entry.finished:  # out of the core's hands; the rest of its answer died with the worker
+                self.reject(request, Rejection(RejectReason.WORKER_DIED, why, 1.0))
+        return frozenset(request for request, entry in mine.items() if entry.answer.sent)
+
+    def _finished(self, worker_id: int, model: str, finished: messages.Finished) -> None:
+        entry = self.open.get(finished.id)
+        error = finished.error
+        self._watcher.answered(model, finished)
+        if entry is not None and error is None:
+            entry.finished = True
+            entry.answer.finished = time.monotonic()
+        if error is None or finished.cancelled:
+            self._post(RequestFinished(finished.id, worker_id, finished.seconds, finished.peak))
+        else:
+            if entry is not None:
+                entry.error = error
+            sent = entry is not None and entry.answer.sent
+            self._post(RequestFailed(finished.id, worker_id, sent, out_of_memory=error.out_of_memory))
+        self._rested()
+
+    def _send(self, worker_id: int, message: messages.ToWorker) -> None:
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            worker.send(message)

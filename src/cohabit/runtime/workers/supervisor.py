@@ -1,0 +1,206 @@
+"""Brings workers up, puts them to sleep, wakes, trims and ends them; each word ends in one event."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from cohabit.core.events import Event, Slept, Trimmed, WorkerExited, WorkerReady
+from cohabit.protocol import messages
+from cohabit.protocol.engine import Chunk
+from cohabit.protocol.spec import Device, ModelSpec
+from cohabit.runtime.workers import limits
+from cohabit.runtime.workers.limits import Limit
+from cohabit.runtime.workers.process import WorkerProcess
+from cohabit.sources import SourceError
+
+if TYPE_CHECKING:
+    from cohabit.runtime.answers import Answers
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What it takes to start a model's worker. ``resolve`` fetches its files (in a thread, may raise SourceError)."""
+
+    resolve: Callable[[], ModelSpec]
+    threads: int
+
+
+@dataclass(slots=True)
+class Worker:
+    """A started worker, with or without its process yet."""
+
+    model: str
+    began: float  # to come in: when it was told to start, later to wake
+    process: WorkerProcess | None = None
+    ready_at: float | None = None
+    stop_told: float | None = None
+    failed: messages.LoadFailed | None = None  # why it is ended unasked
+    loaded: bool = False  # it has been, so answers may be on their way, even asleep
+    done: asyncio.Event = field(default_factory=asyncio.Event)  # with what it was told last
+
+    def unwanted(self) -> bool:
+        """Whether it has been told to stop."""
+        return self.stop_told is not None
+
+    def send(self, message: messages.ToWorker) -> None:
+        """Send it a message, if there is a process to hear it. Raises FrameTooLarge."""
+        if self.process is not None:
+            self.process.send(message)
+
+    def coming_in(self, *, since: float) -> float:
+        """Seconds after ``since`` during which it was last being loaded or woken."""
+        return 0.0 if self.ready_at is None else max(0.0, self.ready_at - max(self.began, since))
+
+
+class Supervisor:
+    """What is done about processes. Owns ``workers``, which has every one that has not been reaped."""
+
+    def __init__(
+        self,
+        workers: dict[int, Worker],
+        launches: Mapping[str, Launch],
+        device: Device,
+        *,
+        answers: "Answers",
+        post: Callable[[Event], None],
+        rested: Callable[[], None],
+    ) -> None:
+        """``rested`` is called when memory may have come free."""
+        self._workers = workers
+        self._launches = launches
+        self._device = device
+        self._answers = answers
+        self._post = post
+        self._rested = rested
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, model: str, worker_id: int) -> None:
+        """Start a process and load the model."""
+        worker = self._workers[worker_id] = Worker(model, time.monotonic())
+        self._spawn(self._live(worker_id, worker))
+
+    def sleep(self, worker_id: int) -> None:
+        """Let the model go and keep the process."""
+        self._tell(self._workers[worker_id], messages.Sleep(), limits.SLEEP)
+
+    def wake(self, worker_id: int) -> None:
+        """Bring the model of a sleeping process back."""
+        worker = self._workers[worker_id]
+        worker.began = time.monotonic()
+        self._tell(worker, messages.Wake(), limits.WAKE)
+
+    def trim(self, worker_id: int) -> None:
+        """Let an idle worker give back what its allocators keep."""
+        self._tell(self._workers[worker_id], messages.Trim(), limits.TRIM)
+
+    def stop(self, worker_id: int, *, kill: bool) -> None:
+        """End a process. One that was never ready has nothing to hand over and is killed."""
+        worker = self._workers[worker_id]
+        worker.stop_told = time.monotonic()
+        if worker.process is None:
+            return  # still fetching: ``_live`` sees that it is no longer wanted
+        if kill or not worker.loaded:
+            worker.process.kill()
+        else:
+            self._spawn(worker.process.stop())
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tell(self, worker: Worker, message: messages.ToWorker, limit: Limit) -> None:
+        worker.send(message)
+        self._limit(worker, limit)
+
+    def _limit(self, worker: Worker, limit: Limit) -> None:
+        """From now on."""
+        worker.done = asyncio.Event()
+        if worker.process is not None:
+            self._spawn(self._mind(worker, worker.process, limit, worker.done))
+
+    async def _mind(self, worker: Worker, process: WorkerProcess, limit: Limit, done: asyncio.Event) -> None:
+        if not await limits.kept(limit, process, done):
+            self._give_up(worker, messages.LoadFailed(f"it did not {limit.doing} within {limit.seconds:g} s"))
+
+    def _give_up(self, worker: Worker, why: messages.LoadFailed) -> None:
+        log.warning("worker failed and is killed", model=worker.model, detail=why.detail)
+        worker.failed = why
+        if worker.process is not None:
+            worker.process.kill()
+
+    async def _live(self, worker_id: int, worker: Worker) -> None:
+        launch = self._launches[worker.model]
+        detail = ""
+        try:
+            spec = await asyncio.to_thread(launch.resolve)
+            if not worker.unwanted():
+                worker.process = await WorkerProcess.spawn(
+                    worker.model, launch.threads, lambda message: self._heard(worker_id, worker, message)
+                )
+                log.info("starting worker", model=worker.model, pid=worker.process.pid)
+                self._tell(worker, messages.Load(spec, self._device), limits.FIRST_WORD)
+                if worker.unwanted():  # told while it was spawned
+                    worker.process.kill()
+                detail = await worker.process.exited()
+        except SourceError as error:
+            detail = str(error)
+        except OSError as error:
+            detail = f"its worker could not be started: {error.strerror or error}"
+        self._ended(worker_id, worker, worker.failed or messages.LoadFailed(detail))
+
+    def _ended(self, worker_id: int, worker: Worker, why: messages.LoadFailed) -> None:
+        worker.done.set()
+        del self._workers[worker_id]
+        if not worker.unwanted():
+            tail = worker.process.log_tail if worker.process is not None else []
+            log.warning("worker ended unasked", model=worker.model, detail=why.detail, last_lines=tail[-5:])
+        self._post(
+            WorkerExited(
+                worker_id,
+                seconds=time.monotonic() - worker.stop_told if worker.stop_told is not None else 0.0,
+                sent=self._answers.lost(worker_id, f"{worker.model}: {why.detail}"),
+                detail=why.detail,
+                out_of_memory=why.out_of_memory,
+                permanent=why.permanent,
+            )
+        )
+        self._rested()
+
+    def _heard(self, worker_id: int, worker: Worker, message: messages.FromWorker) -> None:
+        match message:
+            case Chunk() | messages.Finished() | messages.End():
+                self._answers.said(worker_id, worker.model, message)
+            case messages.Hello(version):
+                worker.done.set()
+                if version == messages.PROTOCOL_VERSION:
+                    self._limit(worker, limits.LOAD)
+                else:
+                    why = f"its worker speaks version {version} of the protocol, not {messages.PROTOCOL_VERSION}"
+                    self._give_up(worker, messages.LoadFailed(why, permanent=True))
+            case messages.Loaded(resident, load_peak, seconds):
+                worker.done.set()
+                worker.ready_at = time.monotonic()
+                worker.loaded = True
+                log.info("worker ready", model=worker.model, seconds=round(seconds, 2))
+                self._post(WorkerReady(worker_id, resident, load_peak, seconds))
+                self._rested()
+            case messages.Slept(held, seconds):
+                worker.done.set()
+                log.info("worker asleep", model=worker.model, held=held, seconds=round(seconds, 2))
+                self._post(Slept(worker_id, held, seconds))
+                self._rested()
+            case messages.Trimmed():
+                worker.done.set()
+                self._post(Trimmed(worker_id))
+                self._rested()
+            case messages.LoadFailed():
+                self._give_up(worker, message)
+            case messages.Pong():
+                pass  # ``WorkerProcess.heard`` has counted it, for the watchdog
