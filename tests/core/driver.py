@@ -183,7 +183,7 @@ class Core:
     def measured(
         self, *, at: float | None = None, foreign: int = 0, total: int = 1 << 20, **cached: int
     ) -> Sequence[Command]:
-        """A reading in which every model holds its resident bytes, or its residue, plus what ``cached`` says (MiB)."""
+        """A reading: every model holds its resident bytes, or its residue, plus what ``cached`` says (MiB)."""
         if at is not None:
             self.now = at
         accounts = self.books.ledger.accounts

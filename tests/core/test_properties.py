@@ -98,6 +98,7 @@ class Shell(RuleBasedStateMachine):
     )
     def begin(
         self,
+        *,
         settings: list[dict[str, object]],
         room: float,
         policy: Policy,
@@ -149,53 +150,7 @@ class Shell(RuleBasedStateMachine):
             c for c in thorough if not isinstance(c, SetTimer)
         ], "nobody is let in later than could be"
         for command in commands:
-            match command:
-                case StartWorker(name, worker):
-                    assert worker not in self.live
-                    assert name not in self.live.values(), "one worker a model"
-                    self.live[worker] = name
-                    self.begins(name, worker)
-                case WakeWorker(name, worker):
-                    assert worker in self.asleep
-                    self.asleep.remove(worker)
-                    self.begins(name, worker)
-                case StopWorker(_, worker, cause, _, kill):
-                    assert worker in self.live
-                    assert worker not in self.stopping, "stopped once"
-                    if cause in {StopCause.EVICTED, StopCause.OVER_BUDGET}:
-                        self.may_leave(worker, pinned, cause)
-                    assert kill or not self.busy(worker)
-                    self.stopping[worker] = self.live[worker]
-                case SleepWorker(_, worker, cause):
-                    self.may_leave(worker, pinned, cause)
-                    assert worker not in self.stopping
-                    assert worker not in self.asleep
-                    self.sleeping[worker] = self.live[worker]
-                case TrimWorker(_, worker):
-                    assert not self.busy(worker), "only what is idle is trimmed"
-                    assert worker not in self.trimming
-                    self.trimming[worker] = self.live[worker]
-                case Dispatch(name, worker, requests):
-                    assert self.live[worker] == name
-                    assert self.memory.workers[worker].phase == "ready", "a victim is never resurrected"
-                    assert worker not in {**self.starting, **self.stopping, **self.sleeping, **self.trimming}
-                    for request in requests:
-                        assert request not in self.running, "given out once"
-                        assert request in self.asked, "only for a client that waits"
-                        self.running[request] = worker
-                    overlap = books.models[name].policy.concurrency > 1
-                    longest = max(self.units[request] for request in requests)
-                    unknown = overlap or any(not self.units[request] for request in requests)
-                    self.memory.workers[worker].begin(0 if unknown else longest * len(requests))
-                case Cancel(request, worker):
-                    assert self.running[request] == worker
-                case Reject(request, rejection):
-                    self.end(request, rejection.reason)
-                case SetTimer(at):
-                    self.timer = at
-                case Halt():
-                    assert not self.halted
-                    self.halted = True
+            self.carry_out(command, pinned)
         if not self.strangers:
             assert books.ledger.reserved <= books.ledger.budget, "no more is promised than there is"
             assert self.memory.ours <= books.ledger.budget, "and no more is taken"
@@ -207,6 +162,57 @@ class Shell(RuleBasedStateMachine):
             assert not reserving, "no new reservation while over the budget"
         invariants.check(books)
         self.broken = False
+
+    def carry_out(self, command: Command, pinned: set[int]) -> None:
+        """Note what the shell is to do, if it may be asked to."""
+        books = self.controller.books
+        match command:
+            case StartWorker(name, worker):
+                assert worker not in self.live
+                assert name not in self.live.values(), "one worker a model"
+                self.live[worker] = name
+                self.begins(name, worker)
+            case WakeWorker(name, worker):
+                assert worker in self.asleep
+                self.asleep.remove(worker)
+                self.begins(name, worker)
+            case StopWorker(_, worker, cause, _, kill):
+                assert worker in self.live
+                assert worker not in self.stopping, "stopped once"
+                if cause in {StopCause.EVICTED, StopCause.OVER_BUDGET}:
+                    self.may_leave(worker, pinned, cause)
+                assert kill or not self.busy(worker)
+                self.stopping[worker] = self.live[worker]
+            case SleepWorker(_, worker, cause):
+                self.may_leave(worker, pinned, cause)
+                assert worker not in self.stopping
+                assert worker not in self.asleep
+                self.sleeping[worker] = self.live[worker]
+            case TrimWorker(_, worker):
+                assert not self.busy(worker), "only what is idle is trimmed"
+                assert worker not in self.trimming
+                self.trimming[worker] = self.live[worker]
+            case Dispatch(name, worker, requests):
+                assert self.live[worker] == name
+                assert self.memory.workers[worker].phase == "ready", "a victim is never resurrected"
+                assert worker not in {**self.starting, **self.stopping, **self.sleeping, **self.trimming}
+                for request in requests:
+                    assert request not in self.running, "given out once"
+                    assert request in self.asked, "only for a client that waits"
+                    self.running[request] = worker
+                overlap = books.models[name].policy.concurrency > 1
+                longest = max(self.units[request] for request in requests)
+                unknown = overlap or any(not self.units[request] for request in requests)
+                self.memory.workers[worker].begin(0 if unknown else longest * len(requests))
+            case Cancel(request, worker):
+                assert self.running[request] == worker
+            case Reject(request, rejection):
+                self.end(request, rejection.reason)
+            case SetTimer(at):
+                self.timer = at
+            case Halt():
+                assert not self.halted
+                self.halted = True
 
     def begins(self, name: str, worker: int) -> None:
         """A load or a wake."""
@@ -294,7 +300,9 @@ class Shell(RuleBasedStateMachine):
         together=st.sampled_from([False, False, True]),
         units=st.sampled_from([0, 1, 3, 8]),
     )
-    def arrive(self, which: int, client: str, limit: float | None, how_many: int, together: bool, units: int) -> None:
+    def arrive(
+        self, *, which: int, client: str, limit: float | None, how_many: int, together: bool, units: int
+    ) -> None:
         """A few at once: of one model, or of several in one batch."""
         batch = self.count if together else None
         for number in range(how_many):

@@ -158,7 +158,9 @@ class Controller:
 
     def _set_timer(self, now: float) -> None:
         books = self.books
-        moments = [at for at in (books.agenda.next, books.next_try) if at is not None]
+        moments = [at for at in (books.agenda.next,) if at is not None]
+        if books.claim is None and books.next_try is not None:
+            moments.append(books.next_try)
         if books.draining_until is not None and now < books.draining_until:
             moments.append(books.draining_until)
         nearest = min(moments, default=None)

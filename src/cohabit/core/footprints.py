@@ -2,7 +2,7 @@
 
 ``resident`` and ``load`` are replaced by what a load shows. ``working`` is only ever raised: one small run says
 nothing of the largest one, so its first figure stands until a run shows more. Smaller runs are known by their size:
-the upper envelope of what was measured for each power of two of the engine's units.
+the upper envelope of what was measured between each two powers of two of the engine's units.
 
 Running out of memory is not a footprint. It adds a margin of its own, which fades with every success.
 """
@@ -13,6 +13,8 @@ from enum import StrEnum
 from cohabit.core.averages import Average
 
 MARGIN_SHARE = 8  # an eighth of the peak is added after running out of memory
+_EXIT_SECONDS = 0.2
+_RUN_SECONDS = 0.1
 LEAST_MARGIN = 32 << 20  # bytes; below this a margin has faded away
 
 
@@ -52,15 +54,15 @@ class Footprint:
         residue: Figure | None = None,
         buckets: dict[int, Run] | None = None,
         load_seconds: float = 2.0,
-        exit_seconds: float = 0.2,
+        exit_seconds: float | None = None,
         sleep_seconds: float | None = None,
         wake_seconds: float | None = None,
-        run_seconds: float = 0.1,
+        run_seconds: float | None = None,
     ) -> None:
-        """Seconds are guesses until measured; they decide only when to switch, never what fits.
+        """Seconds are guesses until measured (None: ours); they decide only when to switch, never what fits.
 
         ``residue`` is what stays of a sleeping model; until it is known, stopping is preferred to sleeping.
-        ``buckets`` are working bytes as measured, by the power of two that bounds a run's units.
+        ``buckets`` are runs as measured, by the power of two that bounds their units.
         """
         self.resident = resident
         self.load = load
@@ -69,10 +71,10 @@ class Footprint:
         self.buckets = dict(buckets or {})
         self.margin = 0
         self.load_seconds = Average(load_seconds)
-        self.exit_seconds = Average(exit_seconds)
-        self.sleep_seconds = Average(exit_seconds if sleep_seconds is None else sleep_seconds)
+        self.exit_seconds = Average(_EXIT_SECONDS if exit_seconds is None else exit_seconds)
+        self.sleep_seconds = Average(self.exit_seconds.value if sleep_seconds is None else sleep_seconds)
         self.wake_seconds = Average(load_seconds if wake_seconds is None else wake_seconds)
-        self.run_seconds = Average(run_seconds)
+        self.run_seconds = Average(_RUN_SECONDS if run_seconds is None else run_seconds)
 
     @property
     def load_need(self) -> int:

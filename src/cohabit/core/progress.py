@@ -24,7 +24,9 @@ def ready(books: Books, event: WorkerReady, now: float) -> None:
     books.ledger.settle(event.worker, event.resident)
     model.came_in = model.idle_since = model.last_used = now
     books.changed(model)
-    _room_has_changed(books)
+    books.stirred = True
+    if model.policy.pin:
+        _room_has_changed(books)
 
 
 def slept(books: Books, event: Slept, now: float) -> None:

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from cohabit.config.model import ModelConfig
+from cohabit.core.footprints import Run
 
 log = structlog.get_logger()
 
@@ -32,6 +33,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     sleep_seconds: float | None = None
     wake_seconds: float | None = None
     run_seconds: float | None = None
+    buckets: dict[int, Run] = {}  # the largest runs, by the power of two that bounds their units
 
 
 class _File(msgspec.Struct):

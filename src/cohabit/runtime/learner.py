@@ -6,7 +6,7 @@ from cohabit.config.model import Config
 from cohabit.core.averages import Average
 from cohabit.core.commands import Command, StartWorker
 from cohabit.core.events import Event, RequestFinished, Slept, WorkerExited, WorkerReady
-from cohabit.core.footprints import Figure, Origin
+from cohabit.core.footprints import Figure, Origin, Run
 from cohabit.core.state import Model
 from cohabit.runtime.footprints import Footprints, Profile, profile_key
 
@@ -21,7 +21,7 @@ class Learner:
         """``models`` are the core's own, read after each event that may have taught it something."""
         self._keys = {name: profile_key(model, config.device.kind) for name, model in config.models.items()}
         self._models = {model.name: model for model in models}
-        self._working = {model.name: model.footprint.working for model in models}
+        self._known = {model.name: _learned(model) for model in models}
         self._workers: dict[int, Model] = {}
         self._footprints = footprints
 
@@ -36,7 +36,7 @@ class Learner:
                     self._keep(model)  # one that never came up has taught nothing
             case RequestFinished(_, worker) if worker in self._workers:
                 model = self._workers[worker]
-                if model.footprint.working is not self._working[model.name]:
+                if _learned(model) != self._known[model.name]:
                     self._keep(model)
             case _:
                 pass
@@ -47,7 +47,7 @@ class Learner:
     def _keep(self, model: Model) -> None:
         footprint, key = model.footprint, self._keys[model.name]
         seen = self._footprints.find(key) or Profile(model=model.name, resident=0, load=0, load_seconds=0.0)
-        self._working[model.name] = footprint.working
+        self._known[model.name] = _learned(model)
         profile = Profile(
             model=model.name,
             resident=footprint.resident.size,
@@ -59,8 +59,14 @@ class Learner:
             sleep_seconds=_seconds(footprint.sleep_seconds, seen.sleep_seconds),
             wake_seconds=_seconds(footprint.wake_seconds, seen.wake_seconds),
             run_seconds=_seconds(footprint.run_seconds, seen.run_seconds),
+            buckets=dict(footprint.buckets),
         )
         self._footprints.record(key, profile)
+
+
+def _learned(model: Model) -> tuple[Figure, dict[int, Run]]:
+    """What runs teach of memory."""
+    return model.footprint.working, dict(model.footprint.buckets)
 
 
 def _bytes(figure: Figure | None, before: int | None) -> int | None:

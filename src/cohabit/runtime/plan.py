@@ -6,7 +6,6 @@ from pathlib import Path
 
 from cohabit.config import resolved
 from cohabit.config.model import Config
-from cohabit.core.averages import Average
 from cohabit.core.footprints import Figure, Footprint, Origin
 from cohabit.core.ledger import Ledger
 from cohabit.core.room import never_fits
@@ -135,18 +134,18 @@ def footprint_of(config: Config, name: str, footprints: Footprints, weights: Pat
         working = Figure(profile.working, Origin.MEASURED)  # a run can only show that more is needed
     if profile is None:
         return Footprint(resident=resident, load=load, working=working, load_seconds=guessed_load_seconds(size))
-    timed = {"exit": profile.exit_seconds, "sleep": profile.sleep_seconds, "wake": profile.wake_seconds}
-    footprint = Footprint(
+    return Footprint(
         resident=resident,
         load=load,
         working=working,
         residue=None if profile.residue is None else Figure(profile.residue, Origin.MEASURED),
+        buckets=profile.buckets,
         load_seconds=profile.load_seconds,
-        **{f"{what}_seconds": seconds for what, seconds in timed.items() if seconds is not None},
+        exit_seconds=profile.exit_seconds,
+        sleep_seconds=profile.sleep_seconds,
+        wake_seconds=profile.wake_seconds,
+        run_seconds=profile.run_seconds,
     )
-    if profile.run_seconds is not None:
-        footprint.run_seconds = Average(profile.run_seconds)
-    return footprint
 
 
 def guessed_load_seconds(weights: int) -> float:
