@@ -95,8 +95,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def arguments(thing: object) -> dict[str, Any]:
-    """What its constructor would have to be given, read off attributes of the same names."""
-    found = {name: getattr(thing, name) for name in inspect.signature(type(thing)).parameters}
+    """What its constructor would have to be given: each is kept under its name, with or without an underscore."""
+    kept = vars(thing)
+    found = {name: kept[name if name in kept else f"_{name}"] for name in inspect.signature(type(thing)).parameters}
     return {name: value.value if isinstance(value, Average) else value for name, value in found.items()}
 
 
