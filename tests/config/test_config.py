@@ -7,7 +7,7 @@ import pytest
 
 from cohabit.config import resolved
 from cohabit.config.errors import ConfigError
-from cohabit.config.load import load_config, parse_config, presets, with_budget
+from cohabit.config.load import load_config, parse_config, presets, with_budget, with_journal
 from cohabit.config.model import Config
 
 FAKE = "models: {a: {engine: fake}}\n"
@@ -134,6 +134,10 @@ def test_slots_are_threads_on_cpu_and_one_on_a_card() -> None:
             f"config: scheduling.max_wait: {NEEDS_TIME}",
         ),
         (
+            f"scheduling: {{max_wait: .inf}}\n{FAKE}",
+            f"config: scheduling.max_wait: {NEEDS_TIME}",
+        ),
+        (
             f"scheduling: {{max_wait: -1}}\n{FAKE}",
             f"config: scheduling.max_wait: {NEEDS_TIME}",
         ),
@@ -183,6 +187,20 @@ def test_another_budget_for_one_start() -> None:
     with pytest.raises(ConfigError, match="--budget: a size"):
         with_budget(config, "much")
     assert with_budget(config, None) is config
+
+
+def test_a_journal_is_asked_for() -> None:
+    assert parsed(FAKE).server.journal is None
+    config = parsed(f"server: {{journal: 5MiB, drain: 2s}}\n{FAKE}")
+    assert config.server.journal == 5 << 20
+    changed = with_journal(config, 7)
+    assert (changed.server.journal, changed.server.drain, changed.base_dir) == (7, 2.0, config.base_dir)
+
+
+@pytest.mark.parametrize("field", ["priority", "patience"])
+def test_what_is_counted_with_is_finite(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"models.a.{field}: "):
+        parsed(f"models: {{a: {{engine: fake, {field}: .inf}}}}")
 
 
 def test_what_a_worker_is_told() -> None:

@@ -67,3 +67,15 @@ async def test_a_core_that_raises_stops_the_loop_and_is_kept() -> None:
     await asyncio.sleep(0)
     assert loop.failed is error
     assert core.heard == [Started()]
+
+
+async def test_whoever_subscribes_is_told_even_of_what_broke_the_core() -> None:
+    told: list[Any] = []
+    core = Core([Halt()], AssertionError("books"))
+    loop = ControlLoop(core, lambda _: None)  # type: ignore[arg-type]  # a stand-in, or drawn fields
+    loop.subscribe(lambda event, commands, now: told.append((event, list(commands), now > 0)))
+    loop.post(Started())
+    loop.post(TimerFired())
+    await asyncio.sleep(0)
+    assert told == [(Started(), [Halt()], True), (TimerFired(), [], True)]
+    assert isinstance(loop.failed, AssertionError)

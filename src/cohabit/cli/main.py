@@ -8,6 +8,7 @@ from cohabit.cli.check import check
 from cohabit.cli.measure import measure
 from cohabit.cli.plan import plan
 from cohabit.cli.pull import pull
+from cohabit.cli.replay import replay
 from cohabit.cli.schema import schema
 from cohabit.cli.serve import serve
 from cohabit.cli.status import status
@@ -42,5 +43,5 @@ def main(
     """Serve many AI models of different kinds from one GPU."""
 
 
-for command in (serve, plan, pull, measure, check, status, schema):
+for command in (serve, plan, pull, measure, check, status, replay, schema):
     app.command()(command)

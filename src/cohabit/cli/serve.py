@@ -13,13 +13,16 @@ import typer
 from cohabit.cli.exits import Code, leave, one_line
 from cohabit.cli.plan import BudgetOption, ConfigArgument, as_table
 from cohabit.cli.pull import fetch_missing
-from cohabit.config.load import load_config, with_budget
+from cohabit.config.load import load_config, with_budget, with_journal
 
 if TYPE_CHECKING:
     from cohabit.config.model import Config
     from cohabit.devices import Device
     from cohabit.runtime.footprints import Footprints
     from cohabit.runtime.plan import Plan
+    from cohabit.runtime.server import Server
+
+JOURNAL_BYTES = 256 << 20  # unless the config says otherwise
 
 
 def serve(
@@ -28,6 +31,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Instead of the config's address.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of the config's port.")] = None,
     budget: BudgetOption = None,
+    journal: Annotated[
+        bool, typer.Option("--journal", help="Record what is decided, for `cohabit replay`; no prompts, no answers.")
+    ] = False,
 ) -> None:
     """Serve all models of a config. Listens at once; each model is brought in by its first request.
 
@@ -42,6 +48,8 @@ def serve(
 
     with one_line():
         loaded = with_budget(load_config(config), budget)
+        if journal and not loaded.server.journal:
+            loaded = with_journal(loaded, JOURNAL_BYTES)
         missing = missing_engines(loaded)
         if not missing:
             # Before the plan, since what is not here cannot be estimated. A model whose weights cannot be had
@@ -88,12 +96,6 @@ def _run(
 async def _serve(
     config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", listening: socket.socket
 ) -> None:
-    from importlib.metadata import version
-
-    import uvicorn
-
-    from cohabit.api.app import create_app
-    from cohabit.api.connections import Connection
     from cohabit.config.paths import derived_dir, weights_dir
     from cohabit.observability.metrics import Metrics
     from cohabit.runtime.assemble import assemble
@@ -111,6 +113,47 @@ async def _serve(
         exposition=metrics.render,
     )
     metrics.watch(server.status)
+    with _recorded(config, server):
+        await _until_told(config, server, listening)
+
+
+@contextmanager
+def _recorded(config: "Config", server: "Server") -> Iterator[None]:
+    """Keep a journal, if it is to have any bytes."""
+    if not config.server.journal:
+        yield
+        return
+    import time
+    from datetime import UTC, datetime
+    from importlib.metadata import version
+
+    from cohabit.config.paths import journal_dir
+    from cohabit.core.eviction import Policy
+    from cohabit.observability.journal import Journal
+    from cohabit.observability.journal_format import Head
+
+    began = datetime.now(UTC)
+    head = Head.of(
+        server.loop.controller.books,
+        Policy(config.scheduling.policy),
+        cohabit=version("cohabit"),
+        began=began.isoformat(timespec="milliseconds"),
+        clock=time.monotonic(),
+        device=config.device.kind,
+    )
+    with Journal(journal_dir() / f"{began:%Y%m%dT%H%M%S.%fZ}.jsonl", head, limit=config.server.journal) as journal:
+        server.loop.subscribe(journal.handled)
+        yield
+
+
+async def _until_told(config: "Config", server: "Server", listening: socket.socket) -> None:
+    """Serve until a signal comes, then let what was accepted finish."""
+    from importlib.metadata import version
+
+    import uvicorn
+
+    from cohabit.api.app import create_app
+    from cohabit.api.connections import Connection
 
     class Http(uvicorn.Server):
         """Leaves the signals to us: models must drain while its connections are still open."""

@@ -11,7 +11,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cohabit.config.checks import check
 from cohabit.config.errors import ConfigError
-from cohabit.config.model import Config, DeviceConfig, ModelConfig, SchedulingConfig, ServerConfig
+from cohabit.config.model import Config, DeviceConfig, ModelConfig, SchedulingConfig, Section, ServerConfig
 from cohabit.config.model import FootprintConfig as Footprint
 from cohabit.config.quantities import Amount
 
@@ -115,6 +115,15 @@ def with_budget(config: Config, budget: str | None) -> Config:
         amount = TypeAdapter(Amount).validate_python(budget)
     except ValidationError as error:
         raise ConfigError(f"--budget: {error.errors()[0]['msg']}") from None
-    changed = config.model_copy(update={"device": config.device.model_copy(update={"budget": amount})})
+    return _with(config, device=config.device.model_copy(update={"budget": amount}))
+
+
+def with_journal(config: Config, limit: int) -> Config:
+    """The same config with a journal of up to so many bytes (``--journal``)."""
+    return _with(config, server=config.server.model_copy(update={"journal": limit}))
+
+
+def _with(config: Config, **sections: Section) -> Config:
+    changed = config.model_copy(update=sections)
     changed._base_dir = config.base_dir
     return changed

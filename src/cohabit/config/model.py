@@ -33,6 +33,9 @@ class ServerConfig(Section):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     drain: Seconds = Field(30.0, description="At stop, how long accepted requests may go on.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+    journal: Size | None = Field(
+        None, description="Record what is decided, for `cohabit replay`, up to this size; default: do not."
+    )
 
 
 class DeviceConfig(Section):
@@ -55,7 +58,9 @@ class SchedulingConfig(Section):
     """How models take turns. Each but `policy` may also be set for one model."""
 
     policy: Literal["gdsf", "lru"] = Field("gdsf", description="Who is evicted first.")
-    patience: float = Field(4.0, ge=0, description="How many times the cost of a switch a busy model serves first.")
+    patience: float = Field(
+        4.0, ge=0, allow_inf_nan=False, description="How many times the cost of a switch a busy model serves first."
+    )
     max_wait: Seconds = Field(30.0, description="A request that has waited so long has room made for it at once.")
     max_run: Seconds = Field(600.0, description="A request may run for so long.")
     max_batch: int = Field(1, ge=1, description="Requests in one run, for engines that batch.")
@@ -81,7 +86,9 @@ class ModelConfig(Section):
     slots: int | None = Field(
         None, ge=1, description="Compute slots while it runs; default on cpu `options.threads`, else 1."
     )
-    priority: float = Field(1.0, gt=0, description="A weight: more is a larger share of the device's time.")
+    priority: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="A weight: more is a larger share of the device's time."
+    )
     pin: bool = Field(False, description="Never evicted.")
     preload: bool = Field(False, description="Brought in at start rather than by its first request.")
     keep_alive: KeepAlive = Field(None, description="Stopped after so long without work; `never`: on pressure only.")
@@ -91,7 +98,7 @@ class ModelConfig(Section):
     )
     options: dict[str, Any] = Field(default_factory=dict, description="The engine's own options.")
     trust_remote_code: bool = Field(False, description="Let the model's repository run its own code.")
-    patience: float | None = Field(None, ge=0, description="As in `scheduling`, for this model.")
+    patience: float | None = Field(None, ge=0, allow_inf_nan=False, description="As in `scheduling`, for this model.")
     max_wait: Seconds | None = Field(None, description="As in `scheduling`, for this model.")
     max_run: Seconds | None = Field(None, description="As in `scheduling`, for this model.")
     max_batch: int | None = Field(None, ge=1, description="As in `scheduling`, for this model.")

@@ -17,7 +17,7 @@ def cache_dir() -> Path:
 
 
 def state_dir() -> Path:
-    """What cannot: ``footprints.json``, later batches, voices, journals."""
+    """What cannot: ``footprints.json``, ``journal``, later batches, voices."""
     return _home("state") or user_state_path("cohabit")
 
 
@@ -34,3 +34,8 @@ def derived_dir() -> Path:
 def footprints_file() -> Path:
     """Measured footprints."""
     return state_dir() / "footprints.json"
+
+
+def journal_dir() -> Path:
+    """What servers recorded of their decisions."""
+    return state_dir() / "journal"

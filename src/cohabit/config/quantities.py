@@ -1,5 +1,6 @@
 """Sizes such as ``5.5GiB``, shares such as ``80%``, times such as ``10m``, as people write them."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -36,7 +37,7 @@ def parse_size(value: Any) -> int:
 
 def parse_duration(value: Any) -> float:
     """Seconds from ``30s``, ``1h30m`` or a plain number. Raises a validation error."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
         return float(value)
     if isinstance(value, str):
         text = value.strip().lower()

@@ -29,11 +29,15 @@ class ControlLoop:
         self.controller = controller
         self.failed: Exception | None = None
         self._execute = execute
-        self._observers = observers
+        self._observers = list(observers)
         self._events: deque[Event] = deque()
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
+
+    def subscribe(self, observe: Observe) -> None:
+        """Tell it of every event from now on, with the commands that were carried out for it."""
+        self._observers.append(observe)
 
     def post(self, event: Event) -> None:
         """Queue an event; returns at once."""
@@ -46,19 +50,24 @@ class ControlLoop:
         self._scheduled = False
         while self._events and self.failed is None:
             event = self._events.popleft()
-            now = time.monotonic()
             try:
-                commands = self.controller.handle(event, now)
-                for command in commands:
-                    if isinstance(command, SetTimer):
-                        self._set_timer(command.at)
-                    else:
-                        self._execute(command)
-                for observe in self._observers:
-                    observe(event, commands, now)
+                self._take(event, time.monotonic())
             except Exception as error:
                 self.failed = error
                 log.exception("the control loop stopped", during=type(event).__name__)
+
+    def _take(self, event: Event, now: float) -> None:
+        commands: Sequence[Command] = ()
+        try:
+            commands = self.controller.handle(event, now)
+            for command in commands:
+                if isinstance(command, SetTimer):
+                    self._set_timer(command.at)
+                else:
+                    self._execute(command)
+        finally:  # also of the event that the core failed on: a journal ends with it
+            for observe in self._observers:
+                observe(event, commands, now)
 
     def _set_timer(self, at: float | None) -> None:
         if self._timer is not None:
