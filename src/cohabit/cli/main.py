@@ -10,6 +10,7 @@ from cohabit.cli.plan import plan
 from cohabit.cli.pull import pull
 from cohabit.cli.schema import schema
 from cohabit.cli.serve import serve
+from cohabit.cli.simulate import simulate
 from cohabit.cli.status import status
 
 app = typer.Typer(
@@ -42,5 +43,5 @@ def main(
     """Serve many AI models of different kinds from one GPU."""
 
 
-for command in (serve, plan, pull, measure, check, status, schema):
+for command in (serve, plan, pull, measure, check, status, simulate, schema):
     app.command()(command)
