@@ -89,6 +89,14 @@ def test_a_picture_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (done.exit_code, done.stderr) == (1, "--plot needs matplotlib: pip install 'cohabit[plot]'\n")
 
 
+@pytest.mark.usefixtures("folder")
+def test_a_core_that_is_stuck_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cohabit.core.controller.Controller.handle", lambda *_: [])
+    done = run("trace.jsonl", "--config", "sim.yaml")
+    assert done.exit_code == 1
+    assert done.stderr == "this is a bug of cohabit, please report it: 3 requests wait at 120 s and nothing is due\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -54,11 +54,14 @@ def test_alternating_requests_every_200_ms(requests: int, most: int) -> None:
     assert longest_wait(run) <= MAX_WAIT + SWITCH, run.story()
 
 
-@pytest.mark.parametrize("patience", [4.0, 1000.0])  # with the second only max_wait brings about a switch
-def test_two_closed_loops(patience: float) -> None:
-    run = two(patience=patience, max_wait=MAX_WAIT)
+@pytest.mark.parametrize(
+    ("patience", "max_wait"),
+    [(4.0, MAX_WAIT), (1000.0, 10.0)],  # with the second only max_wait brings about a switch
+)
+def test_two_closed_loops(patience: float, max_wait: float) -> None:
+    run = two(patience=patience, max_wait=max_wait)
     for model in ("a", "b"):
-        closed_loop(run, model, think=THINK, run_seconds=RUN, until=120.0)(0.0)
+        closed_loop(run, model, think=THINK, run_seconds=RUN, until=60.0)(0.0)
     run.shell.run()
     run.timeline.close()
     busy = sum(
@@ -68,7 +71,7 @@ def test_two_closed_loops(patience: float) -> None:
     )
     assert switches(run) >= 3
     assert busy / run.timeline.ended >= 0.75, run.story()
-    assert longest_wait(run) <= MAX_WAIT + SWITCH, run.story()
+    assert longest_wait(run) <= max_wait + SWITCH, run.story()
 
 
 def test_a_lone_request_beside_a_closed_loop_waits_no_longer_than_promised() -> None:

@@ -221,6 +221,13 @@ def test_a_core_that_forgets_a_request_is_found_out() -> None:
         script.shell.run()
 
 
+def test_a_core_that_sets_its_timer_for_the_present_is_found_out() -> None:
+    shell = VirtualShell(lambda event, now: [SetTimer(now)], {}, total=0)
+    shell.ask("a", at=2.0, run_seconds=1.0)
+    with pytest.raises(Stuck, match="at 0 s the timer is set for the same moment again and again"):
+        shell.run()
+
+
 def test_it_goes_on_where_it_was_left() -> None:
     run = two()
     run.shell.ask("a", at=1.0, run_seconds=1.0)

@@ -148,6 +148,7 @@ def _replay(
     from cohabit.simulate.fleet import load_fleet
     from cohabit.simulate.replay import replay
     from cohabit.simulate.report import as_table, report
+    from cohabit.simulate.shell import Stuck
     from cohabit.simulate.timeline import Timeline
     from cohabit.simulate.traces import TraceError, read_trace
 
@@ -163,9 +164,13 @@ def _replay(
         raise leave(Code.BAD_CONFIG, str(error)) from None
     timeline = Timeline()
     observers = [timeline.handled] if plot is not None else []
-    reports = [
-        report(replay(fleet, arrivals, Policy(name), observers), name) for name in policies or [fleet.policy.value]
-    ]
+    try:
+        reports = [
+            report(replay(fleet, arrivals, Policy(name), observers), name)
+            for name in policies or [fleet.policy.value]
+        ]
+    except Stuck as error:
+        raise leave(Code.FAILED, f"this is a bug of cohabit, please report it: {error}") from None
     if as_json:
         typer.echo(json.dumps(reports[0] if len(reports) == 1 else {one["policy"]: one for one in reports}, indent=2))
     else:

@@ -8,6 +8,7 @@ would tell nothing new.
 """
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -42,13 +43,14 @@ from cohabit.runtime.loop import Observe
 from cohabit.runtime.sampler import SOONEST
 from cohabit.simulate.behaviour import Behaviour
 
+AT_ONCE = 1000  # timers in a row at one moment: the core would ask for ever
 READING_AFTER = 0.001  # a reading shows only the end of runs that ended before it began
 
 Step = WorkerReady | Slept | Trimmed | WorkerExited
 
 
 class Stuck(Exception):
-    """Requests wait and nothing will ever happen again: a bug in the core."""
+    """Requests wait and time does not go on: nothing is due, or the same moment for ever. A bug in the core."""
 
 
 @dataclass(slots=True)
@@ -88,6 +90,7 @@ class VirtualShell:
         self._future: list[tuple[float, int, Callable[[Any], Event | None], Any]] = []
         self._planned = 0
         self._timer = inf
+        self._fired: deque[float] = deque([-inf], maxlen=AT_ONCE)  # when the last timers did
         self._requests = 0
         self._asked: dict[int, _Asked] = {}
         self._workers: dict[int, _Worker] = {}
@@ -129,11 +132,17 @@ class VirtualShell:
                 _, _, happen, what = heapq.heappop(self._future)
                 event = happen(what)
             else:
-                self._timer = inf
-                event = TimerFired()
+                event = self._fire()
             if event is not None:
                 self._handle(event)
         return self.now
+
+    def _fire(self) -> TimerFired:
+        self._timer = inf
+        self._fired.append(self.now)
+        if len(self._fired) == AT_ONCE and self._fired[0] == self.now:
+            raise Stuck(f"at {self.now:g} s the timer is set for the same moment again and again")
+        return TimerFired()
 
     def _plan(self, at: float, happen: Callable[[Any], Event | None], what: Any) -> None:
         self._planned += 1
