@@ -11,6 +11,7 @@ from cohabit.cli.pull import pull
 from cohabit.cli.replay import replay
 from cohabit.cli.schema import schema
 from cohabit.cli.serve import serve
+from cohabit.cli.simulate import simulate
 from cohabit.cli.status import status
 
 app = typer.Typer(
@@ -43,5 +44,5 @@ def main(
     """Serve many AI models of different kinds from one GPU."""
 
 
-for command in (serve, plan, pull, measure, check, status, replay, schema):
+for command in (serve, plan, pull, measure, check, status, simulate, replay, schema):
     app.command()(command)

@@ -1,0 +1,42 @@
+"""What a model really takes in virtual time, and the core's model that knows it."""
+
+from dataclasses import dataclass
+
+from cohabit.core.footprints import Figure, Footprint, Origin
+from cohabit.core.state import Model, ModelPolicy
+
+EXIT_SECONDS = 0.02  # to kill and reap a process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """Bytes and seconds. Without ``wake_seconds`` it cannot sleep."""
+
+    resident: int
+    load: int
+    working: int
+    load_seconds: float
+    wake_seconds: float | None = None
+    sleep_seconds: float = 0.0
+    residue: int = 0
+    exit_seconds: float = EXIT_SECONDS
+
+
+def known_model(policy: ModelPolicy, behaviour: Behaviour) -> Model:
+    """As the core knows a model on a server that has measured it in an earlier life."""
+
+    def measured(size: int) -> Figure:
+        return Figure(size, Origin.MEASURED)
+
+    sleeps = behaviour.wake_seconds is not None
+    footprint = Footprint(
+        resident=measured(behaviour.resident),
+        load=measured(behaviour.load),
+        working=measured(behaviour.working),
+        residue=measured(behaviour.residue) if sleeps else None,
+        load_seconds=behaviour.load_seconds,
+        exit_seconds=behaviour.exit_seconds,
+        sleep_seconds=behaviour.sleep_seconds if sleeps else None,
+        wake_seconds=behaviour.wake_seconds,
+    )
+    return Model(policy, footprint)

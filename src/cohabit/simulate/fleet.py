@@ -1,0 +1,124 @@
+"""From a config to what can be simulated: the core's models, what each really takes, the budget.
+
+Every model has the engine ``fake``: its option ``load_seconds`` says how long it takes to load, ``wake_seconds``
+(which also says that it can sleep), ``sleep_seconds`` and ``residue`` how it sleeps. The first two may also stand
+directly under the model. Bytes are those of ``cohabit plan``: ``footprint``, else of the options.
+No device is asked, so the budget is a size.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from cohabit.config import resolved
+from cohabit.config.errors import ConfigError
+from cohabit.config.load import parse_config, with_budget
+from cohabit.config.model import Config
+from cohabit.core.controller import Controller
+from cohabit.core.eviction import Policy
+from cohabit.core.ledger import Ledger
+from cohabit.core.state import ModelPolicy
+from cohabit.engines.fake import FakeOptions
+from cohabit.runtime.footprints import Footprints
+from cohabit.runtime.plan import Plan, make_plan
+from cohabit.simulate.behaviour import Behaviour, known_model
+
+SHORT_CUTS = ("load_seconds", "wake_seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Models that share a simulated device with ``total`` bytes."""
+
+    policies: dict[str, ModelPolicy]
+    behaviours: dict[str, Behaviour]
+    aliases: dict[str, str]  # every name that a client may use, and whose it is
+    policy: Policy
+    plan: Plan
+    slots: int
+
+    @property
+    def total(self) -> int:
+        """What the device has."""
+        return self.plan.total
+
+    def controller(self, policy: Policy | None = None) -> Controller:
+        """A production core that has seen nothing yet; ``policy`` instead of the config's."""
+        models = [known_model(self.policies[name], takes) for name, takes in self.behaviours.items()]
+        ledger = Ledger(budget=self.plan.budget, keep_free=self.plan.keep_free, slots=self.slots)
+        return Controller(models, ledger, policy or self.policy)
+
+
+def load_fleet(path: Path, budget: str | None = None) -> Fleet:
+    """Of a file; ``budget`` instead of the config's. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    config = with_budget(parse_config(_with_options(text), path.absolute().parent, str(path)), budget)
+    try:
+        return fleet_of(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _with_options(text: str) -> str:
+    """The config with its short cuts put where the ordinary one has them."""
+    try:
+        data: Any = YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        return text  # parse_config says what is wrong with it
+    models = data.get("models") if isinstance(data, dict) else None
+    moved = False
+    for model in models.values() if isinstance(models, dict) else ():
+        if isinstance(model, dict) and isinstance(options := model.get("options", {}), dict):
+            short = {key: model.pop(key) for key in SHORT_CUTS if key in model}
+            model["options"] = {**options, **short}
+            moved = moved or bool(short)
+    return json.dumps(data) if moved else text  # JSON is YAML
+
+
+def fleet_of(config: Config) -> Fleet:
+    """Of a config. Raises ConfigError."""
+    for name, model in config.models.items():
+        if model.engine != "fake":
+            raise ConfigError(f"models.{name}.engine: {model.engine} cannot be simulated; use fake")
+    plan = _plan(config)
+    options = {name: msgspec.convert(model.options, FakeOptions) for name, model in config.models.items()}
+    return Fleet(
+        policies={
+            name: replace(resolved.model_policy(config, name), sleeps=options[name].wake_seconds is not None)
+            for name in config.models
+        },
+        behaviours={
+            row.name: Behaviour(
+                resident=row.footprint.resident.size,
+                load=row.footprint.load_need,
+                working=row.footprint.working.size,
+                load_seconds=options[row.name].load_seconds,
+                wake_seconds=options[row.name].wake_seconds,
+                sleep_seconds=options[row.name].sleep_seconds,
+                residue=options[row.name].residue,
+            )
+            for row in plan.rows
+        },
+        aliases={alias: name for name, model in config.models.items() for alias in (name, *model.aliases)},
+        policy=Policy(config.scheduling.policy),
+        plan=plan,
+        slots=resolved.compute_slots(config),
+    )
+
+
+def _plan(config: Config) -> Plan:
+    budget = config.device.budget
+    if budget is None or budget.size is None:
+        raise ConfigError("device.budget: a simulation asks no device; give a size such as 24GiB")
+    total = budget.size + resolved.keep_free(config, budget.size)
+    with TemporaryDirectory() as empty:  # what this machine has measured is no matter
+        return make_plan(config, total=total, footprints=Footprints(Path(empty) / "none"), weights=Path(empty))

@@ -1,0 +1,265 @@
+"""The shell in virtual time: carries the core's commands out by a heap of what will have ended when.
+
+It does what ``runtime`` does with processes, without any: every command ends in the event that ``core.events``
+names, after the seconds that the model's behaviour says. Requests that run beside each other do not slow each other
+down; a batch lasts as long as its longest. After whatever may have freed memory the device is read, no more often
+than the sampler would. A reading is honest and there is no foreign memory, so that reading it every second besides
+would tell nothing new.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, assert_never
+
+from cohabit.core.commands import (
+    Cancel,
+    Command,
+    Dispatch,
+    Halt,
+    Reject,
+    SetTimer,
+    SleepWorker,
+    StartWorker,
+    StopWorker,
+    TrimWorker,
+    WakeWorker,
+)
+from cohabit.core.events import (
+    DeviceMeasured,
+    Event,
+    RequestArrived,
+    RequestFinished,
+    Slept,
+    Started,
+    TimerFired,
+    Trimmed,
+    WorkerExited,
+    WorkerReady,
+)
+from cohabit.runtime.loop import Observe
+from cohabit.runtime.sampler import SOONEST
+from cohabit.simulate.behaviour import Behaviour
+
+AT_ONCE = 1000  # timers in a row at one moment: the core would ask for ever
+READING_AFTER = 0.001  # a reading shows only the end of runs that ended before it began
+
+Step = WorkerReady | Slept | Trimmed | WorkerExited
+
+
+class Stuck(Exception):
+    """Requests wait and time does not go on: nothing is due, or the same moment for ever. A bug in the core."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    model: str
+    run_seconds: float
+    client: str
+    then: Callable[[float], None] | None
+
+
+@dataclass(slots=True)
+class _Worker:
+    """The ends of what it does. One that is not (or no longer) here has been replaced and never happens."""
+
+    behaviour: Behaviour
+    step: Step | None = None
+    runs: dict[int, RequestFinished] = field(default_factory=dict)
+
+
+class VirtualShell:
+    """Drives a core. ``observers`` see what those of the control loop see."""
+
+    def __init__(
+        self,
+        decide: Callable[[Event, float], Sequence[Command]],
+        behaviours: Mapping[str, Behaviour],
+        *,
+        total: int,
+        observers: Sequence[Observe] = (),
+    ) -> None:
+        """``decide`` is a controller's ``handle``; ``total`` is what the device has, in bytes."""
+        self.now = 0.0
+        self._decide = decide
+        self._behaviours = behaviours
+        self._total = total
+        self._observers = observers
+        self._future: list[tuple[float, int, Callable[[Any], Event | None], Any]] = []
+        self._planned = 0
+        self._timer = inf
+        self._fired: deque[float] = deque([-inf], maxlen=AT_ONCE)  # when the last timers did
+        self._requests = 0
+        self._asked: dict[int, _Asked] = {}
+        self._workers: dict[int, _Worker] = {}
+        self._held: dict[int, int] = {}
+        self._read_at = -inf
+        self._reading = False
+        self._began = False
+
+    def ask(
+        self,
+        model: str,
+        *,
+        at: float,
+        run_seconds: float,
+        client: str = "",
+        then: Callable[[float], None] | None = None,
+    ) -> int:
+        """A request will arrive; its id. ``then`` is told the time when it has ended, and may ask again."""
+        self._requests += 1
+        self._asked[self._requests] = _Asked(model, run_seconds, client, then)
+        self._plan(at, self._arrive, self._requests)
+        return self._requests
+
+    def run(self, until: float = inf) -> float:
+        """Until every request has ended, or until then; returns the time. Raises Stuck."""
+        if not self._began:
+            self._began = True
+            self._handle(Started())
+        while self._asked:
+            at = self._future[0][0] if self._future else inf
+            moment = min(at, self._timer)
+            if moment > until:
+                break
+            if moment == inf:
+                raise Stuck(f"{len(self._asked)} requests wait at {self.now:g} s and nothing is due")
+            self.now = max(self.now, moment)
+            event: Event | None
+            if at <= self._timer:
+                _, _, happen, what = heapq.heappop(self._future)
+                event = happen(what)
+            else:
+                event = self._fire()
+            if event is not None:
+                self._handle(event)
+        return self.now
+
+    def _fire(self) -> TimerFired:
+        self._timer = inf
+        self._fired.append(self.now)
+        if len(self._fired) == AT_ONCE and self._fired[0] == self.now:
+            raise Stuck(f"at {self.now:g} s the timer is set for the same moment again and again")
+        return TimerFired()
+
+    def _plan(self, at: float, happen: Callable[[Any], Event | None], what: Any) -> None:
+        self._planned += 1
+        heapq.heappush(self._future, (at, self._planned, happen, what))
+
+    def _handle(self, event: Event) -> None:
+        commands = self._decide(event, self.now)
+        for command in commands:
+            self._execute(command)
+        for observe in self._observers:
+            observe(event, commands, self.now)
+        for command in commands:
+            if type(command) is Reject:
+                self._end(command.request)
+        if type(event) is RequestFinished:
+            self._end(event.request)
+
+    def _end(self, request: int) -> None:
+        asked = self._asked.pop(request, None)
+        if asked is not None and asked.then is not None:
+            asked.then(self.now)
+
+    # what the core commands
+
+    def _execute(self, command: Command) -> None:
+        match command:
+            case SetTimer(at):
+                self._timer = inf if at is None else at
+            case Dispatch(_, worker, requests):
+                self._dispatch(worker, requests)
+            case StartWorker(model, worker):
+                takes = self._behaviours[model]
+                self._workers[worker] = _Worker(takes)
+                self._held[worker] = takes.load
+                seconds = takes.load_seconds
+                self._begin(worker, WorkerReady(worker, takes.resident, takes.load, seconds), seconds)
+            case WakeWorker(_, worker):
+                takes = self._workers[worker].behaviour
+                self._held[worker] = takes.resident
+                seconds = takes.load_seconds if takes.wake_seconds is None else takes.wake_seconds
+                self._begin(worker, WorkerReady(worker, takes.resident, takes.resident, seconds), seconds)
+            case SleepWorker(_, worker):
+                takes = self._workers[worker].behaviour
+                self._begin(worker, Slept(worker, takes.residue, takes.sleep_seconds), takes.sleep_seconds)
+            case TrimWorker(_, worker):
+                self._begin(worker, Trimmed(worker), 0.0)
+            case StopWorker(_, worker):
+                self._workers[worker].runs.clear()
+                seconds = self._workers[worker].behaviour.exit_seconds
+                self._begin(worker, WorkerExited(worker, seconds), seconds)
+            case Cancel(request, worker):
+                self._cut_short(request, worker)
+            case Reject() | Halt():
+                pass
+            case _:
+                assert_never(command)
+
+    def _begin(self, worker: int, step: Step, seconds: float) -> None:
+        self._workers[worker].step = step
+        self._plan(self.now + seconds, self._stepped, step)
+
+    def _dispatch(self, worker_id: int, requests: tuple[int, ...]) -> None:
+        worker = self._workers[worker_id]
+        takes = worker.behaviour
+        if not worker.runs:
+            self._held[worker_id] = takes.resident + takes.working
+        seconds = max(self._asked[request].run_seconds for request in requests)
+        for request in requests:
+            end = RequestFinished(request, worker_id, seconds, takes.resident + takes.working)
+            worker.runs[request] = end
+            self._plan(self.now + seconds, self._finished, end)
+
+    def _cut_short(self, request: int, worker_id: int) -> None:
+        worker = self._workers.get(worker_id)
+        if worker is not None and request in worker.runs:
+            worker.runs[request] = end = RequestFinished(request, worker_id, 0.0, worker.runs[request].peak)
+            self._plan(self.now, self._finished, end)
+
+    # what happens then
+
+    def _arrive(self, request: int) -> RequestArrived:
+        asked = self._asked[request]
+        return RequestArrived(request, asked.model, asked.client)
+
+    def _finished(self, end: RequestFinished) -> Event | None:
+        worker = self._workers.get(end.worker)
+        if worker is None or worker.runs.get(end.request) is not end:
+            return None
+        del worker.runs[end.request]
+        if not worker.runs:
+            self._held[end.worker] = worker.behaviour.resident
+        self._read_soon()
+        return end
+
+    def _stepped(self, step: Step) -> Event | None:
+        worker = self._workers.get(step.worker)
+        if worker is None or worker.step is not step:
+            return None
+        worker.step = None
+        match step:
+            case WorkerReady(resident=held) | Slept(held=held):
+                self._held[step.worker] = held
+            case WorkerExited():
+                del self._workers[step.worker], self._held[step.worker]
+            case Trimmed():
+                pass
+            case _:
+                assert_never(step)
+        self._read_soon()
+        return step
+
+    def _read_soon(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self._plan(max(self.now + READING_AFTER, self._read_at + SOONEST), self._read, None)
+
+    def _read(self, _: None) -> DeviceMeasured:
+        self._reading = False
+        self._read_at = self.now
+        return DeviceMeasured(self.now, self._total, self._total - sum(self._held.values()), dict(self._held))
