@@ -3,15 +3,18 @@
 from cohabit.core.commands import StopCause
 from cohabit.core.events import RequestCancelled, ShutdownRequested, Slept, Trimmed, WorkerExited, WorkerReady
 from cohabit.core.room import Exit
+from cohabit.core.state import Model
 from core.driver import MIB, Core, brief, model
 
-SLEEPY = {"residue": 20, "wake_seconds": 0.1, "load_seconds": 5.0}
+
+def sleepy(*, load_seconds: float = 5.0, wake_seconds: float = 0.1, keep_alive: float | None = None) -> Model:
+    """a: 100 + 10, asleep 20."""
+    return model("a", residue=20, load_seconds=load_seconds, wake_seconds=wake_seconds, keep_alive=keep_alive)
 
 
-def pair(budget: int = 180, **more: object) -> Core:
-    """a, which sleeps, beside b: 100 + 10 each, 20 asleep."""
-    settings = {**SLEEPY, **more}
-    return Core(model("a", **settings), model("b", load_seconds=1), budget=budget)  # type: ignore[arg-type]
+def pair(budget: int = 180, **more: float) -> Core:
+    """a, which sleeps, beside b."""
+    return Core(sleepy(**more), model("b", load_seconds=1), budget=budget)
 
 
 def test_sleep_is_preferred_where_it_costs_less_and_frees_enough() -> None:
@@ -64,7 +67,7 @@ def test_it_is_stopped_where_sleeping_and_waking_cost_more() -> None:
 
 
 def test_sleepers_are_stopped_before_anybody_who_is_ready() -> None:
-    core = Core(model("a", **SLEEPY), model("b", load_seconds=9), model("c"), budget=240)  # type: ignore[arg-type]
+    core = Core(sleepy(), model("b", load_seconds=9), model("c"), budget=240)
     core.bring("a", at=0)
     core.bring("b", at=1)
     core.ask("c", at=20)
@@ -204,7 +207,7 @@ def test_a_trim_that_would_not_do_is_left_out() -> None:
 
 
 def test_over_the_budget_caches_go_first_then_sleepers_then_the_idle() -> None:
-    core = Core(model("a", **SLEEPY), model("b"), model("c"), budget=1000)  # type: ignore[arg-type]
+    core = Core(sleepy(), model("b"), model("c"), budget=1000)
     for name in "abc":
         core.bring(name)
     core.ask("a", at=5)
