@@ -26,18 +26,11 @@ class Account:
     remains: int = 0  # of what is leaving, what is expected to stay
     trimming: bool = False
     trimmed: bool = False  # nothing has run since its caches were trimmed
-    held: int = 0  # bytes booked now; kept by the ledger
     settled_at: float = field(default=float("-inf"))  # a reading begun before this says nothing of it
-
-    @property
-    def at_rest(self) -> int:
-        """Bytes held while nothing runs, once the next reading has come."""
-        return max(self.resident + self.cached, self.load)
-
-    @property
-    def afterwards(self) -> int:
-        """Bytes held at rest, once what is under way has ended."""
-        return self.remains if self.leaving else self.at_rest
+    # kept by the ledger, since they are read far more often than they change
+    held: int = 0  # bytes booked now
+    at_rest: int = 0  # bytes held while nothing runs, once the next reading has come
+    afterwards: int = 0  # bytes held at rest, once what is under way has ended
 
 
 class Ledger:
@@ -74,6 +67,8 @@ class Ledger:
         held = max(account.load, account.resident + max(account.working, account.cached, account.unconfirmed))
         self._held += held - account.held
         account.held = held
+        account.at_rest = max(account.load, account.resident + account.cached)
+        account.afterwards = account.remains if account.leaving else account.at_rest
 
     def open(self, worker: int, load: int) -> None:
         """Reserve a load before it starts."""
@@ -107,6 +102,7 @@ class Ledger:
         account = self.accounts[worker]
         account.leaving = True
         account.remains = remains
+        self._book(account)
 
     def sleep(self, worker: int, residue: int, now: float) -> None:
         """It says that it has fallen asleep; the rest stays booked until a reading shows it free."""
@@ -134,6 +130,7 @@ class Ledger:
         account.unconfirmed = max(account.unconfirmed, account.cached)
         account.cached = 0
         account.settled_at = now
+        self._book(account)
 
     def close(self, worker: int, now: float) -> None:
         """The process is reaped. Its memory is back on cpu; on a card when the device shows it."""

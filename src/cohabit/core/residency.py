@@ -15,7 +15,7 @@ from cohabit.core.claim import Claim
 from cohabit.core.commands import SleepWorker, StartWorker, StopCause, StopWorker, TrimWorker, WakeWorker
 from cohabit.core.eviction import Policy, account_for, score
 from cohabit.core.lifecycle import Move, State
-from cohabit.core.room import Exit, frees, infeasible, may_lack, need, residue, shortfall
+from cohabit.core.room import Exit, Standing, frees, infeasible, need, residue, shortfall
 from cohabit.core.state import Books, Model
 from cohabit.core.victims import Search, switch_cost
 
@@ -90,23 +90,25 @@ def bring_in(books: Books, policy: Policy, now: float) -> None:
     while books.claim is None and (books.stirred or (books.next_try is not None and now >= books.next_try)):
         books.stirred, books.next_try = False, None
         later: list[float] = []
-        for waiter in list(islice(_eligible(books, now), LOOK_AHEAD)):
-            if _try_to_claim(books, waiter, policy, later, now):
+        standing = Standing.of(books)
+        for waiter in list(islice(_eligible(books, standing, now), LOOK_AHEAD)):
+            search = _search(books, waiter, policy, standing, now)
+            if _try_to_claim(search, later):
                 _pursue(books, policy, now)
                 break
         books.next_try = min((at for at in later if at > now), default=None)
 
 
-def _eligible(books: Books, now: float) -> Iterator[Model]:
+def _eligible(books: Books, standing: Standing, now: float) -> Iterator[Model]:
     """Models that lack room and could have it, the most urgent first."""
     loading = [model for model in books.workers.values() if model.state in {State.STARTING, State.WAKING}]
     if any(model.footprint.margin for model in loading):
         return  # it ran out of memory before: this time it loads alone
-    tight = may_lack(books)
+    tight = standing.tight(books)
     for model in books.waiters.by_urgency(now):
         if now < model.not_before or (model.footprint.margin and loading):
             continue
-        if not model.out and not (tight and shortfall(books, model, {}) > 0):
+        if not model.out and not (tight and standing.shortfall(books, model) > 0):
             continue  # it waits for slots, not for room
         if not infeasible(books, model):
             yield model
@@ -141,12 +143,16 @@ def _has_made_room(books: Books, worker: int, chosen: Exit) -> bool:
     return chosen is Exit.TRIM and not account.trimming and not (account.trimmed and account.unconfirmed)
 
 
-def _try_to_claim(books: Books, waiter: Model, policy: Policy, later: list[float], now: float) -> bool:
-    """Branch 3.3 for one waiter: form the claim if it may be, else note in ``later`` when it could."""
+def _search(books: Books, waiter: Model, policy: Policy, standing: Standing, now: float) -> Search:
     since = waiter.waiting_since if waiter.queue else now
-    overdue_at = since + waiter.policy.max_wait
-    overdue = bool(waiter.queue) and now >= overdue_at
-    search = Search(books=books, waiter=waiter, policy=policy, since=since, overdue=overdue, now=now)
+    overdue = bool(waiter.queue) and now >= since + waiter.policy.max_wait
+    return Search(books=books, waiter=waiter, policy=policy, standing=standing, since=since, overdue=overdue, now=now)
+
+
+def _try_to_claim(search: Search, later: list[float]) -> bool:
+    """Branch 3.3 for one waiter: form the claim if it may be, else note in ``later`` when it could."""
+    books, waiter, since, now = search.books, search.waiter, search.since, search.now
+    overdue, overdue_at = search.overdue, since + waiter.policy.max_wait
     choice = search.choose()
     exits, times = choice.exits, choice.later
     worth_at = since + switch_cost(waiter, None)

@@ -6,6 +6,7 @@ block each other for ever.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 from cohabit.core.lifecycle import State
@@ -85,15 +86,40 @@ def shortfall(books: Books, model: Model, exits: Mapping[int, Exit]) -> int:
     return most - books.ledger.effective_budget
 
 
-def may_lack(books: Books) -> bool:
-    """Whether any model that is ready could lack the room to run even if the others were idle."""
-    rest = largest = 0
-    for other in books.workers.values():
-        account = books.account(other)
-        rest += account.afterwards
-        if not account.leaving and other.lifecycle.state in _RUNS:
-            largest = max(largest, running_extra(books, other))
-    return rest + largest > books.ledger.effective_budget
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is held once all are idle and what is leaving has left, and the most that one run adds. The same for all
+    who wait, so that it is summed up once for them."""
+
+    rest: int
+    largest: int
+
+    @classmethod
+    def of(cls, books: Books) -> "Standing":
+        """As the books are now."""
+        rest = largest = 0
+        for worker, other in books.workers.items():
+            account = books.ledger.accounts[worker]
+            rest += account.afterwards
+            if not account.leaving and other.lifecycle.state in _RUNS:
+                largest = max(largest, running_extra(books, other))
+        return cls(rest, largest)
+
+    def shortfall(self, books: Books, model: Model) -> int:
+        """As ``shortfall`` without anybody making room."""
+        footprint = model.footprint
+        if model.out:
+            own = books.account(model).afterwards if model.worker is not None else 0
+            working = max(footprint.most_working, self.largest)
+            most = self.rest - own + max(footprint.load_need, footprint.resident.size + working)
+        else:
+            account = books.account(model)
+            most = self.rest + max(0, footprint.working_for(next_units(model)) - account.cached)
+        return most - books.ledger.effective_budget
+
+    def tight(self, books: Books) -> bool:
+        """Whether any model that is ready could lack the room to run."""
+        return self.rest + self.largest > books.ledger.effective_budget
 
 
 def infeasible(books: Books, model: Model) -> bool:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from cohabit.core.dispatch import LAST_SLOT, SLOT, blocked_by
 from cohabit.core.eviction import Policy, preferred_exit, return_seconds, score
 from cohabit.core.lifecycle import State
-from cohabit.core.room import Exit, shortfall
+from cohabit.core.room import Exit, Standing, shortfall
 from cohabit.core.state import Books, Model
 
 
@@ -49,13 +49,14 @@ class Search:
     books: Books
     waiter: Model
     policy: Policy
+    standing: Standing
     since: float
     overdue: bool
     now: float
 
     def choose(self) -> Choice:
         """The least that suffices of what is allowed now."""
-        if not self._missing({}):
+        if self.standing.shortfall(self.books, self.waiter) <= 0:
             return Choice({}, [])
         if not self.waiter.queue:
             return Choice(None, [])  # a preload takes free room only
