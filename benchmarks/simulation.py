@@ -1,4 +1,4 @@
-"""How long `cohabit simulate` takes: 30,000 requests over 100 models, as it generates them, reading the files included."""
+"""How long `cohabit simulate` takes for 30,000 requests over 100 models as it generates them, files read included."""
 
 import statistics
 import tempfile
