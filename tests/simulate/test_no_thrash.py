@@ -6,7 +6,7 @@ A load takes 1 s, a run 20 ms.
 import pytest
 
 from cohabit.simulate.timeline import Doing
-from simulate.driving import Run, closed_loop, two
+from simulate.driving import Run, closed_loop, takes, two
 
 RUN = 0.02
 THINK = 0.01
@@ -81,3 +81,13 @@ def test_a_lone_request_beside_a_closed_loop_waits_no_longer_than_promised() -> 
     run.shell.run()
     (waited,) = run.tally.models["b"].waits
     assert MAX_WAIT <= waited <= MAX_WAIT + SWITCH, run.story()
+
+
+def test_whose_time_comes_while_room_is_made_for_another_waits_in_peace() -> None:
+    """The core may not ask to be woken for it at once, again and again, until the other is in."""
+    run = Run({"a": takes(), "b": takes(), "c": takes(load_seconds=3.0)}, 150, patience=0.0)
+    run.shell.ask("a", at=0.0, run_seconds=20.0)
+    run.shell.ask("c", at=1.5, run_seconds=RUN)  # may have a drained from 4.5 s on
+    run.shell.ask("b", at=1.6, run_seconds=RUN)  # from 2.6 s on
+    run.shell.run()
+    assert run.loads == {"a": 1, "b": 1, "c": 1}
