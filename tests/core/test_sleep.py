@@ -1,5 +1,7 @@
 """Asleep, trimmed, woken: room that is made without losing everything, and believed when it is measured."""
 
+import pytest
+
 from cohabit.core.commands import StopCause
 from cohabit.core.events import RequestCancelled, ShutdownRequested, Slept, Trimmed, WorkerExited, WorkerReady
 from cohabit.core.room import Exit
@@ -66,8 +68,9 @@ def test_it_is_stopped_where_sleeping_and_waking_cost_more() -> None:
     assert brief(core.did) == ["stop a#1: evicted"]
 
 
-def test_sleepers_are_stopped_before_anybody_who_is_ready() -> None:
-    core = Core(sleepy(), model("b", load_seconds=9), model("c"), budget=240)
+@pytest.mark.parametrize(("load_seconds", "goes"), [(0.2, "stop a#1: evicted"), (5.0, "stop c#3: evicted")])
+def test_a_residue_is_weighed_against_the_load_that_it_spares(load_seconds: float, goes: str) -> None:
+    core = Core(sleepy(load_seconds=load_seconds), model("b", load_seconds=9), model("c"), budget=240)
     core.bring("a", at=0)
     core.bring("b", at=1)
     core.ask("c", at=20)
@@ -78,7 +81,7 @@ def test_sleepers_are_stopped_before_anybody_who_is_ready() -> None:
     core.done("c", 3, at=22)
     core.measured(at=23, total=225)  # now a's residue is what is missing for a run
     core.ask("b", at=30)
-    assert brief(core.did) == ["stop a#1: evicted"]
+    assert brief(core.did) == [goes]
 
 
 def test_a_sleep_that_frees_too_little_ends_in_a_stop_from_then_on() -> None:

@@ -5,7 +5,7 @@
      together. Who has spent its quantum gets no new dispatch while another could be dispatched. Debts persist;
      credit is dropped when a queue empties.
 2.2  Not all that runs may be long: where everything in flight is predicted to take over LONG seconds, the last free
-     slot is left to something short.
+     slot is left to something short, as long as a model that is in has short runs.
 2.3  An engine that always has something in flight would never give its slots back. It yields when another model has
      waited for slots ``patience`` times as long as one of its runs takes, by their priorities.
 2.4  Who has been given nothing for ``max_wait`` because slots or bytes were always taken is exempt from 2.2, and
@@ -72,7 +72,9 @@ def _all_long(books: Books, model: Model) -> bool:
     """Branch 2.2: whether with this model all slots would be taken, and all by something long."""
     if not books.busy or books.ledger.slots_used + model.policy.slots < books.ledger.slots:
         return False
-    return _long(model) and all(_long(other) for other in books.busy.values())
+    if not _long(model) or not all(_long(other) for other in books.busy.values()):
+        return False
+    return any(other.lifecycle.state is State.READY and not _long(other) for other in books.workers.values())
 
 
 def _long(model: Model) -> bool:

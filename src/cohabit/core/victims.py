@@ -1,12 +1,12 @@
 """Who makes room for a waiter, how, and from when. Branch 3.3 of the decision tree, its ladder.
 
 a. Idle workers give their caches back (trim).
-b. Sleepers that nobody waits for are stopped: their residue.
-c. Idle workers that have been idle for longer than bringing them back costs, by GDSF; asleep or stopped by which
-   has the smaller exit and return seconds.
-d. Busy ones, drained, that have served ``patience`` times the cost of the switch, once the waiter itself has waited
+b. Idle workers that have been idle for longer than bringing them back costs, put to sleep or stopped by which has
+   the smaller exit and return seconds; and sleepers that nobody waits for, stopped for their residue. By GDSF, which
+   weighs the little that a residue frees against the whole load that it spares.
+c. Busy ones, drained, that have served ``patience`` times the cost of the switch, once the waiter itself has waited
    that cost (ski rental: rent until you have paid the price).
-e. Anyone but the pinned, once the waiter has waited ``max_wait``.
+d. Anyone but the pinned, once the waiter has waited ``max_wait``.
 
 As little as suffices: cheapest first, and what turns out superfluous is dropped.
 Never chosen: pinned, starting, waking, brought in for waiters and not yet given anything, or at work on a part of the
@@ -21,6 +21,8 @@ from cohabit.core.eviction import Policy, preferred_exit, return_seconds, score
 from cohabit.core.lifecycle import State
 from cohabit.core.room import Exit, Standing, shortfall
 from cohabit.core.state import Books, Model
+
+_CACHES, _IDLE, _BUSY = range(3)  # the ladder
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Search:
         allowed = [step for step in steps if self.overdue or step.allowed_at <= self.now]
         later = [step.allowed_at for step in steps if not self.overdue and step.allowed_at > self.now]
         # Stops come after trims of the same workers, so this is the most that can be had.
-        everything = {_worker(step): Exit.STOP if step.rank else Exit.TRIM for step in allowed}
+        everything = {_worker(step): Exit.TRIM if step.rank == _CACHES else Exit.STOP for step in allowed}
         if not allowed or self._missing(everything):
             return Choice(None, later)
         return Choice(self._least(sorted(allowed, key=lambda step: (step.rank, step.score))), [])
@@ -102,14 +104,14 @@ class Search:
             if state is State.READY:
                 yield from self._of_ready(model)
             elif state is State.ASLEEP and (not model.queue or self.overdue):
-                yield Step(model, Exit.STOP, 1, score(self.books, model, self.policy), self.now)
+                yield Step(model, Exit.STOP, _IDLE, score(self.books, model, self.policy), self.now)
 
     def _of_ready(self, model: Model) -> Iterator[Step]:
         account = self.books.account(model)
         if account.trimming:
             return  # a moment, then it is known what it holds
         if not model.running and account.cached and not account.trimmed:
-            yield Step(model, Exit.TRIM, 0, -account.cached, self.now)
+            yield Step(model, Exit.TRIM, _CACHES, -account.cached, self.now)
         if not self.overdue and not model.dispatches and model.queue:
             return
         if _finishes_first(self.books, self.waiter, model, self.now):
@@ -117,11 +119,11 @@ class Search:
         chosen = preferred_exit(model)
         cost = switch_cost(self.waiter, model, chosen)
         at = max(self.since + cost, model.came_in + model.policy.patience * cost)
-        rank = 3
+        rank = _BUSY
         if not model.running and not model.queue:
             idle_long_at = model.idle_since + return_seconds(model, chosen)
             at = min(at, idle_long_at)
-            rank = 2 if idle_long_at <= self.now else 3
+            rank = _IDLE if idle_long_at <= self.now else _BUSY
         yield Step(model, chosen, rank, score(self.books, model, self.policy, chosen), at)
 
 
