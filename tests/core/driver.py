@@ -92,9 +92,20 @@ def model(
 class Core:
     """Drives a controller. Timers are kept out of what ``send`` returns; see ``timer``."""
 
-    def __init__(self, *models: Model, budget: int = 1000, slots: int = 4, policy: Policy = Policy.GDSF) -> None:
+    def __init__(
+        self,
+        *models: Model,
+        budget: int = 1000,
+        slots: int = 4,
+        policy: Policy = Policy.GDSF,
+        releases_when_reaped: bool = True,
+    ) -> None:
         """``budget`` in MiB."""
-        self.controller = Controller(models, Ledger(budget=budget * MIB, keep_free=0, slots=slots), policy)
+        self.controller = Controller(
+            models,
+            Ledger(budget=budget * MIB, keep_free=0, slots=slots, releases_when_reaped=releases_when_reaped),
+            policy,
+        )
         self.now = 0.0
         self.timer: float | None = None
         self.workers: dict[str, int] = {}
@@ -174,10 +185,12 @@ class Core:
         seconds = 0.01 if self[name].state == "stopping" else 0.0
         return self.send(WorkerExited(self.workers[name], **{"seconds": seconds, **what}), at)
 
-    def done(self, name: str, request: int, *, at: float | None = None, seconds: float = 0.1) -> Sequence[Command]:
-        """A run ends within its books."""
+    def done(
+        self, name: str, request: int, *, at: float | None = None, seconds: float = 0.1, used: int | None = None
+    ) -> Sequence[Command]:
+        """A run ends within its books, or having used so many MiB."""
         footprint = self[name].footprint
-        peak = footprint.resident.size + footprint.working.size
+        peak = footprint.resident.size + (footprint.working.size if used is None else used * MIB)
         return self.send(RequestFinished(request, self.workers[name], seconds, peak), at)
 
     def measured(

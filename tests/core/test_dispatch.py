@@ -3,6 +3,8 @@
 import pytest
 
 from cohabit.core.commands import Dispatch
+from cohabit.core.dispatch import LAST_SLOT, blocked_by
+from cohabit.core.explain import waits_for
 from core.driver import Core, brief, model
 
 
@@ -102,3 +104,78 @@ def test_a_model_that_ran_a_moment_ago_has_not_been_kept_out() -> None:
     assert brief(core.done("a", 3, at=8)) == ["run x#2: 5"], "a has spent its quantum"
     core.ask("x", at=9)
     assert brief(core.did) == ["run x#2: 6"], "its other request has waited 7 s, but it ran until 8"
+
+
+def mixed(**other: float) -> Core:
+    """Two slots; a and b take 10 s, c takes 0.1 s."""
+    core = Core(model("a"), model("b", **other), model("c"), budget=500, slots=2)  # type: ignore[arg-type]  # seconds
+    for name, seconds in (("a", 10.0), ("b", 10.0), ("c", 0.1)):
+        core.bring(name)
+        core[name].footprint.run_seconds.value = seconds
+    return core
+
+
+def test_2_2_the_last_slot_is_left_to_something_short() -> None:
+    core = mixed()
+    long = core.ask("a", at=1)
+    core.ask("b", at=1)
+    assert core.did == []
+    assert blocked_by(core.books, core["b"], core.now) == LAST_SLOT
+    short = core.ask("c", at=1)
+    assert brief(core.did) == [f"run c#3: {short}"]
+    assert brief(core.done("c", short, at=1.1)) == []
+    assert "run b#2: 5" in brief(core.done("a", long, at=11))
+
+
+def test_2_2_two_long_ones_run_where_nothing_short_is_in_or_something_short_runs() -> None:
+    core = mixed()
+    core.ask("c", at=1)
+    core.ask("a", at=1)
+    assert brief(core.did) == ["run a#1: 5"], "beside something short it takes the other slot"
+    core = Core(model("a"), model("b"), budget=500, slots=2)
+    for name in "ab":
+        core.bring(name)
+        core[name].footprint.run_seconds.value = 10.0
+    core.ask("a", at=1)
+    core.ask("b", at=1)
+    assert brief(core.did) == ["run b#2: 4"]
+
+
+def test_2_4_who_was_kept_out_for_max_wait_is_exempt() -> None:
+    core = mixed(max_wait=5.0)
+    core.ask("a", at=1)
+    waiting = core.ask("b", at=1)
+    assert brief(core.ring()) == [f"run b#2: {waiting}"]
+    assert core.now == 6.0
+
+
+def test_2_3_an_engine_that_never_rests_yields_its_slots() -> None:
+    core = Core(model("a", concurrency=2, patience=4), model("b"), budget=500, slots=1)
+    core.bring("a")
+    core.bring("b")
+    core["a"].footprint.run_seconds.value = 1.0
+    first = core.ask("a", at=1)
+    second = core.ask("a", at=1)
+    waiting = core.ask("b", at=2)
+    third = core.ask("a", at=5.5)
+    assert brief(core.done("a", first, at=5.9, seconds=1.0)) == [f"run a#1: {third}"], (
+        "b has waited less than 4 runs of a"
+    )
+    core.ask("a", at=6.1)
+    assert core.done("a", second, at=6.2, seconds=1.0) == []
+    assert waits_for(core.books, core["a"], core.now) == "its turn, after others that wait for its slots"
+    assert brief(core.done("a", third, at=6.9)) == [f"run b#2: {waiting}"]
+
+
+def test_2_3_by_their_priorities() -> None:
+    core = Core(model("a", concurrency=2, patience=4, priority=3), model("b"), budget=500, slots=1)
+    core.bring("a")
+    core.bring("b")
+    core["a"].footprint.run_seconds.value = 1.0
+    first = core.ask("a", at=1)
+    core.ask("a", at=1)
+    core.ask("b", at=2)
+    third = core.ask("a", at=13.5)
+    assert brief(core.done("a", first, at=13.9, seconds=1.0)) == [f"run a#1: {third}"], (
+        "three times the share, three times 4 s"
+    )

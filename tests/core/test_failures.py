@@ -3,7 +3,7 @@
 from cohabit.core.commands import Dispatch, Reject, StartWorker
 from cohabit.core.events import RequestCancelled, RequestFailed, Trimmed
 from cohabit.core.reasons import Rejection, RejectReason
-from core.driver import Core, brief, model
+from core.driver import MIB, Core, brief, model
 
 
 def test_what_was_not_sent_is_tried_once_more_alone_and_what_was_is_told() -> None:
@@ -147,3 +147,73 @@ def test_a_failure_of_a_request_whose_client_has_left_is_nobodys() -> None:
     assert core.send(RequestFailed(1, 1, sent=True)) == []
     assert core.gone("a") == [], "nor is a death, and nothing is started for it"
     assert core.rejected == {}
+
+
+def test_out_of_memory_while_loading_is_tried_once_more_alone_with_more_room() -> None:
+    core = Core(model("a", resident=200, load_seconds=5), model("b", load_seconds=1), budget=400)
+    core.bring("b", at=0)
+    core.ask("a", at=10)
+    assert brief(core.gone("a", at=12, out_of_memory=True)) == []
+    assert core["a"].footprint.margin == 32 * MIB
+    assert core.timer == 13.0, "after a pause"
+    assert brief(core.ring()) == ["start a#3"]
+    assert core.books.ledger.accounts[3].held == 232 * MIB
+    core.send(RequestCancelled(core.ask("b", at=14)))
+    assert brief(core.gone("a", at=15, out_of_memory=True)) == ["reject 2: model_failed"], "once, not again and again"
+
+
+def test_nobody_else_loads_while_one_that_ran_out_of_memory_does() -> None:
+    core = Core(model("a"), model("b"), model("c"), budget=1000)
+    core.ask("a", at=0)
+    core.gone("a", at=1, out_of_memory=True)
+    assert brief(core.ring()) == ["start a#2"]
+    core.ask("b", at=2.1)
+    assert core.did == []
+    assert brief(core.ready("a", at=3)) == ["run a#2: 1", "start b#3"]
+
+
+def test_one_that_ran_out_of_memory_waits_for_other_loads_to_end() -> None:
+    core = Core(model("a"), model("b"), budget=1000)
+    core.ask("a", at=0)
+    core.gone("a", at=1, out_of_memory=True)
+    core.ask("b", at=1.5)
+    assert brief(core.did) == ["start b#2"]
+    assert core.ring() == []
+    assert brief(core.ready("b", at=3)) == ["run b#2: 2", "start a#3"]
+
+
+def test_a_margin_leaves_the_model_feasible_and_fades_with_success() -> None:
+    core = Core(model("a", resident=100, working=10), budget=120)
+    request = core.ask("a", at=0)
+    core.gone("a", at=1, out_of_memory=True)
+    assert core["a"].footprint.margin == 10 * MIB, "no more than there is"
+    core.ring()
+    core.ready("a", at=3)
+    assert core["a"].footprint.margin == 0, "the last of it goes at once"
+    core.done("a", request, at=4)
+    footprint = core["a"].footprint
+    footprint.widen(1000 * MIB)
+    footprint.widen(1000 * MIB)
+    assert footprint.margin == 64 * MIB
+    footprint.learn_run(0)
+    assert footprint.margin == 48 * MIB
+
+
+def test_out_of_memory_beyond_the_books_is_not_the_models_fault() -> None:
+    core = Core(model("a"), budget=300)
+    core.ask("a", at=0)
+    core.ready("a", at=1)
+    core.measured(at=2, total=300, foreign=250)
+    core.send(RequestFailed(1, 1, sent=False, out_of_memory=True), at=3)
+    assert core["a"].footprint.margin == 0
+
+
+def test_no_trim_of_what_is_about_to_leave() -> None:
+    core = Core(model("a", load_seconds=1), model("b", load_seconds=1, max_wait=5), budget=150)
+    running = core.ask("a", at=0)
+    core.ready("a", at=1)
+    core.ask("b", at=2)
+    core.ring()
+    assert core.draining == ["a"]
+    commands = brief(core.send(RequestFailed(running, 1, sent=True, out_of_memory=True), at=8))
+    assert commands == [f"reject {running}: out_of_memory", "stop a#1: evicted"]

@@ -3,7 +3,15 @@
 import pytest
 
 from cohabit.core.commands import StopCause
-from cohabit.core.events import RequestCancelled, ShutdownRequested, Slept, Trimmed, WorkerExited, WorkerReady
+from cohabit.core.events import (
+    RequestCancelled,
+    RequestFailed,
+    ShutdownRequested,
+    Slept,
+    Trimmed,
+    WorkerExited,
+    WorkerReady,
+)
 from cohabit.core.room import Exit
 from cohabit.core.state import Model
 from core.driver import MIB, Core, brief, model
@@ -164,6 +172,17 @@ def test_news_of_the_past_is_dropped() -> None:
     assert core["a"].state == "ready"
 
 
+def test_two_that_asleep_hold_too_much_are_both_stopped() -> None:
+    core = Core(
+        sleepy(), model("b", residue=20, load_seconds=5, wake_seconds=0.1), model("c", resident=195), budget=210
+    )
+    core.bring("a", at=0)
+    core.measured(at=1)
+    core.bring("b", at=20)
+    core.ask("c", at=40)
+    assert brief(core.did) == ["stop a#1: evicted", "stop b#2: evicted"]
+
+
 # trim
 
 
@@ -238,3 +257,14 @@ def test_a_sleeper_leaves_at_shutdown_too() -> None:
     core.ring()
     core.slept("a", at=5.1)
     assert brief(core.send(ShutdownRequested(1.0), at=6)) == [f"stop a#1: {StopCause.SHUTDOWN}"]
+
+
+def test_what_is_being_trimmed_is_not_chosen_until_it_is_known_what_it_holds() -> None:
+    core = Core(model("a"), model("b"), budget=150)
+    request = core.ask("a", at=0)
+    core.ready("a", at=1)
+    failed = RequestFailed(request, 1, sent=True, out_of_memory=True)
+    assert brief(core.send(failed, at=2)) == ["trim a#1", f"reject {request}: out_of_memory"]
+    core.ask("b", at=40)
+    assert core.did == []
+    assert brief(core.trimmed("a", at=40.1)) == ["stop a#1: evicted"]

@@ -26,6 +26,7 @@ def test_the_device_and_a_model_that_is_not_there() -> None:
         "keep_free": 0,
         "total": 1000 * MIB,
         "reserved": 0,
+        "unreturned": 0,
         "foreign": 200 * MIB,
         "compute_slots": 2,
         "slots_used": 0,
@@ -44,15 +45,19 @@ def test_the_device_and_a_model_that_is_not_there() -> None:
         "working": 0,
         "cached": 0,
         "needs": declared,
+        "margin": 0,
         "load_seconds": 1.0,
+        "wake_seconds": 1.0,
         "in_flight": 0,
         "waiting": 0,
         "loads": 0,
+        "wakes": 0,
         "last_eviction": "",
         "failure": "",
     }
     assert state["requests"] == []
     assert state["claim"] is None
+    assert state["alerts"] == []
     assert state["shutting_down"] is False
 
 

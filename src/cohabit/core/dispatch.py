@@ -37,9 +37,7 @@ def charge(books: Books, now: float) -> None:
 
 
 def blocked_by(books: Books, model: Model, now: float) -> str | None:
-    """What keeps a model with waiting requests from being given one now; None if nothing does."""
-    if model.lifecycle.state is not State.READY:
-        return "the model to be brought in"
+    """What keeps a ready model with waiting requests from being given one now; None if nothing does."""
     if model.draining:
         return "the model to be brought back after it has made room for another"
     account = books.account(model)
@@ -138,9 +136,7 @@ def _turn(books: Books, now: float) -> Model | None:
         for candidate in candidates:
             candidate.deficit += rounds * QUANTUM * candidate.policy.priority
     # Its turn lasts until its quantum is spent, then the ring goes on behind it: those before it come last.
-    for name, other in list(books.runnable.items()):
-        if other is model:
-            break
+    while (name := next(iter(books.runnable))) != model.policy.name:
         books.runnable[name] = books.runnable.pop(name)
     return model
 

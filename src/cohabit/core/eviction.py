@@ -33,11 +33,9 @@ def return_seconds(model: Model, chosen: Exit) -> float:
 
 
 def preferred_exit(model: Model) -> Exit:
-    """Sleep or stop, by which has the smaller exit and return seconds; what was never measured is not chosen."""
+    """Of a ready model: what has the smaller exit and return seconds; what was never measured is not chosen."""
     footprint = model.footprint
     if not model.policy.sleeps or model.sleep_failed or footprint.residue is None:
-        return Exit.STOP
-    if model.state is State.ASLEEP:
         return Exit.STOP
     asleep = footprint.sleep_seconds.value + footprint.wake_seconds.value
     stopped = footprint.exit_seconds.value + footprint.load_seconds.value

@@ -1,6 +1,7 @@
 """What a waiting request waits for, and about when it will be served. Estimates, from measured averages."""
 
 import math
+from collections.abc import Iterator
 
 from cohabit.core.dispatch import blocked_by
 from cohabit.core.lifecycle import State
@@ -30,7 +31,7 @@ def waits_for(books: Books, model: Model, now: float) -> str:
     if infeasible(books, model):
         return "memory that others than our models hold, or that is pinned"
     if claim is not None and claim.model == model.name:
-        names = [books.workers[worker].name for worker in claim.victims if worker in books.workers]
+        names = [victim.name for victim in _leaving(books)]
         return f"room: {', '.join(names)} must leave" if names else "memory to be seen free"
     if claim is not None:
         return f"{claim.model} to be brought in first"
@@ -78,14 +79,21 @@ def _load_seconds(model: Model) -> float:
     return (footprint.wake_seconds if model.state is State.WAKING else footprint.load_seconds).value
 
 
-def _until_left(books: Books, now: float) -> float:
-    """Until the last victim of the claim is gone: what runs on it ends, and it exits."""
+def _leaving(books: Books) -> Iterator[Model]:
+    """Victims of the claim that have not made room yet."""
     assert books.claim is not None
-    longest = 0.0
     for worker in books.claim.victims:
         victim = books.workers.get(worker)
-        if victim is None:
-            continue
+        if victim is not None and (
+            victim.draining or books.account(victim).leaving or books.account(victim).trimming
+        ):
+            yield victim
+
+
+def _until_left(books: Books, now: float) -> float:
+    """Until the last victim of the claim is gone: what runs on it ends, and it exits."""
+    longest = 0.0
+    for victim in _leaving(books):
         began = max((r.dispatched for r in victim.running.values() if r.dispatched is not None), default=None)
         left = 0.0 if began is None else max(0.0, began + victim.footprint.run_seconds.value - now)
         longest = max(longest, left + victim.footprint.exit_seconds.value)

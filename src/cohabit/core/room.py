@@ -130,8 +130,7 @@ def infeasible(books: Books, model: Model) -> bool:
         if other is not model and other.worker is not None:
             account = books.account(other)
             rest += account.afterwards
-            if not account.leaving and other.lifecycle.state in _RUNS:
-                largest = max(largest, running_extra(books, other))
+            largest = max(largest, running_extra(books, other))
     if model.lifecycle.state is State.READY:
         account = books.account(model)
         most = rest + max(account.at_rest, account.resident + footprint.working_for(next_units(model)))

@@ -1,5 +1,6 @@
 """The core's state as plain data, for the page, the status command and the logs. A versioned schema."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from cohabit.core.dispatch import blocked_by
@@ -9,6 +10,7 @@ from cohabit.core.lifecycle import State
 from cohabit.core.state import Books, Model
 
 SCHEMA = 1
+RETURN_SECONDS = 10.0  # by then a device shows the memory of a dead process as free
 
 
 def snapshot(books: Books, now: float) -> dict[str, Any]:
@@ -22,6 +24,7 @@ def snapshot(books: Books, now: float) -> dict[str, Any]:
             "keep_free": ledger.keep_free,
             "total": ledger.total,
             "reserved": ledger.reserved,
+            "unreturned": ledger.unreturned,
             "foreign": ledger.foreign,
             "compute_slots": ledger.slots,
             "slots_used": ledger.slots_used,
@@ -40,6 +43,7 @@ def snapshot(books: Books, now: float) -> dict[str, Any]:
             "victims": [books.workers[worker].name for worker in claim.victims if worker in books.workers],
             "why": claim.why,
         },
+        "alerts": list(alerts(books, now)),
         "shutting_down": books.draining_until is not None,
     }
 
@@ -64,12 +68,17 @@ def _model(books: Books, model: Model, now: float) -> dict[str, Any]:
                 ("resident", footprint.resident),
                 ("load", footprint.load),
                 ("working", footprint.working),
+                ("residue", footprint.residue),
             )
+            if figure is not None
         },
+        "margin": footprint.margin,
         "load_seconds": footprint.load_seconds.value,
+        "wake_seconds": footprint.wake_seconds.value,
         "in_flight": len(model.running),
         "waiting": len(model.queue),
         "loads": model.loads,
+        "wakes": model.wakes,
         "last_eviction": model.last_eviction,
         "failure": model.failure,
     }
@@ -105,6 +114,21 @@ def _running(model: Model, now: float) -> list[dict[str, Any]]:
         for request in model.running.values()
         if request.dispatched is not None
     ]
+
+
+def alerts(books: Books, now: float) -> Iterator[str]:
+    """What its owner should know, a sentence each."""
+    ledger = books.ledger
+    if ledger.reserved > ledger.effective_budget:
+        short = ledger.reserved - ledger.effective_budget
+        yield f"{short >> 20} MiB more are booked than the device now allows; nothing new is brought in"
+    if ledger.unreturned and ledger.unreturned_since is not None and now - ledger.unreturned_since > RETURN_SECONDS:
+        yield f"the device still holds {ledger.unreturned >> 20} MiB of workers that have ended"
+    for model in books.models.values():
+        if model.footprint.margin:
+            yield f"{model.name} ran out of memory; {model.footprint.margin >> 20} MiB more are allowed for it"
+        if model.sleep_failed:
+            yield f"{model.name} cannot sleep: it is stopped instead"
 
 
 def stalled(books: Books, now: float, patience: float) -> str | None:

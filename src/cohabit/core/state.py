@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from cohabit.core.claim import Claim
     from cohabit.core.commands import Command
 
-_NO_PROCESS = frozenset({State.STOPPED, State.FAILED})
 _OUT = frozenset({State.STOPPED, State.FAILED, State.ASLEEP})
 
 
@@ -136,10 +135,6 @@ class Books:
     def resident(self) -> Iterator[Model]:
         """Models with a process, whatever it is doing."""
         return iter(self.workers.values())
-
-    def ready(self) -> Iterator[Model]:
-        """Models that could be given work or be evicted."""
-        return (model for model in self.workers.values() if model.state is State.READY)
 
     def account(self, model: Model) -> Account:
         """What a model with a process holds."""

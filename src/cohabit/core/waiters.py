@@ -25,10 +25,6 @@ class Waiters:
         self._heaps: dict[float, list[_Entry]] = {}
         self._order = count()
 
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self._members)
-
     def __iter__(self) -> "Iterator[Model]":
         """In no particular order, each once."""
         return (
