@@ -65,7 +65,7 @@ def test_a_failing_model_backs_off_fails_and_is_probed() -> None:
     core.ask("a", at=35)
     assert brief(core.did) == ["start a#4"], "the next start is a probe"
     assert brief(core.gone("a", at=36)) == ["reject 4: model_failed"], "which gets one try"
-    assert core["a"].not_before == 66.0
+    assert core["a"].not_before == 36.0 + 60.0, "later each time"
 
 
 def test_a_success_forgets_the_failures() -> None:

@@ -53,8 +53,14 @@ def test_two_overloaded_models_switch_no_more_often_than_patience_allows() -> No
     assert sum(answered.values()) * 0.1 >= 0.78 * 300, "four fifths of the time serve"
 
 
+def test_loads_longer_than_max_wait_leave_half_of_the_time() -> None:
+    answered, loads = serve(pair(load_seconds=31.0, max_wait=30.0), 3000, run=0.1)
+    assert min(gaps(loads)) >= 2 * 31.0
+    assert sum(answered.values()) * 0.1 >= 0.48 * 3000, "without a minimum each load would serve one request"
+
+
 def test_max_wait_decides_where_patience_would_take_longer() -> None:
     answered, loads = serve(pair(load_seconds=5.0, max_wait=8.0), 300, run=0.1)
-    assert min(gaps(loads)) >= 8.0
-    assert max(gaps(loads)) <= 8.0 + 5.0 + 0.3, "max_wait counts from when the model went out"
+    assert min(gaps(loads)) >= 5.0 + 5.0, "no less than the cost of the switch once: half of the time serves"
+    assert max(gaps(loads)) <= 10.3
     assert answered["a"] == pytest.approx(answered["b"], rel=0.1)

@@ -39,9 +39,10 @@ from cohabit.core.events import (
     WorkerReady,
 )
 from cohabit.core.eviction import Policy
+from cohabit.core.footprints import Run
 from cohabit.core.ledger import Ledger
 from core.driver import MIB, model
-from core.memory import Memory, Real
+from core.memory import LARGEST, Memory, Real
 
 NAMES = ("a", "b", "c", "d")
 
@@ -95,6 +96,7 @@ class Shell(RuleBasedStateMachine):
         reaped=st.booleans(),
         keeps=st.sampled_from([0.0, 0.5, 1.0]),
         residue=st.sampled_from([0.2, 0.2, 0.9]),
+        sized=st.booleans(),
     )
     def begin(
         self,
@@ -105,7 +107,9 @@ class Shell(RuleBasedStateMachine):
         reaped: bool,
         keeps: float,
         residue: float,
+        sized: bool,
     ) -> None:
+        self.sized = sized  # whether it is known what runs of each size take
         self.settings, self.policy, self.reaped, self.keeps, self.residue = settings, policy, reaped, keeps, residue
         peaks = [m.footprint.peak // MIB for m in (model(**one) for one in settings)]  # type: ignore[arg-type]  # drawn fields
         self.budget = max(int(room * sum(peaks)), max(peaks) - 5)  # some never fit, most take turns
@@ -133,6 +137,10 @@ class Shell(RuleBasedStateMachine):
 
     def fresh(self, kind: type[Controller]) -> Controller:
         made = [model(**settings) for settings in self.settings]  # type: ignore[arg-type]  # drawn fields
+        for one in made if self.sized else ():
+            working = one.footprint.working.size
+            runs = (Run(units, working * units // LARGEST) for units in (1, 3, 8, 16, LARGEST))
+            one.footprint.buckets = {(run.units - 1).bit_length(): run for run in runs}
         ledger = Ledger(budget=self.budget * MIB, keep_free=0, slots=2, releases_when_reaped=self.reaped)
         return kind(made, ledger, self.policy)
 

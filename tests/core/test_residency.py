@@ -135,12 +135,25 @@ def test_idle_ones_go_before_busy_ones() -> None:
 
 
 def test_max_wait_beats_patience() -> None:
+    core = two(max_wait=12.0, load_seconds=10.0)
+    core.ask("a", at=0)
+    core.ready("a", at=1)
+    core.ask("b", at=2)
+    core.ring()
+    assert core.now == 14.0, "not 41"
+    assert core.draining == ["a"]
+
+
+def test_but_what_came_in_serves_the_cost_of_the_switch_once() -> None:
     core = two(max_wait=2.0, load_seconds=10.0)
     core.ask("a", at=0)
     core.ready("a", at=1)
     core.ask("b", at=2)
-    assert core.timer == 4.0
+    assert core.ring() == []
+    assert core.now == 4.0
+    assert core.draining == []
     core.ring()
+    assert core.now == 11.0
     assert core.draining == ["a"]
 
 
@@ -203,7 +216,9 @@ def test_a_starting_model_is_never_evicted() -> None:
     assert core.ring() == []
     assert (core.now, core.timer) == (2.0, None), "overdue, and nobody to take it from until a is ready"
     assert brief(core.ready("a", at=5)) == ["run a#1: 1"]
-    assert core.draining == ["a"]
+    assert core.draining == []
+    core.ring()
+    assert (core.now, core.draining) == (6.0, ["a"]), "served for what the switch costs"
 
 
 def test_the_claims_own_model_is_never_evicted_for_another() -> None:

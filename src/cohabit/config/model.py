@@ -91,7 +91,9 @@ class ModelConfig(Section):
     )
     pin: bool = Field(False, description="Never evicted.")
     preload: bool = Field(False, description="Brought in at start rather than by its first request.")
-    keep_alive: KeepAlive = Field(None, description="Stopped after so long without work; `never`: on pressure only.")
+    keep_alive: KeepAlive = Field(
+        None, description="Asleep after so long without work, stopped after as long again; `never`: on pressure only."
+    )
     aliases: list[Name] = Field(default_factory=list, description="Other names clients may use for it.")
     voices: dict[Name, Name] = Field(
         default_factory=dict, description="Names that clients use for a speaking model's own voices."

@@ -9,7 +9,7 @@ from cohabit.core.events import RequestArrived
 from cohabit.core.explain import expected_wait
 from cohabit.core.lifecycle import State
 from cohabit.core.reasons import Rejection, RejectReason
-from cohabit.core.room import never_fits
+from cohabit.core.room import never_fits, pinned_resident
 from cohabit.core.state import Books, Model
 
 
@@ -38,10 +38,12 @@ def refuse(books: Books, asked: RequestArrived, now: float) -> Rejection | None:
 
 def never_fitting(books: Books, model: Model) -> Rejection:
     """It is larger than what the device has for it."""
+    pinned = pinned_resident(books, model)
+    allowed = books.ledger.effective_budget - pinned
     return Rejection(
         RejectReason.NEVER_FITS,
         f"{model.name} needs {model.footprint.peak >> 20} MiB and the budget now allows "
-        f"{books.ledger.effective_budget >> 20} MiB",
+        f"{max(0, allowed) >> 20} MiB{' beside what is pinned' if pinned else ''}",
         retry_after=60.0,
     )
 

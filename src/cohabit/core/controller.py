@@ -151,6 +151,7 @@ class Controller:
         withdraw(books, model, [event.request], now)
         request = books.requests.pop(event.request)
         request.ended = True
+        books.stirred |= model.footprint.margin > 0  # it fades with every success
         model.footprint.learn_run(event.peak, model.run_units)
         model.failures = 0
         if request.cancelled is None:

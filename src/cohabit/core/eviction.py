@@ -1,8 +1,8 @@
 """Whom to evict first: GDSF, or LRU for comparison.
 
 GreedyDual-Size-Frequency (Cherkasova, "Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency Caching
-Policy", HP Labs 1998): H = L + F * C / S, evict the least H, then L := H of the victim. F counts uses since the
-load, C is the measured seconds to bring the model back, S the bytes that its leaving frees, L as it was when the
+Policy", HP Labs 1998): H = L + F * C / S, evict the least H, then L := H of the victim. F counts uses since it
+came in, C is the measured seconds to bring the model back, S the bytes that its leaving frees, L as it was when the
 model was last used: so what is not used any more ages.
 """
 

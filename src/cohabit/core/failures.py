@@ -1,8 +1,8 @@
 """When a worker dies: who is tried again, who is told, and when the model is started once more.
 
 A request of which nothing was sent is tried once more, alone, so that a poisonous one fails by itself. A model
-is restarted with exponential back-off; after FAILURES_IN_A_ROW without a success between them it counts as
-failed, its queue is told, and the next start is a probe.
+is restarted at once after its first failure and after a pause after the next; after FAILURES_IN_A_ROW without a
+success between them it counts as failed, its queue is told, and the next start is a probe, later each time.
 
 Out of memory although the books were kept adds a margin to what the model is given. While loading: room is made for
 that too and the load tried once more, alone, after a pause. While running: the worker's caches are given back and
@@ -21,8 +21,9 @@ from cohabit.core.room import fits_now, pinned_resident
 from cohabit.core.state import Books, Model
 
 FAILURES_IN_A_ROW = 3
-PROBE_AFTER = 30.0  # seconds
-LONGEST_BACK_OFF = 60.0
+PROBE_AFTER = 30.0  # seconds; doubled after each probe that fails
+LATEST_PROBE = 600.0
+PAUSE = 2.0
 PAUSE_AFTER_OOM = 1.0
 
 
@@ -85,12 +86,12 @@ def _count(model: Model, event: WorkerExited, now: float, *, loading: bool) -> N
     lacked_memory = loading and event.out_of_memory
     if event.permanent or model.failures >= (2 if lacked_memory else FAILURES_IN_A_ROW):
         model.lifecycle.move(Move.GIVE_UP, now)
-        model.not_before = now + PROBE_AFTER
+        probes = max(0, model.failures - FAILURES_IN_A_ROW)
+        model.not_before = now + min(PROBE_AFTER * 2**probes, LATEST_PROBE)
+    elif lacked_memory:
+        model.not_before = now + PAUSE_AFTER_OOM
     else:
-        back_off = 0.0 if model.failures == 1 else 0.5 * 2**model.failures
-        if lacked_memory:
-            back_off = PAUSE_AFTER_OOM
-        model.not_before = now + min(back_off, LONGEST_BACK_OFF)
+        model.not_before = now if model.failures == 1 else now + PAUSE
 
 
 def _widen(books: Books, model: Model) -> None:

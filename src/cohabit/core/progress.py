@@ -73,9 +73,10 @@ def _room_has_changed(books: Books) -> None:
 def _check_asleep(books: Books, model: Model, now: float) -> None:
     """A sleep that frees too little is none: the worker is stopped, then and from now on."""
     account, footprint = books.account(model), model.footprint
-    if account.unconfirmed or account.cached <= 0:
+    if account.unconfirmed:
         return
-    footprint.residue = Figure(account.at_rest, Origin.MEASURED)
+    if account.cached:
+        footprint.residue = Figure(account.at_rest, Origin.MEASURED)
     if account.at_rest * 4 > footprint.resident.size * 3 and not model.queue:
         model.sleep_failed = True
         why = f"asleep it still held {account.at_rest >> 20} of {footprint.resident.size >> 20} MiB"

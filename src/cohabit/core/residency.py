@@ -1,7 +1,7 @@
 """Who is brought in, and when. Branch 3 of the decision tree.
 
-3.0  The books are over the budget (it shrank, or a worker outgrew them): caches are trimmed, sleepers and idle
-     workers leave, best victim first.
+3.0  The books are over the budget (it shrank, or a worker outgrew them): caches are trimmed, then sleepers and then
+     idle workers are stopped, each by their score.
 3.1  The claim's model needs it no more: it is withdrawn, victims that still drain go on serving.
 3.2  There is a claim: its victims leave as they fall idle; it is fulfilled once everything it needs fits.
 3.3  There is none: the most urgent waiter that may be served gets it. Whom it may take the room from, and from when,
@@ -19,7 +19,8 @@ from cohabit.core.room import Exit, Standing, frees, infeasible, need, residue, 
 from cohabit.core.state import Books, Model
 from cohabit.core.victims import Search, switch_cost
 
-LOOK_AHEAD = 8  # waiters that are asked, the most urgent first, before the others must wait for something to change
+LOOK_AHEAD = 8  # waiters for whom room is sought, the most urgent first, before the others must wait for a change
+LOOK_FURTHER = 64  # waiters that may have room which is free
 
 
 def stop(books: Books, model: Model, cause: StopCause, why: str, now: float, *, kill: bool = False) -> None:
@@ -91,8 +92,11 @@ def bring_in(books: Books, policy: Policy, now: float) -> None:
         books.stirred, books.next_try = False, None
         later: list[float] = []
         standing = Standing.of(books)
-        for waiter in list(islice(_eligible(books, standing, now), LOOK_AHEAD)):
-            search = _search(books, waiter, policy, standing, now)
+        for place, waiter in enumerate(list(islice(_eligible(books, standing, now), LOOK_FURTHER))):
+            if place >= LOOK_AHEAD and standing.shortfall(books, waiter) > 0:
+                continue
+            since = waiter.waiting_since if waiter.queue else now
+            search = Search(books=books, waiter=waiter, policy=policy, standing=standing, since=since, now=now)
             if _try_to_claim(search, later):
                 _pursue(books, policy, now)
                 break
@@ -143,16 +147,10 @@ def _has_made_room(books: Books, worker: int, chosen: Exit) -> bool:
     return chosen is Exit.TRIM and not account.trimming and not (account.trimmed and account.unconfirmed)
 
 
-def _search(books: Books, waiter: Model, policy: Policy, standing: Standing, now: float) -> Search:
-    since = waiter.waiting_since if waiter.queue else now
-    overdue = bool(waiter.queue) and now >= since + waiter.policy.max_wait
-    return Search(books=books, waiter=waiter, policy=policy, standing=standing, since=since, overdue=overdue, now=now)
-
-
 def _try_to_claim(search: Search, later: list[float]) -> bool:
     """Branch 3.3 for one waiter: form the claim if it may be, else note in ``later`` when it could."""
     books, waiter, since, now = search.books, search.waiter, search.since, search.now
-    overdue, overdue_at = search.overdue, since + waiter.policy.max_wait
+    overdue = bool(waiter.queue) and now >= search.overdue_at
     choice = search.choose()
     exits, times = choice.exits, choice.later
     worth_at = since + switch_cost(waiter, None)
@@ -161,8 +159,9 @@ def _try_to_claim(search: Search, later: list[float]) -> bool:
         exits, times = None, [worth_at]
     if exits is None:
         if waiter.queue:
-            waiter.may_at = min([*times, overdue_at])
-            later.append(waiter.may_at)
+            times = [at for at in (*times, search.overdue_at) if at > now]
+            waiter.may_at = min(times, default=None)
+            later += times
         return False
     waited = now - since
     reason = "it waited max_wait" if overdue else "idle for longer than its return costs, or its patience is over"

@@ -6,11 +6,13 @@ b. Idle workers that have been idle for longer than bringing them back costs, pu
    weighs the little that a residue frees against the whole load that it spares.
 c. Busy ones, drained, that have served ``patience`` times the cost of the switch, once the waiter itself has waited
    that cost (ski rental: rent until you have paid the price).
-d. Anyone but the pinned, once the waiter has waited ``max_wait``.
+d. Anyone but the pinned, once the waiter has waited ``max_wait`` and they have served the cost of the switch once:
+   where that takes longer than ``max_wait``, nothing but loading would be done otherwise.
 
-As little as suffices: cheapest first, and what turns out superfluous is dropped.
-Never chosen: pinned, starting, waking, brought in for waiters and not yet given anything, or at work on a part of the
-batch whose other part is all that the waiter wants to come in for.
+As little as suffices: cheapest first, and what turns out superfluous is dropped. What was brought in for waiters and
+has not been given anything yet is left to d.
+Never chosen: pinned, starting, waking, or at work on a part of the batch whose other part is all that the waiter
+wants to come in for.
 """
 
 from collections.abc import Iterator
@@ -53,8 +55,12 @@ class Search:
     policy: Policy
     standing: Standing
     since: float
-    overdue: bool
     now: float
+
+    @property
+    def overdue_at(self) -> float:
+        """When it has waited for as long as it may."""
+        return self.since + self.waiter.policy.max_wait
 
     def choose(self) -> Choice:
         """The least that suffices of what is allowed now."""
@@ -63,8 +69,8 @@ class Search:
         if not self.waiter.queue:
             return Choice(None, [])  # a preload takes free room only
         steps = list(self._steps())
-        allowed = [step for step in steps if self.overdue or step.allowed_at <= self.now]
-        later = [step.allowed_at for step in steps if not self.overdue and step.allowed_at > self.now]
+        allowed = [step for step in steps if step.allowed_at <= self.now]
+        later = [step.allowed_at for step in steps if step.allowed_at > self.now]
         # Stops come after trims of the same workers, so this is the most that can be had.
         everything = {_worker(step): Exit.TRIM if step.rank == _CACHES else Exit.STOP for step in allowed}
         if not allowed or self._missing(everything):
@@ -103,8 +109,9 @@ class Search:
             state = model.lifecycle.state
             if state is State.READY:
                 yield from self._of_ready(model)
-            elif state is State.ASLEEP and (not model.queue or self.overdue):
-                yield Step(model, Exit.STOP, _IDLE, score(self.books, model, self.policy), self.now)
+            elif state is State.ASLEEP:
+                at = self.overdue_at if model.queue else self.now
+                yield Step(model, Exit.STOP, _IDLE, score(self.books, model, self.policy), at)
 
     def _of_ready(self, model: Model) -> Iterator[Step]:
         account = self.books.account(model)
@@ -112,14 +119,13 @@ class Search:
             return  # a moment, then it is known what it holds
         if not model.running and account.cached and not account.trimmed:
             yield Step(model, Exit.TRIM, _CACHES, -account.cached, self.now)
-        if not self.overdue and not model.dispatches and model.queue:
-            return
         if _finishes_first(self.books, self.waiter, model, self.now):
             return
         chosen = preferred_exit(model)
         cost = switch_cost(self.waiter, model, chosen)
-        at = max(self.since + cost, model.came_in + model.policy.patience * cost)
-        rank = _BUSY
+        at, rank = max(self.overdue_at, model.came_in + cost), _BUSY
+        if model.dispatches or not model.queue:
+            at = min(at, max(self.since + cost, model.came_in + model.policy.patience * cost))
         if not model.running and not model.queue:
             idle_long_at = model.idle_since + return_seconds(model, chosen)
             at = min(at, idle_long_at)

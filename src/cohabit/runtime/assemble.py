@@ -55,7 +55,12 @@ def assemble(
         infos=[_info(config, name) for name in config.models],
         models=models,
         launches=launches(config, weights, derived),
-        ledger=Ledger(budget=plan.budget, keep_free=plan.keep_free, slots=resolved.compute_slots(config)),
+        ledger=Ledger(
+            budget=plan.budget,
+            keep_free=plan.keep_free,
+            slots=resolved.compute_slots(config),
+            releases_when_reaped=resolved.place(config).kind == "cpu",
+        ),
         policy=Policy(config.scheduling.policy),
         device=device,
         place=resolved.place(config),

@@ -66,6 +66,7 @@ class Figures:
             sleep_seconds=self.sleep_seconds and round(self.sleep_seconds, 3),
             wake_seconds=self.wake_seconds and round(self.wake_seconds, 3),
             run_seconds=before.run_seconds if before else None,
+            buckets=before.buckets if before else {},
         )
 
 
