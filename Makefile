@@ -38,7 +38,7 @@ lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## every benchmark, one after the other
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+	@set -e; for script in $(filter-out %_server.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
 
 fuzz: $(VENV)/.dev ## the properties of the core over many more histories
 	$(BIN)/pytest tests/core --hypothesis-profile=fuzz --timeout=0 $(ARGS)

@@ -28,8 +28,43 @@ def machine() -> dict[str, Any]:
     }
 
 
-def keep(name: str, figures: dict[str, Any]) -> None:
-    """Write the result beside the machine, the command and the commit, and print it."""
+class Cores:
+    """Whose the machine's time was: the server's, this process's, anybody else's. Per cent of all cores."""
+
+    def __init__(self, server: int) -> None:
+        """From now on; ``server`` is a pid, whose children are there already."""
+        process = psutil.Process(server)
+        self._server = [process, *process.children(recursive=True)]
+        self._began = self._seconds()
+
+    def shares(self) -> dict[str, float]:
+        """Since then. What others took makes a figure wrong."""
+        spent = {
+            who: now - before
+            for (who, now), before in zip(self._seconds().items(), self._began.values(), strict=True)
+        }
+        others = spent["busy"] - spent["server"] - spent["load"]
+        return {
+            who: round(100 * seconds / spent["all"], 1)
+            for who, seconds in (("server", spent["server"]), ("load", spent["load"]), ("others", max(0.0, others)))
+        }
+
+    def _seconds(self) -> dict[str, float]:
+        times = psutil.cpu_times()
+        everything = sum(times) - times.guest - times.guest_nice  # those are in user and nice already
+        return {
+            "all": everything,
+            "busy": everything - times.idle - times.iowait - times.steal,
+            "server": sum(sum(process.cpu_times()[:2]) for process in self._server),
+            "load": sum(psutil.Process().cpu_times()[:2]),
+        }
+
+
+def keep(name: str, figures: dict[str, Any], path: Path | None = None) -> None:
+    """Write the result beside the machine, the command and the commit, and print it.
+
+    Into RESULTS unless a ``path`` is given, as for a trial that is not to be kept.
+    """
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - whichever git the user has
         cwd=RESULTS.parent,
@@ -41,5 +76,5 @@ def keep(name: str, figures: dict[str, Any]) -> None:
     result = {"command": command, "commit": commit, "machine": machine(), "figures": figures}
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(result, indent=2)
-    (RESULTS / f"{name}.json").write_text(text + "\n")
+    (path or RESULTS / f"{name}.json").write_text(text + "\n")
     print(text)
