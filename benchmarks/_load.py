@@ -150,7 +150,10 @@ async def warm(url: str, kinds: Sequence[Kind]) -> None:
 
 
 async def measure(url: str, kinds: Sequence[Kind], seconds: float) -> dict[str, Any]:
-    """All clients in a closed loop for RAMP and then so many seconds; what was answered within these, by kind."""
+    """All clients in a closed loop for RAMP and then so many seconds; what was answered within these, by kind.
+
+    Raises Failed.
+    """
     begin = time.monotonic() + RAMP
     end = begin + seconds
     answers: dict[str, list[Answer]] = {kind.name: [] for kind in kinds}
@@ -168,10 +171,7 @@ async def measure(url: str, kinds: Sequence[Kind], seconds: float) -> dict[str, 
                 answers[kind.name].append(answer)
         client.close()
 
-    async with asyncio.TaskGroup() as group:
-        for kind in kinds:
-            for number in range(kind.clients):
-                group.create_task(loop(kind, number))
+    await asyncio.gather(*(loop(kind, number) for kind in kinds for number in range(kind.clients)))
     return {kind.name: _figures(kind, answers[kind.name], seconds) for kind in kinds}
 
 

@@ -25,7 +25,7 @@ import uvloop
 from PIL import Image, ImageDraw
 from platformdirs import user_cache_path
 
-from _load import Kind, measure, warm
+from _load import Failed, Kind, measure, warm
 from _machine import RESULTS, Cores, keep
 from cohabit.config import resolved
 from cohabit.config.load import load_config
@@ -150,7 +150,10 @@ def run(name: str, kinds: list[Kind], seconds: float, *arguments: str) -> dict[s
     with serving(name, *arguments) as (url, pid):
         uvloop.run(warm(url, kinds))
         cores = Cores(pid)
-        figures = uvloop.run(measure(url, kinds, seconds))
+        try:
+            figures = uvloop.run(measure(url, kinds, seconds))
+        except Failed as failure:
+            raise SystemExit(f"{name}: {failure}; whose the cores were, in per cent: {cores.shares()}") from failure
         figures["cores_percent"] = shares = cores.shares()
         if name == "cohabit":
             alone = [kind for kind in kinds if kind.tokens is not None]
