@@ -1,5 +1,6 @@
 """Does it fit: while it loads, and afterwards for the largest run of any resident."""
 
+from cohabit.core.room import awaits_reading
 from core.driver import MIB, Core, brief, model
 
 
@@ -52,3 +53,19 @@ def test_a_batching_model_over_the_budget_gets_nothing_more() -> None:
     core.ask("a")
     assert core.did == []
     assert brief(core.measured(total=1000, foreign=0)) == ["run a#1: 2"]
+
+
+def test_a_reading_is_awaited_only_where_it_may_let_somebody_in() -> None:
+    core = Core(model("a", working=40), model("b"), budget=245)
+    core.bring("a", at=0)
+    core.done("a", core.ask("a", at=1), at=2)
+    assert not awaits_reading(core.books), "nobody waits for what a has left"
+    core.measured(at=2.1)
+    core.done("a", core.ask("a", at=3), at=4)
+    core.ask("b", at=4.1)
+    assert core.did == [], "100 + 40 until it is seen what a keeps, and 110"
+    assert awaits_reading(core.books)
+    assert brief(core.measured(at=4.2)) == ["start b#2"]
+    assert not awaits_reading(core.books)
+    core.measured(at=5, total=150, foreign=100)
+    assert awaits_reading(core.books), "over the budget"

@@ -4,6 +4,7 @@ import statistics
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness import COMMAND, home, serving
@@ -84,3 +85,14 @@ def test_keep_alive_stops_an_idle_model(tmp_path: Path) -> None:
         server.until(lambda: server.model("a")["state"] == "stopped", seconds=5)
         assert server.chat(model="a").status_code == 200
         assert server.model("a")["loads"] == 2
+
+
+def test_where_cores_are_short_the_system_shares_them_by_priority_too(tmp_path: Path) -> None:
+    config = "device: {budget: 500MiB, keep_free: 0}\nmodels: {a: {engine: fake, priority: 3}, b: {engine: fake}}\n"
+    with serving(tmp_path, config) as server:
+        for name in "ab":
+            body = {"model": name, "input": "x"}
+            assert server.http.post("/v1/embeddings", json=body).status_code == 200
+        models = server.http.get("/admin/status").json()["models"]
+        nice = {entry["name"]: psutil.Process(entry["pid"]).nice() for entry in models}
+    assert nice == {"a": 0, "b": 5}, "five levels of the system's scheduler are three to one"

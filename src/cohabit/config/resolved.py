@@ -1,5 +1,6 @@
 """Defaults that depend on the device, and a model's config as other layers take it."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,15 @@ def slots(config: Config, model: ModelConfig) -> int:
         return model.slots
     threads = model.options.get("threads", 1)
     return threads if place(config).kind == "cpu" and isinstance(threads, int) and threads > 0 else 1
+
+
+def niceness(config: Config, model: ModelConfig) -> int:
+    """On cpu, priorities hold where more wants to run than there are cores, too: a level of the scheduler's niceness
+    is a factor of 1.25 in weight (Linux, ``sched_prio_to_weight``), so that 3 to 1 is 5 levels."""
+    if place(config).kind != "cpu":
+        return 0
+    most = max(other.priority for other in config.models.values())
+    return min(19, round(math.log(most / model.priority, 1.25)))
 
 
 def keep_free(config: Config, total: int) -> int:

@@ -105,4 +105,4 @@ def _launch(config: Config, name: str, weights: Path, made: Path) -> Launch:
         files = {role: derive(found, derivations.get(role), made) for role, found in fetched.items()}
         return resolved.model_spec(config, name, source, files)
 
-    return Launch(spec, threads=resolved.slots(config, model))
+    return Launch(spec, threads=resolved.slots(config, model), nice=resolved.niceness(config, model))

@@ -12,6 +12,7 @@ from cohabit.core.controller import Controller
 from cohabit.core.events import RequestArrived, RequestCancelled, ShutdownRequested, Started
 from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
+from cohabit.core.room import awaits_reading
 from cohabit.core.snapshot import snapshot, stalled
 from cohabit.core.state import Model
 from cohabit.devices import Device
@@ -150,5 +151,5 @@ class Server:
         self.loop.post(RequestCancelled(request))
 
     def _rested(self) -> None:
-        if self.loop.controller.books.requests:
+        if awaits_reading(self.loop.controller.books):
             self._sampler.soon()

@@ -8,6 +8,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 import psutil
 import structlog
@@ -36,7 +37,9 @@ class WorkerProcess:
         self._logs = asyncio.create_task(self._read_logs(), name=f"log of {model}")
 
     @classmethod
-    async def spawn(cls, model: str, threads: int, on_message: Callable[[FromWorker], None]) -> "WorkerProcess":
+    async def spawn(
+        cls, model: str, threads: int, on_message: Callable[[FromWorker], None], *, nice: int = 0
+    ) -> "WorkerProcess":
         """Start a worker. Must run in the main thread: the kernel's parent-death signal follows the thread."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -67,6 +70,8 @@ class WorkerProcess:
             except BaseException:
                 ours.close()
                 raise
+        with suppress(ProcessLookupError):  # it has died already, and will be noticed
+            os.setpriority(os.PRIO_PROCESS, process.pid, nice)  # while it has one thread: the others inherit it
 
         def heard(message: FromWorker) -> None:
             worker.heard += 1

@@ -29,6 +29,7 @@ class Launch:
 
     resolve: Callable[[], ModelSpec]
     threads: int
+    nice: int = 0  # to the other workers, where they share the processor's cores
 
 
 @dataclass(slots=True)
@@ -142,7 +143,10 @@ class Supervisor:
             spec = await asyncio.to_thread(launch.resolve)
             if not worker.unwanted():
                 worker.process = await WorkerProcess.spawn(
-                    worker.model, launch.threads, lambda message: self._heard(worker_id, worker, message)
+                    worker.model,
+                    launch.threads,
+                    lambda message: self._heard(worker_id, worker, message),
+                    nice=launch.nice,
                 )
                 log.info("starting worker", model=worker.model, pid=worker.process.pid)
                 self._tell(worker, messages.Load(spec, self._device), limits.FIRST_WORD)
