@@ -22,6 +22,8 @@ serve: $(VENV)/.embedded ## fetch the weights once and serve; CONFIG=my.yaml ARG
 
 test: lint ## all checks and all tests, with coverage; ARGS go to pytest
 	$(BIN)/cohabit pull # the tests use the user's cache; a slow network is not what they are to find
+	@echo "thousands of random histories of the core:" # apart, since coverage makes them slow
+	$(BIN)/pytest -q tests/core/test_properties.py --hypothesis-profile=many --timeout=900
 	$(BIN)/coverage erase
 	$(BIN)/pytest --cov --cov-report= $(ARGS)
 	$(BIN)/coverage report --skip-covered

@@ -1,4 +1,4 @@
-"""Profiles for hypothesis: ``ci`` by default, ``fuzz`` for make fuzz."""
+"""Profiles for hypothesis: ``ci`` by default, ``many`` for the core in make test, ``fuzz`` for make fuzz."""
 
 from datetime import timedelta
 
@@ -7,5 +7,6 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "ci", max_examples=150, deadline=None, stateful_step_count=100, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("fuzz", settings.get_profile("ci"), max_examples=5000, deadline=timedelta(seconds=5))
+settings.register_profile("many", settings.get_profile("ci"), max_examples=3000)
+settings.register_profile("fuzz", settings.get_profile("ci"), max_examples=30000, deadline=timedelta(seconds=5))
 settings.load_profile("ci")
