@@ -1,7 +1,10 @@
-"""Profiles for hypothesis: ``ci`` by default, ``many`` for the core in make test, ``fuzz`` for make fuzz."""
+"""Hypothesis's profiles: ``ci`` by default, ``many`` for the core in make test, ``fuzz`` for make fuzz; and logs."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
+import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -10,3 +13,10 @@ settings.register_profile(
 settings.register_profile("many", settings.get_profile("ci"), max_examples=3000)
 settings.register_profile("fuzz", settings.get_profile("ci"), max_examples=30000, deadline=timedelta(seconds=5))
 settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A command that is run in this process sets up logging for all of it."""
+    yield
+    structlog.reset_defaults()
