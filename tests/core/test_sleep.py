@@ -33,6 +33,7 @@ def test_sleep_is_preferred_where_it_costs_less_and_frees_enough() -> None:
     core.ask("b", at=10)
     assert brief(core.did) == ["sleep a#1: evicted"]
     assert core.slept("a", at=10.1) == [], "it says so; that it is true shows the next reading"
+    assert core.measured(at=10.1) == [], "not one that was begun before"
     assert core["a"].state == "asleep"
     assert brief(core.measured(at=10.2)) == ["start b#2"]
     assert core.books.ledger.accounts[1].held == 20 * MIB
