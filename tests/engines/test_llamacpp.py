@@ -9,7 +9,7 @@ import pytest
 
 from cohabit.engines.llamacpp import LlamaCpp, refused
 from cohabit.protocol.engine import Chunk, EngineError
-from cohabit.protocol.memory import peak_bytes, reset_peak, resident_bytes
+from cohabit.protocol.memory import peak_and_resident, reset_peak, resident_bytes
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 from engines.driving import answer, loaded, pieces, refusal, request_of, run
@@ -122,7 +122,7 @@ def test_four_full_contexts_stay_within_the_declared_working_memory(engine: Llam
         thread.start()
     for thread in threads:
         thread.join()
-    assert peak_bytes() - before < 40 * MIB
+    assert peak_and_resident()[0] - before < 40 * MIB
 
 
 def test_the_estimate_is_honest(preset_specs: dict[str, ModelSpec]) -> None:

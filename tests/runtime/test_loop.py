@@ -1,6 +1,7 @@
 """The control loop hands events over in order, keeps the one timer, and stops at a core that contradicts itself."""
 
 import asyncio
+import time
 from typing import Any
 
 from cohabit.core.commands import Halt, SetTimer
@@ -30,19 +31,24 @@ async def test_events_in_order_and_commands_before_the_next() -> None:
     core = Core([Halt()], [])
     loop = ControlLoop(core, lambda command: said.append((command, len(core.heard))))  # type: ignore[arg-type]  # a stand-in, or drawn fields
     loop.post(Started())
+    assert core.heard == [Started()], "an event is taken where it is posted"
     loop.post(TimerFired())
-    assert core.heard == [], "posting returns at once"
-    await asyncio.sleep(0)
     assert core.heard == [Started(), TimerFired()]
     assert said == [(Halt(), 1)]
 
 
-async def test_a_command_may_post() -> None:
-    core = Core([Halt()])
-    loop = ControlLoop(core, lambda _: loop.post(TimerFired()))  # type: ignore[arg-type]  # a stand-in, or drawn fields
+async def test_what_a_command_posts_comes_after_the_commands_of_its_event() -> None:
+    said: list[Any] = []
+    core = Core([Halt(), SetTimer(None), Halt()])
+
+    def execute(_command: Any) -> None:
+        loop.post(TimerFired())
+        said.append(len(core.heard))
+
+    loop = ControlLoop(core, execute)  # type: ignore[arg-type]  # a stand-in, or drawn fields
     loop.post(Started())
-    await asyncio.sleep(0)
-    assert core.heard == [Started(), TimerFired()]
+    assert said == [1, 1]
+    assert core.heard == [Started(), TimerFired(), TimerFired()]
 
 
 async def test_the_timer_posts_and_can_be_taken_back() -> None:
@@ -52,10 +58,32 @@ async def test_the_timer_posts_and_can_be_taken_back() -> None:
     loop.post(Started())
     await asyncio.wait_for(fired.wait(), 5)
     assert core.heard == [Started(), TimerFired()]
-    assert loop._timer is not None
+    assert loop._due == 1e12
     loop.post(Started())
-    await asyncio.sleep(0)
+    loop._ring()
+    assert core.heard == [Started(), TimerFired(), Started()], "one that was taken back does not fire"
+
+
+async def test_a_timer_that_moved_later_fires_then_and_not_before() -> None:
+    fired = asyncio.Event()
+    began = time.monotonic()
+    core = Core([SetTimer(began + 0.02)], [SetTimer(began + 0.06)], [])
+    loop = ControlLoop(core, print, [lambda event, *_: fired.set() if event == TimerFired() else None])  # type: ignore[arg-type]  # a stand-in, or drawn fields
+    loop.post(Started())
+    loop.post(Started())
+    await asyncio.wait_for(fired.wait(), 5)
+    assert time.monotonic() >= began + 0.06
+    assert core.heard == [Started(), Started(), TimerFired()]
     assert loop._timer is None
+
+
+async def test_a_timer_that_moved_earlier_fires_early() -> None:
+    fired = asyncio.Event()
+    core = Core([SetTimer(time.monotonic() + 60)], [SetTimer(time.monotonic())])
+    loop = ControlLoop(core, print, [lambda event, *_: fired.set() if event == TimerFired() else None])  # type: ignore[arg-type]  # a stand-in, or drawn fields
+    loop.post(Started())
+    loop.post(Started())
+    await asyncio.wait_for(fired.wait(), 5)
 
 
 async def test_a_core_that_raises_stops_the_loop_and_is_kept() -> None:

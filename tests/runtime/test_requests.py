@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from cohabit.core.reasons import Rejection, RejectReason
+from cohabit.protocol.messages import CREDIT_BYTES, CREDIT_CHUNKS
 from cohabit.runtime.requests import Answer, CallFailed
 
 
@@ -26,7 +27,7 @@ async def test_chunks_in_order_then_the_end() -> None:
     told.answer.put(b"bc")
     told.answer.complete()
     assert [chunk async for chunk in told.answer] == [b"a", b"bc"]
-    assert told.taken == [(7, 1, 1), (7, 1, 2)]
+    assert told.taken == [], "so little needs no credit"
     told.answer.cancel()
     assert told.cancelled == [], "nothing to cancel once it has ended"
 
@@ -36,7 +37,6 @@ async def test_some_takes_all_that_is_there_and_waits_for_more() -> None:
     told.answer.put(b"a")
     told.answer.put(b"b")
     assert await told.answer.some() == [b"a", b"b"]
-    assert told.taken == [(7, 2, 2)]
     waiting = asyncio.ensure_future(told.answer.some())
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -85,3 +85,17 @@ async def test_sent_is_what_was_taken() -> None:
     told.answer.cancel()
     told.answer.cancel()
     assert told.cancelled == [7]
+
+
+async def test_credit_is_given_back_once_half_of_it_is_used() -> None:
+    told = Told()
+    for _ in range(CREDIT_CHUNKS // 2 - 1):
+        told.answer.put(b"ab")
+    await told.answer.some()
+    assert told.taken == []
+    told.answer.put(b"c")
+    assert await anext(told.answer) == b"c"
+    assert told.taken == [(7, CREDIT_CHUNKS // 2, CREDIT_CHUNKS - 1)]
+    told.answer.put(bytes(CREDIT_BYTES // 2))
+    await told.answer.some()
+    assert told.taken[1:] == [(7, 1, CREDIT_BYTES // 2)], "bytes count too"

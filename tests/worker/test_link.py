@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -179,3 +180,41 @@ def test_credit_for_an_answer_that_has_ended_is_nothing(pair: tuple[Link, Peer])
     link.credit(Credit(9, 1, 1))
     link.send(Pong(1.5))
     assert peer.frames(1) == [Pong(1.5)]
+
+
+def test_what_several_threads_say_arrives_whole_and_each_in_its_order(pair: tuple[Link, Peer]) -> None:
+    link, peer = pair
+    threads, count = 8, CREDIT_CHUNKS
+    for request in range(threads):
+        link.open(request)
+
+    def speak(request: int) -> None:
+        for number in range(count):
+            link.put(Chunk(request, b"%d" % number))
+        link.finish(done(request))
+
+    speakers = [threading.Thread(target=speak, args=(request,)) for request in range(threads)]
+    for speaker in speakers:
+        speaker.start()
+    said = peer.frames(threads * (count + 2))
+    for speaker in speakers:
+        speaker.join()
+    for request in range(threads):
+        mine = [message for message in said if message.id == request]  # type: ignore[union-attr]  # all have one
+        assert mine == [*(Chunk(request, b"%d" % number) for number in range(count)), done(request), End(request)]
+
+
+def test_a_full_socket_holds_up_only_the_thread_that_writes(pair: tuple[Link, Peer]) -> None:
+    link, peer = pair
+    big = Chunk(1, bytes(1 << 20))
+    link.open(1)
+    link.open(2)
+    writer = threading.Thread(target=lambda: link.put(big))
+    writer.start()
+    while not link._writing:
+        time.sleep(0.001)
+    link.put(Chunk(2, b"x"))
+    link.send(Pong(0.0))
+    assert writer.is_alive(), "nobody has read"
+    assert peer.frames(3) == [big, Chunk(2, b"x"), Pong(0.0)]
+    writer.join()

@@ -1,5 +1,6 @@
 """Every request of a batch ends in exactly one Finished, whatever the engine does."""
 
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from cohabit.protocol.engine import Cancelled, Chunk, Engine, ItemError, Output,
 from cohabit.protocol.messages import Finished
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
+from cohabit.worker import run
 from cohabit.worker.run import Runner
 
 
@@ -147,3 +149,18 @@ def test_settling_waits_until_the_engine_is_left() -> None:
         runner.engine = None
         with pytest.raises(AssertionError):
             runner.submit(BATCH)
+
+
+def test_memory_is_read_at_the_first_and_the_last_of_a_stretch_whatever_comes_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = itertools.count(1)
+    monkeypatch.setattr(run, "peak_and_resident", lambda: (next(sizes), 0))
+    monkeypatch.setattr(run, "READ_EVERY", 60)
+    link = Recorder()
+    with ThreadPoolExecutor(1) as pool:
+        runner = Runner(Scripted(), link, pool)  # type: ignore[arg-type]  # a stand-in that records
+        for first in (1, 4):
+            runner.submit([Request(number, Task.CHAT, b"{}") for number in range(first, first + 3)])
+            runner.settle()
+    assert [done.peak for done in link.finished().values()] == [1, 1, 2, 3, 3, 4]

@@ -56,8 +56,10 @@ def timeout_of(request: Request) -> float | None:
 async def collect(request: Request, answer: Answer) -> bytes | None:
     """The whole answer; None if the client has gone. Raises CallFailed."""
     with Watch(request.receive, answer, when_gone=answer.complete) as watch:
-        data = b"".join([chunk async for chunk in answer])
-    return None if watch.gone else data
+        parts = await answer.some()
+        while more := await answer.some():
+            parts += more
+    return None if watch.gone else b"".join(parts)
 
 
 def timings(answer: Answer, *, run: bool, warning: str | None = None) -> dict[str, str]:

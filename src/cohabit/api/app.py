@@ -1,6 +1,9 @@
 """The app: routes, errors, middleware put together."""
 
 from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.types import ASGIApp
 
 from cohabit.api import (
     batch,
@@ -19,21 +22,33 @@ from cohabit.api.streams import PACE, Pace
 from cohabit.runtime.service import Service
 
 
-def create_app(service: Service, version: str = "0", *, pace: Pace = PACE) -> FastAPI:
+class App(FastAPI):
+    """FastAPI with only what is used of what it puts round every request.
+
+    RequestLog has the last word on exceptions, and of the body limit and the telemetry that FastAPI adds neither
+    would do anything here, each at the price of a call for every request and of one more for every chunk.
+    """
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Starlette's way to say what goes round the router."""
+        inner = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
+        return RequestLog(ExceptionMiddleware(inner, handlers=self.exception_handlers))
+
+
+def create_app(service: Service, version: str = "0", *, pace: Pace = PACE) -> App:
     """An app over a running service. The interactive docs are off: they would load scripts from elsewhere."""
-    app = FastAPI(
+    app = App(
         title="cohabit",
         version=version,
         description="Many AI models on one GPU behind one OpenAI-compatible server.",
         docs_url=None,
         redoc_url=None,
-        responses=documents.only(500),
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
     app.state.pace = pace
     for module in (chat, embeddings, speech, transcriptions, models, inference, batch, health):
-        app.include_router(module.router)
+        app.router.routes += module.router.routes  # included, each would be looked for through its router
     errors.install(app)
     documents.install(app)
-    app.add_middleware(RequestLog)
     return app

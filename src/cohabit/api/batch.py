@@ -18,6 +18,7 @@ from cohabit.api.disconnects import CLIENT_GONE, Watch
 from cohabit.api.documents import ERRORS, Responses, list_of
 from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.api.models import service_of
+from cohabit.api.routes import Direct
 from cohabit.api.streams import Pace, Stream
 from cohabit.api.work import Work, understood
 from cohabit.openai.inference import MOST_ITEMS, BatchResult, InferenceRequest
@@ -25,7 +26,7 @@ from cohabit.runtime.requests import Answer, CallFailed
 
 NDJSON = "application/x-ndjson"
 _RESULTS: Responses = {200: {"model": BatchResult, "content": {NDJSON: {}}}}
-router = APIRouter(tags=["inference"], responses={**_RESULTS, **ERRORS})
+router = APIRouter(route_class=Direct, tags=["inference"], responses={**_RESULTS, **ERRORS})
 _batches = itertools.count(1)
 
 MOST_HELD = 256 << 20  # bytes of results of one batch in memory

@@ -7,13 +7,14 @@ from cohabit.api.answers import plain, submit
 from cohabit.api.bodies import bounded, read, validated
 from cohabit.api.documents import ERRORS, STREAMED, body_of
 from cohabit.api.models import choose, service_of
+from cohabit.api.routes import Direct
 from cohabit.api.streams import events
 from cohabit.openai.chat import ChatRequest, Sampling
 from cohabit.openai.completion import CompletionRequest
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.service import ModelInfo
 
-router = APIRouter(tags=["text"], responses={**STREAMED, **ERRORS})
+router = APIRouter(route_class=Direct, tags=["text"], responses={**STREAMED, **ERRORS})
 
 
 @router.post("/v1/chat/completions", openapi_extra=body_of(ChatRequest))

@@ -1,4 +1,4 @@
-"""A client that hangs up is noticed at once, whether it waits or is being answered."""
+"""A client that hangs up is noticed within moments, whether it waits or is being answered."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Protocol, Self
 
 from starlette.types import Receive
 
+WATCHED_AFTER = 0.01  # seconds; most short answers are there by then, and need no task to watch over them
 CLIENT_GONE = 499  # nobody reads it; it stands in the access log
 
 
@@ -29,19 +30,25 @@ class Watch:
         self._answer = answer
         self._when_gone = when_gone
         self.gone = False
+        self._task: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
-        """Begin to watch."""
-        self._task = asyncio.create_task(self._watch())
+        """Begin to watch, soon."""
+        self._begin = asyncio.get_running_loop().call_later(WATCHED_AFTER, self._begin_now)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop watching; an answer that was left half-way is cancelled, one that ended is not touched."""
-        self._task.cancel()
+        self._begin.cancel()
+        if self._task is not None:
+            self._task.cancel()
         if kind is not None:
             self._answer.cancel()
+
+    def _begin_now(self) -> None:
+        self._task = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -6,10 +6,11 @@ from cohabit.api.answers import plain, submit
 from cohabit.api.bodies import bounded, read, validated
 from cohabit.api.documents import ERRORS, body_of
 from cohabit.api.models import choose, service_of
+from cohabit.api.routes import Direct
 from cohabit.openai.embedding import EmbeddingRequest
 from cohabit.protocol.tasks import Task
 
-router = APIRouter(tags=["embeddings"], responses=ERRORS)
+router = APIRouter(route_class=Direct, tags=["embeddings"], responses=ERRORS)
 
 
 @router.post("/v1/embeddings", openapi_extra=body_of(EmbeddingRequest))

@@ -9,7 +9,7 @@ from cohabit.api.documents import Responses, only
 from cohabit.api.errors import ApiError
 from cohabit.api.models import service_of
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], responses=only(500))
 
 
 @router.get("/health/live")

@@ -1,5 +1,6 @@
 """Round every request: its id, the last word on what went wrong, one line in the log."""
 
+import itertools
 import re
 import secrets
 import time
@@ -13,6 +14,7 @@ from cohabit.api.errors import unexpected
 log = structlog.get_logger()
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_OURS = secrets.token_hex(5).encode()  # no two servers, nor two runs of one, give the same ids
 _QUIET = ("/health", "/metrics", "/admin/status")  # polled every few seconds; logged at debug
 
 
@@ -26,6 +28,7 @@ class RequestLog:
     def __init__(self, app: ASGIApp) -> None:
         """Wrap the app."""
         self._app = app
+        self._numbers = itertools.count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI."""
@@ -34,7 +37,7 @@ class RequestLog:
             return
         began = time.perf_counter()
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        request_id = given if _SANE_ID.fullmatch(given) else secrets.token_hex(8).encode()
+        request_id = given if _SANE_ID.fullmatch(given) else b"%b%06x" % (_OURS, next(self._numbers))
         state = scope.setdefault("state", {})
         state["request_id"] = request_id.decode()
         status = 0

@@ -9,7 +9,7 @@ from cohabit.api.errors import BadRequest, NotFound
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.service import ModelInfo, Service
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], responses=only(500))
 
 _VERBS = {
     Task.CHAT: "chat",
@@ -30,6 +30,8 @@ def choose(service: Service, name: str | None, task: Task) -> ModelInfo:
 
     Raises NotFound, BadRequest.
     """
+    if name is not None and (known := service.models.get(name)) is not None and task in known.tasks:
+        return known
     able = [info for info in service.models.values() if task in info.tasks]
     verb = _VERBS.get(task, task.value)
     can = f"models that can {verb}: {', '.join(info.name for info in able)}" if able else f"no model can {verb}"

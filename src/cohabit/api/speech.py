@@ -12,6 +12,7 @@ from cohabit.api.bodies import read, validated
 from cohabit.api.documents import ERRORS, Responses, body_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.models import choose, service_of
+from cohabit.api.routes import Direct
 from cohabit.api.streams import sound
 from cohabit.openai.speech import VOICES, SpeechRequest
 from cohabit.protocol.engine import Speech
@@ -34,7 +35,7 @@ _SOUND: Responses = {
         "content": {kind: {} for kind in MEDIA_TYPES.values()},
     }
 }
-router = APIRouter(tags=["audio"], responses={**_SOUND, **ERRORS})
+router = APIRouter(route_class=Direct, tags=["audio"], responses={**_SOUND, **ERRORS})
 
 
 @router.post("/v1/audio/speech", openapi_extra=body_of(SpeechRequest), response_class=Response)

@@ -11,6 +11,7 @@ from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.documents import ERRORS, Responses, form_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.models import choose, service_of
+from cohabit.api.routes import Direct
 from cohabit.api.uploads import examine_sound, read_form
 from cohabit.openai.transcription import Transcription, TranscriptionRequest
 from cohabit.protocol.tasks import Task
@@ -18,7 +19,7 @@ from cohabit.protocol.tasks import Task
 _TEXT: Responses = {
     200: {"model": Transcription, "content": {"text/plain": {"schema": {"type": "string"}}}},
 }
-router = APIRouter(tags=["audio"], responses={**_TEXT, **ERRORS})
+router = APIRouter(route_class=Direct, tags=["audio"], responses={**_TEXT, **ERRORS})
 
 
 @router.post("/v1/audio/transcriptions", openapi_extra=form_of(TranscriptionRequest))

@@ -1,6 +1,7 @@
 """``cohabit serve``: the server."""
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -178,6 +179,8 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    gc.collect()
+    gc.freeze()  # what is here stays; looking through it again and again would only hold up requests
     server.start()
     serving = asyncio.create_task(http.serve([listening]))
     _say_where(config, listening)

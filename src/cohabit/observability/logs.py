@@ -4,7 +4,12 @@ import logging
 import sys
 from typing import Any
 
+import msgspec
 import structlog
+
+
+def _json(line: dict[str, Any], default: Any) -> str:
+    return msgspec.json.encode(line, enc_hook=default).decode()
 
 
 def configure(level: str) -> None:
@@ -15,11 +20,10 @@ def configure(level: str) -> None:
         renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         errors: list[Any] = []
     else:
-        renderer = structlog.processors.JSONRenderer()
+        renderer = structlog.processors.JSONRenderer(serializer=_json)
         errors = [structlog.processors.format_exc_info]
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=False),
             *errors,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -57,15 +58,19 @@ class Metrics:
             "cohabit_stops", "Workers stopped, by cause", ["model", "cause"], registry=self.registry
         )
         self._deaths = Counter("cohabit_deaths", "Workers that ended unasked", ["model"], registry=self.registry)
+        # Looked up for every request; ``labels`` makes a tuple of strings and takes a lock each time.
+        self._accepted = cache(self._requests.labels)
+        self._ended = cache(self._finished.labels)
+        self._ran = cache(self._run.labels)
         self._names: dict[int, str] = {}
         self._waking: set[int] = set()
 
     def handled(self, event: Event, commands: Sequence[Command], _now: float) -> None:
         """A ``loop.Observe``: count what the core was told and decided."""
-        rejected = {command.request for command in commands if isinstance(command, Reject)}
         match event:
-            case RequestArrived(request, model) if request not in rejected:
-                self._requests.labels(model).inc()
+            case RequestArrived(request, model):
+                if not any(isinstance(command, Reject) and command.request == request for command in commands):
+                    self._accepted(model).inc()
             case WorkerReady(worker, _, _, seconds) if worker in self._names:
                 self._ready(worker, seconds)
             case Slept(worker, _, seconds) if worker in self._names:
@@ -104,10 +109,12 @@ class Metrics:
     def answered(self, model: str, finished: Finished) -> None:
         """An ``answers.Watcher``: a worker is done with a request."""
         outcome = "cancelled" if finished.cancelled else "error" if finished.error is not None else "ok"
-        self._finished.labels(model, finished.task, outcome).inc()
-        self._run.labels(model, finished.task).observe(finished.seconds)
-        self._tokens.labels(model).inc(finished.tokens)
-        self._overrun.labels(model).inc(finished.overrun)
+        self._ended(model, finished.task, outcome).inc()
+        self._ran(model, finished.task).observe(finished.seconds)
+        if finished.tokens:
+            self._tokens.labels(model).inc(finished.tokens)
+        if finished.overrun:
+            self._overrun.labels(model).inc(finished.overrun)
 
     def watch(self, status: Callable[[], dict[str, Any]]) -> None:
         """Let the gauges be read from the core's snapshot."""

@@ -5,27 +5,36 @@ proportional sizes, which only the control plane samples. Linux: ``Documentation
 """
 
 import ctypes
+import os
+import re
+from functools import cache
 from pathlib import Path
 
-_STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
+_SIZES = re.compile(rb"VmHWM:\s+(\d+) kB\nVmRSS:\s+(\d+) kB")
 
 
-def _status_bytes(field: str) -> int:
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise LookupError(f"/proc/self/status has no {field}")
+@cache
+def _status(process: int) -> int:
+    # Kept open, since it is read after every run. Of the process it is asked for: a fork has its own.
+    return os.open(f"/proc/{process}/status", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def peak_and_resident() -> tuple[int, int]:
+    """The largest resident size since the start or the last ``reset_peak`` (VmHWM), and that now (VmRSS); bytes.
+
+    The kernel keeps its high mark some pages late: here it is at least what is resident.
+    """
+    found = _SIZES.search(os.pread(_status(os.getpid()), 4096, 0))
+    if found is None:
+        raise LookupError("/proc/self/status does not tell of VmHWM and VmRSS")
+    peak, resident = (int(size) * 1024 for size in found.groups())
+    return max(peak, resident), resident
 
 
 def resident_bytes() -> int:
-    """Bytes resident now (VmRSS)."""
-    return _status_bytes("VmRSS:")
-
-
-def peak_bytes() -> int:
-    """Largest resident size since the start or the last ``reset_peak`` (VmHWM), in bytes."""
-    return _status_bytes("VmHWM:")
+    """Bytes resident now."""
+    return peak_and_resident()[1]
 
 
 def reset_peak() -> bool:

@@ -32,22 +32,24 @@ class ControlLoop:
         self._observers = list(observers)
         self._events: deque[Event] = deque()
         self._loop = asyncio.get_running_loop()
-        self._scheduled = False
+        self._busy = False
+        self._due: float | None = None  # when the core wants its timer
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0  # never later than that
 
     def subscribe(self, observe: Observe) -> None:
         """Tell it of every event from now on, with the commands that were carried out for it."""
         self._observers.append(observe)
 
     def post(self, event: Event) -> None:
-        """Queue an event; returns at once."""
+        """Take an event, now; one that is posted while another is taken comes after it."""
         self._events.append(event)
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._take_all)
+        if not self._busy:
+            self._busy = True
+            self._take_all()
+            self._busy = False
 
     def _take_all(self) -> None:
-        self._scheduled = False
         while self._events and self.failed is None:
             event = self._events.popleft()
             try:
@@ -70,10 +72,24 @@ class ControlLoop:
                 observe(event, commands, now)
 
     def _set_timer(self, at: float | None) -> None:
+        self._due = at
+        if at is not None and (self._timer is None or at < self._timer_at):
+            self._arm(at)
+
+    def _arm(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        if at is not None:
-            # The event loop's clock is CLOCK_MONOTONIC in asyncio and uvloop alike, but uvloop rounds to ms:
-            # a delay computed now, plus one, never fires early and so never finds nothing due.
-            self._timer = self._loop.call_later(max(0.0, at - time.monotonic()) + 0.001, self.post, TimerFired())
+        # The event loop's clock is CLOCK_MONOTONIC in asyncio and uvloop alike, but uvloop rounds to ms:
+        # a delay computed now, plus one, never fires early and so never finds nothing due.
+        self._timer = self._loop.call_later(max(0.0, at - time.monotonic()) + 0.001, self._ring)
+        self._timer_at = at
+
+    def _ring(self) -> None:
+        # The core's next moment moves with most events, mostly to later: the handle stays, and that is seen here.
+        self._timer = None
+        if self._due is None:
+            return
+        if self._due > self._timer_at:
+            self._arm(self._due)
+        else:
+            self.post(TimerFired())

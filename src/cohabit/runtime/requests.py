@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from cohabit.core.reasons import Rejection
 from cohabit.protocol.engine import ItemError
+from cohabit.protocol.messages import CREDIT_BYTES, CREDIT_CHUNKS
 from cohabit.protocol.tasks import Task
 
 
@@ -60,7 +61,8 @@ class Answer:
         self._chunks: deque[bytes] = deque()
         self._failure: CallFailed | None = None
         self._complete = False
-        self._wake = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        self._taken_chunks = self._taken_bytes = 0  # and not given back yet
 
     # for the api
 
@@ -75,8 +77,7 @@ class Answer:
             self._end()
             raise StopAsyncIteration
         chunk = self._chunks.popleft()
-        self.sent = True
-        self._taken(self.id, 1, len(chunk))
+        self._give_back(1, len(chunk))
         return chunk
 
     async def some(self) -> list[bytes]:
@@ -87,8 +88,7 @@ class Answer:
             return []
         chunks = list(self._chunks)
         self._chunks.clear()
-        self.sent = True
-        self._taken(self.id, len(chunks), sum(map(len, chunks)))
+        self._give_back(len(chunks), sum(map(len, chunks)))
         return chunks
 
     async def started(self, within: float | None = None) -> bool:
@@ -118,8 +118,21 @@ class Answer:
 
     async def _something(self) -> None:
         while not self._ready():
-            self._wake.clear()
-            await self._wake.wait()
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def _give_back(self, chunks: int, size: int) -> None:
+        """Credit, once half of it is used: the rest keeps the worker going, and a short answer needs no message."""
+        self.sent = True
+        self._taken_chunks += chunks
+        self._taken_bytes += size
+        if self._taken_chunks >= CREDIT_CHUNKS // 2 or self._taken_bytes >= CREDIT_BYTES // 2:
+            self._taken(self.id, self._taken_chunks, self._taken_bytes)
+            self._taken_chunks = self._taken_bytes = 0
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _end(self) -> None:
         self.ended = True
@@ -131,17 +144,17 @@ class Answer:
     def put(self, data: bytes) -> None:
         """A chunk came from the worker."""
         self._chunks.append(data)
-        self._wake.set()
+        self._wake()
 
     def complete(self) -> None:
         """Nothing more comes."""
         self._complete = True
-        self._wake.set()
+        self._wake()
 
     def fail(self, failure: CallFailed) -> None:
         """The answer ends in an error, after the chunks that are already here."""
         self._failure = failure
-        self._wake.set()
+        self._wake()
 
     def restart(self) -> None:
         """Forget what an earlier, failed run left and nobody took."""

@@ -47,6 +47,8 @@ class Link:
         self._reader = self._socket.makefile("rb", buffering=1 << 16)
         self._condition = threading.Condition()
         self._streams: dict[int, _Stream] = {}
+        self._outgoing = bytearray()
+        self._writing = False
 
     def receive(self) -> ToWorker | None:
         """The next message; None at the end of the link."""
@@ -63,6 +65,7 @@ class Link:
         """Send one message now, in one piece."""
         with self._condition:
             self._send(message)
+        self._write()
 
     def open(self, request: int) -> None:
         """A new answer begins with full credit."""
@@ -78,9 +81,12 @@ class Link:
             stream.pending.append(chunk)
             stream.pending_size += len(chunk.data)
             self._flush(stream)
-            self._condition.wait_for(
-                lambda: stream.pending_size <= BUFFER_CAP or self._streams.get(chunk.id) is not stream
-            )
+        self._write()
+        if stream.pending_size > BUFFER_CAP:
+            with self._condition:
+                self._condition.wait_for(
+                    lambda: stream.pending_size <= BUFFER_CAP or self._streams.get(chunk.id) is not stream
+                )
 
     def finish(self, finished: Finished) -> None:
         """The engine is done with a request: say so now, and let End go out behind the last chunk.
@@ -96,6 +102,7 @@ class Link:
             if stream is not None:
                 stream.ending = True
                 self._close_if_done(finished.id, stream)
+        self._write()
 
     def drop(self, request: int) -> None:
         """Forget what of an answer has not been sent."""
@@ -113,6 +120,7 @@ class Link:
             self._flush(stream)
             self._close_if_done(credit.id, stream)
             self._condition.notify_all()
+        self._write()
 
     def leave(self) -> None:
         """Send everything that waits, whatever the credits, and wait until the control plane has taken it all.
@@ -125,7 +133,9 @@ class Link:
                 while stream.pending:
                     self._send(stream.pending.popleft())
                 self._close_if_done(request, stream)
-            self._socket.shutdown(socket.SHUT_WR)
+        while not self._written():
+            self._write()
+        self._socket.shutdown(socket.SHUT_WR)
         self._reader.read()
 
     def close(self) -> None:
@@ -152,4 +162,25 @@ class Link:
             self._send(End(request))
 
     def _send(self, message: FromWorker) -> None:
-        self._socket.sendall(encode(message))
+        self._outgoing += encode(message)
+
+    def _written(self) -> bool:
+        """Whether all has gone out, once no other thread is at it."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._writing)
+            return not self._outgoing
+
+    def _write(self) -> None:
+        """Write what is to go out; or leave it to the thread that is at it, so that none waits for another's."""
+        while True:
+            with self._condition:
+                if self._writing or not self._outgoing:
+                    return
+                self._writing = True
+                data, self._outgoing = self._outgoing, bytearray()
+            try:
+                self._socket.sendall(data)
+            finally:
+                with self._condition:
+                    self._writing = False
+                    self._condition.notify_all()

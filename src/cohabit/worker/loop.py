@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from cohabit.protocol.engine import EngineError
-from cohabit.protocol.memory import peak_bytes, reset_peak, resident_bytes
+from cohabit.protocol.memory import peak_and_resident, reset_peak, resident_bytes
 from cohabit.protocol.messages import (
     PROTOCOL_VERSION,
     Cancel,
@@ -114,8 +114,7 @@ class Worker:
         self._ready(since=began)
 
     def _ready(self, *, since: float) -> None:
-        resident = resident_bytes()
-        peak = max(peak_bytes(), resident)  # the kernel keeps its high mark some pages late
+        peak, resident = peak_and_resident()
         self._link.send(Loaded(resident, peak, time.monotonic() - since))
         reset_peak()
 

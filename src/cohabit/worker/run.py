@@ -7,11 +7,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from cohabit.protocol.engine import Chunk, Engine, ItemError, Request
-from cohabit.protocol.memory import peak_bytes, reset_peak, resident_bytes
+from cohabit.protocol.memory import peak_and_resident, reset_peak
 from cohabit.protocol.messages import Finished
 from cohabit.protocol.tasks import Task
 from cohabit.worker.link import Link
 from cohabit.worker.reporting import report
+
+READ_EVERY = 0.002  # seconds between two readings of what memory is in use, while others run
 
 
 @dataclass(slots=True)
@@ -38,6 +40,8 @@ class Runner:
         self._items: dict[int, _Item] = {}
         self._runs: set[Future[None]] = set()
         self._lock = threading.Lock()
+        self._sizes = (0, 0)  # peak and resident bytes, as last read
+        self._read_next = 0.0
 
     def submit(self, batch: Sequence[Request]) -> None:
         """Queue a batch; returns at once."""
@@ -46,6 +50,7 @@ class Runner:
         with self._lock:
             if not self._items:
                 reset_peak()  # a peak is of one stretch of work, since runs of one engine may overlap
+                self._read_next = now
             for request in batch:
                 self._items[request.id] = _Item(request.task, now)
         for request in batch:
@@ -101,16 +106,24 @@ class Runner:
         for request, item in items.items():
             item.error = ItemError(request, message, status=500, code=code, out_of_memory=out_of_memory)
 
-    def _finish(self, request: int, item: _Item) -> None:
-        with self._lock:
+    def _forget(self, request: int) -> tuple[int, int]:
+        """It runs no more. What it took may be some moments old while others run: the last of a stretch tells all."""
+        now = time.monotonic()
+        with self._lock:  # a new stretch must not begin before this one's peak is read
             del self._items[request]
-        resident = resident_bytes()
+            if not self._items or now >= self._read_next:
+                self._read_next = now + READ_EVERY
+                self._sizes = peak_and_resident()
+            return self._sizes
+
+    def _finish(self, request: int, item: _Item) -> None:
+        peak, resident = self._forget(request)
         self._link.finish(
             Finished(
                 request,
                 item.task,
                 seconds=time.monotonic() - item.began,
-                peak=max(peak_bytes(), resident),  # the kernel keeps its high mark some pages late
+                peak=peak,
                 resident=resident,
                 tokens=item.tokens,
                 overrun=item.overrun,
