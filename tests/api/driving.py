@@ -10,6 +10,7 @@ import httpx2
 from starlette.types import ASGIApp, Message
 
 from cohabit.core.reasons import Rejection, RejectReason
+from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Speech
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call, CallFailed
@@ -46,6 +47,9 @@ ANSWERS = {
 }
 
 
+WRITES = frozenset({Ability.TOOLS, Ability.SCHEMA, Ability.LOGPROBS, Ability.CHOICES, Ability.SAMPLING})
+
+
 def _info(name: str, tasks: set[Task], aliases: tuple[str, ...] = (), **more: Any) -> ModelInfo:
     return ModelInfo(
         name=name, engine="fake", tasks=frozenset(tasks), aliases=aliases, created=1_700_000_000, context=2048, **more
@@ -57,8 +61,8 @@ class FakeService:
 
     def __init__(self) -> None:
         self.models: Mapping[str, ModelInfo] = {
-            "llm": _info("llm", {Task.CHAT, Task.COMPLETE}, ("gpt-4o-mini",)),
-            "seer": _info("seer", {Task.CHAT, Task.DESCRIBE}),
+            "llm": _info("llm", {Task.CHAT, Task.COMPLETE}, ("gpt-4o-mini",), abilities=WRITES),
+            "seer": _info("seer", {Task.CHAT, Task.DESCRIBE}, abilities=WRITES),
             "labels": _info("labels", {Task.CHAT, Task.DESCRIBE}, needs_picture=True),
             "embeddings": _info("embeddings", {Task.EMBED}),
             "tts": _info(
@@ -68,7 +72,12 @@ class FakeService:
                 speech=Speech(24_000, slowest=0.5, fastest=2.0, voices=("default", "heart")),
                 voices={"alloy": "heart", "boss": "default"},
             ),
-            "stt": _info("stt", {Task.TRANSCRIBE}, ("whisper-1",)),
+            "stt": _info(
+                "stt",
+                {Task.TRANSCRIBE},
+                ("whisper-1",),
+                abilities=frozenset({Ability.TRANSLATE, Ability.WORD_TIMES}),
+            ),
         }
         self.asked: asyncio.Queue[tuple[Call, Answer]] = asyncio.Queue()
         self.calls: list[Call] = []

@@ -18,6 +18,7 @@ import msgspec
 from cohabit.engines.answers import wants_usage
 from cohabit.engines.assembly import Assembly
 from cohabit.engines.gguf_header import NotGguf, kv_bytes, read_metadata
+from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -43,6 +44,9 @@ class LlamaCpp(Engine):
 
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.COMPLETE})
     Options: ClassVar[type[msgspec.Struct]] = LlamaCppOptions
+    abilities: ClassVar[frozenset[Ability]] = frozenset(
+        {Ability.TOOLS, Ability.SCHEMA, Ability.LOGPROBS, Ability.CHOICES, Ability.SAMPLING}
+    )
     libraries: ClassVar[tuple[str, ...]] = ("xllamacpp",)
     extra: ClassVar[str | None] = "llamacpp"
     continuous: ClassVar[bool] = True

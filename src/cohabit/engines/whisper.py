@@ -15,6 +15,7 @@ import msgspec
 from cohabit.engines.singly import BadItem, singly
 from cohabit.engines.sound_in import RATE, windows
 from cohabit.media.errors import Unreadable
+from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, Output, Request
 from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
@@ -38,6 +39,7 @@ class Whisper(Engine):
 
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.TRANSCRIBE})
     Options: ClassVar[type[msgspec.Struct]] = WhisperOptions
+    abilities: ClassVar[frozenset[Ability]] = frozenset({Ability.TRANSLATE, Ability.WORD_TIMES})
     libraries: ClassVar[tuple[str, ...]] = ("faster_whisper", "numpy")
     extra: ClassVar[str | None] = "whisper"
 

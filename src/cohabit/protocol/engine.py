@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import msgspec
 
+from cohabit.protocol.abilities import Ability
 from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -91,6 +92,8 @@ class Engine(ABC):
     tasks: ClassVar[frozenset[Task]]
     Options: ClassVar[type[msgspec.Struct]] = NoOptions
     """Typed options with defaults; unknown names are refused when the config is read."""
+    abilities: ClassVar[frozenset[Ability]] = frozenset()
+    """What it can do beside its tasks; the rest is refused before anything is queued."""
     libraries: ClassVar[tuple[str, ...]] = ()
     """Import names that must be there, so that a missing extra is told before anything starts."""
     extra: ClassVar[str | None] = None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Speech
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call
@@ -19,6 +20,7 @@ class ModelInfo:
     aliases: tuple[str, ...]
     created: int  # unix seconds, for /v1/models
     context: int | None  # tokens one request may use; None where the engine has no such bound
+    abilities: frozenset[Ability] = frozenset()
     speech: Speech | None = None  # of a model that speaks
     voices: Mapping[str, str] = field(default_factory=dict)  # what clients call its voices -> its own names
     needs_picture: bool = False  # cannot answer a chat without one
