@@ -157,10 +157,11 @@ class Core:
         deadline: float | None = None,
         batch: int | None = None,
         units: int = 0,
+        background: bool = False,
     ) -> int:
         """A request arrives; its id. The commands are in ``did``."""
         self._requests += 1
-        self.did = self.send(RequestArrived(self._requests, name, client, deadline, batch, units), at)
+        self.did = self.send(RequestArrived(self._requests, name, client, deadline, batch, units, background), at)
         return self._requests
 
     def ready(self, name: str, *, at: float | None = None, seconds: float | None = None) -> Sequence[Command]:

@@ -1,6 +1,6 @@
 """The one claim of a device: bytes accrue to it, and it is dropped when nobody needs it."""
 
-from cohabit.core.events import RequestCancelled
+from cohabit.core.events import RequestCancelled, Started
 from cohabit.core.room import Exit
 from core.driver import MIB, Core, brief, model, two
 
@@ -133,3 +133,17 @@ def test_runs_in_the_way_of_a_load_are_held_up_no_sooner_than_a_switch_would_be_
     assert core.done("a", 1, at=54) == []
     assert core.done("a", 3, at=54.1) == []
     assert brief(core.measured(at=54.2)) == ["start b#2"]
+
+
+def test_a_preload_for_which_somebody_waited_no_longer_has_room_made_for_it() -> None:
+    core = Core(model("a", preload=True), model("b", preload=True), budget=150)
+    core.send(Started())
+    core.ready("a")
+    running = core.ask("a", at=10.0)
+    request = core.ask("b", at=10.0)
+    core.now = 20.0
+    core.measured()
+    assert core.draining == ["a"]
+    core.send(RequestCancelled(request))
+    assert core.draining == []
+    assert core.done("a", running) == []

@@ -309,9 +309,18 @@ class Shell(RuleBasedStateMachine):
         how_many=st.integers(1, 4),
         together=st.sampled_from([False, False, True]),
         units=st.sampled_from([0, 1, 3, 8]),
+        background=st.sampled_from([False, False, True]),
     )
     def arrive(
-        self, *, which: int, client: str, limit: float | None, how_many: int, together: bool, units: int
+        self,
+        *,
+        which: int,
+        client: str,
+        limit: float | None,
+        how_many: int,
+        together: bool,
+        units: int,
+        background: bool,
     ) -> None:
         """A few at once: of one model, or of several in one batch."""
         batch = self.count if together else None
@@ -322,7 +331,7 @@ class Shell(RuleBasedStateMachine):
             self.asked[self.count] = name
             self.units[self.count] = units
             deadline = None if limit is None else self.now + limit
-            self.send(RequestArrived(self.count, name, client, deadline, batch, units))
+            self.send(RequestArrived(self.count, name, client, deadline, batch, units, background))
 
     @precondition(lambda self: self.asked)
     @rule(data=st.data())

@@ -11,7 +11,8 @@ def test_clients_take_turns_and_the_longest_wait_is_known() -> None:
     for request in requests:
         queue.push(request)
     assert [request.id for request in queue] == [0, 3, 1, 2]
-    assert queue.pop().id == 0
+    assert queue.peek().id == 0
+    queue.take(queue.peek())
     assert queue.peek().id == 3
     queue.push_front(requests[0])
     assert [request.id for request in queue] == [0, 3, 1, 2]

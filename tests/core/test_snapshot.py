@@ -79,13 +79,28 @@ def test_a_model_at_work_one_request_running_one_waiting_one_cancelled() -> None
             "id": 3,
             "model": "a",
             "state": "waiting",
+            "background": False,
             "position": 1,
             "waited_seconds": 3.0,
             "waits_for": "a request of this model to finish",
             "expected_seconds": pytest.approx(0.1),
         },
-        {"id": 1, "model": "a", "state": "cancelled", "waited_seconds": 3.0, "running_seconds": 2.0},
-        {"id": 2, "model": "a", "state": "running", "waited_seconds": 2.0, "running_seconds": 2.0},
+        {
+            "id": 1,
+            "model": "a",
+            "state": "cancelled",
+            "background": False,
+            "waited_seconds": 3.0,
+            "running_seconds": 2.0,
+        },
+        {
+            "id": 2,
+            "model": "a",
+            "state": "running",
+            "background": False,
+            "waited_seconds": 2.0,
+            "running_seconds": 2.0,
+        },
     ]
     core.done("a", 1)
     core.done("a", 2)

@@ -30,7 +30,7 @@ def simulate(
         Path | None,
         typer.Argument(
             metavar="[TRACE]",
-            help='Lines such as {"at": 0.5, "model": "llm", "run_seconds": 2}; `client` may be added.',
+            help='Lines such as {"at": 0.5, "model": "llm", "run_seconds": 2}; `client`, `background` may follow.',
         ),
     ] = None,
     *,

@@ -1,8 +1,8 @@
 """Branch 1 of the decision tree: may this request be queued at all?
 
 1.1 unknown model · 1.2 shutting down · 1.3 the model can never fit · 1.4 the model has failed and it is not yet
-time to try again · 1.5 its queue is full (but for what came in a batch, which was taken as a whole) · 1.6 its
-deadline has passed.
+time to try again · 1.5 its queue is full (but for background work, and what came in a batch, which was taken as a
+whole) · 1.6 its deadline has passed.
 """
 
 from cohabit.core.events import RequestArrived
@@ -12,6 +12,8 @@ from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.core.room import never_fits, pinned_resident
 from cohabit.core.state import Books, Model
 
+SHUTTING_DOWN = Rejection(RejectReason.SHUTTING_DOWN, "the server is shutting down", retry_after=10.0)
+
 
 def refuse(books: Books, asked: RequestArrived, now: float) -> Rejection | None:
     """Why a request may not be queued; None if it may."""
@@ -20,16 +22,17 @@ def refuse(books: Books, asked: RequestArrived, now: float) -> Rejection | None:
     if model is None:
         return Rejection(RejectReason.UNKNOWN_MODEL, f"there is no model {name!r}")
     if books.draining_until is not None:
-        return Rejection(RejectReason.SHUTTING_DOWN, "the server is shutting down", retry_after=10.0)
+        return SHUTTING_DOWN
     if never_fits(books, model):
         return never_fitting(books, model)
     if model.state is State.FAILED and now < model.not_before:
         return failed(model, now)
-    if asked.batch is None and len(model.queue) >= model.policy.queue_limit:
+    waiting = len(model.queue.interactive)
+    if asked.batch is None and not asked.background and waiting >= model.policy.queue_limit:
         return Rejection(
             RejectReason.QUEUE_FULL,
-            f"{len(model.queue)} requests wait for {name} already; try again later or raise queue_limit",
-            retry_after=expected_wait(books, model, 1 + len(model.queue) // 2, now),
+            f"{waiting} requests wait for {name} already; try again later or raise queue_limit",
+            retry_after=expected_wait(books, model, 1 + waiting // 2, now),
         )
     if asked.deadline is not None and asked.deadline <= now:
         return past_deadline(name)

@@ -21,10 +21,11 @@ def units_of(batch: list[Request]) -> int:
 
 def cut(queue: ModelQueue, most: int, fits: Callable[[int], bool]) -> list[Request]:
     """Take a batch out of the queue. ``fits`` tells whether one of so many units may run; of one it is known."""
-    first = queue.peek()
+    line = queue.next
+    first = line.peek()
     batch = [first]
-    if most > 1 and len(queue) > 1 and not first.retried:  # a suspect runs alone
-        window = [request for request in islice(queue, most * WINDOW) if not request.retried]
+    if most > 1 and len(line) > 1 and not first.retried:  # a suspect runs alone
+        window = [request for request in islice(line, most * WINDOW) if not request.retried]
         batch = _nearest(window, first, most)
         while len(batch) > 1 and not fits(units_of(batch)):
             batch.remove(next(request for request in reversed(batch) if request is not first))

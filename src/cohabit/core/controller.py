@@ -5,7 +5,8 @@ The decision tree, by the numbers used at the branches:
 2  dispatch to ready models (``dispatch``)
 3  bring in, and evict for it (``residency``)
 4  what time does: deadlines, run limits, keep_alive, the drain (``limits``)
-5  failures (``failures``)
+5  background work gives way (``background``), in all of these
+6  failures (``failures``)
 
 No event makes it look at every model: what is derived is kept in ``Books``, and time has an ``Agenda``.
 """
@@ -14,7 +15,7 @@ import heapq
 from collections.abc import Sequence
 from typing import assert_never
 
-from cohabit.core.admission import refuse
+from cohabit.core.admission import SHUTTING_DOWN, refuse
 from cohabit.core.commands import Command, Halt, Reject, SetTimer
 from cohabit.core.dispatch import charge, dispatch_all, withdraw
 from cohabit.core.events import (
@@ -35,7 +36,7 @@ from cohabit.core.events import (
 from cohabit.core.eviction import Policy
 from cohabit.core.failures import request_failed, worker_exited
 from cohabit.core.ledger import Ledger
-from cohabit.core.limits import cancel, expire, plan
+from cohabit.core.limits import cancel, drop, expire, plan
 from cohabit.core.progress import measured, ready, slept, trimmed
 from cohabit.core.queues import Request
 from cohabit.core.residency import bring_in, relieve
@@ -102,11 +103,18 @@ class Controller:
             case ShutdownRequested():
                 if books.draining_until is None:
                     books.draining_until = now + event.drain
-                    for model in books.models.values():
-                        model.wanted = False
-                        books.changed(model)
+                    self._shut(now)
             case _:
                 assert_never(event)
+
+    def _shut(self, now: float) -> None:
+        """Nothing new. Background work outlives the server; who keeps it asks again after the next start."""
+        books = self.books
+        for model in books.models.values():
+            model.wanted = False
+            for request in list(model.queue.background):
+                drop(books, model, request, SHUTTING_DOWN)
+            books.changed(model)
 
     def _holds(self, worker: int, request: int) -> bool:
         return worker in self.books.workers and request in self.books.workers[worker].running
@@ -118,7 +126,14 @@ class Controller:
             books.out.append(Reject(event.request, rejection))
             return
         request = Request(
-            event.request, event.model, event.client, now, event.deadline, event.batch, units=event.units
+            event.request,
+            event.model,
+            event.client,
+            now,
+            event.deadline,
+            event.batch,
+            units=event.units,
+            background=event.background,
         )
         model = books.models[event.model]
         books.requests[request.id] = request

@@ -15,6 +15,7 @@
 import math
 from collections.abc import Iterable
 
+from cohabit.core.background import given
 from cohabit.core.batches import cut, units_of
 from cohabit.core.commands import Dispatch
 from cohabit.core.lifecycle import State
@@ -30,9 +31,10 @@ LONG = 2.0  # seconds
 
 
 def charge(books: Books, now: float) -> None:
-    """Charge every busy model for the time since it was last charged."""
+    """Charge every busy model for the time since it was last charged. Background work is nobody's debt."""
     for model in books.busy.values():
-        model.deficit -= now - model.charged_until
+        if not all(request.background for request in model.running.values()):
+            model.deficit -= now - model.charged_until
         model.charged_until = now
 
 
@@ -43,7 +45,7 @@ def blocked_by(books: Books, model: Model, now: float) -> str | None:
     account = books.account(model)
     if account.trimming:
         return "its caches to be given back"
-    if len(model.batches) >= model.policy.concurrency:
+    if len(model.batches) >= _places(model):
         return "a request of this model to finish"
     if model.running and (model.queue.peek().retried or any(r.retried for r in model.running.values())):
         return "its turn to run alone, since its first run failed"
@@ -66,6 +68,11 @@ def blocked_by(books: Books, model: Model, now: float) -> str | None:
     return None
 
 
+def _places(model: Model) -> int:
+    """How many batches it may have in flight, by what is next. Branch 5.1."""
+    return max(1, model.policy.concurrency - model.queue.defers)
+
+
 def _all_long(books: Books, model: Model) -> bool:
     """Branch 2.2: whether with this model all slots would be taken, and all by something long."""
     if not books.busy or books.ledger.slots_used + model.policy.slots < books.ledger.slots:
@@ -82,9 +89,11 @@ def _long(model: Model) -> bool:
 def _should_yield(books: Books, model: Model, now: float) -> bool:
     """Branch 2.3."""
     free = books.ledger.slots - books.ledger.slots_used
-    hold = model.policy.patience * model.footprint.run_seconds.value * model.policy.priority
+    patience = 0.0 if model.queue.defers else model.policy.patience
+    hold = patience * model.footprint.run_seconds.value * model.policy.priority
     return any(
         not other.running
+        and not other.queue.defers
         and free < other.policy.slots <= free + model.policy.slots
         and now - ready_since(other) >= hold / other.policy.priority
         for other in books.runnable.values()
@@ -119,18 +128,27 @@ def dispatch_all(books: Books, now: float) -> None:
 
 
 def _turn(books: Books, now: float) -> Model | None:
-    """Whose quantum lasts; if nobody's does, as many rounds pass as it takes until one does."""
-    candidates = []
+    """Whose quantum lasts; if nobody's does, as many rounds pass as it takes until one does.
+
+    Branch 5.1: background work if nothing interactive could be given anything, nor lacks slots or memory for it.
+    """
+    candidates, deferring = [], []
+    lacking = False
     full = books.ledger.slots_used >= books.ledger.slots
     for model in books.runnable.values():
-        if (full and not model.running) or blocked_by(books, model, now) is not None:
-            continue
-        if model.deficit > 0:
+        defers = model.queue.defers
+        why = SLOT if full and not model.running else blocked_by(books, model, now)
+        if why is not None:
+            lacking |= why in _TAKEN and not defers
+        elif defers:
+            deferring.append(model)
+        elif model.deficit > 0:
             break
-        candidates.append(model)
+        else:
+            candidates.append(model)
     else:
         if not candidates:
-            return None
+            return None if lacking else min(deferring, key=_given, default=None)
         rounds = min(map(_rounds, candidates))
         model = min(candidates, key=_rounds)
         for candidate in candidates:
@@ -139,6 +157,10 @@ def _turn(books: Books, now: float) -> Model | None:
     while (name := next(iter(books.runnable))) != model.policy.name:
         books.runnable[name] = books.runnable.pop(name)
     return model
+
+
+def _given(model: Model) -> float:
+    return model.background_since
 
 
 def _rounds(model: Model) -> int:
@@ -165,6 +187,8 @@ def _dispatch(books: Books, model: Model, now: float) -> None:
         request.dispatched = now
         model.running[request.id] = request
     model.batches.append({request.id for request in batch})
+    if batch[0].background:
+        given(model, now)
     if not model.dispatches:
         books.stirred = True  # only now may it be asked to leave again
     model.dispatches += len(batch)

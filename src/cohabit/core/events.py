@@ -24,6 +24,7 @@ class RequestArrived:
     deadline: float | None = None
     batch: int | None = None  # those of one number came together and are answered together
     units: int = 0  # its size in what its engine measures work in; 0 where that does not matter
+    background: bool = False  # nobody waits for it at this moment; ``deadline`` is when it expires
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,15 @@ def return_seconds(model: Model, chosen: Exit) -> float:
     return footprint.load_seconds.value
 
 
+def switch_cost(waiter: Model, victim: Model | None, chosen: Exit = Exit.STOP) -> float:
+    """Seconds during which nothing serves: the victim's exit and the waiter's load or wake."""
+    enter = waiter.footprint.wake_seconds if waiter.state is State.ASLEEP else waiter.footprint.load_seconds
+    if victim is None:
+        return enter.value
+    leave = victim.footprint.sleep_seconds if chosen is Exit.SLEEP else victim.footprint.exit_seconds
+    return enter.value + leave.value
+
+
 def preferred_exit(model: Model) -> Exit:
     """Of a ready model: what has the smaller exit and return seconds; what was never measured is not chosen."""
     footprint = model.footprint

@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator
 
 from cohabit.core.dispatch import blocked_by
+from cohabit.core.eviction import switch_cost
 from cohabit.core.lifecycle import State
 from cohabit.core.room import infeasible
 from cohabit.core.state import Books, Model
-from cohabit.core.victims import switch_cost
 
 _COMING = frozenset({State.STARTING, State.WAKING})
 
@@ -21,7 +21,7 @@ def waits_for(books: Books, model: Model, now: float) -> str:
     """What keeps the next request of a model from running."""
     claim, state = books.claim, model.state
     if state is State.READY:
-        return blocked_by(books, model, now) or "its turn"
+        return blocked_by(books, model, now) or ("its turn after others" if model.queue.defers else "its turn")
     if state in _COMING:
         return "the model to be loaded" if state is State.STARTING else "the model to be woken"
     if state in {State.STOPPING, State.FALLING_ASLEEP}:
@@ -35,6 +35,8 @@ def waits_for(books: Books, model: Model, now: float) -> str:
         return f"room: {', '.join(names)} must leave" if names else "memory to be seen free"
     if claim is not None:
         return f"{claim.model} to be brought in first"
+    if model.yields:
+        return "room that is free, or idle for longer than bringing back what is there costs"
     if model.may_at is not None:
         return f"others to have served their time; room is made in {max(0.0, model.may_at - now):.1f} s at the latest"
     return "the model to be brought in"

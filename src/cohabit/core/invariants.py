@@ -50,6 +50,9 @@ def _check_derived(books: Books, model: Model) -> None:
     runnable = ready and waits and not model.draining and not trimming
     _must((name in books.runnable) == runnable, f"{name} is in the ring if it could be given work")
     _must((name in books.kept_out) == model.kept_out <= runnable, f"{name} is kept out only while it could run")
+    _must(not model.kept_out or not model.queue.defers, f"{name} is kept out of what it would not give way")
+    _must(model.yields == model.background_only, f"{name} yields if all it does is background work")
+    _must(model.queue.urgent <= (len(model.queue.background) > 0), f"{name} has background work if that is urgent")
     lacks = model.out and (waits or model.wanted)
     lacks = lacks or (ready and waits and not model.running and not model.draining)
     _must((model in books.waiters) == lacks, f"{name} is among the waiters if it lacks room")

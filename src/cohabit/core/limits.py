@@ -9,7 +9,8 @@ import heapq
 import math
 from collections.abc import Iterator
 
-from cohabit.core.admission import never_fitting, past_deadline
+from cohabit.core.admission import SHUTTING_DOWN, never_fitting, past_deadline
+from cohabit.core.background import urgent_at
 from cohabit.core.commands import Cancel, Reject, StopCause
 from cohabit.core.dispatch import charge, keep_out, kept_out_at
 from cohabit.core.lifecycle import State
@@ -54,6 +55,9 @@ def expire(books: Books, now: float) -> None:
         _runs(books, model, now)
         _infeasible(books, model, now)
         _keep_alive(books, model, now)
+        if _forgotten(model) and now >= urgent_at(model):
+            model.queue.urgent = True
+            books.changed(model)
         if _overlooked(books, model) and now >= kept_out_at(model):
             keep_out(books, model)
     if books.draining_until is not None:
@@ -84,13 +88,20 @@ def _moments(books: Books, model: Model, now: float) -> Iterator[float]:
         yield at
     if model.failures and (model.queue or model.wanted):
         yield model.not_before
+    if _forgotten(model):
+        yield max(soon, urgent_at(model))
     if _overlooked(books, model):
         yield max(soon, kept_out_at(model))
 
 
 def _overlooked(books: Books, model: Model) -> bool:
     """Whether it could be given work and is given none: branch 2.4 may come to apply."""
-    return model.policy.name in books.runnable and not model.running and not model.kept_out
+    return model.policy.name in books.runnable and not model.running and not model.kept_out and not model.queue.defers
+
+
+def _forgotten(model: Model) -> bool:
+    """Whether branch 5.3 may come to apply."""
+    return len(model.queue.background) > 0 and not model.queue.urgent
 
 
 def _nearest_deadline(model: Model) -> float | None:
@@ -165,13 +176,12 @@ def _drain(books: Books, now: float) -> None:
         if books.requests:
             return
     else:
-        gone = Rejection(RejectReason.SHUTTING_DOWN, "the server is shutting down", retry_after=10.0)
         for request in list(books.requests.values()):
             model = books.models[request.model]
             if request.queued:
-                drop(books, model, request, gone)
+                drop(books, model, request, SHUTTING_DOWN)
             elif not request.ended:
-                reject(books, request, gone)
+                reject(books, request, SHUTTING_DOWN)
     charge(books, now)
     for model in list(books.resident):
         if model.state is not State.STOPPING:

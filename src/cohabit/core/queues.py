@@ -17,6 +17,7 @@ class Request:
     deadline: float | None = None
     batch: int | None = None  # came together with others, perhaps of other models
     units: int = 0  # its size in what the engine measures work in; 0: does not matter
+    background: bool = False  # nobody waits for it at this moment
     queued: bool = False
     dispatched: float | None = None
     retried: bool = False  # was on a worker that died or ran out of memory; runs alone, and only once more
@@ -24,8 +25,8 @@ class Request:
     ended: bool = False  # its client has its answer, its error, or is gone; the worker may still hold it
 
 
-class ModelQueue:
-    """Waiting requests of one model, in turns by client, in order within a client.
+class Turns:
+    """Requests in turns by client, in order within a client.
 
     A request that leaves from the middle stays where it is, marked, until it comes to the head: all but iterating
     is O(log n).
@@ -36,15 +37,10 @@ class ModelQueue:
         self._clients: dict[str, deque[Request]] = {}
         self._count = 0
         self._arrivals: list[tuple[float, int, Request]] = []
-        self.batches: dict[int | None, int] = {}  # how many wait of each batch
 
     def __len__(self) -> int:
         """How many wait."""
         return self._count
-
-    def __bool__(self) -> bool:
-        """Whether any waits."""
-        return self._count > 0
 
     def __iter__(self) -> Iterator[Request]:
         """In the order in which they would be taken."""
@@ -82,12 +78,6 @@ class ModelQueue:
                 return line[0]
             del self._clients[client]
 
-    def pop(self) -> Request:
-        """Take one; its client goes to the end of the turns."""
-        request = self.peek()
-        self.take(request)
-        return request
-
     def take(self, request: Request) -> None:
         """Take this one; its client goes to the end of the turns."""
         self.remove(request)
@@ -99,11 +89,6 @@ class ModelQueue:
         """Take this one out, wherever it stands."""
         request.queued = False
         self._count -= 1
-        left = self.batches[request.batch] - 1
-        if left:
-            self.batches[request.batch] = left
-        else:
-            del self.batches[request.batch]
         if not self._count:
             self._clients.clear()
             self._arrivals.clear()
@@ -119,5 +104,89 @@ class ModelQueue:
     def _enter(self, request: Request) -> None:
         request.queued = True
         self._count += 1
-        self.batches[request.batch] = self.batches.get(request.batch, 0) + 1
         heapq.heappush(self._arrivals, (request.arrived, request.id, request))
+
+
+class ModelQueue:
+    """Waiting requests of one model: the interactive ones first, background work once none of them is left.
+
+    While it is ``urgent`` it is the other way round: background work has waited for so long that it counts as
+    interactive.
+    """
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.interactive = Turns()
+        self.background = Turns()
+        self.urgent = False
+        self.batches: dict[int | None, int] = {}  # how many wait of each batch
+        self._count = 0
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return self._count
+
+    def __bool__(self) -> bool:
+        """Whether any waits."""
+        return self._count > 0
+
+    def __iter__(self) -> Iterator[Request]:
+        """In the order in which they would be taken."""
+        yield from self.next
+        yield from self.background if self.next is self.interactive else self.interactive
+
+    @property
+    def next(self) -> Turns:
+        """Those of whom one is the next to be taken."""
+        return self.interactive if len(self.interactive) and not self.urgent else self.background
+
+    @property
+    def defers(self) -> bool:
+        """Whether what is next is background work that gives way to everything else."""
+        return not self.urgent and not len(self.interactive)
+
+    @property
+    def oldest(self) -> float:
+        """When the one of those that has waited longest arrived. Raises IndexError if nothing waits."""
+        return self.next.oldest
+
+    def push(self, request: Request) -> None:
+        """To the end of its client's line."""
+        self._enter(request)
+        self._of(request).push(request)
+
+    def push_front(self, request: Request) -> None:
+        """Back to the head of those of its class: it has waited before."""
+        self._enter(request)
+        self._of(request).push_front(request)
+
+    def peek(self) -> Request:
+        """The next to be taken. Raises StopIteration if nothing waits."""
+        return self.next.peek()
+
+    def take(self, request: Request) -> None:
+        """Take this one; its client goes to the end of the turns."""
+        self._of(request).take(request)
+        self._leave(request)
+
+    def remove(self, request: Request) -> None:
+        """Take this one out, wherever it stands."""
+        self._of(request).remove(request)
+        self._leave(request)
+
+    def _of(self, request: Request) -> Turns:
+        return self.background if request.background else self.interactive
+
+    def _enter(self, request: Request) -> None:
+        self._count += 1
+        self.batches[request.batch] = self.batches.get(request.batch, 0) + 1
+
+    def _leave(self, request: Request) -> None:
+        self._count -= 1
+        left = self.batches[request.batch] - 1
+        if left:
+            self.batches[request.batch] = left
+        else:
+            del self.batches[request.batch]
+        if not len(self.background):
+            self.urgent = False

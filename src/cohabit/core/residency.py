@@ -8,16 +8,17 @@
      is in ``victims``.
 """
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 
 from cohabit.core.claim import Claim
 from cohabit.core.commands import SleepWorker, StartWorker, StopCause, StopWorker, TrimWorker, WakeWorker
-from cohabit.core.eviction import Policy, account_for, score
+from cohabit.core.eviction import Policy, account_for, score, switch_cost
 from cohabit.core.lifecycle import Move, State
 from cohabit.core.room import Exit, Standing, frees, infeasible, need, residue, shortfall
 from cohabit.core.state import Books, Model
-from cohabit.core.victims import Search, switch_cost
+from cohabit.core.victims import Search
 
 LOOK_AHEAD = 8  # waiters for whom room is sought, the most urgent first, before the others must wait for a change
 LOOK_FURTHER = 64  # waiters that may have room which is free
@@ -127,7 +128,8 @@ def _withdraw_if_needless(books: Books) -> None:
     for worker, chosen in list(claim.victims.items()):
         if _has_made_room(books, worker, chosen):
             del claim.victims[worker]
-    if model in books.waiters and shortfall(books, model, claim.victims) <= 0:
+    # With nobody waiting it is a preload, for which nobody makes room.
+    if model in books.waiters and shortfall(books, model, claim.victims if model.queue else {}) <= 0:
         return
     books.claim = None
     books.stirred = True
@@ -154,12 +156,13 @@ def _try_to_claim(search: Search, later: list[float]) -> bool:
     choice = search.choose()
     exits, times = choice.exits, choice.later
     worth_at = since + switch_cost(waiter, None)
-    if exits is not None and not overdue and now < worth_at and missing_now(books, waiter, exits) > 0:
+    held_up = exits is not None and not overdue and (waiter.yields or now < worth_at)
+    if held_up and missing_now(books, waiter, exits or {}) > 0:
         # Only runs of others are in the way: they are held up no sooner than a switch would be worth it.
-        exits, times = None, [worth_at]
+        exits, times = None, [] if waiter.yields else [worth_at]
     if exits is None:
         if waiter.queue:
-            times = [at for at in (*times, search.overdue_at) if at > now]
+            times = [at for at in (*times, search.overdue_at) if now < at < math.inf]
             waiter.may_at = min(times, default=None)
             later += times
         return False

@@ -93,6 +93,7 @@ def _waiting(books: Books, model: Model, now: float) -> list[dict[str, Any]]:
             "id": request.id,
             "model": model.name,
             "state": "waiting",
+            "background": request.background,
             "position": position,
             "waited_seconds": now - request.arrived,
             "waits_for": reason,
@@ -108,6 +109,7 @@ def _running(model: Model, now: float) -> list[dict[str, Any]]:
             "id": request.id,
             "model": model.name,
             "state": "cancelled" if request.ended else "running",
+            "background": request.background,
             "waited_seconds": request.dispatched - request.arrived,
             "running_seconds": now - request.dispatched,
         }
@@ -136,6 +138,7 @@ def stalled(books: Books, now: float, patience: float) -> str | None:
     for model in books.models.values():
         if (
             model.queue
+            and not model.queue.defers
             and model.state is State.READY
             and blocked_by(books, model, now) is None
             and now - max(model.queue.oldest, model.last_used) > patience

@@ -66,6 +66,8 @@ class Model:
     sleep_failed: bool = False  # asleep it still held too much; it is stopped instead from then on
     deficit: float = 0.0  # device-seconds it may still use this round; negative: owed
     charged_until: float = 0.0
+    yields: bool = False  # all that waits for it or runs on it is background work, and not urgent
+    background_since: float = float("-inf")  # when it was last given any
     kept_out: bool = False  # given nothing for ``max_wait`` though it is ready
     infeasible_since: float | None = None
     may_at: float | None = None  # when room may be made for it, as last worked out
@@ -91,6 +93,13 @@ class Model:
     def out(self) -> bool:
         """Whether it must be brought in before it can serve, and nothing is under way."""
         return self.lifecycle.state in _OUT
+
+    @property
+    def background_only(self) -> bool:
+        """What ``yields`` keeps."""
+        if not self.queue:
+            return bool(self.running) and all(request.background for request in self.running.values())
+        return self.queue.defers and all(request.background for request in self.running.values())
 
     @property
     def waiting_since(self) -> float:
@@ -145,13 +154,16 @@ class Books:
         """Its queue, state, or what runs on it is not what it was: keep what is derived from them true."""
         name, state = model.policy.name, model.lifecycle.state
         waits = bool(model.queue)
+        if model.yields != model.background_only:
+            model.yields = not model.yields
+            self.stirred = True  # others may take its room sooner now, or it theirs
         if waits and state is State.READY and not model.draining and not self.account(model).trimming:
             self.runnable.setdefault(name, model)
         else:
             self.runnable.pop(name, None)
-            if model.kept_out:
-                model.kept_out = False
-                del self.kept_out[name]
+        if model.kept_out and (name not in self.runnable or model.queue.defers):
+            model.kept_out = False
+            del self.kept_out[name]
         idle = state is State.READY and not model.running and not model.draining
         if (state in _OUT and (waits or model.wanted)) or (idle and waits):
             self.waiters.add(model)

@@ -8,6 +8,8 @@ c. Busy ones, drained, that have served ``patience`` times the cost of the switc
    that cost (ski rental: rent until you have paid the price).
 d. Anyone but the pinned, once the waiter has waited ``max_wait`` and they have served the cost of the switch once:
    where that takes longer than ``max_wait``, nothing but loading would be done otherwise.
+For background work only a and b, of sleepers too only such as have slept for longer than what they spare; who does
+nothing but background work is drained at once (branch 5).
 
 As little as suffices: cheapest first, and what turns out superfluous is dropped. What was brought in for waiters and
 has not been given anything yet is left to d.
@@ -15,11 +17,12 @@ Never chosen: pinned, starting, waking, or at work on a part of the batch whose 
 wants to come in for.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cohabit.core.dispatch import LAST_SLOT, SLOT, blocked_by
-from cohabit.core.eviction import Policy, preferred_exit, return_seconds, score
+from cohabit.core.eviction import Policy, preferred_exit, return_seconds, score, switch_cost
 from cohabit.core.lifecycle import State
 from cohabit.core.room import Exit, Standing, shortfall
 from cohabit.core.state import Books, Model
@@ -59,8 +62,8 @@ class Search:
 
     @property
     def overdue_at(self) -> float:
-        """When it has waited for as long as it may."""
-        return self.since + self.waiter.policy.max_wait
+        """When it has waited for as long as it may. Background work may for ever, until it is urgent."""
+        return math.inf if self.waiter.yields else self.since + self.waiter.policy.max_wait
 
     def choose(self) -> Choice:
         """The least that suffices of what is allowed now."""
@@ -111,6 +114,8 @@ class Search:
                 yield from self._of_ready(model)
             elif state is State.ASLEEP:
                 at = self.overdue_at if model.queue else self.now
+                if self.waiter.yields:
+                    at = max(at, model.lifecycle.since + return_seconds(model, Exit.STOP))
                 yield Step(model, Exit.STOP, _IDLE, score(self.books, model, self.policy), at)
 
     def _of_ready(self, model: Model) -> Iterator[Step]:
@@ -122,29 +127,29 @@ class Search:
         if _finishes_first(self.books, self.waiter, model, self.now):
             return
         chosen = preferred_exit(model)
-        cost = switch_cost(self.waiter, model, chosen)
-        at, rank = max(self.overdue_at, model.came_in + cost), _BUSY
-        if model.dispatches or not model.queue:
-            at = min(at, max(self.since + cost, model.came_in + model.policy.patience * cost))
+        at, rank = self._busy_at(model, chosen), _BUSY
         if not model.running and not model.queue:
             idle_long_at = model.idle_since + return_seconds(model, chosen)
             at = min(at, idle_long_at)
             rank = _IDLE if idle_long_at <= self.now else _BUSY
         yield Step(model, chosen, rank, score(self.books, model, self.policy, chosen), at)
 
+    def _busy_at(self, model: Model, chosen: Exit) -> float:
+        """When a ready model is drained for the waiter though it is busy, or has not been idle for long."""
+        if self.waiter.yields:
+            return math.inf  # branch 5.2
+        if model.yields:
+            return self.since  # branch 5.1
+        cost = switch_cost(self.waiter, model, chosen)
+        at = max(self.overdue_at, model.came_in + cost)
+        if model.dispatches or not model.queue:
+            at = min(at, max(self.since + cost, model.came_in + model.policy.patience * cost))
+        return at
+
 
 def _worker(step: Step) -> int:
     assert step.model.worker is not None
     return step.model.worker
-
-
-def switch_cost(waiter: Model, victim: Model | None, chosen: Exit = Exit.STOP) -> float:
-    """Seconds during which nothing serves: the victim's exit and the waiter's load or wake."""
-    enter = waiter.footprint.wake_seconds if waiter.state is State.ASLEEP else waiter.footprint.load_seconds
-    if victim is None:
-        return enter.value
-    leave = victim.footprint.sleep_seconds if chosen is Exit.SLEEP else victim.footprint.exit_seconds
-    return enter.value + leave.value
 
 
 def _finishes_first(books: Books, waiter: Model, other: Model, now: float) -> bool:

@@ -1,10 +1,11 @@
 """Models that lack room, the most urgent first: time waited as a share of the time allowed.
 
 That order changes with time, but not among models that are allowed the same time. So there is a heap for each
-``max_wait``, and only their heads are compared.
+``max_wait``, and only their heads are compared. Background work is allowed any time, and comes after all others.
 """
 
 import heapq
+import math
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from cohabit.core.state import Model
 
 _Entry = tuple[float, int, "Model"]
+_LAST = -1.0  # less urgent than what has just arrived
 
 
 class Waiters:
@@ -21,18 +23,13 @@ class Waiters:
 
     def __init__(self) -> None:
         """Begin empty."""
-        self._members: dict[str, tuple[float, int]] = {}  # since when it waits, and the number of its entry
+        self._members: dict[str, tuple[float, float, int]] = {}  # time allowed, since when, number of its entry
         self._heaps: dict[float, list[_Entry]] = {}
         self._order = count()
 
     def __iter__(self) -> "Iterator[Model]":
         """In no particular order, each once."""
-        return (
-            entry[2]
-            for heap in self._heaps.values()
-            for entry in heap
-            if self._members.get(entry[2].policy.name) == entry[:2]
-        )
+        return (entry[2] for allowed, heap in self._heaps.items() for entry in heap if self._holds(allowed, entry))
 
     def __contains__(self, model: "Model") -> bool:
         """Whether it is one of them."""
@@ -41,12 +38,13 @@ class Waiters:
     def add(self, model: "Model") -> None:
         """It lacks room, or has since it was added begun to wait at another time."""
         since = model.waiting_since if model.queue else float("inf")
+        allowed = math.inf if model.yields else model.policy.max_wait
         member = self._members.get(model.policy.name)
-        if member is not None and member[0] == since:
+        if member is not None and member[:2] == (allowed, since):
             return
         number = next(self._order)
-        self._members[model.policy.name] = (since, number)
-        heapq.heappush(self._heaps.setdefault(model.policy.max_wait, []), (since, number, model))
+        self._members[model.policy.name] = (allowed, since, number)
+        heapq.heappush(self._heaps.setdefault(allowed, []), (since, number, model))
 
     def discard(self, model: "Model") -> None:
         """It does not lack room."""
@@ -66,11 +64,14 @@ class Waiters:
 
     def _most_urgent(self, now: float) -> list[_Entry] | None:
         best, most = None, float("-inf")
-        for max_wait, heap in self._heaps.items():
-            while heap and self._members.get(heap[0][2].policy.name) != (heap[0][0], heap[0][1]):
+        for allowed, heap in self._heaps.items():
+            while heap and not self._holds(allowed, heap[0]):
                 heapq.heappop(heap)
             if heap:
-                urgency = (now - heap[0][0]) / max(max_wait, 1e-9)
+                urgency = (now - heap[0][0]) / max(allowed, 1e-9) if allowed < math.inf else _LAST
                 if best is None or urgency > most:
                     best, most = heap, urgency
         return best
+
+    def _holds(self, allowed: float, entry: _Entry) -> bool:
+        return self._members.get(entry[2].policy.name) == (allowed, entry[0], entry[1])

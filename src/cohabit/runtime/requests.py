@@ -22,6 +22,7 @@ class Call:
     client: str  # API key's name or peer address: whom fairness is between
     timeout: float | None = None  # seconds the client allows for waiting and running together
     blobs: dict[str, bytes] = field(default_factory=dict)
+    background: bool = False  # nobody waits for it now: it gives way to everything else
     batch: int | None = None  # what came in one /batch has one number
 
 

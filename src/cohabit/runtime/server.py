@@ -107,7 +107,7 @@ class Server:
         deadline = None if call.timeout is None else answer.arrived + call.timeout
         engine = self._engines.get(call.model)
         units = engine.units(Request(request, call.task, call.body, call.blobs)) if engine is not None else 0
-        self.loop.post(RequestArrived(request, call.model, call.client, deadline, call.batch, units))
+        self.loop.post(RequestArrived(request, call.model, call.client, deadline, call.batch, units, call.background))
         return answer
 
     def status(self) -> dict[str, Any]:

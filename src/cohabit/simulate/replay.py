@@ -19,6 +19,12 @@ def replay(
         fleet.controller(policy).handle, fleet.behaviours, total=fleet.total, observers=[tally.handled, *observers]
     )
     for arrival in trace:
-        shell.ask(arrival.model, at=arrival.at, run_seconds=arrival.run_seconds, client=arrival.client)
+        shell.ask(
+            arrival.model,
+            at=arrival.at,
+            run_seconds=arrival.run_seconds,
+            client=arrival.client,
+            background=arrival.background,
+        )
     shell.run()
     return tally

@@ -14,15 +14,16 @@ def report(tally: Tally, policy: str) -> dict[str, Any]:
     """Seconds and counts.
 
     ``wait`` is from arrival to dispatch, by model, ``wait_all`` that of all together; a model that served nothing has
-    none. ``seconds`` is from the first arrival to the end of the last request, ``serving_share`` the part of it
-    during which at least one request ran. ``evictions`` counts every worker told to leave or to sleep, by cause.
+    none. Background work is in ``wait_background`` instead. ``seconds`` is from the first arrival to the end of the
+    last request, ``serving_share`` the part of it during which at least one request ran. ``evictions`` counts
+    every worker told to leave or to sleep, by cause.
     """
     models = dict(sorted(tally.models.items()))
     seconds = tally.ended - (tally.began or 0.0)
     return {
         "policy": policy,
         "requests": sum(one.requests for one in models.values()),
-        "served": sum(len(one.waits) for one in models.values()),
+        "served": sum(len(one.waits) + len(one.background_waits) for one in models.values()),
         "rejected": _summed(one.rejected for one in models.values()),
         "loads": sum(one.loads for one in models.values()),
         "load_seconds": sum(one.load_seconds for one in models.values()),
@@ -31,6 +32,7 @@ def report(tally: Tally, policy: str) -> dict[str, Any]:
         "evictions": _summed(one.evictions for one in models.values()),
         "wait": {name: quantiles(one.waits) for name, one in models.items() if one.waits},
         "wait_all": quantiles([wait for one in models.values() for wait in one.waits]),
+        "wait_background": quantiles([wait for one in models.values() for wait in one.background_waits]),
         "seconds": seconds,
         "serving_share": tally.serving_seconds / seconds if seconds > 0 else 0.0,
         "models": {name: _of_model(one) for name, one in models.items()},
@@ -40,7 +42,7 @@ def report(tally: Tally, policy: str) -> dict[str, Any]:
 def _of_model(tally: ModelTally) -> dict[str, Any]:
     return {
         "requests": tally.requests,
-        "served": len(tally.waits),
+        "served": len(tally.waits) + len(tally.background_waits),
         "rejected": dict(tally.rejected),
         "loads": tally.loads,
         "load_seconds": tally.load_seconds,
@@ -77,6 +79,10 @@ def as_table(reports: Sequence[dict[str, Any]]) -> str:
     rows += _by_key(reports, "evictions")
     for name in QUANTILES:
         rows.append((f"wait {name}", *(_seconds((one["wait_all"] or {}).get(name)) for one in reports)))
+    if any(one["wait_background"] for one in reports):
+        for name in QUANTILES:
+            cells = (_seconds((one["wait_background"] or {}).get(name)) for one in reports)
+            rows.append((f"background {name}", *cells))
     rows.append(("seconds in all", *(f"{one['seconds']:,.1f}" for one in reports)))
     rows.append(("share serving", *(f"{one['serving_share']:.1%}" for one in reports)))
     return "\n".join([_aligned(rows), "", _aligned(_model_rows(reports))])

@@ -58,6 +58,7 @@ class _Asked:
     model: str
     run_seconds: float
     client: str
+    background: bool
     then: Callable[[float], None] | None
 
 
@@ -106,11 +107,12 @@ class VirtualShell:
         at: float,
         run_seconds: float,
         client: str = "",
+        background: bool = False,
         then: Callable[[float], None] | None = None,
     ) -> int:
         """A request will arrive; its id. ``then`` is told the time when it has ended, and may ask again."""
         self._requests += 1
-        self._asked[self._requests] = _Asked(model, run_seconds, client, then)
+        self._asked[self._requests] = _Asked(model, run_seconds, client, background, then)
         self._plan(at, self._arrive, self._requests)
         return self._requests
 
@@ -225,7 +227,7 @@ class VirtualShell:
 
     def _arrive(self, request: int) -> RequestArrived:
         asked = self._asked[request]
-        return RequestArrived(request, asked.model, asked.client)
+        return RequestArrived(request, asked.model, asked.client, background=asked.background)
 
     def _finished(self, end: RequestFinished) -> Event | None:
         worker = self._workers.get(end.worker)

@@ -10,10 +10,11 @@ from cohabit.core.events import Event, RequestArrived, RequestFinished, WorkerEx
 
 @dataclass(slots=True)
 class ModelTally:
-    """Of one model. ``waits`` are the seconds from arrival to dispatch of every request served."""
+    """Of one model. ``waits`` are the seconds from arrival to dispatch of every interactive request served."""
 
     requests: int = 0
     waits: list[float] = field(default_factory=list)
+    background_waits: list[float] = field(default_factory=list)
     loads: int = 0
     load_seconds: float = 0.0
     wakes: int = 0
@@ -27,6 +28,7 @@ class ModelTally:
 class _Open:
     model: str
     arrived: float
+    background: bool
     dispatched: float = 0.0
 
 
@@ -50,7 +52,7 @@ class Tally:
         match event:
             case RequestArrived(request, model):
                 self.models[model].requests += 1
-                self._open[request] = _Open(model, now)
+                self._open[request] = _Open(model, now, event.background)
                 if self.began is None:
                     self.began = now
             case RequestFinished():
@@ -96,7 +98,8 @@ class Tally:
         served = self._open.pop(event.request, None)
         if served is not None:
             tally = self.models[served.model]
-            tally.waits.append(served.dispatched - served.arrived)
+            waits = tally.background_waits if served.background else tally.waits
+            waits.append(served.dispatched - served.arrived)
             tally.run_seconds += event.seconds
             self.ended = now
 

@@ -16,12 +16,14 @@ class TraceError(Exception):
 
 
 class Arrival(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One request. ``at`` counts from the trace's own zero; ``client`` matters to whose turn it is."""
+    """One request. ``at`` counts from the trace's own zero; ``client`` matters to whose turn it is; ``background``
+    work gives way to all other."""
 
     at: Seconds
     model: str
     run_seconds: Seconds
     client: str = ""
+    background: bool = False
 
 
 def read_trace(path: Path, names: Mapping[str, str] | None = None) -> list[Arrival]:

@@ -1,0 +1,312 @@
+"""Branch 5: work for which nobody waits gives way, and is not forgotten."""
+
+from cohabit.core.background import FLOOR
+from cohabit.core.events import RequestCancelled, ShutdownRequested
+from cohabit.core.snapshot import snapshot, stalled
+from core.driver import Core, brief, model
+
+
+def ready(*models: object, budget: int = 1000, slots: int = 4) -> Core:
+    """All of them in, idle, at 10 s."""
+    core = Core(*models, budget=budget, slots=slots)  # type: ignore[arg-type]  # models
+    for name in list(core.books.models):
+        core.bring(name)
+    core.now = 10.0
+    return core
+
+
+def why(core: Core, request: int) -> str:
+    """What a request waits for."""
+    [found] = [one for one in snapshot(core.books, core.now)["requests"] if one["id"] == request]
+    reason: str = found["waits_for"]
+    return reason
+
+
+# 5.1 dispatch
+
+
+def test_it_comes_last_in_its_models_queue_whoever_came_first() -> None:
+    core = ready(model("a"))
+    first = core.ask("a")
+    batch = core.ask("a", background=True)
+    other = core.ask("a", client="x")
+    assert [request.id for request in core["a"].queue] == [other, batch]
+    assert brief(core.done("a", first)) == [f"run a#1: {other}"]
+    assert brief(core.done("a", other)) == [f"run a#1: {batch}"]
+
+
+def test_a_batch_of_one_class_only() -> None:
+    core = ready(model("a", max_batch=4))
+    first = core.ask("a")
+    batch = [core.ask("a", background=True) for _ in range(2)]
+    others = [core.ask("a") for _ in range(2)]
+    assert brief(core.done("a", first)) == [f"run a#1: {others[0]} {others[1]}"]
+    core.done("a", others[0])
+    assert brief(core.done("a", others[1])) == [f"run a#1: {batch[0]} {batch[1]}"]
+
+
+def test_it_leaves_one_place_of_an_engine_that_takes_several() -> None:
+    core = ready(model("a", concurrency=3))
+    batch = [core.ask("a", background=True) for _ in range(3)]
+    assert set(core["a"].running) == set(batch[:2])
+    assert why(core, batch[2]) == "a request of this model to finish"
+    now = core.ask("a")
+    assert brief(core.did) == [f"run a#1: {now}"]
+
+
+def test_it_takes_no_slot_that_something_interactive_waits_for() -> None:
+    core = ready(model("a"), model("b", slots=2), model("c"), slots=2)
+    running = core.ask("a")
+    waiting = core.ask("b")
+    batch = core.ask("c", background=True)
+    assert core.did == [], "one slot is free, and b needs two"
+    assert why(core, batch) == "its turn after others"
+    assert stalled(core.books, 1000.0, 10.0) is None, "that is no want of progress"
+    assert brief(core.done("a", running)) == [f"run b#2: {waiting}"]
+    assert brief(core.done("b", waiting)) == [f"run c#3: {batch}"]
+
+
+def test_models_with_background_work_take_turns() -> None:
+    core = ready(model("a"), model("b"), slots=1)
+    requests = [core.ask("ab"[number // 2], at=10.0 + 0.01 * number, background=True) for number in range(4)]
+    assert brief(core.done("a", requests[0], at=10.1)) == [f"run b#2: {requests[2]}"]
+    assert brief(core.done("b", requests[2], at=10.2)) == [f"run a#1: {requests[1]}"]
+    assert brief(core.done("a", requests[1], at=10.3)) == [f"run b#2: {requests[3]}"]
+
+
+def test_it_is_nobodys_debt() -> None:
+    core = ready(model("a"), model("b"), slots=1)
+    batch = core.ask("a", background=True)
+    before = core["a"].deficit
+    core.done("a", batch, at=100.0)
+    assert core["a"].deficit == before
+
+
+def test_an_engine_that_always_has_some_in_flight_yields_its_slots_at_once() -> None:
+    core = ready(model("a", concurrency=3), model("b"), slots=1)
+    batch = [core.ask("a", background=True) for _ in range(4)]
+    other = core.ask("b")
+    assert core.did == []
+    core.now += 0.001
+    assert core.done("a", batch[0]) == [], "none of the two that wait"
+    assert brief(core.done("a", batch[1])) == [f"run b#2: {other}"]
+
+
+def test_the_queue_limit_is_not_for_it_and_it_takes_nobodys_place() -> None:
+    core = ready(model("a", queue_limit=1))
+    core.ask("a")
+    for _ in range(3):
+        core.ask("a", background=True)
+    core.ask("a")
+    assert core.rejected == {}
+    refused = core.ask("a")
+    assert core.rejected == {refused: "queue_full"}
+
+
+# 5.1 and 5.2: room
+
+
+def two(**more: object) -> Core:
+    """Models a and b of which one fits, a in and idle at 10 s; a load takes 1 s."""
+    core = Core(model("a", load_seconds=1.0, **more), model("b", load_seconds=1.0), budget=150)  # type: ignore[arg-type]  # settings
+    core.bring("a")
+    core.now = 10.0
+    return core
+
+
+def test_it_takes_the_room_of_what_has_been_idle_for_longer_than_its_return_costs() -> None:
+    core = two()
+    used = core.ask("a")
+    core.done("a", used, at=11.0)
+    core.ask("b", background=True)
+    assert core.did == []
+    assert why(core, 3).startswith("room that is free")
+    assert core.timer == 12.0
+    assert brief(core.ring()) == ["stop a#1: evicted"]
+
+
+def test_it_drains_nobody_however_long_it_waits_before_it_is_urgent() -> None:
+    core = two(max_wait=2.0)
+    running = core.ask("a")
+    core.ask("b", background=True)
+    while core.timer is not None and core.timer < 10.0 + 1.0 / FLOOR:
+        core.ring()
+    assert core.draining == []
+    assert core.done("a", running) == []
+
+
+def test_who_only_does_background_work_leaves_at_once_for_somebody() -> None:
+    core = two()
+    batch = core.ask("a", background=True)
+    core.ask("a", background=True)
+    core.ask("b")
+    assert core.draining == ["a"], "though it came in a moment ago, and has served for less than patience"
+    assert brief(core.done("a", batch)) == ["stop a#1: evicted"]
+
+
+def test_two_that_only_do_background_work_leave_each_other_alone() -> None:
+    core = two()
+    core.ask("a", background=True)
+    core.ask("a", background=True)
+    core.ask("b", background=True)
+    assert core.draining == []
+
+
+def test_a_model_that_gets_something_interactive_is_protected_from_then_on() -> None:
+    core = two()
+    core.ask("a", background=True)
+    core.ask("b", background=True)
+    core.ask("a")
+    core.ask("b", client="x")
+    assert core.draining == []
+    assert core["a"].yields is False
+
+
+def test_a_model_whose_last_interactive_work_ends_is_open_to_others() -> None:
+    core = two(concurrency=3)
+    now = core.ask("a")
+    core.ask("a", background=True)
+    core.ask("b", at=10.5)
+    assert core.draining == []
+    core.done("a", now, at=10.6)
+    assert core.draining == ["a"]
+
+
+def test_interactive_work_comes_first_among_those_that_are_not_in() -> None:
+    core = Core(model("a"), model("b"), model("c"), budget=150)
+    core.bring("a")
+    core.now = 10.0
+    running = core.ask("a")
+    core.ask("b", background=True)
+    core.ask("c", at=11.0)
+    core.done("a", running, at=15.0)
+    assert core.books.claim is not None
+    assert core.books.claim.model == "c"
+
+
+def test_a_sleeper_is_spared_until_it_has_slept_for_longer_than_its_load() -> None:
+    core = Core(model("a", load_seconds=2.0, residue=60, wake_seconds=0.1, keep_alive=5.0), model("b"), budget=150)
+    core.bring("a")
+    core.ring()
+    core.slept("a", at=8.0, held=60)
+    core.measured(at=8.1)
+    core.ask("b", at=8.2, background=True)
+    assert core.did == []
+    assert core.timer == 8.0 + 1.9
+    assert brief(core.ring())[:1] == ["stop a#1: evicted"]
+
+
+def test_it_does_not_hold_up_the_runs_of_others_for_memory() -> None:
+    core = ready(model("a", working=40, concurrency=1), model("b", working=40), budget=250)
+    running = core.ask("a")
+    core.ask("b", background=True, at=11.0)
+    again = core.ask("a", at=11.0)
+    core.now = 13.0
+    assert core.books.claim is None
+    assert brief(core.done("a", running, at=13.0)) == [f"run a#1: {again}"]
+
+
+# 5.3
+
+
+def test_after_twenty_times_its_run_it_has_one_run_among_the_interactive() -> None:
+    core = ready(model("a"))
+    core["a"].footprint.run_seconds.value = 0.1
+    first = core.ask("a", at=20.0)
+    batch = [core.ask("a", background=True) for _ in range(2)]
+    waiting = [core.ask("a", client="x") for _ in range(3)]
+    core.done("a", first, at=21.9)
+    assert core.timer == 22.0
+    core.ring()
+    assert brief(core.done("a", waiting[0], at=22.1)) == [f"run a#1: {batch[0]}"]
+    assert brief(core.done("a", batch[0], at=22.2)) == [f"run a#1: {waiting[1]}"]
+    assert core["a"].queue.urgent is False
+
+
+def test_after_twenty_times_its_switch_it_comes_in_and_serves_the_cost_of_it() -> None:
+    core = two()
+    running = core.ask("a")
+    batch = [core.ask("b", background=True) for _ in range(3)]
+    while not core.draining:
+        core.ask("a")
+        core.done("a", running, at=core.now + 0.5)
+        running += 1 if running > 2 else 4
+    due = 10.0 + 1.0 / FLOOR
+    assert core.now == due
+    core.ask("a")
+    core.done("a", running, at=due + 0.1)
+    core.gone("a", at=due + 0.2)
+    assert brief(core.ready("b", at=due + 1.2)) == [f"run b#2: {batch[0]}"]
+    assert core.draining == [], "a waits, and b has not served its second"
+    assert brief(core.done("b", batch[0], at=due + 2.3)) == [f"run b#2: {batch[1]}"]
+    assert core.draining == ["b"], "now it has"
+
+
+def test_what_expires_soon_counts_as_interactive() -> None:
+    core = two()
+    core.ask("a")
+    core.ask("b", background=True, deadline=20.0)
+    assert core.timer == 19.0
+    core.ring()
+    assert core["b"].queue.urgent
+    assert core.draining == ["a"]
+
+
+def test_urgency_ends_with_what_was_urgent() -> None:
+    core = two()
+    core.ask("a")
+    batch = core.ask("b", background=True)
+    while not core["b"].queue.urgent:
+        core.ring()
+    core.send(RequestCancelled(batch))
+    urgent: bool = core["b"].queue.urgent
+    assert not urgent
+    assert core.draining == []
+
+
+def test_a_clients_own_time_limit_makes_nothing_else_urgent() -> None:
+    core = ready(model("a"), model("b"))
+    core["a"].footprint.run_seconds.value = 10.0
+    core.ask("a", deadline=11.0)
+    core.ask("a", background=True, deadline=100.0)
+    assert core.timer == 11.0
+    core.ring()
+    urgent: bool = core["a"].queue.urgent
+    assert not urgent
+
+
+def test_urgent_work_that_lacks_slots_is_overtaken_no_more() -> None:
+    core = ready(model("a", concurrency=2, patience=1e9), model("b", max_wait=1.0), slots=1)
+    requests = [core.ask("a") for _ in range(2)]
+    batch = core.ask("b", background=True)
+    core.ask("a")
+    while not core.books.kept_out:
+        core.ring()
+    assert list(core.books.kept_out) == ["b"]
+    assert core.done("a", requests[0]) == []
+    core.ask("b")
+    core.send(RequestCancelled(batch))
+    assert list(core.books.kept_out) == ["b"], "somebody waits for it"
+
+
+def test_background_work_that_stays_behind_is_no_reason_to_keep_others_out() -> None:
+    core = ready(model("a", concurrency=2, patience=1e9), model("b", max_wait=1.0), slots=1)
+    core.ask("a")
+    now = core.ask("b")
+    core.ask("b", background=True, at=10.5)
+    core.ring()
+    assert list(core.books.kept_out) == ["b"]
+    core.send(RequestCancelled(now))
+    assert not core.books.kept_out
+
+
+# the end
+
+
+def test_a_shutdown_drops_what_waits_in_the_background_and_drains_the_rest() -> None:
+    core = ready(model("a"))
+    running = core.ask("a", background=True)
+    batch = core.ask("a", background=True)
+    other = core.ask("a")
+    assert brief(core.send(ShutdownRequested(30.0))) == [f"reject {batch}: shutting_down"]
+    assert brief(core.done("a", running)) == [f"run a#1: {other}"]
