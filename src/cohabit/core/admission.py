@@ -27,7 +27,7 @@ def refuse(books: Books, asked: RequestArrived, now: float) -> Rejection | None:
         return never_fitting(books, model)
     if model.state is State.FAILED and now < model.not_before:
         return failed(model, now)
-    waiting = len(model.queue.interactive)
+    waiting = model.queue.interactive.count
     if asked.batch is None and not asked.background and waiting >= model.policy.queue_limit:
         return Rejection(
             RejectReason.QUEUE_FULL,

@@ -35,5 +35,5 @@ def urgent_at(model: Model) -> float:
 def given(model: Model, now: float) -> None:
     """Branch 5.3: it has been given background work. Is it urgent any longer?"""
     model.background_since = now
-    if model.queue.interactive or now >= model.came_in + switch_cost(model, None):
+    if model.queue.interactive.count or now >= model.came_in + switch_cost(model, None):
         model.queue.urgent = False

@@ -24,7 +24,7 @@ def cut(queue: ModelQueue, most: int, fits: Callable[[int], bool]) -> list[Reque
     line = queue.next
     first = line.peek()
     batch = [first]
-    if most > 1 and len(line) > 1 and not first.retried:  # a suspect runs alone
+    if most > 1 and line.count > 1 and not first.retried:  # a suspect runs alone
         window = [request for request in islice(line, most * WINDOW) if not request.retried]
         batch = _nearest(window, first, most)
         while len(batch) > 1 and not fits(units_of(batch)):

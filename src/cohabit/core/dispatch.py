@@ -33,7 +33,7 @@ LONG = 2.0  # seconds
 def charge(books: Books, now: float) -> None:
     """Charge every busy model for the time since it was last charged. Background work is nobody's debt."""
     for model in books.busy.values():
-        if not all(request.background for request in model.running.values()):
+        if model.interactive:
             model.deficit -= now - model.charged_until
         model.charged_until = now
 
@@ -45,7 +45,8 @@ def blocked_by(books: Books, model: Model, now: float) -> str | None:
     account = books.account(model)
     if account.trimming:
         return "its caches to be given back"
-    if len(model.batches) >= _places(model):
+    places, taken = model.policy.concurrency, len(model.batches)
+    if taken >= places or (taken and taken == places - 1 and model.queue.defers):  # branch 5.1
         return "a request of this model to finish"
     if model.running and (model.queue.peek().retried or any(r.retried for r in model.running.values())):
         return "its turn to run alone, since its first run failed"
@@ -66,11 +67,6 @@ def blocked_by(books: Books, model: Model, now: float) -> str | None:
     if not leaves_claim_alone(books, model, extra):
         return "room that is being made for another model"
     return None
-
-
-def _places(model: Model) -> int:
-    """How many batches it may have in flight, by what is next. Branch 5.1."""
-    return max(1, model.policy.concurrency - model.queue.defers)
 
 
 def _all_long(books: Books, model: Model) -> bool:
@@ -136,11 +132,10 @@ def _turn(books: Books, now: float) -> Model | None:
     lacking = False
     full = books.ledger.slots_used >= books.ledger.slots
     for model in books.runnable.values():
-        defers = model.queue.defers
         why = SLOT if full and not model.running else blocked_by(books, model, now)
         if why is not None:
-            lacking |= why in _TAKEN and not defers
-        elif defers:
+            lacking = lacking or (why in _TAKEN and not model.queue.defers)
+        elif model.queue.defers:
             deferring.append(model)
         elif model.deficit > 0:
             break
@@ -148,7 +143,7 @@ def _turn(books: Books, now: float) -> Model | None:
             candidates.append(model)
     else:
         if not candidates:
-            return None if lacking else min(deferring, key=_given, default=None)
+            return None if lacking or not deferring else min(deferring, key=_given)
         rounds = min(map(_rounds, candidates))
         model = min(candidates, key=_rounds)
         for candidate in candidates:
@@ -186,6 +181,7 @@ def _dispatch(books: Books, model: Model, now: float) -> None:
     for request in batch:
         request.dispatched = now
         model.running[request.id] = request
+        model.interactive += not request.background
     model.batches.append({request.id for request in batch})
     if batch[0].background:
         given(model, now)
@@ -208,6 +204,7 @@ def withdraw(books: Books, model: Model, request_ids: Iterable[int], now: float)
     charge(books, now)
     for request_id in request_ids:
         request = model.running.pop(request_id)
+        model.interactive -= not request.background
         books.stirred |= request.batch is not None  # another part of its batch may have waited for this one
         for batch in model.batches:
             batch.discard(request_id)

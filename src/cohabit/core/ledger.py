@@ -44,6 +44,7 @@ class Ledger:
         self.slots_used = 0
         self.total: int | None = None
         self.foreign = 0
+        self.effective_budget = budget  # what all workers together may hold now
         self.unreturned = 0
         self.unreturned_since: float | None = None
         self.accounts: dict[int, Account] = {}
@@ -55,13 +56,6 @@ class Ledger:
     def reserved(self) -> int:
         """Bytes booked for all workers, those of dead ones included that the device does not show free yet."""
         return self._held + self.unreturned
-
-    @property
-    def effective_budget(self) -> int:
-        """What all workers together may hold now."""
-        if self.total is None:
-            return self.budget
-        return max(0, min(self.budget, self.total - self.foreign - self.keep_free))
 
     def _book(self, account: Account) -> None:
         held = max(account.load, account.resident + max(account.working, account.cached, account.unconfirmed))
@@ -172,4 +166,5 @@ class Ledger:
             self.foreign = self._quiet_foreign = max(0, used - sum(workers.values()) - self.unreturned)
         else:
             self.foreign = max(self._quiet_foreign, used - self.reserved)
+        self.effective_budget = max(0, min(self.budget, total - self.foreign - self.keep_free))
         return changed or before != (self.unreturned, self.effective_budget)

@@ -101,7 +101,7 @@ def _overlooked(books: Books, model: Model) -> bool:
 
 def _forgotten(model: Model) -> bool:
     """Whether branch 5.3 may come to apply."""
-    return len(model.queue.background) > 0 and not model.queue.urgent
+    return model.queue.background.count > 0 and not model.queue.urgent
 
 
 def _nearest_deadline(model: Model) -> float | None:

@@ -35,12 +35,8 @@ class Turns:
     def __init__(self) -> None:
         """Begin empty."""
         self._clients: dict[str, deque[Request]] = {}
-        self._count = 0
+        self.count = 0  # how many wait
         self._arrivals: list[tuple[float, int, Request]] = []
-
-    def __len__(self) -> int:
-        """How many wait."""
-        return self._count
 
     def __iter__(self) -> Iterator[Request]:
         """In the order in which they would be taken."""
@@ -88,8 +84,8 @@ class Turns:
     def remove(self, request: Request) -> None:
         """Take this one out, wherever it stands."""
         request.queued = False
-        self._count -= 1
-        if not self._count:
+        self.count -= 1
+        if not self.count:
             self._clients.clear()
             self._arrivals.clear()
 
@@ -103,7 +99,7 @@ class Turns:
 
     def _enter(self, request: Request) -> None:
         request.queued = True
-        self._count += 1
+        self.count += 1
         heapq.heappush(self._arrivals, (request.arrived, request.id, request))
 
 
@@ -138,12 +134,12 @@ class ModelQueue:
     @property
     def next(self) -> Turns:
         """Those of whom one is the next to be taken."""
-        return self.interactive if len(self.interactive) and not self.urgent else self.background
+        return self.interactive if self.interactive.count and not self.urgent else self.background
 
     @property
     def defers(self) -> bool:
         """Whether what is next is background work that gives way to everything else."""
-        return not self.urgent and not len(self.interactive)
+        return not self.urgent and not self.interactive.count
 
     @property
     def oldest(self) -> float:
@@ -188,5 +184,5 @@ class ModelQueue:
             self.batches[request.batch] = left
         else:
             del self.batches[request.batch]
-        if not len(self.background):
+        if not self.background.count:
             self.urgent = False

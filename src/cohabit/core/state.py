@@ -46,6 +46,7 @@ class Model:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     queue: ModelQueue = field(default_factory=ModelQueue)
     running: dict[int, Request] = field(default_factory=dict)  # what the worker holds, ended or not
+    interactive: int = 0  # of those that run
     batches: list[set[int]] = field(default_factory=list)
     deadlines: list[tuple[float, int, Request]] = field(default_factory=list)  # a heap; the ended are dropped late
     run_units: int = 0  # of what runs; 0 where runs overlap
@@ -97,9 +98,7 @@ class Model:
     @property
     def background_only(self) -> bool:
         """What ``yields`` keeps."""
-        if not self.queue:
-            return bool(self.running) and all(request.background for request in self.running.values())
-        return self.queue.defers and all(request.background for request in self.running.values())
+        return not self.interactive and (self.queue.defers if self.queue else bool(self.running))
 
     @property
     def waiting_since(self) -> float:
@@ -154,8 +153,9 @@ class Books:
         """Its queue, state, or what runs on it is not what it was: keep what is derived from them true."""
         name, state = model.policy.name, model.lifecycle.state
         waits = bool(model.queue)
-        if model.yields != model.background_only:
-            model.yields = not model.yields
+        yields = model.background_only
+        if yields is not model.yields:
+            model.yields = yields
             self.stirred = True  # others may take its room sooner now, or it theirs
         if waits and state is State.READY and not model.draining and not self.account(model).trimming:
             self.runnable.setdefault(name, model)

@@ -127,24 +127,21 @@ class Search:
         if _finishes_first(self.books, self.waiter, model, self.now):
             return
         chosen = preferred_exit(model)
-        at, rank = self._busy_at(model, chosen), _BUSY
+        rank = _BUSY
+        if self.waiter.yields:
+            at = math.inf  # branch 5.2
+        elif model.yields:
+            at = self.since  # branch 5.1
+        else:
+            cost = switch_cost(self.waiter, model, chosen)
+            at = max(self.overdue_at, model.came_in + cost)
+            if model.dispatches or not model.queue:
+                at = min(at, max(self.since + cost, model.came_in + model.policy.patience * cost))
         if not model.running and not model.queue:
             idle_long_at = model.idle_since + return_seconds(model, chosen)
             at = min(at, idle_long_at)
             rank = _IDLE if idle_long_at <= self.now else _BUSY
         yield Step(model, chosen, rank, score(self.books, model, self.policy, chosen), at)
-
-    def _busy_at(self, model: Model, chosen: Exit) -> float:
-        """When a ready model is drained for the waiter though it is busy, or has not been idle for long."""
-        if self.waiter.yields:
-            return math.inf  # branch 5.2
-        if model.yields:
-            return self.since  # branch 5.1
-        cost = switch_cost(self.waiter, model, chosen)
-        at = max(self.overdue_at, model.came_in + cost)
-        if model.dispatches or not model.queue:
-            at = min(at, max(self.since + cost, model.came_in + model.policy.patience * cost))
-        return at
 
 
 def _worker(step: Step) -> int:

@@ -29,7 +29,12 @@ class Waiters:
 
     def __iter__(self) -> "Iterator[Model]":
         """In no particular order, each once."""
-        return (entry[2] for allowed, heap in self._heaps.items() for entry in heap if self._holds(allowed, entry))
+        return (
+            entry[2]
+            for allowed, heap in self._heaps.items()
+            for entry in heap
+            if self._members.get(entry[2].policy.name) == (allowed, *entry[:2])
+        )
 
     def __contains__(self, model: "Model") -> bool:
         """Whether it is one of them."""
@@ -65,13 +70,10 @@ class Waiters:
     def _most_urgent(self, now: float) -> list[_Entry] | None:
         best, most = None, float("-inf")
         for allowed, heap in self._heaps.items():
-            while heap and not self._holds(allowed, heap[0]):
+            while heap and self._members.get(heap[0][2].policy.name) != (allowed, heap[0][0], heap[0][1]):
                 heapq.heappop(heap)
             if heap:
                 urgency = (now - heap[0][0]) / max(allowed, 1e-9) if allowed < math.inf else _LAST
                 if best is None or urgency > most:
                     best, most = heap, urgency
         return best
-
-    def _holds(self, allowed: float, entry: _Entry) -> bool:
-        return self._members.get(entry[2].policy.name) == (allowed, entry[0], entry[1])
