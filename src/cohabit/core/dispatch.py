@@ -42,6 +42,8 @@ def blocked_by(books: Books, model: Model, now: float) -> str | None:
     """What keeps a ready model with waiting requests from being given one now; None if nothing does."""
     if model.draining:
         return "the model to be brought back after it has made room for another"
+    if model.dismissed is not None:
+        return "the model to be brought back after it has left as it was told to"
     account = books.account(model)
     if account.trimming:
         return "its caches to be given back"
