@@ -48,7 +48,15 @@ class LlamaCpp(Engine):
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.COMPLETE})
     Options: ClassVar[type[msgspec.Struct]] = LlamaCppOptions
     abilities: ClassVar[frozenset[Ability]] = frozenset(
-        {Ability.TOOLS, Ability.SCHEMA, Ability.LOGPROBS, Ability.CHOICES, Ability.SAMPLING}
+        {
+            Ability.TOOLS,
+            Ability.SCHEMA,
+            Ability.LOGPROBS,
+            Ability.CHOICES,
+            Ability.STOP,
+            Ability.ECHO,
+            Ability.SAMPLING,
+        }
     )
     libraries: ClassVar[tuple[str, ...]] = ("xllamacpp",)
     extra: ClassVar[str | None] = "llamacpp"

@@ -91,11 +91,8 @@ class Asking:
         if asked.get("grammar"):
             raise BadItem(f"{param} brings a grammar of its own; leave out one", param="grammar")
         if not self._usable(grammar):
-            raise BadItem(
-                f"a JSON schema in {param} cannot be held to; use simpler keywords and patterns, "
-                "and references within the schema",
-                param=param,
-            )
+            message = "the JSON schema cannot be held to; use simpler keywords and patterns, and references within it"
+            raise BadItem(message, param=param)
         asked.pop("response_format", None)
         asked["grammar"] = grammar
         # It is held to from the first token on, so there is nothing to think before and nothing to look for.
