@@ -26,6 +26,7 @@ SOURCES = Path(errors.__file__).parent
 BODIES = {
     "/v1/chat/completions": "ChatRequest",
     "/v1/completions": "CompletionRequest",
+    "/v1/responses": "ResponseRequest",
     "/v1/embeddings": "EmbeddingRequest",
     "/v1/audio/speech": "SpeechRequest",
     "/inference": "InferenceRequest",
