@@ -122,6 +122,17 @@ def test_a_schema_it_cannot_hold_to_is_refused_and_not_left_out(
     assert "canary" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_keyword_it_does_not_know_is_refused_where_it_is_to_be_strict(engine: LlamaCpp, strict: bool) -> None:
+    schema = {"type": "array", "items": {"type": "integer"}, "maxItems": 2, "uniqueItems": True}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": strict}}
+    body = chat("Two numbers.", max_tokens=20, response_format=form)
+    if strict:
+        assert refusal(engine, Task.CHAT, body).param == "response_format"
+    else:
+        assert isinstance(json.loads(answer(engine, Task.CHAT, body)["choices"][0]["message"]["content"]), list)
+
+
 def test_completions_echo_their_prompts_in_order(engine: LlamaCpp) -> None:
     body = {"prompt": ["One two", "A b"], "n": 2, "echo": True, "max_tokens": 2, "temperature": 0}
     texts = [choice["text"] for choice in answer(engine, Task.COMPLETE, body)["choices"]]

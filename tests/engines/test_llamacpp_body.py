@@ -58,6 +58,7 @@ def test_a_template_that_knows_tools_is_left_to_it_unless_a_call_is_forced() -> 
     asked = chat(knows_tools=True, tools=TOOLS)
     assert asked["tools"] == TOOLS
     assert "grammar" not in asked
+    assert "tool_choice" not in chat(knows_tools=True)
     forced = chat(knows_tools=True, tools=TOOLS, tool_choice="required")
     assert (forced["tools"], forced["tool_choice"], forced["messages"]) == (TOOLS, "none", [USER])
     assert "call0" in forced["grammar"]
@@ -68,6 +69,7 @@ def test_a_schema_is_a_grammar_and_json_is_llama_cpps_own() -> None:
     assert "response_format" not in asked
     assert "%json" in asked["grammar"]
     assert chat(response_format={"type": "json_object"})["response_format"] == {"type": "json_object"}
+    assert "%json" in chat(response_format={"type": "json_object", "schema": {}})["grammar"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """JSON schemas as grammars for llama.cpp, in llguidance's language, which holds what is generated to them.
 
-llama.cpp's own conversion takes a schema that it understands in part, and logs the part. llguidance takes all of it
-or none; what it cannot take llama.cpp then leaves out in silence, so that a grammar is tried before it is used.
+llama.cpp's own conversion takes a strict schema too that it understands in part, and logs the other part. A grammar
+that llguidance cannot take is left out by llama.cpp in silence, so that each is tried before it is used.
 """
 
 import json
@@ -21,9 +21,9 @@ _HEAD = "%llguidance {}\n"
 _NOTHING: Schema = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
-def of_answer(schema: Schema) -> str:
-    """An answer that is one JSON value."""
-    return f"{_HEAD}start: {_json(schema)}\n"
+def of_answer(schema: Schema, *, strict: bool) -> str:
+    """An answer that is one JSON value. ``strict`` is OpenAI's: to the last keyword, or the grammar is of no use."""
+    return f"{_HEAD}start: {_json(schema, strict)}\n"
 
 
 def of_calls(functions: Sequence[Schema], *, forced: bool) -> str:
@@ -35,7 +35,7 @@ def of_calls(functions: Sequence[Schema], *, forced: bool) -> str:
     lines = [f"start: {' | '.join(ways if forced else [*ways, 'text'])}"]
     for index, function in enumerate(functions):
         lines.append(f'call{index}: {json.dumps(opening(function["name"]))} arguments{index} "}}"')
-        lines.append(f"arguments{index}: {_json(function.get('parameters') or _NOTHING)}")
+        lines.append(f"arguments{index}: {_json(function.get('parameters') or _NOTHING, function.get('strict'))}")
     if not forced:
         lines.append(r"text: /([^{](.|\n)*)?/")
     return _HEAD + "\n".join(lines) + "\n"
@@ -51,5 +51,5 @@ def trial(grammar: str) -> str:
     return grammar.replace("start: ", f'start: "{MARK}" wanted\nwanted: ', 1)
 
 
-def _json(schema: Schema) -> str:
-    return f"%json {json.dumps({**schema, 'x-guidance': _JSON})}"
+def _json(schema: Schema, strict: bool | None) -> str:
+    return f"%json {json.dumps({**schema, 'x-guidance': {**_JSON, 'lenient': not strict}})}"

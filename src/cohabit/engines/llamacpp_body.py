@@ -76,16 +76,17 @@ class Asking:
                 )
             if self._knows_tools:
                 return False
-        if self._knows_tools:
-            asked["tool_choice"] = "none"  # it still puts them into the prompt
-        else:
+        if not self._knows_tools:
             asked["messages"] = told(asked["messages"], offer)
             for field in ("tools", "tool_choice", "parallel_tool_calls"):
                 asked.pop(field, None)
+        elif asked.get("tools"):
+            asked["tool_choice"] = "none"  # it still puts them into the prompt
         if offer is not None:
             grammar, param = grammars.of_calls(offer.functions, forced=offer.forced), "tools"
-        elif form["type"] == "json_schema":
-            grammar, param = grammars.of_answer(form["json_schema"].get("schema") or {}), "response_format"
+        elif (wanted := _schema(form)) is not None:
+            strict = bool((form.get("json_schema") or {}).get("strict"))
+            grammar, param = grammars.of_answer(wanted, strict=strict), "response_format"
         else:
             return False
         if asked.get("grammar"):
@@ -99,6 +100,12 @@ class Asking:
         asked["chat_template_kwargs"] = {"enable_thinking": False, **(asked.get("chat_template_kwargs") or {})}
         asked["reasoning_format"] = "none"
         return offer is not None
+
+
+def _schema(form: Body) -> Body | None:
+    """OpenAI's, or what llama.cpp takes beside ``json_object``."""
+    schema = form["json_schema"].get("schema") or {} if form["type"] == "json_schema" else form.get("schema")
+    return schema if isinstance(schema, dict) else None
 
 
 def _spoken(message: Body) -> Body:
