@@ -126,6 +126,20 @@ def test_every_body_has_its_schema(document: dict[str, Any]) -> None:
         assert {str(status) for status, _ in REASONS.values()} <= set(operation["responses"])
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/chat/completions", "ChatAnswer"),
+        ("/v1/completions", "CompletionAnswer"),
+        ("/v1/responses", "ResponseObject"),
+    ],
+)
+def test_an_answer_is_an_object_or_a_stream(path: str, name: str, document: dict[str, Any]) -> None:
+    content = document["paths"][path]["post"]["responses"]["200"]["content"]
+    assert content["application/json"]["schema"] == {"$ref": f"#/components/schemas/{name}"}
+    assert "text/event-stream" in content
+
+
 def test_a_list_and_a_form_have_their_schemas(document: dict[str, Any]) -> None:
     listed = document["paths"]["/batch"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert (listed["type"], listed["items"]) == ("array", {"$ref": "#/components/schemas/InferenceRequest"})

@@ -11,7 +11,7 @@ from cohabit.api import pictures, wishes
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import bounded, parsed, read, validated
 from cohabit.api.disconnects import CLIENT_GONE
-from cohabit.api.documents import ERRORS, Responses, body_of
+from cohabit.api.documents import ERRORS, body_of, streamed
 from cohabit.api.errors import BadRequest, Refused
 from cohabit.api.models import choose, service_of
 from cohabit.api.routes import Direct
@@ -23,8 +23,7 @@ from cohabit.openai.responses_output import Event, Telling
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, CallFailed
 
-_RESPONSE: Responses = {200: {"model": ResponseObject, "content": {"text/event-stream": {}}}}
-router = APIRouter(route_class=Direct, tags=["text"], responses={**_RESPONSE, **ERRORS})
+router = APIRouter(route_class=Direct, tags=["text"], responses={**streamed(ResponseObject), **ERRORS})
 
 _ALL = "nothing is kept here; send the whole input each time"
 _REFUSED: Mapping[str, str] = MappingProxyType(
