@@ -47,7 +47,17 @@ ANSWERS = {
 }
 
 
-WRITES = frozenset({Ability.TOOLS, Ability.SCHEMA, Ability.LOGPROBS, Ability.CHOICES, Ability.SAMPLING})
+WRITES = frozenset(
+    {
+        Ability.TOOLS,
+        Ability.SCHEMA,
+        Ability.LOGPROBS,
+        Ability.CHOICES,
+        Ability.STOP,
+        Ability.ECHO,
+        Ability.SAMPLING,
+    }
+)
 
 
 def _info(name: str, tasks: set[Task], aliases: tuple[str, ...] = (), **more: Any) -> ModelInfo:

@@ -26,6 +26,7 @@ SOURCES = Path(errors.__file__).parent
 BODIES = {
     "/v1/chat/completions": "ChatRequest",
     "/v1/completions": "CompletionRequest",
+    "/v1/responses": "ResponseRequest",
     "/v1/embeddings": "EmbeddingRequest",
     "/v1/audio/speech": "SpeechRequest",
     "/inference": "InferenceRequest",
@@ -123,6 +124,20 @@ def test_every_body_has_its_schema(document: dict[str, Any]) -> None:
     for operation in posts.values():
         assert operation["requestBody"]["required"]
         assert {str(status) for status, _ in REASONS.values()} <= set(operation["responses"])
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/chat/completions", "ChatAnswer"),
+        ("/v1/completions", "CompletionAnswer"),
+        ("/v1/responses", "ResponseObject"),
+    ],
+)
+def test_an_answer_is_an_object_or_a_stream(path: str, name: str, document: dict[str, Any]) -> None:
+    content = document["paths"][path]["post"]["responses"]["200"]["content"]
+    assert content["application/json"]["schema"] == {"$ref": f"#/components/schemas/{name}"}
+    assert "text/event-stream" in content
 
 
 def test_a_list_and_a_form_have_their_schemas(document: dict[str, Any]) -> None:

@@ -77,9 +77,9 @@ def timings(answer: Answer, *, run: bool, warning: str | None = None) -> dict[st
     return headers
 
 
-async def plain(request: Request, answer: Answer) -> Response:
+async def plain(request: Request, answer: Answer, warning: str | None = None) -> Response:
     """A JSON answer, passed through as the engine made it."""
     data = await collect(request, answer)
     if data is None:
         return Response(status_code=CLIENT_GONE)
-    return Response(data, media_type="application/json", headers=timings(answer, run=True))
+    return Response(data, media_type="application/json", headers=timings(answer, run=True, warning=warning))

@@ -28,12 +28,10 @@ ERRORS: Responses = {
 }
 
 
-STREAMED: Responses = {
-    200: {
-        "description": "One object, or with `stream` server-sent events.",
-        "content": {"application/json": {}, "text/event-stream": {}},
-    }
-}
+def streamed(whole: type[BaseModel]) -> Responses:
+    """Of a route that answers with one object, or with a stream."""
+    description = "One object, or with `stream` server-sent events."
+    return {200: {"model": whole, "description": description, "content": {"text/event-stream": {}}}}
 
 
 def only(*statuses: int) -> Responses:

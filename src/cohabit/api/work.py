@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from cohabit.api import pictures, speech
+from cohabit.api import pictures, speech, wishes
 from cohabit.api.bodies import bounded, parsed
 from cohabit.api.errors import BadRequest, readable
 from cohabit.api.models import choose
@@ -56,12 +56,16 @@ async def _chat(service: Service, asked: InferenceRequest) -> Work:
     sees = asked.model is None and any(typed.pictures())
     info = choose(service, asked.model, Task.DESCRIBE if sees else Task.CHAT)
     bounded(typed.text_bytes(), "data.prompt" if data.prompt is not None else "data.messages")
-    await pictures.check(service, info, typed, prefix="data.")
+    if (typed.n or 1) > 1:
+        raise BadRequest("data.n must be 1: there is one answer here", param="data.n")
+    warning = wishes.check(service, info, Task.CHAT, typed, prefix="data.")
+    await pictures.check(service, info, [(f"data.{place}", url) for place, url in typed.pictures()], "data.messages")
     return Work(
         model=info.name,
         task=Task.CHAT,
         body=msgspec.json.encode({**body, "model": info.name}),
         result=_chat_result,
+        warning=warning,
     )
 
 
@@ -130,10 +134,12 @@ _KINDS: Mapping[str, Callable[[Service, InferenceRequest], Awaitable[Work]]] = M
 def _chat_result(found: bytes) -> dict[str, Any]:
     answer = msgspec.json.decode(found)
     choice = answer["choices"][0]
+    asked_for = {"tool_calls": choice["message"].get("tool_calls"), "logprobs": choice.get("logprobs")}
     return {
         "text": choice["message"]["content"],
         "finish_reason": choice["finish_reason"],
         "usage": answer["usage"],
+        **{key: value for key, value in asked_for.items() if value},
     }
 
 

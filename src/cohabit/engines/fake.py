@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from cohabit.engines.answers import Answer, usage, wants_usage
-from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -50,7 +49,6 @@ class Fake(Engine):
     """Gets requests singly, ``concurrency`` at once, like an engine with continuous batching."""
 
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.COMPLETE, Task.EMBED})
-    abilities: ClassVar[frozenset[Ability]] = frozenset({Ability.SAMPLING})
     Options: ClassVar[type[msgspec.Struct]] = FakeOptions
     continuous: ClassVar[bool] = True
     needs_source: ClassVar[bool] = False

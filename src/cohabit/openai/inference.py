@@ -71,6 +71,8 @@ class ChatResult(BaseModel):
     text: str | None
     finish_reason: str | None
     usage: dict[str, Any]
+    tool_calls: list[dict[str, Any]] | None = Field(None, description="Of what was called, if anything was.")
+    logprobs: dict[str, Any] | None = Field(None, description="If they were asked for.")
 
 
 class DescribeResult(BaseModel):
