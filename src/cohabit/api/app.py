@@ -6,6 +6,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
 from cohabit.api import (
+    admin,
     batch,
     chat,
     documents,
@@ -20,6 +21,7 @@ from cohabit.api import (
 )
 from cohabit.api.middleware import RequestLog
 from cohabit.api.streams import PACE, Pace
+from cohabit.observability.feed import Feed
 from cohabit.runtime.service import Service
 
 
@@ -36,7 +38,7 @@ class App(FastAPI):
         return RequestLog(ExceptionMiddleware(inner, handlers=self.exception_handlers))
 
 
-def create_app(service: Service, version: str = "0", *, pace: Pace = PACE) -> App:
+def create_app(service: Service, version: str = "0", *, feed: Feed | None = None, pace: Pace = PACE) -> App:
     """An app over a running service. The interactive docs are off: they would load scripts from elsewhere."""
     app = App(
         title="cohabit",
@@ -47,8 +49,9 @@ def create_app(service: Service, version: str = "0", *, pace: Pace = PACE) -> Ap
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
+    app.state.feed = feed or Feed()
     app.state.pace = pace
-    for module in (chat, responses, embeddings, speech, transcriptions, models, inference, batch, health):
+    for module in (chat, responses, embeddings, speech, transcriptions, models, inference, batch, health, admin):
         app.router.routes += module.router.routes  # included, each would be looked for through its router
     errors.install(app)
     documents.install(app)

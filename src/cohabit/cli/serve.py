@@ -155,6 +155,9 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
 
     from cohabit.api.app import create_app
     from cohabit.api.connections import Connection
+    from cohabit.observability.feed import Feed
+
+    feed = Feed(server.loop.controller.books)
 
     class Http(uvicorn.Server):
         """Leaves the signals to us: models must drain while its connections are still open."""
@@ -166,7 +169,7 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
 
     http = Http(
         uvicorn.Config(
-            create_app(server, version("cohabit")),
+            create_app(server, version("cohabit"), feed=feed),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -175,6 +178,7 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
             timeout_graceful_shutdown=5,
         )
     )
+    server.loop.subscribe(feed.handled)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -189,6 +193,7 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.remove_signal_handler(number)  # a second Ctrl-C ends it at once; workers die with it
     await server.stop(config.server.drain if stop.is_set() else 0.0)
+    feed.close()
     http.should_exit = True
     await serving
 
