@@ -183,7 +183,8 @@ class Controller:
 
     def _set_timer(self, now: float) -> None:
         books = self.books
-        moments = [at for at in (books.agenda.next,) if at is not None]
+        at = books.agenda.next
+        moments = [] if at is None else [at]
         if books.claim is None and books.next_try is not None:
             moments.append(books.next_try)
         if books.draining_until is not None and now < books.draining_until:

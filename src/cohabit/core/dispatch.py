@@ -100,12 +100,12 @@ def _should_yield(books: Books, model: Model, now: float) -> bool:
 
 def ready_since(model: Model) -> float:
     """Since when a ready model has been given nothing though something waits."""
-    return max(model.waiting_since, model.last_used, model.came_in)
+    return max(model.waiting_since, model.last_used)
 
 
 def kept_out_at(model: Model) -> float:
     """Branch 2.4: when a model that is ready, idle and has work may be overtaken no more."""
-    return max(model.waiting_since, model.last_used) + model.policy.max_wait
+    return ready_since(model) + model.policy.max_wait
 
 
 def keep_out(books: Books, model: Model) -> None:
