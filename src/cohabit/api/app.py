@@ -19,6 +19,7 @@ from cohabit.api import (
     speech,
     transcriptions,
 )
+from cohabit.api.door import Door
 from cohabit.api.middleware import RequestLog
 from cohabit.api.streams import PACE, Pace
 from cohabit.observability.feed import Feed
@@ -35,7 +36,7 @@ class App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's way to say what goes round the router."""
         inner = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
-        return RequestLog(ExceptionMiddleware(inner, handlers=self.exception_handlers))
+        return RequestLog(Door(ExceptionMiddleware(inner, handlers=self.exception_handlers)))
 
 
 def create_app(service: Service, version: str = "0", *, feed: Feed | None = None, pace: Pace = PACE) -> App:
