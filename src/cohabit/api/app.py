@@ -21,7 +21,9 @@ from cohabit.api import (
 )
 from cohabit.api.door import Door
 from cohabit.api.middleware import RequestLog
+from cohabit.api.remote import RemoteMedia
 from cohabit.api.streams import PACE, Pace
+from cohabit.config.model import RemoteMediaConfig
 from cohabit.observability.feed import Feed
 from cohabit.runtime.service import Service
 
@@ -39,8 +41,18 @@ class App(FastAPI):
         return RequestLog(Door(ExceptionMiddleware(inner, handlers=self.exception_handlers)))
 
 
-def create_app(service: Service, version: str = "0", *, feed: Feed | None = None, pace: Pace = PACE) -> App:
-    """An app over a running service. The interactive docs are off: they would load scripts from elsewhere."""
+def create_app(
+    service: Service,
+    version: str = "0",
+    *,
+    feed: Feed | None = None,
+    pace: Pace = PACE,
+    remote: RemoteMedia | None = None,
+) -> App:
+    """An app over a running service; without ``remote`` it fetches nothing from elsewhere.
+
+    The interactive docs are off: they would load scripts from elsewhere.
+    """
     app = App(
         title="cohabit",
         version=version,
@@ -52,6 +64,7 @@ def create_app(service: Service, version: str = "0", *, feed: Feed | None = None
     app.state.service = service
     app.state.feed = feed or Feed()
     app.state.pace = pace
+    app.state.remote = remote or RemoteMedia(RemoteMediaConfig())
     for module in (chat, responses, embeddings, speech, transcriptions, models, inference, batch, health, admin):
         app.router.routes += module.router.routes  # included, each would be looked for through its router
     errors.install(app)

@@ -11,6 +11,7 @@ from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.documents import ERRORS, Responses, body_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.models import service_of
+from cohabit.api.remote import fetcher_of
 from cohabit.api.work import understood
 from cohabit.openai.inference import InferenceRequest, Result
 
@@ -26,7 +27,7 @@ async def inference(request: Request, request_type: str | None = None) -> Respon
         asked = parsed(InferenceRequest, {"type": request_type, "data": _object(decoded(raw))})
     else:
         asked = validated(InferenceRequest, raw)
-    work = await understood(service_of(request), asked)
+    work = await understood(service_of(request), fetcher_of(request), asked)
     answer = submit(request, work.model, work.task, work.body, blobs=work.blobs)
     found = await collect(request, answer)
     if found is None:
