@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from api.driving import CANARY, CHAT, FakeService, as_asked
 from cohabit.api.app import create_app
-from cohabit.api.connections import LIMITS, Connection, Limits
+from cohabit.api.connections import LIMITS, Connection, Held, Limits
 from cohabit.api.streams import Pace
 from cohabit.runtime.requests import Answer
 
@@ -37,14 +37,15 @@ class Watched:
     """What a server's connections do."""
 
     def __init__(self, limits: Limits) -> None:
-        lost = asyncio.Event()
+        lost: asyncio.Queue[None] = asyncio.Queue()
 
         class Told(Connection):
             def connection_lost(self, exc: Exception | None) -> None:
                 super().connection_lost(exc)
-                lost.set()
+                lost.put_nowait(None)
 
         Told.limits = limits
+        Told.held = self.held = Held()
         self.protocol = Told
         self.state = ServerState()
         self._lost = lost
@@ -52,7 +53,7 @@ class Watched:
     async def gone(self) -> None:
         """Until a connection has ended, and with it what the app did for it."""
         async with asyncio.timeout(5):
-            await self._lost.wait()
+            await self._lost.get()
             await asyncio.gather(*self.state.tasks)
 
 
@@ -452,5 +453,37 @@ def test_requests_in_one_go_are_answered_in_their_order(runner: Callable[..., An
         async with listening(create_app(service), QUICK) as (_watched, client):
             await say(client, whole() + LIVE + whole() + LIVE.replace(b"live", b"none"))
             assert [(await hear(client))[0] for _ in range(4)] == [200, 200, 200, 404]
+
+    runner(scenario())
+
+
+def test_bodies_of_all_together(runner: Callable[..., Any]) -> None:
+    service = FakeService()
+    limits = replace(QUICK, connections=9, held=1000)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        async with listening(create_app(service), limits) as (watched, first), AsyncExitStack() as stack:
+            others = [stack.enter_context(socket.socket()) for _ in range(2)]
+            for other in others:
+                other.setblocking(False)
+                await loop.sock_connect(other, first.getpeername())
+            second, third = others
+            said = whole({**CHAT, "user": "x" * 500})
+            await say(first, said)
+            call, answer = await service.asked.get()
+            await say(second, said)
+            assert await refusal(second) == (503, "too_many_bytes")
+            as_asked(call, answer)
+            assert (await hear(first))[0] == 200
+            assert watched.held.total == 0
+            await say(third, said)
+            await service.asked.get()
+            assert watched.held.total > 500
+            third.close()
+            second.close()
+            for _ in others:
+                await watched.gone()
+            assert watched.held.total == 0
 
     runner(scenario())

@@ -41,6 +41,7 @@ class Limits:
     stall: float = 60.0  # a client that reads nothing of its whole answer is cut off
     every: float = 5.0  # between two looks, so that much later than told
     connections: int = 1024  # of all clients; twice as many are told so, more are hung up on
+    held: int = 1 << 30  # bytes of bodies that are not answered yet, of all clients
 
 
 LIMITS = Limits()
@@ -56,6 +57,13 @@ class _Phase(Enum):
     REFUSED = auto()
 
 
+@dataclass(slots=True)
+class Held:
+    """Bytes of bodies that are being received or answered, of all connections of a server."""
+
+    total: int = 0
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's protocol with limits, and with a way for the app to drop it.
 
@@ -63,6 +71,7 @@ class Connection(HttpToolsProtocol):
     """
 
     limits: ClassVar[Limits] = LIMITS
+    held: ClassVar[Held] = Held()
 
     def connection_made(self, transport: Any) -> None:
         """Begin to look."""
@@ -72,6 +81,7 @@ class Connection(HttpToolsProtocol):
         self._began = self.loop.time()
         self._due = self._began + self.limits.head  # when the client must have done its part
         self._since = 0  # bytes of body since it was last moved on
+        self._body = 0  # bytes of bodies that are not answered yet
         self._barren = 0  # bytes since something was made of any
         self._left, self._moved = 0, self._began  # bytes to be written, and when they last became fewer
         self._refusal: ApiError | None = None
@@ -84,6 +94,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End looking."""
         self._timer.cancel()
+        self._forget()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -127,8 +138,14 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Some of its body."""
-        super().on_body(body)
         self._barren = 0
+        if not self.cycle.response_complete:
+            self._body += len(body)
+            self.held.total += len(body)
+            if self.held.total > self.limits.held:
+                self._refusal = _too_much()
+                raise self._refusal
+        super().on_body(body)
         self._since += len(body)
         if self._since >= self.limits.body_step and not self.cycle.response_complete:
             self._since = 0
@@ -149,10 +166,15 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if not self.cycle.response_complete:
             return  # the next one is waiting already
+        self._forget()
         if self._phase is _Phase.WAITING:
             self._rest()
         elif self._phase is _Phase.BODY:
             self._due = min(self._due, self.loop.time() + self.limits.linger)
+
+    def _forget(self) -> None:
+        self.held.total -= self._body
+        self._body = 0
 
     def _rest(self) -> None:
         self._phase = _Phase.IDLE
@@ -195,6 +217,7 @@ class Connection(HttpToolsProtocol):
             if self.cycle.response_started or self.pipeline:
                 self.transport.abort()
                 return
+        self._forget()
         body = msgspec.json.encode(error.body)
         headers = {**error.headers, "content-type": "application/json", "content-length": len(body)}
         lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
@@ -234,6 +257,11 @@ class Connection(HttpToolsProtocol):
         error = ApiError(503, message, kind="server_error", code="too_many_connections")
         error.headers["connection"] = "close"
         await error.response()(scope, receive, send)
+
+
+def _too_much() -> ApiError:
+    message = "the server holds as many bytes of requests as it takes; send this again when some are answered"
+    return ApiError(503, message, kind="server_error", code="too_many_bytes", retry_after=5.0)
 
 
 async def drop(scope: Scope, receive: Receive) -> None:

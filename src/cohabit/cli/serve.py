@@ -174,9 +174,9 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
     feed = Feed(server.loop.controller.books)
 
     class Limited(Connection):
-        """With the owner's limit."""
+        """With the owner's limits."""
 
-        limits = replace(LIMITS, connections=config.server.max_connections)
+        limits = replace(LIMITS, connections=config.server.max_connections, held=config.server.max_bodies)
 
     class Http(uvicorn.Server):
         """Leaves the signals to us: models must drain while its connections are still open."""
