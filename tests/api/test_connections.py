@@ -6,7 +6,7 @@ import logging
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -369,24 +369,55 @@ def test_a_plain_answer_that_nobody_reads_is_given_up(runner: Callable[..., Any]
     assert logged[-1]["event"] == "client read nothing and was cut off"
 
 
+@asynccontextmanager
+async def connected(first: socket.socket, count: int) -> AsyncIterator[list[socket.socket]]:
+    """So many more to the same server."""
+    with ExitStack() as stack:
+        others = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for other in others:
+            other.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(other, first.getpeername())
+        yield others
+
+
 def test_as_many_connections_as_it_takes(runner: Callable[..., Any]) -> None:
+    """While all are at work the next is refused, but for whoever looks after the server."""
+    service = FakeService()
+
     async def scenario() -> None:
-        loop = asyncio.get_running_loop()
-        async with listening(create_app(FakeService()), QUICK) as (_watched, first), AsyncExitStack() as stack:
-            others = [stack.enter_context(socket.socket()) for _ in range(4)]
-            for other in others:
-                other.setblocking(False)
-                await loop.sock_connect(other, first.getpeername())
-            second, third, fourth, fifth = others
-            await say(third, LIVE.replace(b"/health/live", b"/v1/models"))
-            assert await refusal(third) == (503, "too_many_connections")
-            await say(fourth, LIVE)
-            assert (await hear(fourth))[0] == 200, "whoever watches over it must not think that it is dead"
-            with suppress(ConnectionResetError):
-                assert await loop.sock_recv(fifth, 1) == b"", "hung up on"
+        async with listening(create_app(service), QUICK) as (_watched, first), connected(first, 1) as (second,):
+            asked = []
             for one in (first, second):
-                await say(one, LIVE)
+                await say(one, whole())
+                asked.append(await service.asked.get())
+            async with connected(first, 1) as (third,):
+                await say(third, LIVE.replace(b"/health/live", b"/v1/models"))
+                assert await refusal(third) == (503, "too_many_connections")
+            async with connected(first, 1) as (fourth,):
+                await say(fourth, LIVE)
+                assert (await hear(fourth))[0] == 200, "or it would be taken for dead"
+            for call, answer in asked:
+                as_asked(call, answer)
+            for one in (first, second):
                 assert (await hear(one))[0] == 200
+
+    runner(scenario())
+
+
+def test_who_asks_for_nothing_makes_room(runner: Callable[..., Any]) -> None:
+    service = FakeService()
+
+    async def scenario() -> None:
+        async with listening(create_app(service), QUICK) as (_watched, first), connected(first, 1) as (second,):
+            await say(first, whole())
+            call, answer = await service.asked.get()
+            await say(second, b"GET / HTTP/1.1\r\nx: ")
+            async with connected(first, 1) as (third,):
+                await say(third, LIVE.replace(b"/health/live", b"/v1/models"))
+                assert (await hear(third))[0] == 200
+                assert await read_all(second) == b""
+            as_asked(call, answer)
+            assert (await hear(first))[0] == 200
 
     runner(scenario())
 
@@ -462,12 +493,7 @@ def test_bodies_of_all_together(runner: Callable[..., Any]) -> None:
     limits = replace(QUICK, connections=9, held=1000)
 
     async def scenario() -> None:
-        loop = asyncio.get_running_loop()
-        async with listening(create_app(service), limits) as (watched, first), AsyncExitStack() as stack:
-            others = [stack.enter_context(socket.socket()) for _ in range(2)]
-            for other in others:
-                other.setblocking(False)
-                await loop.sock_connect(other, first.getpeername())
+        async with listening(create_app(service), limits) as (watched, first), connected(first, 2) as others:
             second, third = others
             said = whole({**CHAT, "user": "x" * 500})
             await say(first, said)

@@ -40,7 +40,7 @@ class Limits:
     keep_alive: int = 75  # idle; longer than clients and proxies keep theirs, or they would meet one that just closes
     stall: float = 60.0  # a client that reads nothing of its whole answer is cut off
     every: float = 5.0  # between two looks, so that much later than told
-    connections: int = 1024  # of all clients; twice as many are told so, more are hung up on
+    connections: int = 1024  # of all clients; one that asks for nothing makes room for another
     held: int = 1 << 30  # bytes of bodies that are not answered yet, of all clients
 
 
@@ -55,6 +55,9 @@ class _Phase(Enum):
     BODY = auto()
     WAITING = auto()
     REFUSED = auto()
+
+
+_AT_REST = frozenset({_Phase.IDLE, _Phase.HEAD, _Phase.REFUSED})
 
 
 @dataclass(slots=True)
@@ -88,7 +91,7 @@ class Connection(HttpToolsProtocol):
         self._timer = self.loop.call_later(self.limits.every, self._look)
         if len(self.connections) > 2 * self.limits.connections:
             self.transport.abort()
-        elif len(self.connections) > self.limits.connections:
+        elif len(self.connections) > self.limits.connections and not self._room_made():
             self._app, self.app = self.app, self._crowded
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -247,8 +250,19 @@ class Connection(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
         self.data_received(head + rest)
 
+    def _room_made(self) -> bool:
+        """Whether there was a connection to close on which nothing is asked for, or not yet."""
+        for other in self.connections:
+            if isinstance(other, Connection) and other is not self and other._at_rest():
+                other.transport.close()
+                return True
+        return False
+
+    def _at_rest(self) -> bool:
+        return self._phase in _AT_REST and not self.transport.is_closing()
+
     async def _crowded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """In place of the app, for connections beyond the limit."""
+        """In place of the app, for a connection beyond the limit while all others are at work."""
         if scope["path"].startswith(_ALWAYS_ANSWERED):
             await self._app(scope, receive, send)
             return

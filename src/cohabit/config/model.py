@@ -58,7 +58,7 @@ class ServerConfig(Section):
     journal: Size | None = Field(
         None, description="Record what is decided, for `cohabit replay`, up to this size; default: do not."
     )
-    max_connections: int = Field(1024, ge=1, le=65536, description="Connections of all clients; more are refused.")
+    max_connections: int = Field(1024, ge=1, le=65536, description="Connections of all clients at once.")
     max_bodies: Size = Field(
         1 << 30, description="Bytes that the bodies of all requests which are not answered yet may have together."
     )
