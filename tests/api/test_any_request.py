@@ -20,7 +20,7 @@ from samples import tone
 BLIP = tone(0.02)
 ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/audio/speech", "/inference", "/batch"]
 ROUTES += ["/v1/audio/transcriptions", "/v1/models", "/v1/models/llm", "/health/live", "/health/ready", "/metrics"]
-ROUTES += ["/admin/status", "/openapi.json", "/", "/v1"]
+ROUTES += ["/v1/responses", "/admin/status", "/openapi.json", "/", "/v1"]
 REFUSED = {400, 404, 405, 413, 415}
 
 words = st.sampled_from(

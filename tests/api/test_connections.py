@@ -16,11 +16,11 @@ import uvloop
 from fastapi import FastAPI
 from uvicorn.server import ServerState
 
-from api.driving import CANARY, CHAT, FakeService, as_asked
+from api.driving import CANARY, CHAT, FakeService, as_asked, at_once
 from cohabit.api.app import create_app
 from cohabit.api.connections import LIMITS, Connection, Held, Limits
 from cohabit.api.streams import Pace
-from cohabit.runtime.requests import Answer
+from cohabit.runtime.requests import Answer, Call
 
 Lines = list[MutableMapping[str, Any]]
 CHUNK = b'"%b"' % (b"x" * 65536)
@@ -157,7 +157,7 @@ def test_an_ordinary_connection_stays(runner: Callable[..., Any], caplog: pytest
 
 
 QUICK = Limits(
-    head=0.3, head_bytes=8192, headers=20, body=0.3, linger=0.3, keep_alive=1, stall=0.3, every=0.05, connections=2
+    head=0.5, head_bytes=8192, headers=20, body=0.5, linger=0.3, keep_alive=1, stall=0.3, every=0.05, connections=2
 )
 CHAT_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\ncontent-length: %d\r\n\r\n"
 LIVE = b"GET /health/live HTTP/1.1\r\nhost: t\r\n\r\n"
@@ -210,7 +210,7 @@ async def refusal(client: socket.socket) -> tuple[int, str]:
         pytest.param(b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 10, (408, "request_too_slow"), id="head"),
         pytest.param(CHAT_HEAD % 1000 + b" " * 100, (408, "request_too_slow"), id="body"),
         pytest.param(
-            CHAT_HEAD.replace(b"content-length: %d", b"transfer-encoding: chunked") + b"1\r\n \r\n" * 20,
+            CHAT_HEAD.replace(b"content-length: %d", b"transfer-encoding: chunked") + b"1\r\n \r\n" * 30,
             (408, "request_too_slow"),
             id="chunks",
         ),
@@ -232,7 +232,7 @@ def test_what_drips_in_is_refused(
     assert logged[0]["event"] == "refused before it was a request"
 
 
-@pytest.mark.parametrize("data", [b"", b"\r\n" * 25], ids=["nothing", "blank lines"])
+@pytest.mark.parametrize("data", [b"", b"\r\n" * 30], ids=["nothing", "blank lines"])
 def test_who_says_nothing_is_hung_up_on(data: bytes, runner: Callable[..., Any]) -> None:
     async def scenario() -> None:
         async with listening(create_app(FakeService()), QUICK) as (watched, client):
@@ -248,7 +248,7 @@ def test_who_says_nothing_more_is_hung_up_on(runner: Callable[..., Any]) -> None
         async with listening(create_app(FakeService()), QUICK) as (watched, client):
             await say(client, LIVE)
             assert (await hear(client))[0] == 200
-            await drip(client, b"\r\n" * 25)
+            await drip(client, b"\r\n" * 30)
             assert await read_all(client) == b""
             await watched.gone()
 
@@ -259,7 +259,7 @@ def test_a_large_body_that_moves_on_is_not_slow(runner: Callable[..., Any]) -> N
     """Longer than the time for one step, and faster than a step in that time."""
     service = FakeService()
     service.reply = as_asked
-    limits = replace(QUICK, body_step=4)
+    limits = replace(QUICK, body=1.0, body_step=4)
 
     async def scenario() -> None:
         async with listening(create_app(service), limits) as (_watched, client):
@@ -280,7 +280,7 @@ def test_an_answer_may_take_as_long_as_it_takes(runner: Callable[..., Any]) -> N
         async with listening(create_app(service), QUICK) as (_watched, client):
             await say(client, whole())
             call, answer = await service.asked.get()
-            await asyncio.sleep(3 * QUICK.head)  # nothing to wait for: that nothing happens is what is looked at
+            await asyncio.sleep(2 * QUICK.head)  # nothing to wait for: that nothing happens is what is looked at
             as_asked(call, answer)
             assert (await hear(client))[0] == 200
 
@@ -350,20 +350,22 @@ def test_trailers_are_not_headers(runner: Callable[..., Any], logged: Lines) -> 
     assert logged[0]["id"] != "late"
 
 
+LARGE = 16 << 20  # bytes, more than the sockets of both sides hold
+
+
+def large(call: Call, answer: Answer) -> None:
+    at_once(b'"%b"' % (b"x" * LARGE))(call, answer)
+
+
 def test_a_plain_answer_that_nobody_reads_is_given_up(runner: Callable[..., Any], logged: Lines) -> None:
     service = FakeService()
-
-    def reply(_call: Any, answer: Answer) -> None:
-        answer.put(b'"%b"' % (b"x" * (16 << 20)))  # more than the sockets of both sides hold
-        answer.complete()
-
-    service.reply = reply
+    service.reply = large
 
     async def scenario() -> None:
         async with listening(create_app(service), QUICK) as (watched, client):
             await say(client, whole())
             await watched.gone()
-            assert len(await read_all(client)) < 16 << 20
+            assert len(await read_all(client)) < LARGE
 
     runner(scenario())
     assert logged[-1]["event"] == "client read nothing and was cut off"
@@ -511,5 +513,38 @@ def test_bodies_of_all_together(runner: Callable[..., Any]) -> None:
             for _ in others:
                 await watched.gone()
             assert watched.held.total == 0
+
+    runner(scenario())
+
+
+def test_never_more_than_twice_as_many(runner: Callable[..., Any]) -> None:
+    """One that has made room is still there as long as its client has not read its answer."""
+    service = FakeService()
+    service.reply = large
+
+    async def scenario() -> None:
+        limits = replace(QUICK, connections=1, stall=30.0)
+        async with listening(create_app(service), limits) as (_watched, first):
+            await say(first, whole())
+            assert await asyncio.get_running_loop().sock_recv(first, 1) == b"H"
+            async with connected(first, 1) as (second,):
+                await say(second, LIVE)
+                assert (await hear(second))[0] == 200
+                async with connected(first, 1) as (third,):
+                    with suppress(ConnectionResetError):
+                        assert await asyncio.get_running_loop().sock_recv(third, 1) == b""
+                await say(second, LIVE)
+                assert (await hear(second))[0] == 200
+            assert len(await read_all(first)) > LARGE
+
+    runner(scenario())
+
+
+def test_this_is_no_proxy(runner: Callable[..., Any]) -> None:
+    async def scenario() -> None:
+        async with listening(create_app(FakeService()), QUICK) as (watched, client):
+            await say(client, b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org\r\n\r\n")
+            assert await refusal(client) == (405, "method_not_allowed")
+            await watched.gone()
 
     runner(scenario())

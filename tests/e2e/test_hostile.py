@@ -312,3 +312,11 @@ def test_a_server_that_may_fetch_is_no_way_into_its_network(tmp_path: Path) -> N
         described = {"type": "describe_image", "data": {"image": data_url(picture())}}
         assert server.http.post("/inference", json=described).status_code == 200
         assert CANARY not in server.log.read_text()
+
+
+@pytest.mark.parametrize("value", [CANARY, "é", "", ",,,", "1.2.3.4:99999999", "[::1", "1.2.3.4, " * 5000])
+def test_who_a_client_says_that_it_is(value: str, server: Running) -> None:
+    """uvicorn believes whoever is on this machine, so that a proxy's clients can be told apart."""
+    got = spoken(server, whole(f"x-forwarded-for: {value}", f"x-forwarded-proto: {value[:100]}"))
+    assert statuses(got) == [200]
+    assert CANARY.encode() not in got
