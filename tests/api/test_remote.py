@@ -68,6 +68,7 @@ class Elsewhere:
         self.requests: list[bytes] = []
         self.told_names: list[str] = []
         self.drip = asyncio.Event()
+        self.port = 0  # on this machine
 
     async def resolve(self, host: str) -> list[str]:
         self.looked_up.append(host)
@@ -89,9 +90,8 @@ class Elsewhere:
 class Routed(httpx2.AsyncBaseTransport):
     """A real transport, but that public addresses are on this machine."""
 
-    def __init__(self, elsewhere: Elsewhere, port: int, trusted: ssl.SSLContext) -> None:
+    def __init__(self, elsewhere: Elsewhere, trusted: ssl.SSLContext) -> None:
         self._elsewhere = elsewhere
-        self._port = port
         alone = httpx2.Limits(max_keepalive_connections=0)
         self._real = httpx2.AsyncHTTPTransport(verify=trusted, trust_env=False, limits=alone)
 
@@ -100,7 +100,7 @@ class Routed(httpx2.AsyncBaseTransport):
         if request.url.host == ALSO_PUBLIC:
             raise httpx2.ConnectError("no route")
         assert request.url.host == PUBLIC, "only an address that was looked at"
-        request.url = request.url.copy_with(host="127.0.0.1", port=self._port)
+        request.url = request.url.copy_with(host="127.0.0.1", port=self._elsewhere.port)
         return await self._real.handle_async_request(request)
 
     async def aclose(self) -> None:
@@ -156,7 +156,8 @@ async def setting(config: dict[str, Any], certificate: Path) -> AsyncIterator[Se
     trusted = ssl.create_default_context(cafile=certificate)
     service = FakeService()
     service.reply = as_asked
-    routed = Routed(elsewhere, server.sockets[0].getsockname()[1], trusted)
+    elsewhere.port = server.sockets[0].getsockname()[1]
+    routed = Routed(elsewhere, trusted)
     media = RemoteMedia(RemoteMediaConfig(**config), resolve=elsewhere.resolve, transport=routed)
     transport = httpx2.ASGITransport(app=create_app(service, remote=media))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
@@ -364,6 +365,16 @@ async def test_whatever_this_machine_is_called_it_is_not_public(host: str) -> No
 @pytest.mark.parametrize("host", ["nobody.invalid", "x" * 300, "a..b"])
 async def test_a_name_that_has_no_address(host: str) -> None:
     assert await looked_up(host) == []
+
+
+async def test_a_certificate_that_nobody_vouches_for(setting: Setting) -> None:
+    """By the way that is made where the test gives none."""
+    url = f"https://127.0.0.1:{setting.elsewhere.port}/a.png"
+    request = httpx2.Request("GET", url, extensions={"sni_hostname": "pictures.example"})
+    way = RemoteMedia(RemoteMediaConfig(enabled=True))._way()
+    with pytest.raises(httpx2.ConnectError, match="certificate"):
+        await way.handle_async_request(request)
+    await way.aclose()
 
 
 async def test_the_way_that_is_made_keeps_nothing_and_asks_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,7 @@ import json
 import re
 import socket
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -18,7 +17,7 @@ import psutil
 import pytest
 
 from harness import Running, preset, serving
-from samples import asking, bomb, data_url, picture
+from samples import bomb, chunk, data_url, picture
 
 pytestmark = pytest.mark.process
 
@@ -179,12 +178,6 @@ def test_names_of_files_are_not_heeded(name: str, status: int, server: Running) 
     assert "x-injected" not in answer.headers
 
 
-def test_a_picture_that_would_fill_the_memory(server: Running) -> None:
-    """The model that is asked cannot see; one that can says of its size, see tests/media/test_pictures.py."""
-    answer = server.http.post(CHATS, json={**CHAT, "messages": asking(bomb(30_000, 30_000))})
-    assert answer.json()["error"]["code"] == "unsupported_content"
-
-
 @pytest.mark.parametrize("value", [f"a{CANARY}\tb", "a b", "é", "x" * 129])
 def test_no_header_of_a_client_gets_into_an_answer_as_it_is(value: str, server: Running) -> None:
     got = spoken(server, whole(f"x-request-id: {value}"))
@@ -292,26 +285,59 @@ def test_bodies_that_would_keep_it_busy(path: str, sent: bytes, server: Running)
     assert CANARY not in answer.text
 
 
-@pytest.mark.model
-def test_a_server_that_may_fetch_is_no_way_into_its_network(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """With a model that sees, which may fetch."""
     config = {**json.loads(preset("vision")), "server": {"remote_media": {"enabled": True}}}
-    with (
-        serving(tmp_path, json.dumps(config)) as server,
-        socket.create_server(("127.0.0.1", 0)) as inside,
-    ):
+    with serving(tmp_path_factory.mktemp("seeing"), json.dumps(config)) as running:
+        yield running
+        described = {"type": "describe_image", "data": {"image": data_url(picture())}}
+        assert running.http.post("/inference", json=described).status_code == 200
+        assert CANARY not in running.log.read_text()
+
+
+@pytest.mark.model
+def test_a_server_that_may_fetch_is_no_way_into_its_network(seeing: Running) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as inside:
         port = inside.getsockname()[1]
         for host in ("127.0.0.1", "localhost", "[::1]", "169.254.169.254", "2130706433", "[::ffff:127.0.0.1]"):
             for url in (f"https://{host}/{CANARY}", f"https://{host}:{port}/{CANARY}", f"http://{host}:{port}/"):
-                answer = server.http.post("/inference", json={"type": "describe_image", "data": {"image": url}})
+                answer = seeing.http.post("/inference", json={"type": "describe_image", "data": {"image": url}})
                 assert (answer.status_code, answer.json()["error"]["code"]) == (400, "media_not_fetched")
                 assert CANARY not in answer.text
         inside.setblocking(False)
         with pytest.raises(BlockingIOError):
             inside.accept()
-        assert server.model("vision")["loads"] == 0
-        described = {"type": "describe_image", "data": {"image": data_url(picture())}}
-        assert server.http.post("/inference", json=described).status_code == 200
-        assert CANARY not in server.log.read_text()
+
+
+def frames(count: int) -> bytes:
+    """A GIF that has so many."""
+    one = picture("GIF", (1, 1))
+    return one[:-1] + one[one.index(b",") : -1] * (count - 1) + b";"
+
+
+def beside(name: bytes, data: bytes) -> bytes:
+    """A picture that carries something more."""
+    return picture()[:33] + chunk(name, data) + picture()[33:]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(lambda: bomb(30_000, 30_000), id="pixels"),
+        pytest.param(lambda: frames(500_000), id="frames"),
+        pytest.param(lambda: beside(b"iCCP", b"a\0\0" + zlib.compress(bytes(256 << 20), 9)), id="colour profile"),
+        pytest.param(lambda: beside(b"zTXt", b"a\0\0" + zlib.compress(bytes(256 << 20), 9)), id="text"),
+    ],
+)
+def test_a_picture_that_would_fill_the_memory(made: Callable[[], bytes], seeing: Running) -> None:
+    before = psutil.Process(seeing.pid).memory_info().rss
+    answer = seeing.http.post("/inference", json={"type": "describe_image", "data": {"image": data_url(made())}})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_image")
+    assert answer.elapsed.total_seconds() < 5
+    assert psutil.Process(seeing.pid).memory_info().rss - before < 100 << 20
+    assert seeing.model("vision")["loads"] == 0
 
 
 @pytest.mark.parametrize("value", [CANARY, "é", "", ",,,", "1.2.3.4:99999999", "[::1", "1.2.3.4, " * 5000])
