@@ -21,7 +21,8 @@ BLIP = tone(0.02)
 ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/audio/speech", "/inference", "/batch"]
 ROUTES += ["/v1/audio/transcriptions", "/v1/models", "/v1/models/llm", "/health/live", "/health/ready", "/metrics"]
 ROUTES += ["/v1/responses", "/admin/status", "/openapi.json", "/", "/v1"]
-REFUSED = {400, 404, 405, 413, 415}
+ROUTES += ["/admin/models/llm/pin", "/admin/models/llm/log"]
+REFUSED = {400, 404, 405, 409, 413, 415}
 
 words = st.sampled_from(
     [b"form-data", b"name", b"filename", b"filename*", b"file", b"model", b"stt", b'"', b";", b"="]
