@@ -12,11 +12,12 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from api.driving import CHAT, FakeService, as_asked
 from cohabit.api import errors
+from cohabit.api.addresses import MOST_ADDRESSES
 from cohabit.api.bodies import MOST_BODY, MOST_TEXT
 from cohabit.api.connections import LIMITS
 from cohabit.api.errors import REASONS
 from cohabit.api.pictures import MOST_PICTURES
-from cohabit.api.remote import MOST_ADDRESSES, MOST_REDIRECTS
+from cohabit.api.remote import MOST_REDIRECTS
 from cohabit.api.streams import PACE
 from cohabit.api.uploads import MOST_UPLOAD
 from cohabit.core.owner import Refusal

@@ -15,9 +15,10 @@ import httpx2
 import pytest
 
 from api.driving import CANARY, FakeService, as_asked
+from cohabit.api.addresses import MOST_ADDRESSES
 from cohabit.api.app import create_app
 from cohabit.api.errors import BadRequest
-from cohabit.api.remote import MOST_ADDRESSES, MOST_REDIRECTS, RemoteMedia, is_public, looked_up
+from cohabit.api.remote import MOST_REDIRECTS, RemoteMedia, is_public, looked_up
 from cohabit.config.model import RemoteMediaConfig
 from samples import data_url, picture, tone
 

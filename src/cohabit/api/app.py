@@ -1,5 +1,7 @@
 """The app: routes, errors, middleware put together."""
 
+from typing import TYPE_CHECKING
+
 from fastapi import FastAPI
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -21,11 +23,12 @@ from cohabit.api import (
 )
 from cohabit.api.door import Door
 from cohabit.api.middleware import RequestLog
-from cohabit.api.remote import RemoteMedia
 from cohabit.api.streams import PACE, Pace
-from cohabit.config.model import RemoteMediaConfig
 from cohabit.observability.feed import Feed
 from cohabit.runtime.service import Service
+
+if TYPE_CHECKING:
+    from cohabit.api.remote import RemoteMedia
 
 
 class App(FastAPI):
@@ -47,7 +50,7 @@ def create_app(
     *,
     feed: Feed | None = None,
     pace: Pace = PACE,
-    remote: RemoteMedia | None = None,
+    remote: "RemoteMedia | None" = None,
 ) -> App:
     """An app over a running service; without ``remote`` it fetches nothing from elsewhere.
 
@@ -64,7 +67,7 @@ def create_app(
     app.state.service = service
     app.state.feed = feed or Feed()
     app.state.pace = pace
-    app.state.remote = remote or RemoteMedia(RemoteMediaConfig())
+    app.state.remote = remote
     for module in (chat, responses, embeddings, speech, transcriptions, models, inference, batch, health, admin):
         app.router.routes += module.router.routes  # included, each would be looked for through its router
     errors.install(app)

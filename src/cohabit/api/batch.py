@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from cohabit.api.addresses import Fetcher, fetcher_of
 from cohabit.api.answers import submit
 from cohabit.api.bodies import decoded, parsed, read
 from cohabit.api.disconnects import CLIENT_GONE, Watch
 from cohabit.api.documents import ERRORS, Responses, list_of
 from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.api.models import service_of
-from cohabit.api.remote import Fetcher, fetcher_of
 from cohabit.api.routes import Direct
 from cohabit.api.streams import Pace, Stream
 from cohabit.api.work import Work, understood

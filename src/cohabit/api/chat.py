@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Request, Response
 
 from cohabit.api import pictures, wishes
+from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import plain, submit
 from cohabit.api.bodies import bounded, decoded, encoded, read, validated
 from cohabit.api.documents import ERRORS, body_of, streamed
 from cohabit.api.models import choose, service_of
-from cohabit.api.remote import fetcher_of
 from cohabit.api.routes import Direct
 from cohabit.api.streams import events
 from cohabit.openai.answers import ChatAnswer, CompletionAnswer

@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import decoded, parsed, read, validated
 from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.documents import ERRORS, Responses, body_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.models import service_of
-from cohabit.api.remote import fetcher_of
 from cohabit.api.work import understood
 from cohabit.openai.inference import InferenceRequest, Result
 

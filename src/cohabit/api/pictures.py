@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from cohabit.api.addresses import Fetcher
 from cohabit.api.errors import BadRequest, readable
-from cohabit.api.remote import Fetcher
 from cohabit.media import pictures as media
 from cohabit.media.data_url import decode
 from cohabit.protocol.tasks import Task

@@ -8,13 +8,13 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from cohabit.api import pictures, wishes
+from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import bounded, encoded, parsed, read, validated
 from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.documents import ERRORS, body_of, streamed
 from cohabit.api.errors import BadRequest, Refused
 from cohabit.api.models import choose, service_of
-from cohabit.api.remote import fetcher_of
 from cohabit.api.routes import Direct
 from cohabit.api.streams import EventStream, Pace, events
 from cohabit.openai.chat import ChatRequest

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from cohabit.api import pictures, speech, wishes
+from cohabit.api.addresses import Fetcher, is_address
 from cohabit.api.bodies import bounded, encoded, parsed
 from cohabit.api.errors import BadRequest, readable
 from cohabit.api.models import choose
-from cohabit.api.remote import Fetcher, is_address
 from cohabit.api.uploads import examine_sound
 from cohabit.media.data_url import decode
 from cohabit.openai.chat import ChatRequest

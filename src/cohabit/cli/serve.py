@@ -168,10 +168,14 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
 
     from cohabit.api.app import create_app
     from cohabit.api.connections import LIMITS, Connection
-    from cohabit.api.remote import RemoteMedia
     from cohabit.observability.feed import Feed
 
     feed = Feed(server.loop.controller.books)
+    remote = None
+    if config.server.remote_media.enabled:
+        from cohabit.api.remote import RemoteMedia
+
+        remote = RemoteMedia(config.server.remote_media)
 
     class Limited(Connection):
         """With the owner's limits."""
@@ -188,7 +192,7 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
 
     http = Http(
         uvicorn.Config(
-            create_app(server, version("cohabit"), feed=feed, remote=RemoteMedia(config.server.remote_media)),
+            create_app(server, version("cohabit"), feed=feed, remote=remote),
             log_config=None,
             access_log=False,
             lifespan="off",
