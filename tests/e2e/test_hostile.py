@@ -240,12 +240,12 @@ def test_addresses_that_lead_nowhere(path: str, server: Running) -> None:
 @pytest.mark.parametrize("path", [CHATS, "/v1/models", "/inference"])
 def test_other_methods(method: str, path: str, server: Running) -> None:
     answer = server.http.request(method, path, headers={"x-canary": CANARY})
-    assert answer.status_code == 405
     assert CANARY not in answer.text
     if method == "HEAD":
+        assert answer.status_code == (200 if path == "/v1/models" else 405)
         assert answer.content == b""
     else:
-        assert answer.json()["error"]["code"] == "method_not_allowed"
+        assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
 
 
 def test_an_old_client(server: Running) -> None:
