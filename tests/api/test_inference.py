@@ -198,7 +198,7 @@ async def test_who_names_no_model_gets_one_that_can_answer(http: httpx2.AsyncCli
         (
             "describe_image",
             {"image": "https://example.org/a.png"},
-            "data.image must hold the data itself, as a data URL: addresses elsewhere are not fetched",
+            "data.image is an address, and this server fetches nothing from elsewhere",
             "data.image",
         ),
         (

@@ -50,7 +50,8 @@ async def test_one_line_a_request(http: httpx2.AsyncClient, service: FakeService
         (f"/{CANARY}", "-"),
         (f"/health/{CANARY}", "-"),
         (f"/v1/models/{CANARY}", "/v1/models/{name:path}"),
-        (f"/v1/models?key={CANARY}", "/v1/models"),
+        (f"/v1/models?name={CANARY}", "/v1/models"),
+        (f"/v1/models?key={CANARY}", "-"),
         (f"/inference/?request_type={CANARY}", "-"),
     ],
 )

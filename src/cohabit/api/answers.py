@@ -11,6 +11,7 @@ from cohabit.api.models import service_of
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call
 
+_UNSAYABLE = re.compile(r"[^ -~]")  # in a header: it would break it, or could not be written
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
@@ -71,7 +72,7 @@ def timings(answer: Answer, *, run: bool, warning: str | None = None) -> dict[st
         "x-cohabit-load-ms": f"{answer.load_seconds * 1000:.0f}",
     }
     if warning is not None:
-        headers["x-cohabit-warning"] = warning
+        headers["x-cohabit-warning"] = _UNSAYABLE.sub("?", warning)
     if run:
         headers["x-cohabit-run-ms"] = f"{((answer.finished or time.monotonic()) - dispatched) * 1000:.0f}"
     return headers

@@ -1,5 +1,7 @@
 """The app: routes, errors, middleware put together."""
 
+from typing import TYPE_CHECKING
+
 from fastapi import FastAPI
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -19,10 +21,14 @@ from cohabit.api import (
     speech,
     transcriptions,
 )
+from cohabit.api.door import Door
 from cohabit.api.middleware import RequestLog
 from cohabit.api.streams import PACE, Pace
 from cohabit.observability.feed import Feed
 from cohabit.runtime.service import Service
+
+if TYPE_CHECKING:
+    from cohabit.api.remote import RemoteMedia
 
 
 class App(FastAPI):
@@ -35,11 +41,21 @@ class App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's way to say what goes round the router."""
         inner = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
-        return RequestLog(ExceptionMiddleware(inner, handlers=self.exception_handlers))
+        return RequestLog(Door(ExceptionMiddleware(inner, handlers=self.exception_handlers)))
 
 
-def create_app(service: Service, version: str = "0", *, feed: Feed | None = None, pace: Pace = PACE) -> App:
-    """An app over a running service. The interactive docs are off: they would load scripts from elsewhere."""
+def create_app(
+    service: Service,
+    version: str = "0",
+    *,
+    feed: Feed | None = None,
+    pace: Pace = PACE,
+    remote: "RemoteMedia | None" = None,
+) -> App:
+    """An app over a running service; without ``remote`` it fetches nothing from elsewhere.
+
+    The interactive docs are off: they would load scripts from elsewhere.
+    """
     app = App(
         title="cohabit",
         version=version,
@@ -51,6 +67,7 @@ def create_app(service: Service, version: str = "0", *, feed: Feed | None = None
     app.state.service = service
     app.state.feed = feed or Feed()
     app.state.pace = pace
+    app.state.remote = remote
     for module in (chat, responses, embeddings, speech, transcriptions, models, inference, batch, health, admin):
         app.router.routes += module.router.routes  # included, each would be looked for through its router
     errors.install(app)

@@ -3,8 +3,9 @@
 from fastapi import APIRouter, Request, Response
 
 from cohabit.api import pictures, wishes
+from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import plain, submit
-from cohabit.api.bodies import bounded, read, validated
+from cohabit.api.bodies import bounded, decoded, encoded, read, validated
 from cohabit.api.documents import ERRORS, body_of, streamed
 from cohabit.api.models import choose, service_of
 from cohabit.api.routes import Direct
@@ -25,7 +26,11 @@ async def chat(request: Request) -> Response:
     raw = await read(request)
     body = validated(ChatRequest, raw)
     info, warning = _understood(request, body, Task.CHAT, "messages")
-    await pictures.check(service_of(request), info, body.pictures(), "messages")
+    urls = await pictures.check(service_of(request), fetcher_of(request), info, body.pictures(), "messages")
+    if urls:
+        whole = decoded(raw)
+        pictures.put(whole, urls)
+        raw = encoded(whole)
     return await _told(request, body, submit(request, info.name, Task.CHAT, raw), warning)
 
 

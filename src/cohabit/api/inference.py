@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import decoded, parsed, read, validated
 from cohabit.api.disconnects import CLIENT_GONE
@@ -26,7 +27,7 @@ async def inference(request: Request, request_type: str | None = None) -> Respon
         asked = parsed(InferenceRequest, {"type": request_type, "data": _object(decoded(raw))})
     else:
         asked = validated(InferenceRequest, raw)
-    work = await understood(service_of(request), asked)
+    work = await understood(service_of(request), fetcher_of(request), asked)
     answer = submit(request, work.model, work.task, work.body, blobs=work.blobs)
     found = await collect(request, answer)
     if found is None:

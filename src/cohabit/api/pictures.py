@@ -1,24 +1,32 @@
 """Pictures are looked at before anything is queued: whole, of a kind and size that is taken, for one that sees."""
 
 import asyncio
-from collections.abc import Iterable
+import base64
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+from cohabit.api.addresses import Fetcher
 from cohabit.api.errors import BadRequest, readable
 from cohabit.media import pictures as media
 from cohabit.media.data_url import decode
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.service import ModelInfo, Service
 
+MOST_PICTURES = 32  # in one chat: looking at one takes up to half a second
+
 _two_at_once = ThreadPoolExecutor(2, "pictures")  # a decoded picture takes up to 100 MB for the moment
 
 
-async def check(service: Service, info: ModelInfo, pictures: Iterable[tuple[str, str]], param: str) -> None:
+async def check(
+    service: Service, fetcher: Fetcher, info: ModelInfo, pictures: Iterable[tuple[str, str]], param: str
+) -> Mapping[str, str]:
     """The pictures of a conversation, if it has any: where each stands, and its URL.
 
-    ``param`` is the field which holds the conversation. Raises BadRequest.
+    ``param`` is the field which holds the conversation. Returns data URLs for those that had to be fetched, by the
+    place where they stand, for ``put``. Raises BadRequest.
     """
-    found = list(pictures)
+    found = dict(pictures)
     if found and Task.DESCRIBE not in info.tasks:
         seeing = [other.name for other in service.models.values() if Task.DESCRIBE in other.tasks]
         can = f"models that can: {', '.join(seeing)}" if seeing else "no configured model can"
@@ -29,8 +37,26 @@ async def check(service: Service, info: ModelInfo, pictures: Iterable[tuple[str,
             param=param,
             code="unsupported_content",
         )
-    for place, url in found:
-        await examine(url, place)
+    if len(found) > MOST_PICTURES:
+        raise BadRequest(f"{param} may hold at most {MOST_PICTURES} pictures", param=param)
+    fetched = await fetcher.fetch_all(found)
+    urls = {}
+    for place, url in found.items():
+        if place in fetched:
+            urls[place] = await examined(fetched[place], place)
+        else:
+            await examine(url, place)
+    return urls
+
+
+def put(body: Any, urls: Mapping[str, str]) -> None:
+    """Put URLs where they belong in the plain data of a request."""
+    for place, url in urls.items():
+        *path, last = place.split(".")
+        part = body
+        for step in path:
+            part = part[int(step) if step.isdecimal() else step]
+        part[last] = url
 
 
 async def examine(text: str, param: str) -> str:
@@ -38,3 +64,11 @@ async def examine(text: str, param: str) -> str:
     loop = asyncio.get_running_loop()
     with readable(param, code="invalid_image"):
         return await loop.run_in_executor(_two_at_once, lambda: media.examine(decode(text)))
+
+
+async def examined(data: bytes, param: str) -> str:
+    """One picture as a data URL. Raises BadRequest."""
+    loop = asyncio.get_running_loop()
+    with readable(param, code="invalid_image"):
+        kind = await loop.run_in_executor(_two_at_once, media.examine, data)
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

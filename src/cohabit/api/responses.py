@@ -8,8 +8,9 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from cohabit.api import pictures, wishes
+from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import collect, submit, timings
-from cohabit.api.bodies import bounded, parsed, read, validated
+from cohabit.api.bodies import bounded, encoded, parsed, read, validated
 from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.documents import ERRORS, body_of, streamed
 from cohabit.api.errors import BadRequest, Refused
@@ -50,8 +51,10 @@ async def respond(request: Request) -> Response:
     chat = parsed(ChatRequest, body)
     bounded(chat.text_bytes(), "input")
     warning = wishes.check(service, info, Task.CHAT, chat, renamed=NAMES)
-    await pictures.check(service, info, asked.pictures(), "input")
-    answer = submit(request, info.name, Task.CHAT, msgspec.json.encode(body))
+    urls = await pictures.check(service, fetcher_of(request), info, asked.pictures(), "input")
+    fetched = {url: urls[place] for place, url in asked.pictures() if place in urls}
+    pictures.put(body, {place: fetched[url] for place, url in chat.pictures() if url in fetched})
+    answer = submit(request, info.name, Task.CHAT, encoded(body))
     telling = Telling(asked, info.name)
     try:
         if asked.stream:
