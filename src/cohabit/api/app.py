@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 from cohabit.api import (
     batch,
     chat,
+    docs,
     documents,
     embeddings,
     errors,
@@ -36,18 +37,18 @@ class App(FastAPI):
 
 
 def create_app(service: Service, version: str = "0", *, pace: Pace = PACE) -> App:
-    """An app over a running service. The interactive docs are off: they would load scripts from elsewhere."""
+    """An app over a running service."""
     app = App(
         title="cohabit",
         version=version,
         description="Many AI models on one GPU behind one OpenAI-compatible server.",
-        docs_url=None,
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere; see docs.py
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
     app.state.pace = pace
-    for module in (chat, embeddings, speech, transcriptions, models, inference, batch, health):
+    for module in (chat, embeddings, speech, transcriptions, models, inference, batch, health, docs):
         app.router.routes += module.router.routes  # included, each would be looked for through its router
     errors.install(app)
     documents.install(app)
