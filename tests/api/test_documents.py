@@ -20,6 +20,7 @@ from cohabit.core.reasons import RejectReason
 from cohabit.media.pictures import MOST_PIXELS
 from cohabit.openai.inference import MOST_ITEMS
 from cohabit.openai.speech import MOST_CHARACTERS
+from cohabit.openai.transcription import TranscriptionRequest
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 SOURCES = Path(errors.__file__).parent
@@ -129,9 +130,9 @@ def test_a_list_and_a_form_have_their_schemas(document: dict[str, Any]) -> None:
     listed = document["paths"]["/batch"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert (listed["type"], listed["items"]) == ("array", {"$ref": "#/components/schemas/InferenceRequest"})
     body = document["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]["content"]
-    form = body["multipart/form-data"]["schema"]["allOf"]
-    assert form[0] == {"$ref": "#/components/schemas/TranscriptionRequest"}
-    assert form[1]["required"] == ["file"]
+    form = body["multipart/form-data"]["schema"]
+    assert form["required"] == ["model", "file"]
+    assert set(form["properties"]) == {"file", *TranscriptionRequest.model_fields}
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

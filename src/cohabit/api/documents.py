@@ -58,11 +58,10 @@ def list_of(kind: type[BaseModel], most: int) -> dict[str, Any]:
 
 def form_of(kind: type[BaseModel]) -> dict[str, Any]:
     """``openapi_extra`` for a route that reads a form of these fields and a file itself."""
-    extra = body_of(kind)
-    schema = extra["requestBody"]["content"].pop("application/json")["schema"]
-    file = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
-    extra["requestBody"]["content"]["multipart/form-data"] = {"schema": {"allOf": [schema, file]}}
-    return extra
+    schema = kind.model_json_schema()  # with the file inside: it takes no other fields, so ``allOf`` would be empty
+    schema["properties"]["file"] = {"type": "string", "format": "binary"}
+    schema["required"] = [*schema["required"], "file"]
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 def install(app: FastAPI) -> None:
