@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from cohabit.api.answers import submit
 from cohabit.api.bodies import decoded, parsed, read
 from cohabit.api.disconnects import CLIENT_GONE, Watch
-from cohabit.api.documents import ERRORS, Responses, list_of
+from cohabit.api.documents import Responses, list_of, only
 from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.api.models import service_of
 from cohabit.api.routes import Direct
@@ -25,8 +25,8 @@ from cohabit.openai.inference import MOST_ITEMS, BatchResult, InferenceRequest
 from cohabit.runtime.requests import Answer, CallFailed
 
 NDJSON = "application/x-ndjson"
-_RESULTS: Responses = {200: {"model": BatchResult, "content": {NDJSON: {}}}}
-router = APIRouter(route_class=Direct, tags=["inference"], responses={**_RESULTS, **ERRORS})
+_RESULTS: Responses = {200: {"model": BatchResult, "content": {NDJSON: {"schema": {"type": "string"}}}}}
+router = APIRouter(route_class=Direct, tags=["inference"], responses={**_RESULTS, **only(400, 413)})
 _batches = itertools.count(1)
 
 MOST_HELD = 256 << 20  # bytes of results of one batch in memory
