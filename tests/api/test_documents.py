@@ -17,6 +17,7 @@ from cohabit.api.documents import ERRORS, EVERYWHERE, HEADERS
 from cohabit.api.errors import REASONS
 from cohabit.api.streams import PACE
 from cohabit.api.uploads import MOST_UPLOAD
+from cohabit.config.load import load_config
 from cohabit.core.reasons import RejectReason
 from cohabit.media.pictures import MOST_PIXELS
 from cohabit.openai.inference import MOST_ITEMS
@@ -127,6 +128,16 @@ def test_every_body_has_its_schema(document: dict[str, Any]) -> None:
         assert "x-request-timeout" in {parameter["name"] for parameter in operation["parameters"]}
         if path != "/batch":  # there each item has its own error
             assert {str(status) for status, _ in REASONS.values()} <= set(operation["responses"])
+
+
+@pytest.mark.parametrize(("path", "name"), BODIES.items())
+async def test_every_body_has_an_example_that_works(
+    path: str, name: str, http: httpx2.AsyncClient, service: FakeService, document: dict[str, Any]
+) -> None:
+    service.reply = as_asked
+    (example,) = document["components"]["schemas"][name]["examples"]
+    assert (await http.post(path, json=example)).status_code == 200
+    assert example.get("model", "llm") in load_config("embedded").models
 
 
 def test_the_names_that_clients_are_made_with(document: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from cohabit.api.examples import EXAMPLES
 from cohabit.openai.errors import ErrorResponse
 
 _REF = "#/components/schemas/{model}"
@@ -115,6 +116,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
         body = kind.model_json_schema(ref_template=_REF)
         components["schemas"] |= body.pop("$defs", {})
         components["schemas"][name] = body
+    for name, example in EXAMPLES.items():
+        components["schemas"][name]["examples"] = [example]
     components["headers"] = {
         name: {"schema": kind, "description": description, "required": name in _ALWAYS}
         for name, (kind, description) in HEADERS.items()
