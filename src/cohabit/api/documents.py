@@ -86,9 +86,19 @@ def list_of(kind: type[BaseModel], most: int) -> dict[str, Any]:
 def form_of(kind: type[BaseModel]) -> dict[str, Any]:
     """``openapi_extra`` for a route that reads a form of these fields and a file itself."""
     schema = kind.model_json_schema()  # with the file inside: it takes no other fields, so ``allOf`` would be empty
-    schema["properties"]["file"] = {"type": "string", "format": "binary"}
+    fields = dict(_field(name, field) for name, field in schema["properties"].items())
+    schema["properties"] = {"file": {"type": "string", "format": "binary"}} | fields
     schema["required"] = [*schema["required"], "file"]
     return _asking({"multipart/form-data": {"schema": schema}})
+
+
+def _field(name: str, field: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """As it is in a form, which has no null and calls a list ``x[]``."""
+    if "anyOf" in field:
+        given, _null = field.pop("anyOf")
+        del field["default"]
+        field |= given
+    return f"{name}[]" if field["type"] == "array" else name, field
 
 
 def _asking(content: dict[str, Any]) -> dict[str, Any]:
