@@ -9,6 +9,7 @@ from typing import Any, Self
 import httpx2
 from starlette.types import ASGIApp, Message
 
+from cohabit.api.status import Status
 from cohabit.core.events import OwnerRequest
 from cohabit.core.owner import Objection
 from cohabit.core.reasons import Rejection, RejectReason
@@ -157,6 +158,13 @@ def failing(failure: CallFailed) -> Callable[[Call, Answer], None]:
 
 def rejected(reason: RejectReason, retry_after: float | None = None) -> CallFailed:
     return CallFailed(rejection=Rejection(reason, "what happened and what would do", retry_after))
+
+
+def conforming(state: dict[str, Any]) -> Status:
+    """What /admin/status gave. Raises if anything of it is not in the schema, or the other way round."""
+    status = Status.model_validate_json(json.dumps(state), strict=True)
+    assert status.model_dump(mode="json", by_alias=True, exclude_unset=True) == state
+    return status
 
 
 class Exchange:

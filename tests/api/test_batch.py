@@ -128,9 +128,12 @@ async def test_what_is_no_batch(body: Any, http: httpx2.AsyncClient, service: Fa
     assert not service.calls
 
 
-async def test_a_time_limit_that_is_none(http: httpx2.AsyncClient, service: FakeService) -> None:
-    answer = await http.post("/batch", json=[EMBED], headers={"x-request-timeout": "soon"})
-    assert answer.status_code == 400
+@pytest.mark.parametrize("item", [EMBED, {"type": "chat", "data": {}}])
+async def test_a_time_limit_that_is_none(
+    http: httpx2.AsyncClient, service: FakeService, item: dict[str, Any]
+) -> None:
+    answer = await http.post("/batch", json=[item], headers={"x-request-timeout": "soon"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "x-request-timeout")
     assert not service.calls
 
 

@@ -10,16 +10,18 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from api.driving import CHAT, FakeService, as_asked
+from api.driving import CHAT, FakeService, as_asked, failing, rejected
 from cohabit.api import errors
 from cohabit.api.addresses import MOST_ADDRESSES
 from cohabit.api.bodies import MOST_BODY, MOST_TEXT
 from cohabit.api.connections import LIMITS
+from cohabit.api.documents import ERRORS, EVERYWHERE, HEADERS
 from cohabit.api.errors import REASONS
 from cohabit.api.pictures import MOST_PICTURES
 from cohabit.api.remote import MOST_REDIRECTS
 from cohabit.api.streams import PACE
 from cohabit.api.uploads import MOST_UPLOAD
+from cohabit.config.load import load_config
 from cohabit.core.owner import Refusal
 from cohabit.core.reasons import RejectReason
 from cohabit.media.pictures import MOST_PIXELS, MOST_SCANS
@@ -79,9 +81,9 @@ def test_every_route_is_in_both(app: FastAPI, document: dict[str, Any]) -> None:
         f"{method} {context.path_format}"
         for context in iter_route_contexts(app.routes)
         for method in context.methods or ()
-        if isinstance(context.original_route, APIRoute)
+        if isinstance(context.original_route, APIRoute) and context.original_route.include_in_schema
     }
-    assert told == served == {route for route, *_ in rows("Route")}
+    assert told == served == {route for route, *_ in rows("Route")} - {"GET /docs", "GET /openapi.json"}
 
 
 def test_the_docs_have_every_reason() -> None:
@@ -157,10 +159,92 @@ def test_every_body_has_its_schema(document: dict[str, Any]) -> None:
     assert set(posts) == {*BODIES, "/batch", "/v1/audio/transcriptions"}
     for path, name in BODIES.items():
         schema = posts[path]["requestBody"]["content"]["application/json"]["schema"]
-        assert schema == {"$ref": f"#/components/schemas/{name}"}
-    for operation in posts.values():
+        assert (schema["anyOf"][0] if path == "/inference" else schema) == {"$ref": f"#/components/schemas/{name}"}
+    for path, operation in posts.items():
         assert operation["requestBody"]["required"]
-        assert {str(status) for status, _ in REASONS.values()} <= set(operation["responses"])
+        assert "x-request-timeout" in {parameter["name"] for parameter in operation["parameters"]}
+        if path != "/batch":  # there each item has its own error
+            assert {str(status) for status, _ in REASONS.values()} <= set(operation["responses"])
+
+
+@pytest.mark.parametrize(("path", "name"), BODIES.items())
+async def test_every_body_has_an_example_that_works(
+    path: str, name: str, http: httpx2.AsyncClient, service: FakeService, document: dict[str, Any]
+) -> None:
+    service.reply = as_asked
+    (example,) = document["components"]["schemas"][name]["examples"]
+    assert (await http.post(path, json=example)).status_code == 200
+    assert example.get("model", "llm") in load_config("embedded").models
+
+
+def test_the_names_that_clients_are_made_with(document: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(ids) == len(set(ids))
+    listed = re.search(r"can be generated from it: (.*?)\.$", DOCS, re.DOTALL | re.MULTILINE)
+    assert listed is not None
+    assert re.findall(r"`(\w+)`", listed[1]) == ids
+
+
+def test_every_answer_has_its_shape(document: dict[str, Any]) -> None:
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            content = operation["responses"]["200"]["content"]
+            for kind, described in content.items():
+                assert described.get("schema") or kind == "text/event-stream", (path, kind)
+
+
+@pytest.mark.parametrize(
+    ("path", "statuses"),
+    [
+        ("/v1/chat/completions", {*ERRORS}),
+        ("/inference", {*ERRORS}),
+        ("/batch", {400, 413, 500}),
+        ("/v1/models", {500}),
+        ("/v1/models/{name}", {404, 500}),
+        ("/health/ready", {500, 503}),
+        ("/metrics", {500}),
+    ],
+)
+def test_only_errors_that_a_route_has(path: str, statuses: set[int], document: dict[str, Any]) -> None:
+    (operation,) = document["paths"][path].values()
+    always = set(EVERYWHERE)
+    assert {int(status) for status in operation["responses"]} - {200} - always == statuses - always
+
+
+def test_the_headers_of_answers(document: dict[str, Any]) -> None:
+    assert set(document["components"]["headers"]) == set(HEADERS) <= {name for name, *_ in rows("Header")}
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                assert "x-request-id" in response["headers"], (path, status)
+                assert ("retry-after" in response["headers"]) == (status in {"429", "503"})
+    answers = document["paths"]["/v1/chat/completions"]["post"]["responses"]
+    assert "x-cohabit-queue-ms" in answers["200"]["headers"]
+    assert "x-should-retry" in answers["408"]["headers"]
+    assert set(document["paths"]["/batch"]["post"]["responses"]["200"]["headers"]) == {"x-request-id"}
+
+
+async def test_answers_have_the_headers_that_they_must_have(http: httpx2.AsyncClient, service: FakeService) -> None:
+    headers = (await http.get("/openapi.json")).json()["components"]["headers"]
+    must = {name for name, header in headers.items() if header["required"]}
+    service.reply = failing(rejected(RejectReason.QUEUE_FULL, 3.0))
+    answer = await http.post("/v1/chat/completions", json=CHAT)
+    assert answer.status_code == 429
+    assert must == {"x-request-id", "retry-after"} <= set(answer.headers)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "right"),
+    [("1", True), ("0.25", True), ("0", False), ("0.0", False), ("-1", False), ("1e3", False), ("", False)],
+)
+async def test_the_time_limit_is_what_the_document_says(
+    seconds: str, *, right: bool, http: httpx2.AsyncClient, service: FakeService, document: dict[str, Any]
+) -> None:
+    service.reply = as_asked
+    (limit,) = document["paths"]["/v1/chat/completions"]["post"]["parameters"]
+    assert bool(re.search(limit["schema"]["pattern"], seconds)) == right
+    answer = await http.post("/v1/chat/completions", json=CHAT, headers={limit["name"]: seconds})
+    assert (answer.status_code == 200) == right
 
 
 @pytest.mark.parametrize(
@@ -183,7 +267,10 @@ def test_a_list_and_a_form_have_their_schemas(document: dict[str, Any]) -> None:
     body = document["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]["content"]
     form = body["multipart/form-data"]["schema"]
     assert form["required"] == ["model", "file"]
-    assert set(form["properties"]) == {"file", *TranscriptionRequest.model_fields}
+    names = {name.removesuffix("[]") for name in form["properties"]}
+    assert names == {"file", *TranscriptionRequest.model_fields}
+    assert form["properties"]["timestamp_granularities[]"]["type"] == "array"
+    assert "null" not in str(form), "there is none in a form"
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

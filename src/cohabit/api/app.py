@@ -11,6 +11,7 @@ from cohabit.api import (
     admin,
     batch,
     chat,
+    docs,
     documents,
     embeddings,
     errors,
@@ -52,15 +53,12 @@ def create_app(
     pace: Pace = PACE,
     remote: "RemoteMedia | None" = None,
 ) -> App:
-    """An app over a running service; without ``remote`` it fetches nothing from elsewhere.
-
-    The interactive docs are off: they would load scripts from elsewhere.
-    """
+    """An app over a running service; without ``remote`` it fetches nothing from elsewhere."""
     app = App(
         title="cohabit",
         version=version,
         description="Many AI models on one GPU behind one OpenAI-compatible server.",
-        docs_url=None,
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere; see docs.py
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -68,7 +66,19 @@ def create_app(
     app.state.feed = feed or Feed()
     app.state.pace = pace
     app.state.remote = remote
-    for module in (chat, responses, embeddings, speech, transcriptions, models, inference, batch, health, admin):
+    for module in (
+        chat,
+        responses,
+        embeddings,
+        speech,
+        transcriptions,
+        models,
+        inference,
+        batch,
+        health,
+        admin,
+        docs,
+    ):
         app.router.routes += module.router.routes  # included, each would be looked for through its router
     errors.install(app)
     documents.install(app)

@@ -13,10 +13,10 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from cohabit.api.addresses import Fetcher, fetcher_of
-from cohabit.api.answers import submit
+from cohabit.api.answers import submit, timeout_of
 from cohabit.api.bodies import decoded, parsed, read
 from cohabit.api.disconnects import CLIENT_GONE, Watch
-from cohabit.api.documents import ERRORS, Responses, list_of
+from cohabit.api.documents import Responses, list_of, only
 from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.api.models import service_of
 from cohabit.api.routes import Direct
@@ -26,8 +26,8 @@ from cohabit.openai.inference import MOST_ITEMS, BatchResult, InferenceRequest
 from cohabit.runtime.requests import Answer, CallFailed
 
 NDJSON = "application/x-ndjson"
-_RESULTS: Responses = {200: {"model": BatchResult, "content": {NDJSON: {}}}}
-router = APIRouter(route_class=Direct, tags=["inference"], responses={**_RESULTS, **ERRORS})
+_RESULTS: Responses = {200: {"model": BatchResult, "content": {NDJSON: {"schema": {"type": "string"}}}}}
+router = APIRouter(route_class=Direct, tags=["inference"], responses={**_RESULTS, **only(400, 413)})
 _batches = itertools.count(1)
 
 MOST_HELD = 256 << 20  # bytes of results of one batch in memory
@@ -37,6 +37,7 @@ MOST_HELD = 256 << 20  # bytes of results of one batch in memory
 async def batch(request: Request) -> Response:
     """A list of what ``/inference`` takes, answered in its order; with ``Accept: application/x-ndjson`` a line as
     each is done, with its ``index``."""
+    timeout_of(request)  # what is wrong with it is wrong with the batch, even if no item gets as far as the queue
     items = decoded(await read(request))
     if not isinstance(items, list) or not 1 <= len(items) <= MOST_ITEMS:
         raise BadRequest(f"the body must be a JSON array of 1 to {MOST_ITEMS} items")
@@ -65,7 +66,7 @@ class Running:
     """All answers of a batch, each given as it is done: an async iterator of (index, outcome as JSON)."""
 
     def __init__(self, request: Request, items: Sequence[Work | ApiError]) -> None:
-        """Queues what can be. Raises BadRequest for a malformed time limit."""
+        """Queues what can be."""
         number = next(_batches)
         self._items = items
         self._answers: dict[int, Answer] = {

@@ -1,14 +1,18 @@
-"""The OpenAPI document: bodies are read by hand, so their schemas are put in by hand."""
+"""The OpenAPI document: bodies and headers are read by hand, so what stands of them there is put in by hand."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from cohabit.api.examples import EXAMPLES
 from cohabit.openai.errors import ErrorResponse
 
 _REF = "#/components/schemas/{model}"
+_HEADER = "#/components/headers/{name}"
 Responses = dict[int | str, dict[str, Any]]
 
 _bodies: dict[str, type[BaseModel]] = {}
@@ -27,6 +31,30 @@ ERRORS: Responses = {
         503: "Not now; `code` says why, `Retry-After` when to come back.",
     }.items()
 }
+EVERYWHERE = (500,)
+"""What any route may answer."""
+
+HEADERS: dict[str, tuple[dict[str, Any], str]] = {
+    "x-request-id": ({"type": "string"}, "Stands in the log."),
+    "x-cohabit-queue-ms": ({"type": "integer", "minimum": 0}, "Milliseconds spent waiting, without what follows."),
+    "x-cohabit-load-ms": ({"type": "integer", "minimum": 0}, "Milliseconds in which the model was loaded or woken."),
+    "x-cohabit-run-ms": ({"type": "integer", "minimum": 0}, "Milliseconds of the run; not on streams."),
+    "x-cohabit-warning": ({"type": "string"}, "What of the request was not heeded."),
+    "retry-after": ({"type": "integer", "minimum": 1}, "Seconds after which another try makes sense."),
+    "x-should-retry": ({"const": "false"}, "For clients that would send it again."),
+}
+"""Of answers: schema and description by name."""
+
+_TIMINGS = ("x-cohabit-queue-ms", "x-cohabit-load-ms", "x-cohabit-run-ms", "x-cohabit-warning")
+_BY_STATUS = {"408": ("x-should-retry",), "429": ("retry-after",), "503": ("retry-after",)}
+_ALWAYS = {"x-request-id", "retry-after"}  # where they are named at all
+
+_TIMEOUT = {
+    "name": "x-request-timeout",
+    "in": "header",
+    "description": "Seconds that waiting and running may take together.",
+    "schema": {"type": "string", "pattern": r"^(?=.*[1-9])[0-9]{1,9}(\.[0-9]{1,9})?$"},
+}
 
 
 def streamed(whole: type[BaseModel]) -> Responses:
@@ -36,15 +64,16 @@ def streamed(whole: type[BaseModel]) -> Responses:
 
 
 def only(*statuses: int) -> Responses:
-    """Some of ERRORS."""
-    return {status: ERRORS[status] for status in statuses}
+    """Some of ERRORS, and those that are EVERYWHERE."""
+    return {status: ERRORS[status] for status in (*statuses, *EVERYWHERE)}
 
 
-def body_of(kind: type[BaseModel]) -> dict[str, Any]:
-    """``openapi_extra`` for a route that reads this body itself."""
-    _bodies[kind.__name__] = kind
-    reference = {"$ref": _REF.format(model=kind.__name__)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+def body_of(kind: type[BaseModel], *others: type[BaseModel]) -> dict[str, Any]:
+    """``openapi_extra`` for a route that reads one of these bodies itself, and a time limit."""
+    kinds = (kind, *others)
+    _bodies.update((each.__name__, each) for each in kinds)
+    references = [{"$ref": _REF.format(model=each.__name__)} for each in kinds]
+    return _asking({"application/json": {"schema": {"anyOf": references} if others else references[0]}})
 
 
 def list_of(kind: type[BaseModel], most: int) -> dict[str, Any]:
@@ -58,33 +87,66 @@ def list_of(kind: type[BaseModel], most: int) -> dict[str, Any]:
 def form_of(kind: type[BaseModel]) -> dict[str, Any]:
     """``openapi_extra`` for a route that reads a form of these fields and a file itself."""
     schema = kind.model_json_schema()  # with the file inside: it takes no other fields, so ``allOf`` would be empty
-    schema["properties"]["file"] = {"type": "string", "format": "binary"}
+    fields = dict(_field(name, field) for name, field in schema["properties"].items())
+    schema["properties"] = {"file": {"type": "string", "format": "binary"}} | fields
     schema["required"] = [*schema["required"], "file"]
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+    return _asking({"multipart/form-data": {"schema": schema}})
+
+
+def _field(name: str, field: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """As it is in a form, which has no null and calls a list ``x[]``."""
+    if "anyOf" in field:
+        given, _null = field.pop("anyOf")
+        del field["default"]
+        field |= given
+    return f"{name}[]" if field["type"] == "array" else name, field
+
+
+def _asking(content: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": content}, "parameters": [_TIMEOUT]}
 
 
 def install(app: FastAPI) -> None:
-    """Let ``/openapi.json`` tell of everything."""
+    """Let ``/openapi.json`` tell of everything. After the routes: their names become the ids of the operations."""
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            route.operation_id = route.name
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-            for name, kind in _bodies.items():
-                body = kind.model_json_schema(ref_template=_REF)
-                schemas |= body.pop("$defs", {})
-                schemas[name] = body
-            _without_422(schema)
-            app.openapi_schema = schema
+            app.openapi_schema = _document(app)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
 
 
-def _without_422(schema: dict[str, Any]) -> None:
-    """FastAPI puts its own validation error wherever there is a parameter; here that is a 400 like any other."""
-    for path in schema["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
+def _document(app: FastAPI) -> dict[str, Any]:
+    schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    components = schema["components"]
+    for name, kind in _bodies.items():
+        body = kind.model_json_schema(ref_template=_REF)
+        components["schemas"] |= body.pop("$defs", {})
+        components["schemas"][name] = body
+    for name, example in EXAMPLES.items():
+        components["schemas"][name]["examples"] = [example]
+    components["headers"] = {
+        name: {"schema": kind, "description": description, "required": name in _ALWAYS}
+        for name, (kind, description) in HEADERS.items()
+    }
+    for operation in (operation for path in schema["paths"].values() for operation in path.values()):
+        responses = operation["responses"]
+        responses.pop("422", None)  # FastAPI's word for a wrong parameter; here that is a 400 like any other
+        for status, response in responses.items():
+            names = _headers_of(status, waits="408" in responses)
+            response["headers"] = {name: {"$ref": _HEADER.format(name=name)} for name in names}
     for name in ("HTTPValidationError", "ValidationError"):
-        schema["components"]["schemas"].pop(name, None)
+        components["schemas"].pop(name, None)
+    return schema
+
+
+def _headers_of(status: str, *, waits: bool) -> Iterator[str]:
+    """``waits``: whether the route queues its request, so that it can tell where the time went."""
+    yield "x-request-id"
+    yield from _BY_STATUS.get(status, ())
+    if status == "200" and waits:
+        yield from _TIMINGS

@@ -1,30 +1,44 @@
 """Is it alive, is there progress, what are the figures."""
 
-from typing import Any
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from cohabit.api.documents import Responses, only
 from cohabit.api.errors import ApiError
 from cohabit.api.models import service_of
+from cohabit.api.status import Status
 
-router = APIRouter(tags=["health"], responses=only(500))
+router = APIRouter(tags=["health"], responses=only())
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(Alive):
+    """Requests make progress."""
+
+    detail: str
 
 
 @router.get("/health/live")
-async def live() -> dict[str, str]:
+async def live() -> Alive:
     """The process answers."""
-    return {"status": "ok"}
+    return Alive()
 
 
 @router.get("/health/ready", responses=only(503))
-async def ready(request: Request) -> JSONResponse:
+async def ready(request: Request) -> Ready:
     """Requests make progress. 200 with nothing loaded; 503 when what could be served is not."""
     health = service_of(request).health()
     if not health.ready:
         raise ApiError(503, health.detail, kind="server_error", code="not_ready", retry_after=5.0)
-    return JSONResponse({"status": "ok", "detail": health.detail})
+    return Ready(detail=health.detail)
 
 
 _TEXT: Responses = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
@@ -36,7 +50,7 @@ async def metrics(request: Request) -> Response:
     return Response(service_of(request).metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@router.get("/admin/status")
-async def status(request: Request) -> dict[str, Any]:
+@router.get("/admin/status", responses={200: {"model": Status}})
+async def status(request: Request) -> Response:
     """Who holds the memory and why, who waits and for what; the field ``schema`` is its version."""
-    return service_of(request).status()
+    return JSONResponse(service_of(request).status())

@@ -1,9 +1,10 @@
 """``/inference``: one route for every task."""
 
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import WithJsonSchema
 
 from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import collect, submit, timings
@@ -13,14 +14,19 @@ from cohabit.api.documents import ERRORS, Responses, body_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.models import service_of
 from cohabit.api.work import understood
-from cohabit.openai.inference import InferenceRequest, Result
+from cohabit.openai.inference import Data, InferenceRequest, Kind, Result
 
 _RESULT: Responses = {200: {"model": Result}}
+_BODY = body_of(InferenceRequest, *get_args(Data))
+# A text to FastAPI, so that what is wrong with it is said like of any other field.
+_Kind = Annotated[
+    str | None, WithJsonSchema({"enum": get_args(Kind)}), Query(description="Then the body is the data.")
+]
 router = APIRouter(tags=["inference"], responses={**_RESULT, **ERRORS})
 
 
-@router.post("/inference", openapi_extra=body_of(InferenceRequest))
-async def inference(request: Request, request_type: str | None = None) -> Response:
+@router.post("/inference", openapi_extra=_BODY)
+async def inference(request: Request, request_type: _Kind = None) -> Response:
     """Chat, describe a picture, embed, speak or transcribe. With ``?request_type=`` the body is the data alone."""
     raw = await read(request)
     if request_type is not None:

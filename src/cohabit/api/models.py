@@ -1,15 +1,14 @@
 """Which model a request means; ``/v1/models``."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 
 from cohabit.api.documents import only
 from cohabit.api.errors import BadRequest, NotFound
+from cohabit.openai.models import ModelEntry, ModelList
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.service import ModelInfo, Service
 
-router = APIRouter(tags=["models"], responses=only(500))
+router = APIRouter(tags=["models"], responses=only())
 
 _VERBS = {
     Task.CHAT: "chat",
@@ -60,22 +59,18 @@ def find(service: Service, name: str) -> ModelInfo:
     )
 
 
-def _entry(info: ModelInfo, name: str) -> dict[str, Any]:
-    entry = {"id": name, "object": "model", "created": info.created, "owned_by": "cohabit"}
-    return entry if name == info.name else {**entry, "root": info.name}
+def _entry(info: ModelInfo, name: str) -> ModelEntry:
+    return ModelEntry(id=name, created=info.created, root=None if name == info.name else info.name)
 
 
-@router.get("/v1/models")
-async def list_models(request: Request) -> dict[str, Any]:
+@router.get("/v1/models", response_model_exclude_none=True)
+async def list_models(request: Request) -> ModelList:
     """All models, aliases included."""
     infos = service_of(request).models.values()
-    return {
-        "object": "list",
-        "data": [_entry(info, name) for info in infos for name in (info.name, *info.aliases)],
-    }
+    return ModelList(data=[_entry(info, name) for info in infos for name in (info.name, *info.aliases)])
 
 
-@router.get("/v1/models/{name:path}", responses=only(404))
-async def get_model(request: Request, name: str) -> dict[str, Any]:
+@router.get("/v1/models/{name:path}", response_model_exclude_none=True, responses=only(404))
+async def get_model(request: Request, name: str) -> ModelEntry:
     """One model by name or alias."""
     return _entry(find(service_of(request), name), name)

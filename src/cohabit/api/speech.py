@@ -32,7 +32,7 @@ MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
 _SOUND: Responses = {
     200: {
         "description": "The sound, sent as it is made. pcm has 16 bits a sample, little-endian, one channel.",
-        "content": {kind: {} for kind in MEDIA_TYPES.values()},
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()},
     }
 }
 router = APIRouter(route_class=Direct, tags=["audio"], responses={**_SOUND, **ERRORS})

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from cohabit.openai.body import Body, Tokens, size
 
@@ -25,3 +25,27 @@ class EmbeddingRequest(Body):
         """Text of all inputs."""
         texts = self.input if isinstance(self.input, list) else [self.input]
         return sum(size(text) for text in texts if isinstance(text, str))
+
+
+class Embedding(BaseModel):
+    """Of one input."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str = Field(description="Numbers, or with `base64` 32-bit floats, little-endian.")
+
+
+class EmbeddingUsage(BaseModel):
+    """Tokens."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingAnswer(BaseModel):
+    """A vector for every input, in their order."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage

@@ -1,24 +1,15 @@
 """``/inference`` and ``/batch``: one route for every task, with its own short words for data and results."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from cohabit.openai.answers import Usage
 from cohabit.openai.embedding import Texts
 from cohabit.openai.errors import ErrorBody
 
 MOST_ITEMS = 4096  # of one /batch
 MOST_SPOKEN = 4096  # characters: the sound is held whole here, while /v1/audio/speech sends it as it is made
-
-
-class InferenceRequest(BaseModel):
-    """What to do and with what. Without a model, the first configured one that has the task."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    type: Literal["chat", "describe_image", "embed", "speak", "transcribe"]
-    data: dict[str, Any]
-    model: str | None = Field(None, min_length=1, max_length=256)
 
 
 class _Data(BaseModel):
@@ -65,21 +56,61 @@ class TranscribeData(_Data):
     prompt: str | None = None
 
 
+Data = ChatData | DescribeData | EmbedData | SpeakData | TranscribeData
+# Read once it is known of what type it is; the lambda is only there to tell the document what it may be.
+_Unchecked = Annotated[dict[str, Any], BeforeValidator(lambda data: data, json_schema_input_type=Data)]
+Kind = Literal["chat", "describe_image", "embed", "speak", "transcribe"]
+
+
+class InferenceRequest(BaseModel):
+    """What to do and with what. Without a model, the first configured one that has the task."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Kind
+    data: _Unchecked
+    model: str | None = Field(None, min_length=1, max_length=256)
+
+
 class ChatResult(BaseModel):
     """A chat's answer."""
 
     text: str | None
     finish_reason: str | None
-    usage: dict[str, Any]
+    usage: Usage
     tool_calls: list[dict[str, Any]] | None = Field(None, description="Of what was called, if anything was.")
     logprobs: dict[str, Any] | None = Field(None, description="If they were asked for.")
+
+
+class Label(BaseModel):
+    """What may be in a picture."""
+
+    label: str
+    score: float
+
+
+class Reading(BaseModel):
+    """A text in a picture."""
+
+    text: str
+    score: float
+    box: list[list[int]] = Field(description="Its corners in pixels, clockwise from the upper left.")
+
+
+class Findings(BaseModel):
+    """What our own engine adds; of a language model that sees it is empty."""
+
+    width: int | None = None
+    height: int | None = None
+    labels: list[Label] | None = None
+    text: list[Reading] | None = None
 
 
 class DescribeResult(BaseModel):
     """A picture in words, and what they were made of where the model tells."""
 
     text: str | None
-    findings: dict[str, Any]
+    findings: Findings
 
 
 class EmbedResult(BaseModel):

@@ -1,0 +1,121 @@
+"""The shape of ``/admin/status``: what ``core.snapshot`` and ``runtime.server`` tell, for the document of the API.
+
+Bytes and seconds. ``Status.version`` goes up when a field changes its meaning or goes away; new ones may come.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from cohabit.core.footprints import Origin
+from cohabit.core.lifecycle import State
+from cohabit.protocol.tasks import Task
+
+Bytes = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Device(BaseModel):
+    """What all models share."""
+
+    kind: str = Field(description="`cpu`, or `cuda:` and a number.")
+    total: Bytes | None = Field(description="None before the first reading.")
+    budget: Bytes = Field(description="What all models may hold together.")
+    keep_free: Bytes = Field(description="Left to others.")
+    effective_budget: Bytes = Field(description="What may be held now, with what others hold.")
+    reserved: Bytes = Field(description="Booked.")
+    unreturned: Bytes = Field(description="Booked for workers that have ended: not seen free yet.")
+    foreign: Bytes = Field(description="Held by others.")
+    compute_slots: Count
+    slots_used: Count
+
+
+class Need(BaseModel):
+    """One figure of a footprint."""
+
+    bytes: Bytes
+    origin: Origin
+
+
+class Needs(BaseModel):
+    """What a model needs."""
+
+    resident: Need = Field(description="While it is ready and idle.")
+    load: Need = Field(description="The peak of its load.")
+    working: Need = Field(description="While it runs, beyond that.")
+    residue: Need | None = Field(None, description="While it sleeps; once measured.")
+
+
+class ModelStatus(BaseModel):
+    """One model, what is booked for it and what it did."""
+
+    name: str
+    engine: str
+    tasks: list[Task]
+    aliases: list[str]
+    pid: int | None = Field(description="Of its worker; none where there is no process.")
+    state: State
+    since_seconds: Seconds = Field(description="In that state.")
+    draining: bool = Field(description="Serves no more, to make room.")
+    pinned: bool
+    held: Bytes = Field(description="Booked for it now.")
+    load: Bytes = Field(description="Of it, for a load under way.")
+    resident: Bytes
+    working: Bytes
+    cached: Bytes = Field(description="Kept by its allocator, or not yet seen free.")
+    needs: Needs
+    margin: Bytes = Field(description="Allowed beyond what it needs, since it ran out of memory.")
+    load_seconds: Seconds = Field(description="What a load takes.")
+    wake_seconds: Seconds = Field(description="What waking takes.")
+    in_flight: Count
+    waiting: Count
+    loads: Count
+    wakes: Count
+    last_eviction: str = Field(description="Why; empty if there was none.")
+    failure: str = Field(description="Why it fails; empty if it does not.")
+
+
+class _Accepted(BaseModel):
+    id: int
+    model: str
+    background: bool = Field(description="Nobody waits for it now; it gives way.")
+    waited_seconds: Seconds
+
+
+class WaitingRequest(_Accepted):
+    """In the queue of its model."""
+
+    state: Literal["waiting"]
+    position: Annotated[int, Field(ge=1)]
+    waits_for: str = Field(description="In words.")
+    expected_seconds: Seconds = Field(description="About how long until it runs.")
+
+
+class RunningRequest(_Accepted):
+    """With its model's worker; a cancelled one has not ended there yet."""
+
+    state: Literal["running", "cancelled"]
+    running_seconds: Seconds
+
+
+class ClaimStatus(BaseModel):
+    """Room that is being made."""
+
+    model: str = Field(description="For whom.")
+    since_seconds: Seconds
+    need: Bytes
+    victims: list[str] = Field(description="Who leaves for it.")
+    why: str
+
+
+class Status(BaseModel):
+    """Who holds the memory, who waits and for what. Never a prompt or an answer."""
+
+    version: Literal[1] = Field(alias="schema", description="Of this shape.")
+    device: Device
+    models: list[ModelStatus]
+    requests: list[Annotated[WaitingRequest | RunningRequest, Field(discriminator="state")]]
+    claim: ClaimStatus | None
+    alerts: list[str] = Field(description="What the owner should know, a sentence each.")
+    shutting_down: bool

@@ -1,0 +1,71 @@
+"""What real models answer is what the document says, and the bodies that the interactive docs offer are answered."""
+
+import base64
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from api.driving import conforming
+from cohabit.api.examples import EXAMPLES
+from cohabit.openai.answers import ChatAnswer, CompletionAnswer
+from cohabit.openai.embedding import EmbeddingAnswer
+from cohabit.openai.inference import (
+    BatchResult,
+    ChatResult,
+    DescribeResult,
+    EmbedResult,
+    SpeakResult,
+    TranscribeResult,
+)
+from cohabit.openai.models import ModelList
+from harness import Running
+from samples import asking, data_url, saved, tone, written
+
+pytestmark = [pytest.mark.process, pytest.mark.model]
+
+PICTURE = saved(written("Invoice no. 2026-00417"))
+WORK: list[tuple[dict[str, Any], type[BaseModel]]] = [
+    ({"type": "chat", "data": {"prompt": "Say hello.", "max_tokens": 4}}, ChatResult),
+    ({"type": "describe_image", "data": {"image": data_url(PICTURE)}}, DescribeResult),
+    ({"type": "embed", "data": {"texts": ["one", "two"]}}, EmbedResult),
+    ({"type": "speak", "data": {"text": "Hello."}}, SpeakResult),
+    ({"type": "transcribe", "data": {"audio": base64.b64encode(tone()).decode()}}, TranscribeResult),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind"),
+    [
+        ("chat/completions", EXAMPLES["ChatRequest"], ChatAnswer),
+        ("chat/completions", {"model": "vision", "messages": asking(PICTURE)}, ChatAnswer),
+        ("completions", EXAMPLES["CompletionRequest"], CompletionAnswer),
+        ("embeddings", EXAMPLES["EmbeddingRequest"], EmbeddingAnswer),
+        ("embeddings", {**EXAMPLES["EmbeddingRequest"], "encoding_format": "base64"}, EmbeddingAnswer),
+    ],
+)
+def test_an_answer_in_openais_words(server: Running, path: str, body: dict[str, Any], kind: type[BaseModel]) -> None:
+    answer = server.http.post(f"/v1/{path}", json=body)
+    assert answer.status_code == 200
+    assert kind.model_validate_json(answer.content, strict=True)
+
+
+@pytest.mark.parametrize(("body", "kind"), WORK)
+def test_a_result_in_our_own_words(server: Running, body: dict[str, Any], kind: type[BaseModel]) -> None:
+    answer = server.http.post("/inference", json=body)
+    assert answer.status_code == 200
+    result = kind.model_validate_json(answer.content, strict=True)
+    assert result.model_dump(exclude_unset=True) == answer.json(), "no more than the document says"
+
+
+def test_a_batch_of_all(server: Running) -> None:
+    answer = server.http.post("/batch", json=[*(body for body, _ in WORK), {"type": "none"}])
+    results = BatchResult.model_validate_json(answer.content, strict=True).results
+    assert [type(item.result) for item in results] == [*(kind for _, kind in WORK), type(None)]
+    assert [item.error is None for item in results] == [True] * len(WORK) + [False]
+
+
+def test_what_is_told_of_the_models(server: Running) -> None:
+    listed = server.http.get("/v1/models")
+    assert ModelList.model_validate_json(listed.content, strict=True).data
+    assert {model.state for model in conforming(server.status()).models} & {"ready", "stopped"}

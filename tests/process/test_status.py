@@ -1,0 +1,50 @@
+"""What a running server tells of itself is what the document says."""
+
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from api.driving import conforming
+from harness import Running, chat_over_socket, serving
+
+pytestmark = pytest.mark.process
+
+CONFIG = """
+device: {kind: cpu, budget: 256MiB}
+scheduling: {patience: 0}
+models:
+  busy: {engine: fake, aliases: [alias], options: {resident: 104857600, run_seconds: 30}}
+  next: {engine: fake, options: {resident: 104857600}}
+  broken: {engine: fake, options: {fail: load}}
+"""
+
+
+def accepted(server: Running, name: str) -> bool:
+    """Whether the model has a request."""
+    model = server.model(name)
+    return bool(model["in_flight"] or model["waiting"])
+
+
+def test_while_one_runs_and_another_waits_for_its_room(tmp_path: Path) -> None:
+    with serving(tmp_path, CONFIG) as server, ExitStack() as open_chats:
+        stopped = conforming(server.status())
+        assert {model.pid for model in stopped.models} == {None}
+        assert server.chat(model="broken").status_code == 503
+        for model in ("busy", "next"):
+            body = {"model": model, "messages": [{"role": "user", "content": "x"}]}
+            open_chats.enter_context(closing(chat_over_socket(server, body)))
+            server.until(partial(accepted, server, model))
+        server.until(lambda: server.status()["claim"])
+        status = conforming(server.status())
+        busy, _, broken = status.models
+        assert busy.pid in server.workers()
+        assert busy.needs.resident.origin == "measured"
+        assert broken.failure
+        assert {(request.model, request.state) for request in status.requests} == {
+            ("busy", "running"),
+            ("next", "waiting"),
+        }
+        assert status.claim is not None
+        assert status.device.total is not None
