@@ -157,3 +157,10 @@ async def test_when_it_is_quiet_a_comment_shows_that_the_line_is_alive(
 ) -> None:
     monkeypatch.setattr("cohabit.api.admin.QUIET_SECONDS", 0.001)
     assert b": quiet\n\n" in await read(app_with(Feed(), service), b": quiet")
+
+
+@pytest.mark.parametrize("what", ["load", "sleep", "unload", "pin", "unpin"])
+async def test_a_name_may_hold_slashes(served: Served, what: str) -> None:
+    served.service.models = {"org/llm": served.service.models["llm"]}
+    answer = await served.http.post(f"/admin/models/org/llm/{what}")
+    assert (answer.status_code, served.service.told[0][0].model) == (200, "llm")

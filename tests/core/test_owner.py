@@ -254,3 +254,23 @@ def test_nothing_is_done_while_shutting_down_or_for_a_model_that_is_not_there() 
     core.send(ShutdownRequested(1.0))
     assert refused(core, LoadRequested("a")) == "shutting_down"
     assert core.send(LoadRequested("nobody")) == []
+
+
+def test_who_asks_again_has_waited_since_he_asked_first() -> None:
+    core = two()
+    core.bring("a", at=0)
+    core.ask("a", at=9)
+    core.send(LoadRequested("b"), at=10)
+    core.send(LoadRequested("b"), at=10.9)
+    core.ring()
+    assert (core.now, core.draining) == (11.0, ["a"])
+
+
+def test_a_model_that_its_owner_wants_is_not_background_work() -> None:
+    core = two()
+    core.bring("a", at=0)
+    core.ask("a", at=9)
+    core.ask("b", at=10, background=True)
+    core.send(LoadRequested("b"), at=10)
+    core.ring()
+    assert (core.now, core.draining) == (11.0, ["a"])

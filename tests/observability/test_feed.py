@@ -83,6 +83,13 @@ async def test_sleep_wake_trim_pin_and_a_death() -> None:
     ]
 
 
+async def test_a_model_that_failed_is_told_of_as_such() -> None:
+    core = Watched(model("a"))
+    core.ask("a")
+    core.gone("a", permanent=True, detail="no such file")
+    assert (await core.told())[1] == ("model", {"model": "a", "state": "failed", "why": "no such file"})
+
+
 async def test_refusals_and_alerts() -> None:
     core = Watched(model("a"), budget=150)
     core.bring("a")

@@ -122,3 +122,14 @@ async def test_a_pin_is_done_at_once_and_an_objection_is_no_event() -> None:
     found = await server.owner.ask(UnloadRequested("a"), 5.0)
     assert isinstance(found, Objection)
     assert found.refusal is Refusal.PINNED
+
+
+async def test_a_model_whose_worker_dies_has_not_fallen_asleep() -> None:
+    server = Server(residue=20)
+    await server.bring()
+    server.loop.post(RequestArrived(1, "a"))
+    word = await server.tell(SleepRequested("a"))
+    server.loop.post(WorkerExited(1, 0.0, sent=frozenset({1})))
+    found = await word
+    assert isinstance(found, Outcome)
+    assert found.ending is Ending.SUPERSEDED

@@ -43,31 +43,31 @@ _ANSWERS: Responses = {
 }
 
 
-@router.post("/models/{name}/load", responses=_ANSWERS)
+@router.post("/models/{name:path}/load", responses=_ANSWERS)
 async def load(request: Request, name: Name, wait: Wait = 60.0) -> Response:
     """Bring a model in, by the rules that hold for a request: others leave for it as they would for a client."""
     return await _told(request, LoadRequested(find(service_of(request), name).name), wait)
 
 
-@router.post("/models/{name}/sleep", responses=_ANSWERS)
+@router.post("/models/{name:path}/sleep", responses=_ANSWERS)
 async def sleep(request: Request, name: Name, wait: Wait = 60.0) -> Response:
     """Let a model finish what runs and fall asleep. The next request wakes it."""
     return await _told(request, SleepRequested(find(service_of(request), name).name), wait)
 
 
-@router.post("/models/{name}/unload", responses=_ANSWERS)
+@router.post("/models/{name:path}/unload", responses=_ANSWERS)
 async def unload(request: Request, name: Name, wait: Wait = 60.0) -> Response:
     """Let a model finish what runs and end its process. The next request brings it back."""
     return await _told(request, UnloadRequested(find(service_of(request), name).name), wait)
 
 
-@router.post("/models/{name}/pin", responses=_ANSWERS)
+@router.post("/models/{name:path}/pin", responses=_ANSWERS)
 async def pin(request: Request, name: Name) -> Response:
     """Never evict a model, from now on until the server ends or it is unpinned. Does not bring it in."""
     return await _told(request, PinRequested(find(service_of(request), name).name, pinned=True), 1.0)
 
 
-@router.post("/models/{name}/unpin", responses=_ANSWERS)
+@router.post("/models/{name:path}/unpin", responses=_ANSWERS)
 async def unpin(request: Request, name: Name) -> Response:
     """Let a model be evicted like any other."""
     return await _told(request, PinRequested(find(service_of(request), name).name, pinned=False), 1.0)
@@ -76,7 +76,7 @@ async def unpin(request: Request, name: Name) -> Response:
 _TEXT: Responses = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **only(404)}
 
 
-@router.get("/models/{name}/log", response_class=Response, responses=_TEXT)
+@router.get("/models/{name:path}/log", response_class=Response, responses=_TEXT)
 async def log(request: Request, name: Name) -> Response:
     """The last lines that a model's worker printed; of the one before, if it has none now."""
     service = service_of(request)

@@ -112,7 +112,9 @@ def leave_as_told(books: Books, now: float) -> None:
 def _load(model: Model, now: float) -> None:
     model.dismissed = None
     if model.state not in {State.STARTING, State.READY, State.WAKING}:
-        model.wanted, model.wanted_since = True, now
+        model.wanted = True
+        if model.wanted_since is None:  # asked again he has waited since he asked first
+            model.wanted_since = now
         model.not_before = min(model.not_before, now)  # who failed may be tried now
 
 

@@ -103,7 +103,9 @@ class Model:
     @property
     def background_only(self) -> bool:
         """What ``yields`` keeps."""
-        return not self.interactive and (self.queue.defers if self.queue else bool(self.running))
+        if self.interactive or self.wanted_since is not None:
+            return False
+        return self.queue.defers if self.queue else bool(self.running)
 
     @property
     def sought_since(self) -> float:

@@ -11,6 +11,7 @@ import msgspec
 from cohabit.core.commands import Command, Reject, SleepWorker, StartWorker, StopWorker, TrimWorker, WakeWorker
 from cohabit.core.events import DeviceMeasured, Event, PinRequested, Slept, WorkerExited, WorkerReady
 from cohabit.core.ledger import Ledger
+from cohabit.core.lifecycle import State
 from cohabit.core.snapshot import alerts
 from cohabit.core.state import Books
 
@@ -101,7 +102,8 @@ class Feed:
             case WorkerExited(worker, detail=detail) if worker in self._models:
                 name = self._models.pop(worker)
                 why = {} if event.seconds else {"why": detail}  # asked to, it was told why before
-                yield "model", {"model": name, "state": "stopped", **why}
+                failed = self._books.models[name].state is State.FAILED
+                yield "model", {"model": name, "state": "failed" if failed else "stopped", **why}
             case PinRequested(model):
                 yield "model", {"model": model, "pinned": self._books.models[model].policy.pin}
             case DeviceMeasured():

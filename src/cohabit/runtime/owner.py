@@ -93,11 +93,13 @@ class _Watch:
 
     def _leaving(self) -> Outcome:
         model = self._model
+        asleep_is_enough = isinstance(self._asked, SleepRequested)
         if model.worker != self._worker or model.worker is None:
+            if asleep_is_enough:
+                return Outcome(Ending.SUPERSEDED, f"the worker of {model.name} ended before it was asleep")
             return Outcome(Ending.DONE)
         if model.dismissed is not None or model.state in _LEAVING:
             return Outcome(Ending.UNDER_WAY)
         if model.state is State.READY:
             return Outcome(Ending.SUPERSEDED, f"{model.name} was told to stay before it could leave")
-        asleep_is_enough = isinstance(self._asked, SleepRequested)
         return Outcome(Ending.DONE if asleep_is_enough else Ending.UNDER_WAY)
