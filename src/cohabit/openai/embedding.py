@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from cohabit.openai.body import Body, Tokens, size
 
@@ -19,9 +19,33 @@ class EmbeddingRequest(Body):
         | Annotated[list[Tokens], Field(min_length=1, max_length=2048, fail_fast=True)]
     )
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: int | None = Field(None, ge=1)
+    dimensions: int | None = Field(None, ge=1, description="Shorter vectors, of models that were trained for it.")
 
     def text_bytes(self) -> int:
         """Text of all inputs."""
         texts = self.input if isinstance(self.input, list) else [self.input]
         return sum(size(text) for text in texts if isinstance(text, str))
+
+
+class Vector(BaseModel):
+    """Of one input. In base64 it is packed float32, little-endian."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(BaseModel):
+    """Tokens of all inputs."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingAnswer(BaseModel):
+    """In the order in which the inputs were sent."""
+
+    object: Literal["list"] = "list"
+    data: list[Vector]
+    model: str
+    usage: EmbeddingUsage
