@@ -33,6 +33,9 @@ BODIES = {
 }
 
 
+FORMS = {"/v1/audio/transcriptions": "TranscriptionRequest", "/v1/audio/translations": "TranslationRequest"}
+
+
 @pytest.fixture
 async def document(http: httpx2.AsyncClient) -> dict[str, Any]:
     found: dict[str, Any] = (await http.get("/openapi.json")).json()
@@ -117,7 +120,7 @@ async def test_the_docs_have_the_headers_of_ours(http: httpx2.AsyncClient, servi
 
 def test_every_body_has_its_schema(document: dict[str, Any]) -> None:
     posts = {path: methods["post"] for path, methods in document["paths"].items() if "post" in methods}
-    assert set(posts) == {*BODIES, "/batch", "/v1/audio/transcriptions"}
+    assert set(posts) == {*BODIES, "/batch", *FORMS}
     for path, name in BODIES.items():
         schema = posts[path]["requestBody"]["content"]["application/json"]["schema"]
         assert schema == {"$ref": f"#/components/schemas/{name}"}
@@ -143,10 +146,21 @@ def test_an_answer_is_an_object_or_a_stream(path: str, name: str, document: dict
 def test_a_list_and_a_form_have_their_schemas(document: dict[str, Any]) -> None:
     listed = document["paths"]["/batch"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert (listed["type"], listed["items"]) == ("array", {"$ref": "#/components/schemas/InferenceRequest"})
-    body = document["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]["content"]
-    form = body["multipart/form-data"]["schema"]["allOf"]
-    assert form[0] == {"$ref": "#/components/schemas/TranscriptionRequest"}
-    assert form[1]["required"] == ["file"]
+    for path, name in FORMS.items():
+        body = document["paths"][path]["post"]["requestBody"]["content"]
+        form = body["multipart/form-data"]["schema"]["allOf"]
+        assert form[0] == {"$ref": f"#/components/schemas/{name}"}
+        assert form[1]["required"] == ["file"]
+
+
+def test_what_audio_answers_in(document: dict[str, Any]) -> None:
+    def content(path: str) -> set[str]:
+        return set(document["paths"][f"/v1/audio/{path}"]["post"]["responses"]["200"]["content"])
+
+    written = {"application/json", "text/plain", "application/x-subrip", "text/vtt"}
+    assert content("translations") == written
+    assert content("transcriptions") == {*written, "text/event-stream"}
+    assert {"audio/mpeg", "text/event-stream"} < content("speech")
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
