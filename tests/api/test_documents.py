@@ -19,6 +19,7 @@ from cohabit.api.uploads import MOST_UPLOAD
 from cohabit.core.reasons import RejectReason
 from cohabit.media.pictures import MOST_PIXELS
 from cohabit.openai.inference import MOST_ITEMS
+from cohabit.openai.rerank import MOST_DOCUMENTS
 from cohabit.openai.speech import MOST_CHARACTERS
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
@@ -28,6 +29,7 @@ BODIES = {
     "/v1/completions": "CompletionRequest",
     "/v1/responses": "ResponseRequest",
     "/v1/embeddings": "EmbeddingRequest",
+    "/v1/rerank": "RerankRequest",
     "/v1/audio/speech": "SpeechRequest",
     "/inference": "InferenceRequest",
 }
@@ -102,6 +104,7 @@ def test_the_docs_have_the_pace_and_the_bounds() -> None:
     assert f"at most {MOST_PIXELS // 1_000_000} megapixels" in DOCS
     assert f"at most {MOST_CHARACTERS:,} characters" in DOCS
     assert f"1 to {MOST_ITEMS} of" in DOCS
+    assert f"1 to {MOST_DOCUMENTS} `documents`" in DOCS
 
 
 @pytest.mark.parametrize(

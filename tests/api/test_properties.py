@@ -24,12 +24,14 @@ from cohabit.openai.inference import (
     SpeakData,
     TranscribeData,
 )
+from cohabit.openai.rerank import RerankRequest
 from cohabit.openai.speech import SpeechRequest
 from cohabit.openai.transcription import TranscriptionRequest
 from samples import asking, data_url, picture, tone
 
 KINDS = (
     *(ChatRequest, CompletionRequest, EmbeddingRequest, SpeechRequest, TranscriptionRequest, InferenceRequest),
+    RerankRequest,
     *(ChatData, DescribeData, EmbedData, SpeakData, TranscribeData),
 )
 FIELDS = sorted(
@@ -64,6 +66,7 @@ BASES: dict[str, list[dict[str, Any]]] = {
         {"model": "seer", "input": [{"role": "user", "content": "hello"}], "stream": True},
     ],
     "/v1/embeddings": [{"model": "embeddings", "input": ["hello"]}],
+    "/v1/rerank": [{"query": "a", "documents": ["b", {"text": "c"}], "top_n": 1}],
     "/v1/audio/speech": [{"model": "tts", "input": "Hello."}, {"model": "tts", "input": "a", "stream_format": "sse"}],
     "/inference": [{"type": "chat", "data": {"prompt": "a"}}, {"type": "embed", "data": {"text": "a"}}],
     "/inference?request_type=speak": [{"text": "Hello.", "voice": "alloy"}],

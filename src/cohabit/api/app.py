@@ -14,6 +14,7 @@ from cohabit.api import (
     health,
     inference,
     models,
+    rerank,
     responses,
     speech,
     transcriptions,
@@ -48,7 +49,7 @@ def create_app(service: Service, version: str = "0", *, pace: Pace = PACE) -> Ap
     )
     app.state.service = service
     app.state.pace = pace
-    for module in (chat, responses, embeddings, speech, transcriptions, models, inference, batch, health):
+    for module in (chat, responses, embeddings, rerank, speech, transcriptions, models, inference, batch, health):
         app.router.routes += module.router.routes  # included, each would be looked for through its router
     errors.install(app)
     documents.install(app)
