@@ -100,6 +100,15 @@ def test_a_transcript_comes_as_it_is_heard(server: Running, client: openai.OpenA
     assert word_error(SAID, done.text) <= 0.1
 
 
+def test_who_hangs_up_is_listened_for_no_longer(
+    server: Running, client: openai.OpenAI, speech: tuple[str, bytes]
+) -> None:
+    with client.audio.transcriptions.create(model="stt", file=speech, stream=True) as events:
+        next(events)
+    server.until(lambda: server.model("stt")["in_flight"] == 0)
+    assert server.metric("cohabit_finished_total", model="stt", task="transcribe", outcome="cancelled") == 1
+
+
 @pytest.mark.filterwarnings("ignore:deprecated")  # the client's word for the whole route
 def test_who_hears_english_only_does_not_translate(client: openai.OpenAI, speech: tuple[str, bytes]) -> None:
     with pytest.raises(openai.BadRequestError, match="stt hears English only and cannot translate") as refused:
