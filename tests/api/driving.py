@@ -1,8 +1,10 @@
 """A runtime that the test drives, and a client that does what no well-behaved client does."""
 
 import asyncio
+import base64
 import json
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -32,6 +34,7 @@ CHAT_ANSWER = json.dumps(
     }
 ).encode()
 EMBED_ANSWER = json.dumps({"data": [{"index": 0, "embedding": [1.0, 0.5]}]}).encode()
+TOKENS = {"prompt_tokens": 7, "total_tokens": 7}
 FINDING = {"width": 64, "height": 48, "labels": [], "text": []}
 DESCRIBE_ANSWER = json.dumps({**json.loads(CHAT_ANSWER), "findings": [FINDING]}).encode()
 SOUND = tone()
@@ -148,7 +151,20 @@ def at_once(*chunks: bytes) -> Callable[[Call, Answer], None]:
 
 def as_asked(call: Call, answer: Answer) -> None:
     """A reply that is right for the task."""
-    at_once(ANSWERS.get(call.task, CHAT_ANSWER))(call, answer)
+    body = json.loads(call.body)
+    if call.task is Task.EMBED and body.get("encoding_format") == "base64":
+        at_once(packed(*[(1.0, 0.5)] * len(body["input"])))(call, answer)
+    else:
+        at_once(ANSWERS.get(call.task, CHAT_ANSWER))(call, answer)
+
+
+def packed(*vectors: Sequence[float]) -> bytes:
+    """The answer of an embedding model that was asked for base64."""
+    data = [
+        {"index": index, "embedding": base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()}
+        for index, vector in enumerate(vectors)
+    ]
+    return json.dumps({"data": data, "usage": TOKENS}).encode()
 
 
 def failing(failure: CallFailed) -> Callable[[Call, Answer], None]:

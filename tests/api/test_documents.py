@@ -1,7 +1,7 @@
 """The OpenAPI document is complete, and docs/api.md says what the code does."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel
 
 from api.driving import CHAT, FakeService, as_asked, failing, rejected
 from cohabit.api import errors
@@ -27,8 +28,9 @@ from cohabit.core.reasons import RejectReason
 from cohabit.media.pictures import MOST_PIXELS, MOST_SCANS
 from cohabit.media.sound import MOST_SECONDS
 from cohabit.openai.inference import MOST_ITEMS
+from cohabit.openai.rerank import MOST_DOCUMENTS
 from cohabit.openai.speech import MOST_CHARACTERS
-from cohabit.openai.transcription import TranscriptionRequest
+from cohabit.openai.transcription import TranscriptionRequest, TranslationRequest
 from cohabit.runtime.owner import Ending
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
@@ -38,8 +40,15 @@ BODIES = {
     "/v1/completions": "CompletionRequest",
     "/v1/responses": "ResponseRequest",
     "/v1/embeddings": "EmbeddingRequest",
+    "/v1/rerank": "RerankRequest",
     "/v1/audio/speech": "SpeechRequest",
     "/inference": "InferenceRequest",
+}
+
+
+FORMS: Mapping[str, type[BaseModel]] = {
+    "/v1/audio/transcriptions": TranscriptionRequest,
+    "/v1/audio/translations": TranslationRequest,
 }
 
 
@@ -137,6 +146,7 @@ def test_the_page_for_owners_has_the_limits() -> None:
     assert f"looked at every {LIMITS.every:g} seconds" in page
     codes = {code for code, *_ in rows("code", "Status", "type")}
     assert set(re.findall(r"`(\w+)`", " ".join(re.findall(r"\| [0-9]{3} .*\|$", page, re.MULTILINE)))) <= codes
+    assert f"1 to {MOST_DOCUMENTS} `documents`" in DOCS
 
 
 @pytest.mark.parametrize(
@@ -156,7 +166,7 @@ async def test_the_docs_have_the_headers_of_ours(http: httpx2.AsyncClient, servi
 def test_every_body_has_its_schema(document: dict[str, Any]) -> None:
     posts = {path: methods["post"] for path, methods in document["paths"].items() if "post" in methods}
     posts = {path: operation for path, operation in posts.items() if not path.startswith("/admin/")}  # no body
-    assert set(posts) == {*BODIES, "/batch", "/v1/audio/transcriptions"}
+    assert set(posts) == {*BODIES, "/batch", *FORMS}
     for path, name in BODIES.items():
         schema = posts[path]["requestBody"]["content"]["application/json"]["schema"]
         assert (schema["anyOf"][0] if path == "/inference" else schema) == {"$ref": f"#/components/schemas/{name}"}
@@ -264,13 +274,25 @@ def test_an_answer_is_an_object_or_a_stream(path: str, name: str, document: dict
 def test_a_list_and_a_form_have_their_schemas(document: dict[str, Any]) -> None:
     listed = document["paths"]["/batch"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert (listed["type"], listed["items"]) == ("array", {"$ref": "#/components/schemas/InferenceRequest"})
-    body = document["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]["content"]
-    form = body["multipart/form-data"]["schema"]
-    assert form["required"] == ["model", "file"]
-    names = {name.removesuffix("[]") for name in form["properties"]}
-    assert names == {"file", *TranscriptionRequest.model_fields}
-    assert form["properties"]["timestamp_granularities[]"]["type"] == "array"
-    assert "null" not in str(form), "there is none in a form"
+    for path, kind in FORMS.items():
+        body = document["paths"][path]["post"]["requestBody"]["content"]
+        form = body["multipart/form-data"]["schema"]
+        assert form["required"] == ["model", "file"]
+        names = {name.removesuffix("[]") for name in form["properties"]}
+        assert names == {"file", *kind.model_fields}
+        assert "null" not in str(form), "there is none in a form"
+        if kind is TranscriptionRequest:
+            assert form["properties"]["timestamp_granularities[]"]["type"] == "array"
+
+
+def test_what_audio_answers_in(document: dict[str, Any]) -> None:
+    def content(path: str) -> set[str]:
+        return set(document["paths"][f"/v1/audio/{path}"]["post"]["responses"]["200"]["content"])
+
+    written = {"application/json", "text/plain", "application/x-subrip", "text/vtt"}
+    assert content("translations") == written
+    assert content("transcriptions") == {*written, "text/event-stream"}
+    assert {"audio/mpeg", "text/event-stream"} < content("speech")
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

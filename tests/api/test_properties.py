@@ -24,12 +24,14 @@ from cohabit.openai.inference import (
     SpeakData,
     TranscribeData,
 )
+from cohabit.openai.rerank import RerankRequest
 from cohabit.openai.speech import SpeechRequest
 from cohabit.openai.transcription import TranscriptionRequest
 from samples import asking, data_url, picture, tone
 
 KINDS = (
     *(ChatRequest, CompletionRequest, EmbeddingRequest, SpeechRequest, TranscriptionRequest, InferenceRequest),
+    RerankRequest,
     *(ChatData, DescribeData, EmbedData, SpeakData, TranscribeData),
 )
 FIELDS = sorted(
@@ -64,7 +66,8 @@ BASES: dict[str, list[dict[str, Any]]] = {
         {"model": "seer", "input": [{"role": "user", "content": "hello"}], "stream": True},
     ],
     "/v1/embeddings": [{"model": "embeddings", "input": ["hello"]}],
-    "/v1/audio/speech": [{"model": "tts", "input": "Hello."}],
+    "/v1/rerank": [{"query": "a", "documents": ["b", {"text": "c"}], "top_n": 1}],
+    "/v1/audio/speech": [{"model": "tts", "input": "Hello."}, {"model": "tts", "input": "a", "stream_format": "sse"}],
     "/inference": [{"type": "chat", "data": {"prompt": "a"}}, {"type": "embed", "data": {"text": "a"}}],
     "/inference?request_type=speak": [{"text": "Hello.", "voice": "alloy"}],
     "/inference?request_type=describe_image": [{"image": data_url(picture())}],
@@ -142,9 +145,11 @@ def test_any_batch(items: list[Any]) -> None:
         assert answer.json()["error"]["code"] == "invalid_json"
 
 
-FORM_FIELDS = [*TranscriptionRequest.model_fields, "timestamp_granularities[]", "file", "model"]
+FORM_FIELDS = [*TranscriptionRequest.model_fields, "timestamp_granularities[]", "include[]", "file", "model"]
+FORM_FIELDS += ["chunking_strategy[type]"]
 BLIP = tone(0.02)
-form_values = canaries | st.sampled_from(["0.5", "json", "verbose_json", "word", "en", "whisper-1", "stt", "1e999"])
+FORM_WORDS = ["0.5", "json", "verbose_json", "srt", "true", "auto", "word", "en", "whisper-1", "stt", "1e999"]
+form_values = canaries | st.sampled_from(FORM_WORDS)
 
 
 @settings(max_examples=settings().max_examples)

@@ -1,5 +1,6 @@
 """``/v1/audio/speech``: voices, formats, sound as it comes, failures early and late."""
 
+import base64
 import json
 from typing import Any
 
@@ -15,6 +16,7 @@ from cohabit.core.reasons import RejectReason
 from cohabit.engines.sound_out import FORMATS
 from cohabit.openai.speech import VOICES
 from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import Answer, Call
 
 PATH = "/v1/audio/speech"
 SPEAK: dict[str, Any] = {"model": "tts-1", "input": "Hello there.", "voice": "default"}
@@ -85,7 +87,7 @@ async def test_warnings_share_one_header(http: httpx2.AsyncClient, service: Fake
         ({"speed": 0.3}, "speed must be from 0.5 to 2 for tts", "speed"),
         ({"speed": 5}, "speed must be at most 4.0", "speed"),
         ({"response_format": "midi"}, "response_format must be 'mp3', 'opus', 'aac', 'flac', 'wav' or 'pcm'", None),
-        ({"stream_format": "sse"}, "stream_format must be 'audio'", "stream_format"),
+        ({"stream_format": "ws"}, "stream_format must be 'audio' or 'sse'", "stream_format"),
         ({"model": "llm"}, "llm cannot speak; models that can speak: tts", "model"),
     ],
 )
@@ -118,6 +120,40 @@ async def test_sound_goes_out_as_it_comes(app: FastAPI, service: FakeService) ->
     assert exchange.bodies == [b"one", b"two", b""]
     assert exchange.complete
     assert service.cancelled == []
+
+
+async def test_sound_as_events(app: FastAPI, service: FakeService) -> None:
+    body = {**SPEAK, "stream_format": "sse", "instructions": "gently"}
+    async with Exchange(app, PATH, body) as exchange:
+        call, answer = await service.asked.get()
+        assert "stream_format" not in json.loads(call.body)
+        answer.put(b"one")
+        await exchange.until(2)
+        answer.put(b"two")
+        answer.complete()
+        await exchange.ended()
+    events = [json.loads(part.removeprefix(b"data: ")) for part in exchange.bodies]
+    assert [(event["type"], event.get("audio")) for event in events] == [
+        ("speech.audio.delta", base64.b64encode(b"one").decode()),
+        ("speech.audio.delta", base64.b64encode(b"two").decode()),
+        ("speech.audio.done", None),
+    ]
+    assert events[-1]["usage"] == {"input_tokens": 12, "output_tokens": 0, "total_tokens": 12}
+    headers = dict(exchange.sent[0]["headers"])
+    assert headers[b"content-type"].startswith(b"text/event-stream")
+    assert b"instructions are not supported" in headers[b"x-cohabit-warning"]
+
+
+async def test_events_of_sound_that_breaks_off_say_so(http: httpx2.AsyncClient, service: FakeService) -> None:
+    def reply(_call: Call, answer: Answer) -> None:
+        answer.put(b"one")
+        answer.fail(rejected(RejectReason.WORKER_DIED))
+
+    service.reply = reply
+    answer = await http.post(PATH, json={**SPEAK, "stream_format": "sse"})
+    first, last = [json.loads(part.removeprefix("data: ")) for part in answer.text.strip().split("\n\n")]
+    assert first["type"] == "speech.audio.delta"
+    assert last["error"]["code"] == "worker_died"
 
 
 async def test_a_part_is_never_taken_for_the_whole(app: FastAPI, service: FakeService) -> None:

@@ -2,18 +2,22 @@
 
 import json
 import tempfile
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
-from api.driving import CANARY, HEARD, SOUND, FakeService, Served, as_asked, failing, rejected
+from api.driving import CANARY, HEARD, SOUND, Exchange, FakeService, Served, as_asked, failing, rejected
 from cohabit.api import uploads
 from cohabit.core.reasons import RejectReason
 from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import Answer, Call
 from samples import film, tone
 
 PATH = "/v1/audio/transcriptions"
+TRANSLATIONS = "/v1/audio/translations"
 FILE = {"file": ("speech.wav", SOUND, "audio/wav")}
 
 
@@ -24,7 +28,7 @@ async def asked(http: httpx2.AsyncClient, files: Any = FILE, **fields: Any) -> h
 async def test_json_is_the_text_alone(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     answer = await asked(http)
-    assert answer.json() == {"text": "Hi there."}
+    assert answer.json() == {"text": "Hi there.", "usage": {"type": "duration", "seconds": 0.5}}
     assert {"x-cohabit-queue-ms", "x-cohabit-load-ms", "x-cohabit-run-ms"} <= set(answer.headers)
     (call,) = service.calls
     assert (call.model, call.task, call.blobs) == ("stt", Task.TRANSCRIBE, {"file": SOUND})
@@ -47,7 +51,8 @@ async def test_verbose_json_has_the_times(
     service.reply = as_asked
     fields: dict[str, Any] = {"timestamp_granularities[]": granularities} if granularities else {}
     answer = await asked(http, response_format="verbose_json", **fields)
-    assert answer.json() == {key: value for key, value in HEARD.items() if key not in without}
+    told = {**HEARD, "usage": {"type": "duration", "seconds": 0.5}}
+    assert answer.json() == {key: value for key, value in told.items() if key not in without}
     assert json.loads(service.calls[0].body).get("timestamp_granularities", []) == granularities
 
 
@@ -55,6 +60,87 @@ async def test_fields_reach_the_engine_as_what_they_are(http: httpx2.AsyncClient
     service.reply = as_asked
     await asked(http, language="en", prompt="Bob, Alice", temperature="0.2")
     assert json.loads(service.calls[0].body) == {"language": "en", "prompt": "Bob, Alice", "temperature": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("form", "media_type", "written"),
+    [
+        ("srt", "application/x-subrip", "1\n00:00:00,000 --> 00:00:00,500\nHi there.\n"),
+        ("vtt", "text/vtt", "WEBVTT\n\n00:00:00.000 --> 00:00:00.500\nHi there.\n"),
+    ],
+)
+@pytest.mark.parametrize("path", [PATH, TRANSLATIONS])
+async def test_subtitles(path: str, form: str, media_type: str, written: str, served: Served) -> None:
+    served.service.reply = as_asked
+    answer = await served.http.post(path, data={"model": "stt", "response_format": form}, files=FILE)
+    assert answer.text == written
+    assert answer.headers["content-type"] == f"{media_type}; charset=utf-8"
+    assert "x-cohabit-run-ms" in answer.headers
+
+
+async def test_harmless_hints_are_taken(http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.reply = as_asked
+    answer = await asked(http, chunking_strategy="auto", stream="false", user="u")
+    assert answer.status_code == 200
+    assert json.loads(service.calls[0].body) == {"temperature": 0.0}
+
+
+async def test_a_stream_has_what_is_heard_as_it_is_heard(app: FastAPI, service: FakeService) -> None:
+    field = '--x\r\ncontent-disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+    file = '--x\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    head = field.format("model", "stt") + field.format("stream", "true") + file
+    body = head.encode() + SOUND + b"\r\n--x--\r\n"
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    async with Exchange(app, PATH, body, headers=headers) as exchange:
+        call, answer = await service.asked.get()
+        assert json.loads(call.body) == {"temperature": 0.0, "stream": True}
+        answer.put(b'{"type":"transcript.text.delta","delta":"Hi"}')
+        await exchange.until(2)
+        assert exchange.bodies == [b'data: {"type":"transcript.text.delta","delta":"Hi"}\n\n']
+        answer.put(b'{"type":"transcript.text.done","text":"Hi"}')
+        answer.complete()
+        await exchange.ended()
+    assert exchange.bodies[1:] == [b'data: {"type":"transcript.text.done","text":"Hi"}\n\n', b""]
+    assert exchange.complete
+
+
+async def test_a_stream_that_breaks_off_says_so(http: httpx2.AsyncClient, service: FakeService) -> None:
+    def reply(_call: Call, answer: Answer) -> None:
+        answer.put(b'{"type":"transcript.text.delta","delta":"Hi"}')
+        answer.fail(rejected(RejectReason.WORKER_DIED))
+
+    service.reply = reply
+    lines = (await asked(http, stream="true")).text.strip().split("\n\n")
+    assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "worker_died"
+
+
+async def test_a_translation_is_asked_for_as_one(http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.reply = as_asked
+    answer = await http.post(TRANSLATIONS, data={"model": "whisper-1", "language": "de"}, files=FILE)
+    assert answer.json()["text"] == "Hi there."
+    (call,) = service.calls
+    assert (call.model, call.task, call.blobs) == ("stt", Task.TRANSCRIBE, {"file": SOUND})
+    assert json.loads(call.body) == {"task": "translate", "language": "de", "temperature": 0.0}
+
+
+@pytest.mark.parametrize("field", ["include[]", "stream", "timestamp_granularities[]"])
+async def test_a_translation_has_no_such_field(field: str, http: httpx2.AsyncClient, service: FakeService) -> None:
+    answer = await http.post(TRANSLATIONS, data={"model": "stt", field: "en"}, files=FILE)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "the body has a field that is not known here"
+    assert not service.calls
+
+
+async def test_what_the_model_cannot_do(http: httpx2.AsyncClient, service: FakeService) -> None:
+    able = replace(service.models["stt"], name="better")
+    service.models = {"stt": replace(able, name="stt", abilities=frozenset()), "better": able}
+    refused = await http.post(TRANSLATIONS, data={"model": "stt"}, files=FILE)
+    assert refused.json()["error"]["message"] == "stt cannot translate speech; models that can: better"
+    words = {"response_format": "verbose_json", "timestamp_granularities[]": ["word"]}
+    error = (await asked(http, **{"model": "stt", **words})).json()["error"]
+    assert error["message"] == "stt cannot tell when each word was said; models that can: better"
+    assert (error["param"], error["code"]) == ("timestamp_granularities", "unsupported_parameter")
+    assert not service.calls
 
 
 async def test_a_failure_has_its_status(http: httpx2.AsyncClient, service: FakeService) -> None:
@@ -66,7 +152,23 @@ async def test_a_failure_has_its_status(http: httpx2.AsyncClient, service: FakeS
     ("fields", "message", "param"),
     [
         ({"model": "tts"}, "tts cannot transcribe; models that can transcribe: stt", "model"),
-        ({"response_format": "srt"}, "response_format must be 'json', 'text' or 'verbose_json'", "response_format"),
+        (
+            {"response_format": "diarized_json"},
+            "response_format must be 'json', 'text', 'srt', 'vtt' or 'verbose_json'",
+            "response_format",
+        ),
+        ({"stream": CANARY}, "stream must be true or false", "stream"),
+        ({"stream": "true", "response_format": "srt"}, "stream needs response_format json or text", "stream"),
+        (
+            {"stream": "true", "response_format": "verbose_json"},
+            "stream needs response_format json or text",
+            "stream",
+        ),
+        ({"include[]": ["logprobs"], "response_format": "text"}, "include needs response_format json", "include"),
+        ({"include[]": [CANARY]}, "include.0 must be 'logprobs'", "include.0"),
+        ({"chunking_strategy[type]": "server_vad"}, "chunking_strategy must be 'auto'", "chunking_strategy"),
+        ({"chunking_strategy": '{"type": "server_vad"}'}, "chunking_strategy must be 'auto'", "chunking_strategy"),
+        ({"include[]": ["logprobs"]}, "stt cannot give log probabilities; no configured model can", "include"),
         ({"temperature": CANARY}, "temperature must be a number", "temperature"),
         ({"temperature": "2"}, "temperature must be at most 1.0", "temperature"),
         ({"language": CANARY}, "language must match ^[a-z]{2,3}$", "language"),

@@ -138,7 +138,7 @@ def test_bad_chats_are_refused_by_name(server: Running, body: dict[str, object],
 def test_too_long_a_text_for_embeddings(server: Running) -> None:
     answer = server.embed("fine", "word " * 1000)
     assert answer.status_code == 400
-    assert "input 1 has 1002 tokens and the model takes 256" in answer.json()["error"]["message"]
+    assert "input.1 has 1002 tokens and the model takes 256" in answer.json()["error"]["message"]
 
 
 def test_the_control_plane_is_small_and_knows_no_engine_library(server: Running) -> None:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import re
 import wave
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 
+from e2e.hearing import word_error
 from harness import Running, photos, serving
 from samples import animated, asking, bomb, data_url, film, picture, saved, tone, written
 
@@ -50,23 +50,6 @@ def test_a_description_has_its_findings(server: Running, coffee: bytes) -> None:
     assert "espresso" in found["text"]
     assert found["findings"]["labels"][0]["label"] == "espresso"
     assert (found["findings"]["width"], found["findings"]["height"]) == (600, 400)
-
-
-def words(text: str) -> list[str]:
-    """Normalised: lower case, letters only."""
-    return re.findall(r"[a-z']+", text.lower())
-
-
-def word_error(said: str, heard: str) -> float:
-    """Edits between the two, as a share of what was said (Levenshtein's distance over words)."""
-    before, after = words(said), words(heard)
-    row = list(range(len(after) + 1))
-    for count, word in enumerate(before, start=1):
-        following = [count]
-        for place, other in enumerate(after, start=1):
-            following.append(min(row[place] + 1, following[-1] + 1, row[place - 1] + (word != other)))
-        row = following
-    return row[-1] / len(before)
 
 
 def test_the_measure() -> None:

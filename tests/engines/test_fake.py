@@ -58,6 +58,14 @@ def test_completions_and_embeddings() -> None:
     assert answer(engine, Task.EMBED, {"input": [1, 2], "encoding_format": "base64"})["data"][0]["embedding"]
 
 
+def test_it_reranks_and_makes_vectors_as_long_as_asked() -> None:
+    engine = fake(dimensions=4)
+    found = answer(engine, Task.RERANK, {"query": "a", "documents": ["b", "c"]})
+    assert [result["relevance_score"] for result in found["results"]] == [0.5, 1.0]
+    vector = answer(engine, Task.EMBED, {"input": "a", "dimensions": 2})["data"][0]["embedding"]
+    assert vector == [1, 0]
+
+
 def test_it_allocates_what_it_is_told() -> None:
     before = resident_bytes()
     memory = touched(64 << 20)

@@ -1,13 +1,16 @@
 """ONNX embeddings on the preset's real model."""
 
 import base64
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from cohabit.engines.onnx_embed import OnnxEmbed
+from cohabit.engines.onnx_embed import OnnxEmbed, OnnxEmbedOptions
+from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Chunk, EngineError, ItemError, Request
 from cohabit.protocol.memory import peak_and_resident, reset_peak, resident_bytes
 from cohabit.protocol.spec import Device, ModelSpec
@@ -71,10 +74,15 @@ def test_tokens_may_be_sent_instead_of_text(engine: OnnxEmbed) -> None:
     ("body", "param", "said"),
     [
         ({"input": []}, "input", "between 1 and 2048"),
-        ({"input": ["canary", ""]}, "input", "input 1 is empty"),
-        ({"input": "canary " * 300}, "input", "the model takes 256"),
-        ({"input": [[101, 999999]]}, "input", "outside the model's vocabulary"),
-        ({"input": [[101, 7592, 102], [15339, 1917]]}, "input", "input 1 is not of the model's own tokenizer"),
+        ({"input": ["canary"] * 2049}, "input", "between 1 and 2048"),
+        ({"input": ["canary", ""]}, "input.1", "input.1 is empty"),
+        ({"input": ""}, "input", "input is empty"),
+        ({"input": "canary " * 300}, "input", "input has 302 tokens and the model takes 256"),
+        ({"input": ["canary", "a " * 255]}, "input.1", "input.1 has 257 tokens and the model takes 256"),
+        ({"input": [[101] * 257]}, "input.0", "input.0 has 257 tokens and the model takes 256"),
+        ({"input": [[101, 999999]]}, "input.0", "outside the model's vocabulary of 30522"),
+        ({"input": [101, -1]}, "input", "outside the model's vocabulary"),
+        ({"input": [[101, 7592, 102], [15339, 1917]]}, "input.1", "input.1 is not of the model's own tokenizer"),
         ({"input": "canary", "dimensions": 64}, "dimensions", "384"),
     ],
 )
@@ -85,6 +93,40 @@ def test_what_it_cannot_take_names_the_field(
     assert (error.status, error.param) == (400, param)
     assert said in error.message
     assert "canary" not in error.message
+
+
+def test_as_many_texts_as_openai_takes(engine: OnnxEmbed) -> None:
+    found = answer(engine, Task.EMBED, {"input": [f"text {number}" for number in range(2048)]})
+    assert [entry["index"] for entry in found["data"]] == list(range(2048))
+    assert found["usage"]["prompt_tokens"] >= 4 * 2048
+
+
+def test_a_model_of_nested_vectors_shortens_them(preset_specs: dict[str, ModelSpec]) -> None:
+    """How, not how well: that the short ones mean something is a matter of training, which this model has not had."""
+    spec = preset_specs["embeddings"]
+    nested = msgspec.structs.replace(spec, options={**spec.options, "matryoshka": True})
+    with loaded(OnnxEmbed(), nested) as engine:
+        (whole,) = vectors(engine, "hello world")
+        for size in (1, 64, 384):
+            body = {"input": "hello world", "dimensions": size}
+            short = answer(engine, Task.EMBED, body)["data"][0]["embedding"]
+            length = math.hypot(*whole[:size])
+            assert short == pytest.approx([part / length for part in whole[:size]], abs=1e-6)
+            packed = answer(engine, Task.EMBED, {**body, "encoding_format": "base64"})["data"][0]["embedding"]
+            assert struct.unpack(f"<{size}f", base64.b64decode(packed)) == pytest.approx(short)
+        error = refusal(engine, Task.EMBED, {"input": "a", "dimensions": 385})
+        assert (error.param, error.message) == ("dimensions", "dimensions must be from 1 to 384 for embeddings")
+
+
+def test_its_own_length_may_be_asked_for(engine: OnnxEmbed) -> None:
+    found = answer(engine, Task.EMBED, {"input": "a", "dimensions": 384})
+    assert len(found["data"][0]["embedding"]) == 384
+    assert refusal(engine, Task.EMBED, {"input": "a", "dimensions": 64}).code == "unsupported_parameter"
+
+
+def test_whether_it_can_shorten_is_an_option() -> None:
+    assert OnnxEmbed.able(OnnxEmbedOptions()) == frozenset()
+    assert OnnxEmbed.able(OnnxEmbedOptions(matryoshka=True)) == {Ability.SHORTEN}
 
 
 @pytest.mark.parametrize(

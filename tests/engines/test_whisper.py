@@ -78,6 +78,56 @@ def test_words_have_times_too(engine: Whisper, speech: bytes) -> None:
     assert all("words" not in segment for segment in found["segments"])
 
 
+def test_a_stream_tells_what_is_heard_before_all_of_it_is_heard(
+    engine: Whisper, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = heard(engine, speech)["text"]
+    windows = []
+    transcribe = engine._model.transcribe
+
+    def counted(samples: np.ndarray, **settings: Any) -> Any:
+        windows.append(len(samples))
+        return transcribe(samples, **settings)
+
+    monkeypatch.setattr(engine._model, "transcribe", counted)
+    request = Request(1, Task.TRANSCRIBE, b'{"stream": true}', {"file": speech})
+    events, heard_before = [], []
+    for output in engine.run([request], lambda _: False):
+        assert isinstance(output, Chunk)
+        events.append(json.loads(output.data))
+        heard_before.append(len(windows))
+    assert heard_before[0] == 1, "the words of the first window, before the second one is heard"
+    assert heard_before[-1] > 1
+    *deltas, done = events
+    assert {delta["type"] for delta in deltas} == {"transcript.text.delta"}
+    assert done == {"type": "transcript.text.done", "text": "".join(delta["delta"] for delta in deltas)}
+    assert done["text"] == whole
+
+
+def test_a_stream_of_silence_ends_at_once(engine: Whisper) -> None:
+    (only,) = outputs(engine, tone(0.01) + b"\0" * 64_000, stream=True)
+    assert isinstance(only, Chunk)
+    assert json.loads(only.data) == {"type": "transcript.text.done", "text": ""}
+
+
+def test_a_model_that_can_is_told_to_translate(
+    engine: Whisper, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The preset's weights know no other language, so that here it is only seen what the library is told."""
+    tasks = []
+    transcribe = engine._model.transcribe
+
+    def noted(samples: np.ndarray, *, task: str, **settings: Any) -> Any:
+        tasks.append(task)
+        return transcribe(samples, task=task, **settings)
+
+    monkeypatch.setattr(engine._model, "transcribe", noted)
+    monkeypatch.setattr(engine, "_check", lambda _: None)
+    found = heard(engine, speech, task="translate")
+    assert set(tasks) == {"translate"}
+    assert (found["task"], found["language"]) == ("translate", "english")
+
+
 def test_silence_is_nothing(engine: Whisper) -> None:
     found = heard(engine, tone(0.01) + b"\0" * 64_000)
     assert found["text"] == ""
@@ -95,6 +145,7 @@ def test_a_cancel_ends_it_without_an_answer(engine: Whisper, speech: bytes) -> N
         (film(), {}, "file", "is a video"),
         (tone(0.0), {}, "file", "holds no sound"),
         (tone(), {"language": "de"}, "language", "this model hears en only"),
+        (tone(), {"task": "translate"}, "model", "stt hears English only and cannot translate"),
     ],
 )
 def test_what_is_refused(engine: Whisper, sound: bytes, body: dict[str, Any], param: str, why: str) -> None:

@@ -23,6 +23,7 @@ _SAYS: Mapping[str, str] = {
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
     "list_type": "must be an array",
     "dict_type": "must be an object",
     "model_type": "must be an object",
@@ -103,9 +104,8 @@ def bounded(size: int, param: str) -> None:
 
 def _told(error: ValidationError, kind: type[BaseModel], data: Any, prefix: str) -> BadRequest:
     found = error.errors(include_url=False, include_input=False)
-    # Each branch of a union has its say; the one that got furthest is the one that was meant.
     same = [each for each in found if each["loc"][:1] == found[0]["loc"][:1]]
-    meant = max(same, key=lambda each: (len(each["loc"]), not each["type"].endswith("_type")))
+    meant = max(same, key=_reach)
     known = _field_names(kind)
     place = _place(meant, data, known)
     if meant["type"] == "extra_forbidden":
@@ -116,6 +116,14 @@ def _told(error: ValidationError, kind: type[BaseModel], data: Any, prefix: str)
         says = list(dict.fromkeys(map(_says, others)))
     what = " or ".join([says[0], *(each.removeprefix("must be ") for each in says[1:])])
     return BadRequest(f"{prefix + place or 'the body'} {what}", param=prefix + place or None)
+
+
+def _reach(detail: ErrorDetails) -> tuple[bool, int, bool]:
+    """Each branch of a union has its say; the one that got furthest is the one that was meant.
+
+    One that only found a list too long had found nothing wrong in it.
+    """
+    return detail["type"] == "too_long", len(detail["loc"]), not detail["type"].endswith("_type")
 
 
 def _says(detail: ErrorDetails) -> str:

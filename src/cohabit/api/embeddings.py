@@ -2,14 +2,18 @@
 
 from fastapi import APIRouter, Request, Response
 
+from cohabit.api.abilities import require
 from cohabit.api.answers import plain, submit
 from cohabit.api.bodies import bounded, read, validated
 from cohabit.api.documents import ERRORS, Responses, body_of
 from cohabit.api.models import choose, service_of
 from cohabit.api.routes import Direct
 from cohabit.openai.embedding import EmbeddingAnswer, EmbeddingRequest
+from cohabit.protocol.abilities import Ability
 from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import CallFailed
 
+_CANNOT_SHORTEN = ("dimensions", "unsupported_parameter")
 _VECTORS: Responses = {200: {"model": EmbeddingAnswer}}
 router = APIRouter(route_class=Direct, tags=["embeddings"], responses={**_VECTORS, **ERRORS})
 
@@ -19,6 +23,13 @@ async def embed(request: Request) -> Response:
     """Turn texts into vectors."""
     raw = await read(request)
     body = validated(EmbeddingRequest, raw)
-    info = choose(service_of(request), body.model, Task.EMBED)
+    service = service_of(request)
+    info = choose(service, body.model, Task.EMBED)
     bounded(body.text_bytes(), "input")
-    return await plain(request, submit(request, info.name, Task.EMBED, raw))
+    try:
+        return await plain(request, submit(request, info.name, Task.EMBED, raw))
+    except CallFailed as failure:
+        # Only the engine knows how long its vectors are, and only here is it known who could shorten theirs.
+        if failure.error is not None and (failure.error.param, failure.error.code) == _CANNOT_SHORTEN:
+            require(service, info, Task.EMBED, {"dimensions": Ability.SHORTEN})
+        raise

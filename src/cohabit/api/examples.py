@@ -14,6 +14,11 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "CompletionRequest": {"model": "llm", "prompt": "The capital of France is", "max_tokens": 16},
         "ResponseRequest": {"model": "llm", "input": "What is the capital of France?", "temperature": 0},
         "EmbeddingRequest": {"model": "embeddings", "input": ["one", "two"]},
+        "RerankRequest": {
+            "model": "embeddings",
+            "query": "What eats mice?",
+            "documents": ["Cats do.", "Cars."],
+        },
         "SpeechRequest": {"model": "tts", "input": "Hello there.", "response_format": "wav"},
         "InferenceRequest": {"type": "embed", "data": {"texts": ["one", "two"]}},
     }

@@ -24,10 +24,10 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def choose(service: Service, name: str | None, task: Task) -> ModelInfo:
+def choose(service: Service, name: str | None, task: Task, *, unnamed: str = "type") -> ModelInfo:
     """The model of that name or alias, if it has the task; without a name the first that has.
 
-    Raises NotFound, BadRequest.
+    ``unnamed`` is the field it is about if no model is named and none can. Raises NotFound, BadRequest.
     """
     if name is not None and (known := service.models.get(name)) is not None and task in known.tasks:
         return known
@@ -38,7 +38,7 @@ def choose(service: Service, name: str | None, task: Task) -> ModelInfo:
         # Who names none and sends no picture does not mean a model that only tells of pictures.
         first = next((info for info in able if task is not Task.CHAT or not info.needs_picture), None)
         if first is None:
-            raise BadRequest(f"no model is configured that can {verb}", param="type", code="unsupported_task")
+            raise BadRequest(f"no model is configured that can {verb}", param=unnamed, code="unsupported_task")
         return first
     info = find(service, name)
     if task not in info.tasks:

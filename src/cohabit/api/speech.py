@@ -1,6 +1,8 @@
 """``/v1/audio/speech``."""
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -13,10 +15,11 @@ from cohabit.api.documents import ERRORS, Responses, body_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.models import choose, service_of
 from cohabit.api.routes import Direct
-from cohabit.api.streams import sound
+from cohabit.api.streams import Pace, TypedEventStream, events, sound
 from cohabit.openai.speech import VOICES, SpeechRequest
 from cohabit.protocol.engine import Speech
 from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import Answer
 from cohabit.runtime.service import ModelInfo, Service
 
 MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
@@ -32,7 +35,8 @@ MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
 _SOUND: Responses = {
     200: {
         "description": "The sound, sent as it is made. pcm has 16 bits a sample, little-endian, one channel.",
-        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()},
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()}
+        | {"text/event-stream": {}},
     }
 }
 router = APIRouter(route_class=Direct, tags=["audio"], responses={**_SOUND, **ERRORS})
@@ -44,7 +48,25 @@ async def speak(request: Request) -> Response:
     body = validated(SpeechRequest, await read(request))
     info, told, warning = understood(service_of(request), body)
     answer = submit(request, info.name, Task.SPEAK, msgspec.json.encode(told))
+    if body.stream_format == "sse":
+        return await events(request, answer, warning, partial(SpokenStream, len(body.input)))
     return await sound(request, answer, MEDIA_TYPES[body.response_format], warning)
+
+
+class SpokenStream(TypedEventStream):
+    """Sound as events: what is there in base64, piece by piece, then the usage."""
+
+    def __init__(self, characters: int, answer: Answer, headers: Mapping[str, str], pace: Pace) -> None:
+        """``characters`` were asked for: speech has no other tokens that are known here."""
+        super().__init__(answer, headers, pace)
+        self._usage = {"input_tokens": characters, "output_tokens": 0, "total_tokens": characters}
+
+    def _events(self, chunks: Sequence[bytes]) -> bytes:
+        piece = base64.b64encode(b"".join(chunks)).decode()
+        return super()._events([msgspec.json.encode({"type": "speech.audio.delta", "audio": piece})])
+
+    def _end(self) -> bytes:
+        return super()._events([msgspec.json.encode({"type": "speech.audio.done", "usage": self._usage})])
 
 
 def understood(

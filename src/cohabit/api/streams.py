@@ -123,6 +123,13 @@ class EventStream(AnswerStream):
         return _DONE
 
 
+class TypedEventStream(EventStream):
+    """Events that name their types: the last one says that it is the last, as OpenAI's do, and no ``[DONE]``."""
+
+    def _end(self) -> bytes:
+        return b""
+
+
 class SoundStream(AnswerStream):
     """An answer's bytes as they are."""
 

@@ -1,6 +1,7 @@
 """Forms with a file, read in memory up to a limit."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -16,6 +17,7 @@ _MOST_FIELD = 64 << 10  # bytes of a field that is not the file
 _MOST_FIELDS = 32
 _ENCODINGS = {b"content-encoding", b"content-transfer-encoding"}
 _AS_IT_IS = {b"identity", b"binary", b"8bit", b"7bit"}
+_INSIDE = re.compile(r"(\w+)\[(\w+)\]", re.ASCII)  # as OpenAI's clients send objects
 
 
 class _InMemory(MultiPartParser):
@@ -32,7 +34,10 @@ class _InMemory(MultiPartParser):
 
 
 async def read_form(request: Request) -> tuple[dict[str, Any], bytes]:
-    """The fields and the bytes of ``file``. A field named ``x[]`` is the list ``x``. Raises ApiError."""
+    """The fields and the bytes of ``file``. ``x[]`` is the list ``x``, ``x[y]`` is y of the object ``x``.
+
+    Raises ApiError.
+    """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise BadRequest("the body must be a form: multipart/form-data with the fields file and model")
     parser = _InMemory(
@@ -50,18 +55,21 @@ async def read_form(request: Request) -> tuple[dict[str, Any], bytes]:
         ) from None
     fields: dict[str, Any] = {}
     lists: dict[str, list[str]] = {}
+    objects: dict[str, dict[str, str]] = {}
     data = None
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
             data = await value.read() if name == "file" else data
         elif name.endswith("[]"):
             lists.setdefault(name.removesuffix("[]"), []).append(value)
+        elif found := _INSIDE.fullmatch(name):
+            objects.setdefault(found[1], {})[found[2]] = value
         else:
             fields[name] = value
     await form.close()
     if data is None:
         raise BadRequest("file is missing: send the sound itself in it, with a file name", param="file")
-    return fields | lists, data
+    return fields | lists | objects, data
 
 
 async def examine_sound(data: bytes, param: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from cohabit.engines.answers import Answer, usage, wants_usage
+from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -49,7 +50,8 @@ class FakeOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class Fake(Engine):
     """Gets requests singly, ``concurrency`` at once, like an engine with continuous batching."""
 
-    tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.COMPLETE, Task.EMBED})
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.COMPLETE, Task.EMBED, Task.RERANK})
+    abilities: ClassVar[frozenset[Ability]] = frozenset({Ability.SHORTEN})
     Options: ClassVar[type[msgspec.Struct]] = FakeOptions
     continuous: ClassVar[bool] = True
     needs_source: ClassVar[bool] = False
@@ -120,7 +122,9 @@ class Fake(Engine):
                     while True:
                         time.sleep(3600)
         if request.task is Task.EMBED:
-            yield Chunk(request.id, _embeddings(self._name, body, options.dimensions))
+            yield Chunk(request.id, _embeddings(self._name, body, body.get("dimensions") or options.dimensions))
+        elif request.task is Task.RERANK:
+            yield Chunk(request.id, _ranks(self._name, len(body["documents"])))
         elif body.get("stream"):
             yield from self._stream(request, body, options, cancelled, fails)
         else:
@@ -192,3 +196,9 @@ def _embeddings(name: str, body: dict[str, Any], dimensions: int) -> bytes:
         data.append({"object": "embedding", "index": index, "embedding": embedding})
     usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
     return msgspec.json.encode({"object": "list", "data": data, "model": name, "usage": usage})
+
+
+def _ranks(name: str, count: int) -> bytes:
+    """The later a document, the better."""
+    results = [{"index": index, "relevance_score": (index + 1) / count} for index in range(count)]
+    return msgspec.json.encode({"model": name, "results": results, "usage": {"total_tokens": count + 1}})

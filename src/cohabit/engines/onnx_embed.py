@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from cohabit.engines.singly import BadItem
+from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -30,6 +31,7 @@ class OnnxEmbedOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     max_batch_tokens: int = 512  # padded tokens in one run; more costs memory and gains little on a cpu
     pooling: Literal["mean", "cls"] = "mean"
     normalize: bool = True  # to unit length, so that a dot product is the cosine
+    matryoshka: bool = False  # trained so that the beginning of a vector is one, too, which may be asked for
 
 
 class _Texts(msgspec.Struct):
@@ -45,6 +47,7 @@ class _Item:
     request: Request
     base64: bool
     tokens: list[list[int]]
+    dimensions: int
     vectors: list[Any] = field(default_factory=list)
     left: int = 0
 
@@ -68,6 +71,12 @@ class OnnxEmbed(Engine):
             # attention scores of one text (heads * tokens^2 floats) and activations of one run
             working=(16 << 20) + options.max_batch_tokens * (128 << 10),
         )
+
+    @classmethod
+    def able(cls, options: msgspec.Struct) -> frozenset[Ability]:
+        """To shorten vectors is for models that were trained for it, which their owner must know."""
+        assert isinstance(options, OnnxEmbedOptions)
+        return frozenset({Ability.SHORTEN}) if options.matryoshka else frozenset()
 
     @classmethod
     def units(cls, request: Request) -> int:
@@ -129,7 +138,7 @@ class OnnxEmbed(Engine):
                 continue
             vectors = self._encode([item.tokens[index] for item, index in run])
             for (item, index), vector in zip(run, vectors, strict=True):
-                item.vectors[index] = vector
+                item.vectors[index] = self._shortened(vector, item.dimensions)
                 item.left -= 1
                 if item.left == 0:
                     yield Chunk(item.request.id, self._answer(item))
@@ -168,50 +177,64 @@ class OnnxEmbed(Engine):
             weights = mask[..., None].astype(hidden.dtype)
             vectors = (hidden * weights).sum(1) / weights.sum(1)
         if self._options.normalize:
-            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            vectors = self._normalized(vectors)
         return vectors.astype(np.float32)
+
+    def _shortened(self, vector: Any, dimensions: int) -> Any:
+        """The first so many of a vector's dimensions, to unit length again where it was."""
+        if dimensions == len(vector):
+            return vector
+        return self._normalized(vector[:dimensions]) if self._options.normalize else vector[:dimensions]
+
+    def _normalized(self, vectors: Any) -> Any:
+        np = self._np
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
     def _read(self, request: Request) -> _Item:
         body = json.loads(request.body)
-        wanted = body.get("dimensions")
-        if wanted is not None and wanted != self.dimensions:
-            # Shortened vectors are only right for models trained for it, which these are not.
-            raise BadItem(
-                f"{self._name} makes vectors of {self.dimensions} dimensions and cannot shorten them",
-                param="dimensions",
-            )
+        dimensions = self._dimensions(body.get("dimensions"))
         texts = body["input"]
-        if isinstance(texts, str) or (texts and isinstance(texts[0], int)):
+        single = isinstance(texts, str) or (texts and isinstance(texts[0], int))
+        if single:
             texts = [texts]
         if not texts or len(texts) > MOST_TEXTS:
             raise BadItem(f"between 1 and {MOST_TEXTS} texts are needed, not {len(texts)}", param="input")
-        tokens = [self._tokenize(text, index) for index, text in enumerate(texts)]
-        item = _Item(request, body.get("encoding_format") == "base64", tokens)
+        tokens = [self._tokenize(text, "input" if single else f"input.{index}") for index, text in enumerate(texts)]
+        item = _Item(request, body.get("encoding_format") == "base64", tokens, dimensions)
         item.vectors = [None] * len(tokens)
         item.left = len(tokens)
         return item
 
-    def _tokenize(self, text: str | list[int], index: int) -> list[int]:
+    def _dimensions(self, wanted: int | None) -> int:
+        """How long vectors are to be. Raises BadItem."""
+        if wanted is None or wanted == self.dimensions:
+            return self.dimensions
+        if not self._options.matryoshka:
+            message = f"{self._name} makes vectors of {self.dimensions} dimensions and cannot shorten them"
+            raise BadItem(message, param="dimensions", code="unsupported_parameter")
+        if not 0 < wanted < self.dimensions:
+            raise BadItem(f"dimensions must be from 1 to {self.dimensions} for {self._name}", param="dimensions")
+        return wanted
+
+    def _tokenize(self, text: str | list[int], place: str) -> list[int]:
         if not text:
-            raise BadItem(f"input {index} is empty", param="input")
+            raise BadItem(f"{place} is empty; send some text", param=place)
         tokens: list[int] = self._tokenizer.encode(text).ids if isinstance(text, str) else text
         if len(tokens) > self._options.context:
             raise BadItem(
-                f"input {index} has {len(tokens)} tokens and the model takes {self._options.context}; split it",
-                param="input",
+                f"{place} has {len(tokens)} tokens and the model takes {self._options.context}; split it",
+                param=place,
                 code="context_length_exceeded",
             )
         if not all(0 <= token < self._vocabulary for token in tokens):
-            raise BadItem(
-                f"input {index} has a token outside the model's vocabulary of {self._vocabulary}", param="input"
-            )
+            raise BadItem(f"{place} has a token outside the model's vocabulary of {self._vocabulary}", param=place)
         # LangChain sends the numbers of OpenAI's tokenizer unless told otherwise: vectors of them would mean nothing.
         if len(self._frame) == 2 and [tokens[0], tokens[-1]] != self._frame:
             begin, end = self._frame
             raise BadItem(
-                f"input {index} is not of the model's own tokenizer, where {begin} begins a text and {end} ends it;"
+                f"{place} is not of the model's own tokenizer, where {begin} begins a text and {end} ends it;"
                 " send the text itself",
-                param="input",
+                param=place,
             )
         return tokens
 

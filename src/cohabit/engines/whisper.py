@@ -1,11 +1,13 @@
 """The engine ``whisper``: speech to text by faster-whisper (CTranslate2).
 
 Sound is heard in windows of half a minute, cut where it is quiet, so that an hour takes no more memory than that.
-Answers are OpenAI's ``verbose_json``, whatever of it is shown.
+Answers are OpenAI's ``verbose_json``, whatever of it is shown, or with ``stream`` its events: a delta for each
+segment as it is heard.
 """
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,6 +36,15 @@ class WhisperOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     vad: bool = True  # leave silence out, in which the model would hear things
 
 
+@dataclass(slots=True)
+class _Heard:
+    """What became of one file so far."""
+
+    language: str | None = None
+    segments: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0  # of sound
+
+
 class Whisper(Engine):
     """``source`` is a folder with a Whisper model in CTranslate2's form."""
 
@@ -55,6 +66,7 @@ class Whisper(Engine):
             from faster_whisper import WhisperModel
         except ImportError as error:
             raise EngineError(f"{error.name} is missing: pip install 'cohabit[whisper]'") from None
+        self._name = spec.name
         self._options = options = msgspec.convert(spec.options, WhisperOptions)
         if not (Path(spec.source) / "model.bin").is_file():
             raise EngineError(f"there is no model.bin in {spec.source}; a folder in CTranslate2's form is needed")
@@ -86,29 +98,51 @@ class Whisper(Engine):
 
     def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
         body = json.loads(request.body)
+        self._check(body)
+        heard = _Heard()
+        told = ""
+        for segment in self._listen(request.blobs["file"], body, heard):
+            if cancelled(request.id):
+                return
+            if body.get("stream") and (delta := segment["text"] if told else segment["text"].lstrip()):
+                told += delta
+                yield Chunk(request.id, msgspec.json.encode({"type": "transcript.text.delta", "delta": delta}))
+        if not heard.seconds:
+            raise BadItem("file holds no sound that could be decoded", param="file")
+        last = {"type": "transcript.text.done", "text": told} if body.get("stream") else _whole(heard, body)
+        yield Chunk(request.id, msgspec.json.encode(last))
+
+    def _check(self, body: dict[str, Any]) -> None:
+        """Raises BadItem for what this model cannot do, though others of its kind can."""
+        if body.get("task") == "translate" and not self._model.model.is_multilingual:
+            raise BadItem(
+                f"{self._name} hears English only and cannot translate; ask a multilingual Whisper model",
+                param="model",
+                code="unsupported_task",
+            )
         language = body.get("language")
         if language is not None and language not in self._model.supported_languages:
             can = ", ".join(sorted(self._model.supported_languages))
             raise BadItem(f"this model hears {can} only; leave language out", param="language")
-        segments: list[dict[str, Any]] = []
-        seconds = 0.0
-        for began, samples in _windows(request.blobs["file"]):
-            seconds = began + len(samples) / RATE
-            hint = {"language": language, "initial_prompt": _hint(body, segments)}
+
+    def _listen(self, sound: bytes, body: dict[str, Any], heard: _Heard) -> Iterator[dict[str, Any]]:
+        """Segments in OpenAI's shape, each as it is heard and kept. Raises BadItem."""
+        for began, samples in _windows(sound):
+            heard.seconds = began + len(samples) / RATE
+            # A window in which nothing was said tells nothing of the language.
+            language = heard.language if heard.segments else body.get("language")
+            hint = {"language": language, "initial_prompt": _hint(body, heard.segments)}
             found, info = self._heard(samples, body, **hint)
-            language = info.language
+            heard.language = info.language
             for segment in found:
-                if cancelled(request.id):
-                    return
-                segments.append(_shaped(segment, began, len(segments)))
-        if not seconds:
-            raise BadItem("file holds no sound that could be decoded", param="file")
-        yield Chunk(request.id, msgspec.json.encode(_whole(segments, language, seconds)))
+                heard.segments.append(_shaped(segment, began, len(heard.segments)))
+                yield heard.segments[-1]
 
     def _heard(self, samples: Any, body: dict[str, Any], **more: Any) -> tuple[Any, Any]:
         settings = {"beam_size": self._options.beam_size, "vad_filter": self._options.vad, **more}
         if body.get("temperature"):  # 0 is the default: begin there, and go higher where the text is doubtful
             settings["temperature"] = body["temperature"]
+        settings["task"] = body.get("task") or "transcribe"
         words = "word" in (body.get("timestamp_granularities") or [])
         found: tuple[Any, Any] = self._model.transcribe(samples, word_timestamps=words, **settings)
         return found
@@ -154,14 +188,15 @@ def _at(began: float, seconds: float) -> float:
     return round(float(began + seconds), 2)
 
 
-def _whole(segments: Sequence[dict[str, Any]], language: str | None, seconds: float) -> dict[str, Any]:
-    """``verbose_json``; words stand beside the segments."""
-    words = [word for segment in segments for word in segment.pop("words", [])]
+def _whole(heard: _Heard, body: dict[str, Any]) -> dict[str, Any]:
+    """``verbose_json``; words stand beside the segments. A translation's language is OpenAI's word for its own."""
+    words = [word for segment in heard.segments for word in segment.pop("words", [])]
+    translated = body.get("task") == "translate"
     whole = {
-        "task": "transcribe",
-        "language": language,
-        "duration": round(seconds, 2),
-        "text": "".join(segment["text"] for segment in segments).strip(),
-        "segments": segments,
+        "task": "translate" if translated else "transcribe",
+        "language": "english" if translated else heard.language,
+        "duration": round(heard.seconds, 2),
+        "text": "".join(segment["text"] for segment in heard.segments).strip(),
+        "segments": heard.segments,
     }
     return {**whole, "words": words} if words else whole

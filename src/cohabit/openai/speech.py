@@ -35,4 +35,4 @@ class SpeechRequest(Body):
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "mp3"
     speed: Number = Field(1.0, ge=0.25, le=4)
     instructions: str | None = Field(None, max_length=MOST_CHARACTERS)
-    stream_format: Literal["audio"] | None = None
+    stream_format: Literal["audio", "sse"] | None = None

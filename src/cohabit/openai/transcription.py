@@ -1,4 +1,4 @@
-"""``/v1/audio/transcriptions``. Source: OpenAI's API reference, "Create transcription"."""
+"""``/v1/audio/transcriptions`` and ``/v1/audio/translations``. Source: OpenAI's API reference, "Audio"."""
 
 from typing import Any, Literal
 
@@ -7,23 +7,49 @@ from pydantic import BaseModel, ConfigDict, Field
 from cohabit.openai.body import ModelName, Number
 
 
-class TranscriptionRequest(BaseModel):
-    """The form's fields beside ``file``; they come as text."""
+class HearingRequest(BaseModel):
+    """What both forms have beside ``file``; fields come as text."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: ModelName
-    language: str | None = Field(None, pattern=r"^[a-z]{2,3}$", description="A code such as `en`.")
+    language: str | None = Field(None, pattern=r"^[a-z]{2,3}$", description="What is spoken: a code such as `en`.")
     prompt: str | None = Field(None, max_length=4096, description="What was said before, or how names are spelt.")
-    response_format: Literal["json", "text", "verbose_json"] = "json"
+    response_format: Literal["json", "text", "srt", "vtt", "verbose_json"] = "json"
     temperature: Number = Field(0.0, ge=0, le=1)
-    timestamp_granularities: list[Literal["segment", "word"]] | None = Field(None, max_length=2)
     user: str | None = None
+
+
+class TranscriptionRequest(HearingRequest):
+    """Sound to be written down in its own language."""
+
+    timestamp_granularities: list[Literal["segment", "word"]] | None = Field(None, max_length=2)
+    stream: bool = False
+    include: list[Literal["logprobs"]] | None = Field(None, max_length=1)
+    chunking_strategy: Literal["auto"] | None = Field(
+        None, description="Sound is always cut where nobody speaks, so that there is nothing to set."
+    )
 
     def words(self) -> dict[str, Any]:
         """What the engine is told."""
         told = {"language", "prompt", "temperature", "timestamp_granularities"}
-        return self.model_dump(include=told, exclude_none=True)
+        return self.model_dump(include=told, exclude_none=True) | ({"stream": True} if self.stream else {})
+
+
+class TranslationRequest(HearingRequest):
+    """Sound to be written down in English. OpenAI's has no ``language``; without, it is found out."""
+
+    def words(self) -> dict[str, Any]:
+        """What the engine is told."""
+        told = {"language", "prompt", "temperature"}
+        return {"task": "translate", **self.model_dump(include=told, exclude_none=True)}
+
+
+class Duration(BaseModel):
+    """What was heard."""
+
+    type: Literal["duration"] = "duration"
+    seconds: float
 
 
 class Transcription(BaseModel):
@@ -32,3 +58,4 @@ class Transcription(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     text: str
+    usage: Duration

@@ -20,4 +20,5 @@ class Ability(StrEnum):
     INFILL = "write towards a suffix"
     SAMPLING = "be told how to choose its words"  # temperature, top_p, penalties, biases, seed
     TRANSLATE = "translate speech"
+    SHORTEN = "shorten its vectors"
     WORD_TIMES = "tell when each word was said"

@@ -124,6 +124,11 @@ class Engine(ABC):
         )
 
     @classmethod
+    def able(cls, options: msgspec.Struct) -> frozenset[Ability]:
+        """What it can do beside its tasks with these options; the default is ``abilities``, whatever they are."""
+        return cls.abilities
+
+    @classmethod
     def units(cls, request: Request) -> int:
         """A request's size in what the memory of a run grows with: an upper bound, told by its bytes alone.
 

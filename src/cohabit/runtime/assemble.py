@@ -86,7 +86,7 @@ def _info(config: Config, name: str) -> ModelInfo:
         aliases=tuple(model.aliases),
         created=int(time.time()),
         context=getattr(options, "context", None),
-        abilities=engine.abilities,
+        abilities=engine.able(options),
         speech=engine.speech,
         voices=model.voices,
         needs_picture=engine.needs_picture,
