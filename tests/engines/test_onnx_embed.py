@@ -9,12 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cohabit.config.load import load_config
 from cohabit.engines.onnx_embed import OnnxEmbed, OnnxEmbedOptions
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Chunk, EngineError, ItemError, Request
 from cohabit.protocol.memory import peak_and_resident, reset_peak, resident_bytes
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
+from cohabit.runtime.exercises import batches
 from engines.driving import answer, loaded, refusal, request_of, run
 
 pytestmark = pytest.mark.model
@@ -190,6 +192,14 @@ def test_memory_of_a_run_is_bounded_whatever_is_sent(engine: OnnxEmbed) -> None:
     assert peak_and_resident()[0] - before < 80 * MIB, "what the preset declares as working"
     engine.trim()
     assert resident_bytes() - before < 16 * MIB, "and it is given back"
+
+
+def test_what_it_is_measured_with_fills_its_context(engine: OnnxEmbed) -> None:
+    (batch,) = batches(load_config("embedded"), "embeddings")
+    outputs = run(engine, Task.EMBED, *(json.loads(call.body) for call in batch))
+    for (output,) in outputs.values():
+        assert isinstance(output, Chunk), output
+        assert json.loads(output.data)["usage"]["prompt_tokens"] == 4 * 256
 
 
 def test_the_estimate_is_honest(preset_specs: dict[str, ModelSpec]) -> None:

@@ -61,8 +61,8 @@ def _bodies(tasks: frozenset[Task], context: int | None) -> Iterator[tuple[Task,
         yield Task.COMPLETE, {"prompt": words, "max_tokens": 8}
     if Task.EMBED in tasks:
         length = context or 512
-        # as tokens, so that they are as long as may be whatever the tokenizer
-        yield Task.EMBED, {"input": [[1] * length] * max(1, EMBEDDED // length)}
+        text = "w " * (length - 2)  # a token each, and one at either end; token ids would have to be the tokenizer's
+        yield Task.EMBED, {"input": [text] * max(1, EMBEDDED // length)}
     if Task.SPEAK in tasks:
         text = f"{LINE} {'word, word, ' * 60}. {LINE} {LINE}"
         yield Task.SPEAK, {"input": text, "voice": "default", "speed": 1.0, "response_format": "wav"}
