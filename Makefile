@@ -8,10 +8,11 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 CORE := */cohabit/core/*
+CLIENTS := $(patsubst tests/%/requirements.txt,build/%/.done,$(wildcard tests/clients/*/requirements.txt)) build/clients/node/.done
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test quick lint bench fuzz lock clean
+.PHONY: help serve test quick lint clients bench fuzz lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,7 +21,7 @@ serve: $(VENV)/.embedded ## fetch the weights once and serve; CONFIG=my.yaml ARG
 	$(BIN)/cohabit pull $(CONFIG)
 	$(BIN)/cohabit serve $(CONFIG) $(ARGS)
 
-test: lint ## all checks and all tests, with coverage; ARGS go to pytest
+test: lint clients ## all checks and all tests, with coverage; ARGS go to pytest
 	$(BIN)/cohabit pull # the tests use the user's cache; a slow network is not what they are to find
 	@echo "thousands of random histories of the core:" # apart, since coverage makes them slow
 	$(BIN)/pytest -q tests/core/test_properties.py --hypothesis-profile=many --timeout=900
@@ -38,6 +39,8 @@ lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+clients: $(CLIENTS) ## the clients that tests drive, each in an environment of its own; needs node, npm and curl
 
 bench: $(VENV)/.dev ## every benchmark, one after the other
 	@set -e; for script in $(filter-out %_server.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
@@ -66,6 +69,19 @@ $(VENV)/.embedded: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/.embedded
+
+build/clients/node/.done: tests/clients/node/package-lock.json
+	@command -v npm > /dev/null && command -v curl > /dev/null || \
+	  { echo "tests drive clients that need them; on Debian and Ubuntu: apt-get install nodejs npm curl"; exit 1; }
+	mkdir -p $(@D)
+	cp tests/clients/node/package.json $< $(@D)
+	npm ci --prefix $(@D) --no-audit --no-fund
+	@touch $@
+
+build/clients/%/.done: tests/clients/%/requirements.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check -r $<
+	@touch $@
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

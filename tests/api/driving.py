@@ -10,10 +10,13 @@ import httpx2
 from starlette.types import ASGIApp, Message
 
 from cohabit.api.status import Status
+from cohabit.core.events import OwnerRequest
+from cohabit.core.owner import Objection
 from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Speech
 from cohabit.protocol.tasks import Task
+from cohabit.runtime.owner import Ending, Outcome
 from cohabit.runtime.requests import Answer, Call, CallFailed
 from cohabit.runtime.service import Health, ModelInfo
 from samples import tone
@@ -48,7 +51,17 @@ ANSWERS = {
 }
 
 
-WRITES = frozenset({Ability.TOOLS, Ability.SCHEMA, Ability.LOGPROBS, Ability.CHOICES, Ability.SAMPLING})
+WRITES = frozenset(
+    {
+        Ability.TOOLS,
+        Ability.SCHEMA,
+        Ability.LOGPROBS,
+        Ability.CHOICES,
+        Ability.STOP,
+        Ability.ECHO,
+        Ability.SAMPLING,
+    }
+)
 
 
 def _info(name: str, tasks: set[Task], aliases: tuple[str, ...] = (), **more: Any) -> ModelInfo:
@@ -85,6 +98,8 @@ class FakeService:
         self.cancelled: list[int] = []
         self.reply: Callable[[Call, Answer], None] = lambda call, answer: self.asked.put_nowait((call, answer))
         self.now = Health(True, "ok")
+        self.told: list[tuple[OwnerRequest, float]] = []
+        self.outcome: Outcome | Objection = Outcome(Ending.DONE)
 
     def submit(self, call: Call) -> Answer:
         self.calls.append(call)
@@ -94,6 +109,16 @@ class FakeService:
 
     def status(self) -> dict[str, Any]:
         return {"schema": 1}
+
+    async def tell(self, asked: OwnerRequest, within: float) -> Outcome | Objection:
+        self.told.append((asked, within))
+        return self.outcome
+
+    def standing(self, model: str) -> tuple[str, bool]:
+        return "ready", model == "llm"
+
+    def log_of(self, model: str) -> list[str]:
+        return [f"{model} says hello", "and goodbye"]
 
     def health(self) -> Health:
         return self.now

@@ -4,9 +4,10 @@ import json
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
 from api.driving import CHAT, CHAT_ANSWER, EMBED_ANSWER, Exchange, FakeService, as_asked, at_once
+from cohabit.api.answers import timings
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call
 
@@ -91,3 +92,11 @@ async def test_a_client_that_got_its_answer_cancels_nothing(app: FastAPI, servic
         await exchange.ended()
     assert service.cancelled == []
     assert exchange.bodies == [CHAT_ANSWER]
+
+
+@pytest.mark.parametrize("name", ["a\r\nset-cookie: b", "日本語", "a\x00\x7f\udcff"])
+def test_a_warning_never_breaks_its_header(name: str) -> None:
+    warning = timings(Answer(1, cancel=lambda _: None, taken=lambda *_: None), run=True, warning=f"{name} spoke")
+    headers = Response(headers=warning).raw_headers
+    assert all(0x20 <= byte < 0x7F for _, value in headers for byte in value)
+    assert dict(headers)[b"x-cohabit-warning"].endswith(b" spoke")

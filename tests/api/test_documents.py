@@ -12,23 +12,31 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from api.driving import CHAT, FakeService, as_asked, failing, rejected
 from cohabit.api import errors
+from cohabit.api.addresses import MOST_ADDRESSES
 from cohabit.api.bodies import MOST_BODY, MOST_TEXT
+from cohabit.api.connections import LIMITS
 from cohabit.api.documents import ERRORS, EVERYWHERE, HEADERS
 from cohabit.api.errors import REASONS
+from cohabit.api.pictures import MOST_PICTURES
+from cohabit.api.remote import MOST_REDIRECTS
 from cohabit.api.streams import PACE
 from cohabit.api.uploads import MOST_UPLOAD
 from cohabit.config.load import load_config
+from cohabit.core.owner import Refusal
 from cohabit.core.reasons import RejectReason
-from cohabit.media.pictures import MOST_PIXELS
+from cohabit.media.pictures import MOST_PIXELS, MOST_SCANS
+from cohabit.media.sound import MOST_SECONDS
 from cohabit.openai.inference import MOST_ITEMS
 from cohabit.openai.speech import MOST_CHARACTERS
 from cohabit.openai.transcription import TranscriptionRequest
+from cohabit.runtime.owner import Ending
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 SOURCES = Path(errors.__file__).parent
 BODIES = {
     "/v1/chat/completions": "ChatRequest",
     "/v1/completions": "CompletionRequest",
+    "/v1/responses": "ResponseRequest",
     "/v1/embeddings": "EmbeddingRequest",
     "/v1/audio/speech": "SpeechRequest",
     "/inference": "InferenceRequest",
@@ -87,6 +95,7 @@ def test_the_docs_have_every_reason() -> None:
 def test_the_docs_have_every_other_code() -> None:
     source = "".join(path.read_text() for path in SOURCES.glob("*.py"))
     used = set(re.findall(r'code(?:: str)? ?= ?"(\w+)"', source)) | set(re.findall(r'\d{3}: "(\w+)"', source))
+    used |= {*Refusal, Ending.SUPERSEDED} - {reason.value for reason in REASONS}
     assert used == {code for code, *_ in rows("code", "Status", "type")} - {reason.value for reason in REASONS} | {
         RejectReason.UNKNOWN_MODEL.value
     }
@@ -101,6 +110,33 @@ def test_the_docs_have_the_pace_and_the_bounds() -> None:
     assert f"at most {MOST_PIXELS // 1_000_000} megapixels" in DOCS
     assert f"at most {MOST_CHARACTERS:,} characters" in DOCS
     assert f"1 to {MOST_ITEMS} of" in DOCS
+    assert f"a chat holds at most {MOST_PICTURES} of them" in DOCS
+    assert f"through at most {MOST_REDIRECTS} redirects" in DOCS
+    assert f"A request may hold {MOST_ADDRESSES}." in DOCS
+    assert f"at\nmost {MOST_UPLOAD >> 20} MiB and {MOST_SECONDS // 3600} hours" in DOCS
+
+
+def test_the_page_for_owners_has_the_limits() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    told = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", page, re.MULTILINE))
+    head_bytes, headers = LIMITS.head_bytes >> 10, LIMITS.headers
+    assert told["address and headers"] == f"{head_bytes} KiB, {headers} headers"
+    assert f"over {head_bytes} KiB, or over {headers} headers" in DOCS
+    assert told["time for them"] == f"{LIMITS.head:g} s"
+    assert told["body of JSON"] == f"{MOST_BODY >> 20} MiB, of it {MOST_TEXT >> 20} MiB of text"
+    assert told["body of a form"].startswith(f"{MOST_UPLOAD >> 20} MiB, ")
+    assert told["time for a body"] == f"{LIMITS.body:g} s for each {LIMITS.body_step >> 10} KiB"
+    assert told["rest of a body that was refused before it ended"] == f"{LIMITS.linger:g} s"
+    pixels = f"{MOST_PIXELS // 1_000_000} megapixels"
+    assert told["picture"] == f"{pixels}, one frame, {MOST_SCANS} scans of a JPEG"
+    assert told["pictures in a chat"] == str(MOST_PICTURES)
+    assert told["sound"] == f"{MOST_SECONDS // 3600} hours"
+    assert told["a client that does not read its answer"] == f"{LIMITS.stall:g} s" == f"{PACE.stall_timeout:g} s"
+    idle = f"{LIMITS.keep_alive} s after the last one, {LIMITS.head:g} s before the first"
+    assert told["connection without a request"] == idle
+    assert f"looked at every {LIMITS.every:g} seconds" in page
+    codes = {code for code, *_ in rows("code", "Status", "type")}
+    assert set(re.findall(r"`(\w+)`", " ".join(re.findall(r"\| [0-9]{3} .*\|$", page, re.MULTILINE)))) <= codes
 
 
 @pytest.mark.parametrize(
@@ -119,6 +155,7 @@ async def test_the_docs_have_the_headers_of_ours(http: httpx2.AsyncClient, servi
 
 def test_every_body_has_its_schema(document: dict[str, Any]) -> None:
     posts = {path: methods["post"] for path, methods in document["paths"].items() if "post" in methods}
+    posts = {path: operation for path, operation in posts.items() if not path.startswith("/admin/")}  # no body
     assert set(posts) == {*BODIES, "/batch", "/v1/audio/transcriptions"}
     for path, name in BODIES.items():
         schema = posts[path]["requestBody"]["content"]["application/json"]["schema"]
@@ -210,6 +247,20 @@ async def test_the_time_limit_is_what_the_document_says(
     assert (answer.status_code == 200) == right
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/chat/completions", "ChatAnswer"),
+        ("/v1/completions", "CompletionAnswer"),
+        ("/v1/responses", "ResponseObject"),
+    ],
+)
+def test_an_answer_is_an_object_or_a_stream(path: str, name: str, document: dict[str, Any]) -> None:
+    content = document["paths"][path]["post"]["responses"]["200"]["content"]
+    assert content["application/json"]["schema"] == {"$ref": f"#/components/schemas/{name}"}
+    assert "text/event-stream" in content
+
+
 def test_a_list_and_a_form_have_their_schemas(document: dict[str, Any]) -> None:
     listed = document["paths"]["/batch"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert (listed["type"], listed["items"]) == ("array", {"$ref": "#/components/schemas/InferenceRequest"})
@@ -235,7 +286,7 @@ def test_every_error_is_of_the_one_shape(document: dict[str, Any]) -> None:
     for path, methods in document["paths"].items():
         for operation in methods.values():
             for status, response in operation["responses"].items():
-                if status != "200":
+                if status not in {"200", "202"}:
                     schema = response["content"]["application/json"]["schema"]
                     assert schema["$ref"] == "#/components/schemas/ErrorResponse", (path, status)
             assert "422" not in operation["responses"]

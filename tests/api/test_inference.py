@@ -39,6 +39,25 @@ async def test_chat(data: dict[str, Any], body: Any, http: httpx2.AsyncClient, s
         assert json.loads(call.body) == body
 
 
+async def test_calls_are_told_and_there_is_one_answer(http: httpx2.AsyncClient, service: FakeService) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    choice = {"index": 0, "message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}
+    service.reply = at_once(json.dumps({"choices": [choice], "usage": {}}).encode())
+    answer = await http.post("/inference", params={"request_type": "chat"}, json={"prompt": "hello"})
+    assert answer.json() == {"text": None, "finish_reason": "tool_calls", "usage": {}, "tool_calls": [call]}
+    several = await http.post("/inference", params={"request_type": "chat"}, json={"prompt": "hello", "n": 2})
+    assert (several.status_code, several.json()["error"]["param"]) == (400, "data.n")
+
+
+async def test_what_a_model_cannot_is_refused_or_told(http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.reply = as_asked
+    data = {"messages": asking(picture()), "temperature": 0}
+    told = await http.post("/inference", json={"type": "chat", "model": "labels", "data": data})
+    assert told.headers["x-cohabit-warning"] == "labels does not heed temperature"
+    refused = await http.post("/inference", json={"type": "chat", "model": "labels", "data": {**data, "stop": "a"}})
+    assert refused.json()["error"]["param"] == "data.stop"
+
+
 @pytest.mark.parametrize(
     ("data", "texts"), [({"text": "hello"}, "hello"), ({"texts": ["hello", "you"]}, ["hello", "you"])]
 )
@@ -179,7 +198,7 @@ async def test_who_names_no_model_gets_one_that_can_answer(http: httpx2.AsyncCli
         (
             "describe_image",
             {"image": "https://example.org/a.png"},
-            "data.image must hold the data itself, as a data URL: addresses elsewhere are not fetched",
+            "data.image is an address, and this server fetches nothing from elsewhere",
             "data.image",
         ),
         (

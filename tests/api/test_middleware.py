@@ -50,7 +50,8 @@ async def test_one_line_a_request(http: httpx2.AsyncClient, service: FakeService
         (f"/{CANARY}", "-"),
         (f"/health/{CANARY}", "-"),
         (f"/v1/models/{CANARY}", "/v1/models/{name:path}"),
-        (f"/v1/models?key={CANARY}", "/v1/models"),
+        (f"/v1/models?name={CANARY}", "/v1/models"),
+        (f"/v1/models?key={CANARY}", "-"),
         (f"/inference/?request_type={CANARY}", "-"),
     ],
 )
@@ -67,3 +68,13 @@ async def test_the_log_has_the_route_not_what_the_client_wrote(
 async def test_what_is_polled_is_not_in_the_way(path: str, http: httpx2.AsyncClient, logged: Lines) -> None:
     await http.get(path)
     assert [line["log_level"] for line in logged] == ["debug"]
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/v1/models", "/v1/models/llm", "/metrics"])
+async def test_whatever_can_be_got_has_a_head(path: str, http: httpx2.AsyncClient, logged: Lines) -> None:
+    got, head = await http.get(path), await http.head(path)
+    assert head.status_code == got.status_code == 200
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert [line["method"] for line in logged] == ["GET", "HEAD"]
+    assert logged[0]["path"] == logged[1]["path"]
+    assert (await http.head("/v1/chat/completions")).status_code == 405

@@ -6,6 +6,7 @@ import httpx2
 import pytest
 
 from api.driving import FakeService, Served, as_asked
+from cohabit.api.pictures import MOST_PICTURES
 from samples import animated, asking, bomb, data_url, picture
 
 PATH = "/v1/chat/completions"
@@ -27,10 +28,6 @@ async def test_a_picture_passes_as_it_came(model: str, http: httpx2.AsyncClient,
         (data_url(bomb()), "has 10000 x 10000 pixels; at most 25 megapixels are taken, make it smaller"),
         (data_url(animated("GIF")), "is animated; send a single frame"),
         ("data:image/png;base64,%%%", "is not valid base64"),
-        (
-            "https://example.org/a.png",
-            "must hold the data itself, as a data URL: addresses elsewhere are not fetched",
-        ),
         ("", "is not a picture that can be read"),
     ],
 )
@@ -44,6 +41,16 @@ async def test_what_is_wrong(url: str, why: str, served: Served) -> None:
     assert error["message"].startswith(f"{place} {why}")
     assert (error["param"], error["code"]) == (place, "invalid_image")
     assert not served.service.calls
+
+
+async def test_so_many_pictures_and_no_more(http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.reply = as_asked
+    part = asking(picture())[0]["content"][1]
+    for count, status in ((MOST_PICTURES, 200), (MOST_PICTURES + 1, 400)):
+        messages = [{"role": "user", "content": [part] * count}]
+        answer = await http.post(PATH, json={"model": "seer", "messages": messages})
+        assert answer.status_code == status
+    assert answer.json()["error"]["message"] == "messages may hold at most 32 pictures"
 
 
 @pytest.mark.parametrize("content", ["what is it?", [{"type": "text", "text": "what is it?"}]])

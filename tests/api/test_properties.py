@@ -59,6 +59,10 @@ BASES: dict[str, list[dict[str, Any]]] = {
         {"model": "seer", "messages": asking(picture())},
     ],
     "/v1/completions": [{"model": "llm", "prompt": "Once"}],
+    "/v1/responses": [
+        {"model": "llm", "input": "Once"},
+        {"model": "seer", "input": [{"role": "user", "content": "hello"}], "stream": True},
+    ],
     "/v1/embeddings": [{"model": "embeddings", "input": ["hello"]}],
     "/v1/audio/speech": [{"model": "tts", "input": "Hello."}],
     "/inference": [{"type": "chat", "data": {"prompt": "a"}}, {"type": "embed", "data": {"text": "a"}}],

@@ -80,5 +80,6 @@ def test_what_is_not_in_the_schema_is_found() -> None:
 )
 def test_the_docs_have_every_field(part: str, kinds: list[type[BaseModel]]) -> None:
     docs = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
-    (row,) = (line for line in docs.splitlines() if line.startswith(f"| `{part}` |"))
+    docs = docs[docs.index("### `/admin/status`") :]
+    row = next(line for line in docs.splitlines() if line.startswith(f"| `{part}` |"))
     assert {name for kind in kinds for name in kind.model_fields if f"`{name}`" not in row} == set()

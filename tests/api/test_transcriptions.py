@@ -137,6 +137,38 @@ async def test_what_is_no_form(headers: dict[str, str], body: bytes, message: st
     assert answer.json()["error"]["message"].startswith(message)
 
 
+def form(model: bytes = b"stt", extra: bytes = b"") -> bytes:
+    """By hand, its boundary x; ``extra`` are headers of the file."""
+    head = b'--x\r\ncontent-disposition: form-data; name="model"\r\n\r\n%b\r\n' % model
+    file = b'--x\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n%b\r\n%b\r\n' % (extra, SOUND)
+    return head + file + b"--x--\r\n"
+
+
+@pytest.mark.parametrize("charset", ["punycode", "undefined", "\0"])
+async def test_a_charset_that_is_none(charset: str, http: httpx2.AsyncClient) -> None:
+    headers = {"content-type": f'multipart/form-data; boundary=x; charset="{charset}"'}
+    answer = await http.post(PATH, content=form(b"xn--\xff-a..+"), headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("extra", "status"),
+    [
+        (b"content-encoding: gzip\r\n", 415),
+        (b"Content-Transfer-Encoding: base64\r\n", 415),
+        (b"content-transfer-encoding: Binary\r\n", 200),
+    ],
+)
+async def test_a_part_that_is_packed(
+    extra: bytes, status: int, http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    service.reply = as_asked
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    answer = await http.post(PATH, content=form(extra=extra), headers=headers)
+    assert answer.status_code == status
+    assert bool(service.calls) == (status == 200)
+
+
 async def test_an_upload_that_is_too_large_is_not_read_on(
     http: httpx2.AsyncClient, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """DESIGN section 7 over random histories: the shell is modelled by its outstanding commands."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import hypothesis.strategies as st
@@ -26,15 +27,19 @@ from cohabit.core.controller import Controller
 from cohabit.core.events import (
     DeviceMeasured,
     Event,
+    LoadRequested,
+    PinRequested,
     RequestArrived,
     RequestCancelled,
     RequestFailed,
     RequestFinished,
     ShutdownRequested,
+    SleepRequested,
     Slept,
     Started,
     TimerFired,
     Trimmed,
+    UnloadRequested,
     WorkerExited,
     WorkerReady,
 )
@@ -152,6 +157,7 @@ class Shell(RuleBasedStateMachine):
         over_before = books.ledger.reserved > books.ledger.effective_budget
         self.broken = True  # until proven otherwise: a run that failed is not to be run out as well
         commands = list(self.controller.handle(event, self.now))
+        pinned = {worker for worker in pinned if worker in books.workers and books.workers[worker].policy.pin}
         self.journal.append((event, self.now, list(commands)))
         thorough = self.thorough.handle(event, self.now)
         assert [c for c in commands if not isinstance(c, SetTimer)] == [
@@ -244,6 +250,7 @@ class Shell(RuleBasedStateMachine):
         if cause is StopCause.EVICTED:
             served = self.running.keys() | self.ended.keys()
             waits = {name for request, name in self.asked.items() if request not in served}
+            waits |= {m.name for m in self.controller.books.models.values() if m.wanted_since is not None}
             assert waits - {self.live[worker]}, "nobody leaves for a client that has left"
 
     def busy(self, worker: int) -> bool:
@@ -425,6 +432,20 @@ class Shell(RuleBasedStateMachine):
         while self.timer is not None and self.timer <= self.now:
             self.timer = None
             self.send(TimerFired())
+
+    @rule(
+        which=st.integers(0, 3),
+        what=st.sampled_from(
+            [LoadRequested, LoadRequested, SleepRequested, UnloadRequested, partial(PinRequested, pinned=False)]
+        ),
+    )
+    def owner_asks(self, which: int, what: Callable[[str], Event]) -> None:
+        self.send(what(str(self.settings[which % len(self.settings)]["name"])))
+
+    @precondition(lambda self: self.count > 20)
+    @rule(which=st.integers(0, 3))
+    def owner_pins(self, which: int) -> None:
+        self.send(PinRequested(str(self.settings[which % len(self.settings)]["name"]), pinned=True))
 
     @precondition(lambda self: self.count > 60 and not self.shutting_down)
     @rule()

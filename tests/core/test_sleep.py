@@ -12,7 +12,7 @@ from cohabit.core.events import (
     WorkerExited,
     WorkerReady,
 )
-from cohabit.core.room import Exit
+from cohabit.core.exits import Exit
 from cohabit.core.state import Model
 from core.driver import MIB, Core, brief, model
 

@@ -42,6 +42,13 @@ def test_a_stream_has_a_chunk_a_token_and_usage_only_if_asked() -> None:
     assert asked[-1]["usage"]["completion_tokens"] == 3
 
 
+def test_a_stamped_chunk_says_when_it_was_made() -> None:
+    began = time.monotonic()
+    chunks = pieces(fake(tokens=3), Task.CHAT, {**CHAT, "fake": {"stamp": True, "token_seconds": 0.01}})
+    stamps = [float(chunk["choices"][0]["delta"]["content"]) for chunk in chunks[:-1]]
+    assert began < stamps[0] < stamps[1] < stamps[2] < time.monotonic()
+
+
 def test_completions_and_embeddings() -> None:
     engine = fake(tokens=1, dimensions=4)
     assert answer(engine, Task.COMPLETE, {"prompt": "a"})["choices"][0]["text"] == "word "

@@ -1,5 +1,6 @@
 """llama.cpp on the preset's real model."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cohabit.engines.llamacpp import LlamaCpp, refused
+from cohabit.openai.answers import CompletionAnswer
 from cohabit.protocol.engine import Chunk, EngineError
 from cohabit.protocol.memory import peak_and_resident, reset_peak, resident_bytes
 from cohabit.protocol.spec import Device, ModelSpec
@@ -37,18 +39,113 @@ def test_the_answer_ends_where_it_is_told(engine: LlamaCpp, field: str) -> None:
     assert body["choices"][0]["finish_reason"] == "length"
 
 
-def test_stop_n_and_logprobs_pass_through(engine: LlamaCpp) -> None:
+def test_stop_and_n_are_heeded_and_the_prompt_counts_once(engine: LlamaCpp) -> None:
     stopped = answer(engine, Task.CHAT, chat("Which city is the capital of France?", stop=["Paris"]))
     assert "Paris" not in stopped["choices"][0]["message"]["content"]
-    assert len(answer(engine, Task.CHAT, chat("Hi", n=2, max_tokens=2))["choices"]) == 2
-    logprobs = answer(engine, Task.CHAT, chat("Hi", max_tokens=2, logprobs=True, top_logprobs=2))
-    assert len(logprobs["choices"][0]["logprobs"]["content"]) == 2
+    two = answer(engine, Task.CHAT, chat("Hi", n=2, max_tokens=2))
+    assert len(two["choices"]) == 2
+    assert (
+        two["usage"]["prompt_tokens"] == answer(engine, Task.CHAT, chat("Hi", max_tokens=2))["usage"]["prompt_tokens"]
+    )
+    assert "n must be at most 4" in refusal(engine, Task.CHAT, chat("Hi", n=5)).message
+
+
+@pytest.mark.parametrize("top", [0, 2])
+def test_logprobs_are_in_openais_shape(engine: LlamaCpp, top: int) -> None:
+    whole = answer(engine, Task.CHAT, chat("Hi", max_tokens=2, logprobs=True, top_logprobs=top))
+    entries = whole["choices"][0]["logprobs"]["content"]
+    assert [len(entry["top_logprobs"]) for entry in entries] == [top, top]
+    assert set(entries[0]) == {"token", "bytes", "logprob", "top_logprobs"}
+    lists = answer(engine, Task.COMPLETE, {"prompt": "The capital of France is", "logprobs": top, "max_tokens": 2})
+    assert len(lists["choices"][0]["logprobs"]["tokens"]) == 2
+    assert CompletionAnswer.model_validate(lists), "as the API's document says"
+
+
+@pytest.mark.parametrize("seed", [7, -1, 2**63 - 1])
+def test_a_seed_makes_the_same_answer(engine: LlamaCpp, seed: int) -> None:
+    body = chat("Say something.", max_tokens=8, seed=seed) | {"temperature": 1.5}
+    first, second = (answer(engine, Task.CHAT, body)["choices"][0]["message"] for _ in range(2))
+    assert first == second
+
+
+CITY = {
+    "$ref": "#/$defs/City",
+    "$defs": {
+        "City": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 10}},
+            "required": ["city"],
+            "additionalProperties": False,
+        }
+    },
+}
+TOOLS = [{"type": "function", "function": {"name": name, "parameters": CITY}} for name in ("weather", "clock")]
+FORCED = ["required", {"type": "function", "function": {"name": "clock"}}]
+
+
+@pytest.mark.parametrize("choice", FORCED)
+def test_a_call_that_must_be_made_is_made(engine: LlamaCpp, choice: object) -> None:
+    body = chat("What is the weather in Paris?", tools=TOOLS, tool_choice=choice, max_tokens=60)
+    whole = answer(engine, Task.CHAT, body)["choices"][0]
+    assert whole["finish_reason"] == "tool_calls"
+    (call,) = whole["message"]["tool_calls"]
+    assert call["function"]["name"] in (["clock"] if isinstance(choice, dict) else ["weather", "clock"])
+    assert set(json.loads(call["function"]["arguments"])) == {"city"}
+    deltas = [one["choices"][0]["delta"] for one in pieces(engine, Task.CHAT, body)]
+    streamed = [made["function"] for delta in deltas for made in delta.get("tool_calls", [])]
+    assert "".join(made["arguments"] for made in streamed) == call["function"]["arguments"]
+    assert [made["name"] for made in streamed if "name" in made] == [call["function"]["name"]]
+
+
+def test_tools_are_in_the_prompt_and_need_not_be_called(engine: LlamaCpp) -> None:
+    without = answer(engine, Task.CHAT, chat("Hi", max_tokens=4))
+    offered = answer(engine, Task.CHAT, chat("Hi", max_tokens=4, tools=TOOLS))
+    assert offered["usage"]["prompt_tokens"] > without["usage"]["prompt_tokens"] + 50
+    assert offered["choices"][0]["finish_reason"] == "length"
+
+
+def test_an_answer_is_held_to_its_schema(engine: LlamaCpp) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}}
+    whole = answer(engine, Task.CHAT, chat("Name a city.", response_format=form, max_tokens=40))
+    assert set(json.loads(whole["choices"][0]["message"]["content"])) == {"city"}
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": "canary"}, {"$ref": "#/$defs/canary"}, {"type": "string", "pattern": "(?=canary)b"}]
+)
+def test_a_schema_it_cannot_hold_to_is_refused_and_not_left_out(
+    engine: LlamaCpp, schema: dict[str, object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    for fields, param in (({"response_format": form}, "response_format"), ({"tools": tools}, "tools")):
+        error = refusal(engine, Task.CHAT, chat("canary", max_tokens=4, **fields))
+        assert (error.status, error.param) == (400, param)
+    assert "canary" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_keyword_it_does_not_know_is_refused_where_it_is_to_be_strict(engine: LlamaCpp, strict: bool) -> None:
+    schema = {"type": "array", "items": {"type": "integer"}, "maxItems": 2, "uniqueItems": True}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": strict}}
+    body = chat("Two numbers.", max_tokens=20, response_format=form)
+    if strict:
+        assert refusal(engine, Task.CHAT, body).param == "response_format"
+    else:
+        assert isinstance(json.loads(answer(engine, Task.CHAT, body)["choices"][0]["message"]["content"]), list)
+
+
+def test_completions_echo_their_prompts_in_order(engine: LlamaCpp) -> None:
+    body = {"prompt": ["One two", "A b"], "n": 2, "echo": True, "max_tokens": 2, "temperature": 0}
+    texts = [choice["text"] for choice in answer(engine, Task.COMPLETE, body)["choices"]]
+    assert [text[:3] for text in texts] == ["One", "One", "A b", "A b"]
 
 
 def test_a_stream_has_no_key_of_llama_cpps_own(engine: LlamaCpp) -> None:
     chunks = pieces(engine, Task.CHAT, chat("Hi", max_tokens=3))
     keys = set().union(*chunks)
     assert keys == {"id", "object", "created", "model", "system_fingerprint", "choices"}
+    assert not [chunk for chunk in chunks if not chunk["choices"]], "no usage unless it was asked for"
     assert {chunk["model"] for chunk in chunks} == {"llm"}
 
 
@@ -62,7 +159,6 @@ def test_the_context_is_each_requests_own(engine: LlamaCpp) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "canary"}}}},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:canary"}}]}]},
         {"grammar": "canary ::="},
     ],

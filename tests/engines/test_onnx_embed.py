@@ -74,6 +74,7 @@ def test_tokens_may_be_sent_instead_of_text(engine: OnnxEmbed) -> None:
         ({"input": ["canary", ""]}, "input", "input 1 is empty"),
         ({"input": "canary " * 300}, "input", "the model takes 256"),
         ({"input": [[101, 999999]]}, "input", "outside the model's vocabulary"),
+        ({"input": [[101, 7592, 102], [15339, 1917]]}, "input", "input 1 is not of the model's own tokenizer"),
         ({"input": "canary", "dimensions": 64}, "dimensions", "384"),
     ],
 )

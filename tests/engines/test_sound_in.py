@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from cohabit.engines import sound_in
 from cohabit.engines.sound_in import RATE, WINDOW_SECONDS, quietest, windows
 from cohabit.engines.sound_out import Encoder
 from cohabit.media.errors import Unreadable
+from cohabit.media.sound import examine
 from samples import tone
 
 
@@ -66,3 +68,13 @@ def test_a_damaged_packet_costs_its_own_sound_only() -> None:
 def test_what_is_no_sound() -> None:
     with pytest.raises(Unreadable):
         list(windows(b"text"))
+
+
+def test_a_header_that_does_not_tell_how_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound_in, "MOST_SECONDS", 60)
+    sound = file_of(np.zeros(120 * RATE, np.float32), "flac")  # made to be streamed
+    examine(sound)
+
+    with pytest.raises(Unreadable, match="is longer than 4 hours; send it in parts"):
+        list(windows(sound))
+    assert len(list(windows(file_of(np.zeros(60 * RATE, np.float32), "flac")))) >= 2

@@ -2,12 +2,16 @@
 
 import io
 import struct
+import tracemalloc
+import zlib
+from contextlib import suppress
 
 import pytest
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
 from cohabit.media.errors import Unreadable
-from cohabit.media.pictures import FORMATS, MOST_PIXELS, examine, load
+from cohabit.media.pictures import FORMATS, MOST_PIXELS, MOST_SCANS, examine, load
 from samples import animated, bomb, chunk, picture, saved
 
 
@@ -134,3 +138,48 @@ def test_formats_that_are_not_listed_are_not_even_tried() -> None:
     Image.new("RGB", (8, 8)).save(file, "TIFF")
     with pytest.raises(Unreadable, match="send PNG, JPEG, WEBP, GIF, BMP"):
         examine(file.getvalue())
+
+
+def test_a_jpeg_that_goes_over_itself_again_and_again() -> None:
+    data = picture("JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    assert examine(data[:-2] + data[last:-2] * 10 + data[-2:]) == "image/jpeg"
+    with pytest.raises(Unreadable, match="is a JPEG of more than 256 scans; save it again"):
+        examine(data[:-2] + data[last:-2] * MOST_SCANS + data[-2:])
+
+
+def test_frames_are_not_counted_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be a million of them."""
+    looked_at: list[int] = []
+    seek = GifImageFile._seek
+
+    def noted(self: GifImageFile, frame: int, *more: bool) -> None:
+        looked_at.append(frame)
+        seek(self, frame, *more)
+
+    monkeypatch.setattr(GifImageFile, "_seek", noted)
+    data = picture("GIF", (1, 1))
+    frame = data[data.index(b",") : -1]
+    with pytest.raises(Unreadable, match="is animated"):
+        examine(data[:-1] + frame * 1000 + b";")
+    assert max(looked_at) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        (b"iCCP", b"a\0\0" + zlib.compress(bytes(64 << 20), 9)),
+        (b"zTXt", b"a\0\0" + zlib.compress(bytes(64 << 20), 9)),
+        (b"eXIf", b"MM\0*\0\0\0\x08\xff\xff" + bytes(12) * 65535),
+        (b"tEXt", b"a\0" + bytes(4 << 20)),
+    ],
+)
+def test_what_stands_beside_the_picture_is_not_unpacked(name: bytes, data: bytes) -> None:
+    """Or not beyond a megabyte."""
+    made = picture()
+    tracemalloc.start()
+    with suppress(Unreadable):
+        examine(made[:33] + chunk(name, data) + made[33:])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 32 << 20

@@ -4,7 +4,7 @@ import pytest
 
 from cohabit.engines.sound_out import Encoder
 from cohabit.media.errors import Unreadable
-from cohabit.media.sound import examine
+from cohabit.media.sound import MOST_SECONDS, examine
 from samples import album, film, tone
 
 
@@ -50,3 +50,10 @@ def test_a_container_without_sound() -> None:
 def test_what_is_no_sound(data: bytes) -> None:
     with pytest.raises(Unreadable, match="is not sound that can be read; send wav"):
         examine(data)
+
+
+def test_what_is_too_long() -> None:
+    seconds = MOST_SECONDS + 60
+    with pytest.raises(Unreadable, match="is longer than 4 hours; send it in parts"):
+        examine(tone(seconds, rate=1))
+    examine(tone(MOST_SECONDS - 60, rate=1))

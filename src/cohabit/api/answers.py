@@ -11,6 +11,7 @@ from cohabit.api.models import service_of
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call
 
+_UNSAYABLE = re.compile(r"[^ -~]")  # in a header: it would break it, or could not be written
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
@@ -71,15 +72,15 @@ def timings(answer: Answer, *, run: bool, warning: str | None = None) -> dict[st
         "x-cohabit-load-ms": f"{answer.load_seconds * 1000:.0f}",
     }
     if warning is not None:
-        headers["x-cohabit-warning"] = warning
+        headers["x-cohabit-warning"] = _UNSAYABLE.sub("?", warning)
     if run:
         headers["x-cohabit-run-ms"] = f"{((answer.finished or time.monotonic()) - dispatched) * 1000:.0f}"
     return headers
 
 
-async def plain(request: Request, answer: Answer) -> Response:
+async def plain(request: Request, answer: Answer, warning: str | None = None) -> Response:
     """A JSON answer, passed through as the engine made it."""
     data = await collect(request, answer)
     if data is None:
         return Response(status_code=CLIENT_GONE)
-    return Response(data, media_type="application/json", headers=timings(answer, run=True))
+    return Response(data, media_type="application/json", headers=timings(answer, run=True, warning=warning))

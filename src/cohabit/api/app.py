@@ -1,11 +1,14 @@
 """The app: routes, errors, middleware put together."""
 
+from typing import TYPE_CHECKING
+
 from fastapi import FastAPI
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
 from cohabit.api import (
+    admin,
     batch,
     chat,
     docs,
@@ -15,12 +18,18 @@ from cohabit.api import (
     health,
     inference,
     models,
+    responses,
     speech,
     transcriptions,
 )
+from cohabit.api.door import Door
 from cohabit.api.middleware import RequestLog
 from cohabit.api.streams import PACE, Pace
+from cohabit.observability.feed import Feed
 from cohabit.runtime.service import Service
+
+if TYPE_CHECKING:
+    from cohabit.api.remote import RemoteMedia
 
 
 class App(FastAPI):
@@ -33,11 +42,18 @@ class App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's way to say what goes round the router."""
         inner = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
-        return RequestLog(ExceptionMiddleware(inner, handlers=self.exception_handlers))
+        return RequestLog(Door(ExceptionMiddleware(inner, handlers=self.exception_handlers)))
 
 
-def create_app(service: Service, version: str = "0", *, pace: Pace = PACE) -> App:
-    """An app over a running service."""
+def create_app(
+    service: Service,
+    version: str = "0",
+    *,
+    feed: Feed | None = None,
+    pace: Pace = PACE,
+    remote: "RemoteMedia | None" = None,
+) -> App:
+    """An app over a running service; without ``remote`` it fetches nothing from elsewhere."""
     app = App(
         title="cohabit",
         version=version,
@@ -47,8 +63,22 @@ def create_app(service: Service, version: str = "0", *, pace: Pace = PACE) -> Ap
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
+    app.state.feed = feed or Feed()
     app.state.pace = pace
-    for module in (chat, embeddings, speech, transcriptions, models, inference, batch, health, docs):
+    app.state.remote = remote
+    for module in (
+        chat,
+        responses,
+        embeddings,
+        speech,
+        transcriptions,
+        models,
+        inference,
+        batch,
+        health,
+        admin,
+        docs,
+    ):
         app.router.routes += module.router.routes  # included, each would be looked for through its router
     errors.install(app)
     documents.install(app)

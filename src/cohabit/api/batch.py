@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from cohabit.api.addresses import Fetcher, fetcher_of
 from cohabit.api.answers import submit, timeout_of
 from cohabit.api.bodies import decoded, parsed, read
 from cohabit.api.disconnects import CLIENT_GONE, Watch
@@ -40,7 +41,8 @@ async def batch(request: Request) -> Response:
     items = decoded(await read(request))
     if not isinstance(items, list) or not 1 <= len(items) <= MOST_ITEMS:
         raise BadRequest(f"the body must be a JSON array of 1 to {MOST_ITEMS} items")
-    understandings = [await _understood(request, item) for item in items]
+    fetcher = fetcher_of(request)
+    understandings = [await _understood(request, fetcher, item) for item in items]
     running = Running(request, understandings)
     if NDJSON in request.headers.get("accept", ""):
         pace: Pace = request.app.state.pace
@@ -53,9 +55,9 @@ async def batch(request: Request) -> Response:
     return Response(msgspec.json.encode(results), media_type="application/json")
 
 
-async def _understood(request: Request, item: Any) -> Work | ApiError:
+async def _understood(request: Request, fetcher: Fetcher, item: Any) -> Work | ApiError:
     try:
-        return await understood(service_of(request), parsed(InferenceRequest, item))
+        return await understood(service_of(request), fetcher, parsed(InferenceRequest, item))
     except ApiError as error:
         return error
 

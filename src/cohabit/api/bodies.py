@@ -70,6 +70,14 @@ def decoded(raw: bytes) -> Any:
     return found
 
 
+def encoded(body: Any) -> bytes:
+    """As JSON again. Raises ApiError 413 where what was put in has made it too large."""
+    raw = msgspec.json.encode(body)
+    if len(raw) > MOST_BODY:
+        raise _too_large()
+    return raw
+
+
 def validated(kind: type[M], raw: bytes) -> M:
     """The body as a model. Raises BadRequest naming a field that is wrong, never its value."""
     return parsed(kind, decoded(raw))

@@ -2,9 +2,10 @@
 
 from fastapi import APIRouter, Request, Response
 
-from cohabit.api import pictures
+from cohabit.api import pictures, wishes
+from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import plain, submit
-from cohabit.api.bodies import bounded, read, validated
+from cohabit.api.bodies import bounded, decoded, encoded, read, validated
 from cohabit.api.documents import ERRORS, body_of, streamed
 from cohabit.api.models import choose, service_of
 from cohabit.api.routes import Direct
@@ -13,6 +14,7 @@ from cohabit.openai.answers import ChatAnswer, CompletionAnswer
 from cohabit.openai.chat import ChatRequest, Sampling
 from cohabit.openai.completion import CompletionRequest
 from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import Answer
 from cohabit.runtime.service import ModelInfo
 
 router = APIRouter(route_class=Direct, tags=["text"], responses=ERRORS)
@@ -23,9 +25,13 @@ async def chat(request: Request) -> Response:
     """Answer a conversation, at once or as a stream."""
     raw = await read(request)
     body = validated(ChatRequest, raw)
-    info = _chosen(request, body, Task.CHAT, "messages")
-    await pictures.check(service_of(request), info, body)
-    return await _answer(request, info, body, raw, Task.CHAT)
+    info, warning = _understood(request, body, Task.CHAT, "messages")
+    urls = await pictures.check(service_of(request), fetcher_of(request), info, body.pictures(), "messages")
+    if urls:
+        whole = decoded(raw)
+        pictures.put(whole, urls)
+        raw = encoded(whole)
+    return await _told(request, body, submit(request, info.name, Task.CHAT, raw), warning)
 
 
 @router.post("/v1/completions", openapi_extra=body_of(CompletionRequest), responses=streamed(CompletionAnswer))
@@ -33,16 +39,16 @@ async def complete(request: Request) -> Response:
     """Go on with a text, at once or as a stream."""
     raw = await read(request)
     body = validated(CompletionRequest, raw)
-    info = _chosen(request, body, Task.COMPLETE, "prompt")
-    return await _answer(request, info, body, raw, Task.COMPLETE)
+    info, warning = _understood(request, body, Task.COMPLETE, "prompt")
+    return await _told(request, body, submit(request, info.name, Task.COMPLETE, raw), warning)
 
 
-def _chosen(request: Request, body: Sampling, task: Task, param: str) -> ModelInfo:
+def _understood(request: Request, body: Sampling, task: Task, param: str) -> tuple[ModelInfo, str | None]:
+    """Which model, and what the client should know of its request. Raises ApiError."""
     info = choose(service_of(request), body.model, task)
     bounded(body.text_bytes(), param)
-    return info
+    return info, wishes.check(service_of(request), info, task, body)
 
 
-async def _answer(request: Request, info: ModelInfo, body: Sampling, raw: bytes, task: Task) -> Response:
-    answer = submit(request, info.name, task, raw)
-    return await (events(request, answer) if body.stream else plain(request, answer))
+async def _told(request: Request, body: Sampling, answer: Answer, warning: str | None) -> Response:
+    return await (events(request, answer, warning) if body.stream else plain(request, answer, warning))

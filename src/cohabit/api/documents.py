@@ -24,6 +24,7 @@ ERRORS: Responses = {
         404: "There is no such model.",
         408: "A time limit passed.",
         413: "The body is too large.",
+        415: "The body is compressed.",
         429: "Too many wait; `Retry-After` says when to come back.",
         500: "A bug of ours.",
         502: "The model failed on this request.",

@@ -12,6 +12,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "temperature": 0,
         },
         "CompletionRequest": {"model": "llm", "prompt": "The capital of France is", "max_tokens": 16},
+        "ResponseRequest": {"model": "llm", "input": "What is the capital of France?", "temperature": 0},
         "EmbeddingRequest": {"model": "embeddings", "input": ["one", "two"]},
         "SpeechRequest": {"model": "tts", "input": "Hello there.", "response_format": "wav"},
         "InferenceRequest": {"type": "embed", "data": {"texts": ["one", "two"]}},

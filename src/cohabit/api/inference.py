@@ -6,6 +6,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import WithJsonSchema
 
+from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import decoded, parsed, read, validated
 from cohabit.api.disconnects import CLIENT_GONE
@@ -32,7 +33,7 @@ async def inference(request: Request, request_type: _Kind = None) -> Response:
         asked = parsed(InferenceRequest, {"type": request_type, "data": _object(decoded(raw))})
     else:
         asked = validated(InferenceRequest, raw)
-    work = await understood(service_of(request), asked)
+    work = await understood(service_of(request), fetcher_of(request), asked)
     answer = submit(request, work.model, work.task, work.body, blobs=work.blobs)
     found = await collect(request, answer)
     if found is None:

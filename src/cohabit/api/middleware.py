@@ -41,6 +41,9 @@ class RequestLog:
         state = scope.setdefault("state", {})
         state["request_id"] = request_id.decode()
         status = 0
+        method = scope["method"]
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server leaves the body out, by what stands in its own scope
 
         async def tagged(message: Message) -> None:
             nonlocal status
@@ -62,7 +65,7 @@ class RequestLog:
             write = log.debug if path.startswith(_QUIET) else log.info
             write(
                 "request",
-                method=scope["method"],
+                method=method,
                 path=path,
                 status=status,
                 ms=round((time.perf_counter() - began) * 1000, 1),

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -97,17 +97,30 @@ class EventStream(AnswerStream):
 
     async def _send_all(self) -> None:
         try:
+            if begin := self._begin():
+                await self._push(begin)
             quiet = 0.0  # at once: who has waited until the stream was committed should hear something
             while not await self._answer.started(quiet):
                 await self._push(_WAITING)
                 quiet = self._pace.comment_every
             while chunks := await self._answer.some():
-                await self._push(b"".join([b"data: %b\n\n" % chunk for chunk in chunks]))
+                await self._push(self._events(chunks))
         except CallFailed as failure:
-            error = msgspec.json.encode(Refused(failure).body)
-            await self._push(b"data: %b\n\n" % error, more=False)
+            await self._push(self._failure(Refused(failure)), more=False)
             return
-        await self._push(_DONE, more=False)
+        await self._push(self._end(), more=False)
+
+    def _begin(self) -> bytes:
+        return b""
+
+    def _events(self, chunks: Sequence[bytes]) -> bytes:
+        return b"".join([b"data: %b\n\n" % chunk for chunk in chunks])
+
+    def _failure(self, refused: Refused) -> bytes:
+        return b"data: %b\n\n" % msgspec.json.encode(refused.body)
+
+    def _end(self) -> bytes:
+        return _DONE
 
 
 class SoundStream(AnswerStream):
@@ -123,7 +136,10 @@ class SoundStream(AnswerStream):
         await self._push(b"", more=False)
 
 
-async def events(request: Request, answer: Answer) -> Response:
+Kind = Callable[[Answer, Mapping[str, str], Pace], EventStream]
+
+
+async def events(request: Request, answer: Answer, warning: str | None = None, kind: Kind = EventStream) -> Response:
     """A stream that has begun, or that has waited so long that the client should hear something.
 
     Raises CallFailed if it fails before.
@@ -131,7 +147,7 @@ async def events(request: Request, answer: Answer) -> Response:
     pace: Pace = request.app.state.pace
     if not await _begun(request, answer, within=pace.commit_after):
         return Response(status_code=CLIENT_GONE)
-    return EventStream(answer, timings(answer, run=False), pace)
+    return kind(answer, timings(answer, run=False, warning=warning), pace)
 
 
 async def sound(request: Request, answer: Answer, media_type: str, warning: str | None) -> Response:

@@ -14,12 +14,21 @@ from cohabit.media import sound
 MOST_UPLOAD = 60 << 20  # bytes; it goes to the worker in one frame of at most 64 MiB
 _MOST_FIELD = 64 << 10  # bytes of a field that is not the file
 _MOST_FIELDS = 32
+_ENCODINGS = {b"content-encoding", b"content-transfer-encoding"}
+_AS_IT_IS = {b"identity", b"binary", b"8bit", b"7bit"}
 
 
 class _InMemory(MultiPartParser):
-    """Writes nothing to the temporary folder, where it would outlive a crash."""
+    """Writes nothing to the temporary folder, where it would outlive a crash, and takes parts as they are."""
 
     spool_max_size = MOST_UPLOAD + 1
+
+    def on_headers_finished(self) -> None:
+        """Raises ApiError for a part that would have to be unpacked."""
+        for name, value in self._current_part.item_headers:
+            if name in _ENCODINGS and value.strip().lower() not in _AS_IT_IS:
+                raise ApiError(415, "encoded parts are not taken; send them as they are", code="compressed_body")
+        super().on_headers_finished()
 
 
 async def read_form(request: Request) -> tuple[dict[str, Any], bytes]:
@@ -35,7 +44,7 @@ async def read_form(request: Request) -> tuple[dict[str, Any], bytes]:
     )
     try:
         form = await parser.parse()
-    except MultiPartException:
+    except (MultiPartException, ValueError):  # the latter of a charset that is none, or cannot decode
         raise BadRequest(
             f"the form cannot be read: it takes one file and {_MOST_FIELDS} fields of up to {_MOST_FIELD >> 10} KiB"
         ) from None

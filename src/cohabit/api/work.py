@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from cohabit.api import pictures, speech
-from cohabit.api.bodies import bounded, parsed
+from cohabit.api import pictures, speech, wishes
+from cohabit.api.addresses import Fetcher, is_address
+from cohabit.api.bodies import bounded, encoded, parsed
 from cohabit.api.errors import BadRequest, readable
 from cohabit.api.models import choose
 from cohabit.api.uploads import examine_sound
@@ -39,12 +40,12 @@ class Work:
     warning: str | None = None
 
 
-async def understood(service: Service, asked: InferenceRequest) -> Work:
+async def understood(service: Service, fetcher: Fetcher, asked: InferenceRequest) -> Work:
     """Everything checked that can be before it runs. Raises ApiError."""
-    return await _KINDS[asked.type](service, asked)
+    return await _KINDS[asked.type](service, fetcher, asked)
 
 
-async def _chat(service: Service, asked: InferenceRequest) -> Work:
+async def _chat(service: Service, fetcher: Fetcher, asked: InferenceRequest) -> Work:
     data = parsed(ChatData, asked.data, prefix="data.")
     if (data.prompt is None) == (data.messages is None):
         raise BadRequest("data needs either prompt or messages", param="data")
@@ -56,28 +57,36 @@ async def _chat(service: Service, asked: InferenceRequest) -> Work:
     sees = asked.model is None and any(typed.pictures())
     info = choose(service, asked.model, Task.DESCRIBE if sees else Task.CHAT)
     bounded(typed.text_bytes(), "data.prompt" if data.prompt is not None else "data.messages")
-    await pictures.check(service, info, typed, prefix="data.")
+    if (typed.n or 1) > 1:
+        raise BadRequest("data.n must be 1: there is one answer here", param="data.n")
+    warning = wishes.check(service, info, Task.CHAT, typed, prefix="data.")
+    found = [(f"data.{place}", url) for place, url in typed.pictures()]
+    pictures.put({"data": body}, await pictures.check(service, fetcher, info, found, "data.messages"))
     return Work(
         model=info.name,
         task=Task.CHAT,
-        body=msgspec.json.encode({**body, "model": info.name}),
+        body=encoded({**body, "model": info.name}),
         result=_chat_result,
+        warning=warning,
     )
 
 
-async def _describe(service: Service, asked: InferenceRequest) -> Work:
+async def _describe(service: Service, fetcher: Fetcher, asked: InferenceRequest) -> Work:
     data = parsed(DescribeData, asked.data, prefix="data.")
     info = choose(service, asked.model, Task.DESCRIBE)
     prompt = data.prompt or _LOOK
     bounded(len(prompt.encode()), "data.prompt")
-    kind = await pictures.examine(data.image, "data.image")
-    url = f"data:{kind};base64,{data.image.partition(',')[2] or data.image}"
+    if is_address(data.image):
+        url = await pictures.examined(await fetcher.fetch(data.image, "data.image"), "data.image")
+    else:
+        kind = await pictures.examine(data.image, "data.image")
+        url = f"data:{kind};base64,{data.image.partition(',')[2] or data.image}"
     parts = [{"type": "text", "text": prompt}, {"type": "image_url", "image_url": {"url": url}}]
     body = {"model": info.name, "messages": [{"role": "user", "content": parts}]}
     return Work(model=info.name, task=Task.DESCRIBE, body=msgspec.json.encode(body), result=_describe_result)
 
 
-async def _embed(service: Service, asked: InferenceRequest) -> Work:
+async def _embed(service: Service, fetcher: Fetcher, asked: InferenceRequest) -> Work:
     data = parsed(EmbedData, asked.data, prefix="data.")
     if (data.text is None) == (data.texts is None):
         raise BadRequest("data needs either text or texts", param="data")
@@ -88,7 +97,7 @@ async def _embed(service: Service, asked: InferenceRequest) -> Work:
     return Work(model=info.name, task=Task.EMBED, body=msgspec.json.encode(body), result=_embed_result)
 
 
-async def _speak(service: Service, asked: InferenceRequest) -> Work:
+async def _speak(service: Service, fetcher: Fetcher, asked: InferenceRequest) -> Work:
     data = parsed(SpeakData, asked.data, prefix="data.")
     info = choose(service, asked.model, Task.SPEAK)
     fields = {"input": data.text, "voice": data.voice, "speed": data.speed}
@@ -105,13 +114,16 @@ async def _speak(service: Service, asked: InferenceRequest) -> Work:
     )
 
 
-async def _transcribe(service: Service, asked: InferenceRequest) -> Work:
+async def _transcribe(service: Service, fetcher: Fetcher, asked: InferenceRequest) -> Work:
     data = parsed(TranscribeData, asked.data, prefix="data.")
     info = choose(service, asked.model, Task.TRANSCRIBE)
     fields = data.model_dump(include={"language", "prompt"}, exclude_none=True)
     typed = parsed(TranscriptionRequest, {"model": info.name, **fields}, prefix="data.")
-    with readable("data.audio", code="invalid_audio"):
-        sound = await asyncio.to_thread(decode, data.audio)
+    if is_address(data.audio):
+        sound = await fetcher.fetch(data.audio, "data.audio")
+    else:
+        with readable("data.audio", code="invalid_audio"):
+            sound = await asyncio.to_thread(decode, data.audio)
     await examine_sound(sound, "data.audio")
     return Work(
         model=info.name,
@@ -122,7 +134,7 @@ async def _transcribe(service: Service, asked: InferenceRequest) -> Work:
     )
 
 
-_KINDS: Mapping[str, Callable[[Service, InferenceRequest], Awaitable[Work]]] = MappingProxyType(
+_KINDS: Mapping[str, Callable[[Service, Fetcher, InferenceRequest], Awaitable[Work]]] = MappingProxyType(
     {"chat": _chat, "describe_image": _describe, "embed": _embed, "speak": _speak, "transcribe": _transcribe}
 )
 
@@ -130,10 +142,12 @@ _KINDS: Mapping[str, Callable[[Service, InferenceRequest], Awaitable[Work]]] = M
 def _chat_result(found: bytes) -> dict[str, Any]:
     answer = msgspec.json.decode(found)
     choice = answer["choices"][0]
+    asked_for = {"tool_calls": choice["message"].get("tool_calls"), "logprobs": choice.get("logprobs")}
     return {
         "text": choice["message"]["content"],
         "finish_reason": choice["finish_reason"],
         "usage": answer["usage"],
+        **{key: value for key, value in asked_for.items() if value},
     }
 
 

@@ -6,6 +6,7 @@ import typer
 
 from cohabit.cli.check import check
 from cohabit.cli.measure import measure
+from cohabit.cli.owner import load, pin, sleep, unload, unpin
 from cohabit.cli.plan import plan
 from cohabit.cli.pull import pull
 from cohabit.cli.replay import replay
@@ -44,5 +45,5 @@ def main(
     """Serve many AI models of different kinds from one GPU."""
 
 
-for command in (serve, plan, pull, measure, check, status, simulate, replay, schema):
+for command in (serve, plan, pull, measure, check, status, load, sleep, unload, pin, unpin, simulate, replay, schema):
     app.command()(command)

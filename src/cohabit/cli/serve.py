@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cohabit.runtime.server import Server
 
 JOURNAL_BYTES = 256 << 20  # unless the config says otherwise
+_OTHER_FILES = 256  # open beside connections: workers, weights that are fetched, the journal
 
 
 def serve(
@@ -91,7 +93,18 @@ def _run(
     from cohabit.observability.logs import configure
 
     configure(config.server.log_level)
+    _allow_files(2 * config.server.max_connections + _OTHER_FILES)  # those beyond the limit are refused, so taken too
     uvloop.run(_serve(config, plan, device, footprints, listening))
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise this process's own limit of open files, often 1024, as far as it may."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def _serve(
@@ -154,7 +167,20 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
     import uvicorn
 
     from cohabit.api.app import create_app
-    from cohabit.api.connections import Connection
+    from cohabit.api.connections import LIMITS, Connection
+    from cohabit.observability.feed import Feed
+
+    feed = Feed(server.loop.controller.books)
+    remote = None
+    if config.server.remote_media.enabled:
+        from cohabit.api.remote import RemoteMedia
+
+        remote = RemoteMedia(config.server.remote_media)
+
+    class Limited(Connection):
+        """With the owner's limits."""
+
+        limits = replace(LIMITS, connections=config.server.max_connections, held=config.server.max_bodies)
 
     class Http(uvicorn.Server):
         """Leaves the signals to us: models must drain while its connections are still open."""
@@ -166,15 +192,17 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
 
     http = Http(
         uvicorn.Config(
-            create_app(server, version("cohabit")),
+            create_app(server, version("cohabit"), feed=feed, remote=remote),
             log_config=None,
             access_log=False,
             lifespan="off",
-            http=Connection,
+            http=Limited,
+            ws="none",
             server_header=False,
             timeout_graceful_shutdown=5,
         )
     )
+    server.loop.subscribe(feed.handled)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -189,6 +217,7 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.remove_signal_handler(number)  # a second Ctrl-C ends it at once; workers die with it
     await server.stop(config.server.drain if stop.is_set() else 0.0)
+    feed.close()
     http.should_exit = True
     await serving
 

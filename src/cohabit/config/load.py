@@ -11,7 +11,15 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cohabit.config.checks import check
 from cohabit.config.errors import ConfigError
-from cohabit.config.model import Config, DeviceConfig, ModelConfig, SchedulingConfig, Section, ServerConfig
+from cohabit.config.model import (
+    Config,
+    DeviceConfig,
+    ModelConfig,
+    RemoteMediaConfig,
+    SchedulingConfig,
+    Section,
+    ServerConfig,
+)
 from cohabit.config.model import FootprintConfig as Footprint
 from cohabit.config.quantities import Amount
 
@@ -102,6 +110,8 @@ def _model_at(place: list[str]) -> type[BaseModel]:
             return ModelConfig
         case ["models", _, "footprint"]:
             return Footprint
+        case ["server", "remote_media"]:
+            return RemoteMediaConfig
         case [section]:
             return _SECTIONS[section]
     raise AssertionError(f"nothing forbids keys at {place}")

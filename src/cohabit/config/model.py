@@ -1,5 +1,6 @@
 """The config's shape. Every field has a type, a default where one makes sense, and a sentence for editors."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from cohabit.config.quantities import Amount, KeepAlive, Seconds, Size
 from cohabit.devices import DeviceError, parse_kind
 
+_HOST_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 
 
@@ -20,14 +22,34 @@ def _device_kind(kind: str) -> str:
     return kind
 
 
+def _host_name(name: str) -> str:
+    if _HOST_NAME.fullmatch(name.lower()) is None:
+        raise PydanticCustomError("host", "the name of a host is needed, such as example.org")
+    return name.lower()
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+
+
 class Section(BaseModel):
     """Unknown keys are refused: a misspelt one would silently do nothing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class RemoteMediaConfig(Section):
+    """Pictures and sound that requests point to with an https address."""
+
+    enabled: bool = Field(False, description="Fetch them; else requests that hold an address are refused.")
+    max_bytes: Size = Field(10 << 20, description="The most that one may have.")
+    timeout: Seconds = Field(10.0, description="In which one must be there.")
+    allow_hosts: list[HostName] = Field(
+        default_factory=list, description="Hosts to fetch from, subdomains included; default: any that is public."
+    )
+
+
 class ServerConfig(Section):
-    """Where the server listens."""
+    """Where the server listens, and what it takes."""
 
     host: str = Field("127.0.0.1", description="Address to listen on. The default answers this machine only.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -35,6 +57,13 @@ class ServerConfig(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     journal: Size | None = Field(
         None, description="Record what is decided, for `cohabit replay`, up to this size; default: do not."
+    )
+    max_connections: int = Field(1024, ge=1, le=65536, description="Connections of all clients at once.")
+    max_bodies: Size = Field(
+        1 << 30, description="Bytes that the bodies of all requests which are not answered yet may have together."
+    )
+    remote_media: RemoteMediaConfig = Field(
+        RemoteMediaConfig(), description="What is fetched for requests that hold an address instead of the data."
     )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cohabit.core.room import Exit
+from cohabit.core.exits import Exit
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ class StopCause(StrEnum):
     SLEEP_FAILED = "sleep_failed"  # asleep it still held too much
     HUNG = "hung"  # a run outlived its limit and did not heed the cancel
     SHUTDOWN = "shutdown"
+    OWNER = "owner"  # told so
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ The decision tree, by the numbers used at the branches:
 4  what time does: deadlines, run limits, keep_alive, the drain (``limits``)
 5  background work gives way (``background``), in all of these
 6  failures (``failures``)
+7  what the owner asks for (``owner``)
 
 No event makes it look at every model: what is derived is kept in ``Books``, and time has an ``Agenda``.
 """
@@ -21,15 +22,19 @@ from cohabit.core.dispatch import charge, dispatch_all, withdraw
 from cohabit.core.events import (
     DeviceMeasured,
     Event,
+    LoadRequested,
+    PinRequested,
     RequestArrived,
     RequestCancelled,
     RequestFailed,
     RequestFinished,
     ShutdownRequested,
+    SleepRequested,
     Slept,
     Started,
     TimerFired,
     Trimmed,
+    UnloadRequested,
     WorkerExited,
     WorkerReady,
 )
@@ -37,6 +42,7 @@ from cohabit.core.eviction import Policy
 from cohabit.core.failures import request_failed, worker_exited
 from cohabit.core.ledger import Ledger
 from cohabit.core.limits import cancel, drop, expire, plan
+from cohabit.core.owner import follow, leave_as_told
 from cohabit.core.progress import measured, ready, slept, trimmed
 from cohabit.core.queues import Request
 from cohabit.core.residency import bring_in, relieve
@@ -60,6 +66,7 @@ class Controller:
         charge(books, now)
         self._take(event, now)
         expire(books, now)
+        leave_as_told(books, now)
         relieve(books, self._policy, now)
         dispatch_all(books, now)
         bring_in(books, self._policy, now)
@@ -104,6 +111,8 @@ class Controller:
                 if books.draining_until is None:
                     books.draining_until = now + event.drain
                     self._shut(now)
+            case LoadRequested() | SleepRequested() | UnloadRequested() | PinRequested():
+                follow(books, event, now)
             case _:
                 assert_never(event)
 
@@ -111,7 +120,7 @@ class Controller:
         """Nothing new. Background work outlives the server; who keeps it asks again after the next start."""
         books = self.books
         for model in books.models.values():
-            model.wanted = False
+            model.wanted, model.wanted_since = False, None
             for request in list(model.queue.background):
                 drop(books, model, request, SHUTTING_DOWN)
             books.changed(model)
@@ -174,7 +183,8 @@ class Controller:
 
     def _set_timer(self, now: float) -> None:
         books = self.books
-        moments = [at for at in (books.agenda.next,) if at is not None]
+        at = books.agenda.next
+        moments = [] if at is None else [at]
         if books.claim is None and books.next_try is not None:
             moments.append(books.next_try)
         if books.draining_until is not None and now < books.draining_until:

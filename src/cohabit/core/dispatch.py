@@ -42,6 +42,8 @@ def blocked_by(books: Books, model: Model, now: float) -> str | None:
     """What keeps a ready model with waiting requests from being given one now; None if nothing does."""
     if model.draining:
         return "the model to be brought back after it has made room for another"
+    if model.dismissed is not None:
+        return "the model to be brought back after it has left as it was told to"
     account = books.account(model)
     if account.trimming:
         return "its caches to be given back"
@@ -98,12 +100,12 @@ def _should_yield(books: Books, model: Model, now: float) -> bool:
 
 def ready_since(model: Model) -> float:
     """Since when a ready model has been given nothing though something waits."""
-    return max(model.waiting_since, model.last_used, model.came_in)
+    return max(model.waiting_since, model.last_used)
 
 
 def kept_out_at(model: Model) -> float:
     """Branch 2.4: when a model that is ready, idle and has work may be overtaken no more."""
-    return max(model.waiting_since, model.last_used) + model.policy.max_wait
+    return ready_since(model) + model.policy.max_wait
 
 
 def keep_out(books: Books, model: Model) -> None:

@@ -3,7 +3,8 @@
 StartWorker and WakeWorker end in WorkerReady, SleepWorker in Slept, TrimWorker in Trimmed, and each of them
 instead in WorkerExited if the process ends first; StopWorker in WorkerExited; each request of a Dispatch in
 RequestFinished, RequestFailed or, all together, in the WorkerExited of its worker; SetTimer in TimerFired
-unless a later SetTimer replaced it. Reject and Cancel end nothing of their own.
+unless a later SetTimer replaced it. Reject and Cancel end nothing of their own. What an owner asks for ends when the
+model is as it was asked to be; no event says so.
 """
 
 from dataclasses import dataclass, field
@@ -117,6 +118,37 @@ class ShutdownRequested:
     drain: float
 
 
+@dataclass(frozen=True, slots=True)
+class LoadRequested:
+    """The owner wants a model in."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class SleepRequested:
+    """The owner wants a model to sleep, once what runs on it has ended."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadRequested:
+    """The owner wants a model to be stopped, once what runs on it has ended."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class PinRequested:
+    """The owner wants a model never to be evicted, or to be as any other again."""
+
+    model: str
+    pinned: bool
+
+
+OwnerRequest = LoadRequested | SleepRequested | UnloadRequested | PinRequested
+
 Event = (
     Started
     | RequestArrived
@@ -130,4 +162,5 @@ Event = (
     | DeviceMeasured
     | TimerFired
     | ShutdownRequested
+    | OwnerRequest
 )

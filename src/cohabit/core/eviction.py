@@ -8,8 +8,9 @@ model was last used: so what is not used any more ages.
 
 from enum import StrEnum
 
+from cohabit.core.exits import Exit
 from cohabit.core.lifecycle import State
-from cohabit.core.room import Exit, residue
+from cohabit.core.room import residue
 from cohabit.core.state import Books, Model
 
 _GIB = 1 << 30

@@ -1,7 +1,7 @@
 """What must hold after every event. Called by tests after each, and by the shell when told to debug."""
 
+from cohabit.core.exits import Exit
 from cohabit.core.lifecycle import State
-from cohabit.core.room import Exit
 from cohabit.core.state import Books, Model
 
 _GONE = frozenset({State.STOPPED, State.FAILED})
@@ -47,7 +47,8 @@ def _check_worker(books: Books, model: Model) -> None:
 def _check_derived(books: Books, model: Model) -> None:
     name, ready, waits = model.name, model.state is State.READY, bool(model.queue)
     trimming = model.worker is not None and books.account(model).trimming
-    runnable = ready and waits and not model.draining and not trimming
+    free = not model.draining and model.dismissed is None
+    runnable = ready and waits and free and not trimming
     _must((name in books.runnable) == runnable, f"{name} is in the ring if it could be given work")
     _must((name in books.kept_out) == model.kept_out <= runnable, f"{name} is kept out only while it could run")
     _must(not model.kept_out or not model.queue.defers, f"{name} is kept out of what it would not give way")
@@ -56,9 +57,10 @@ def _check_derived(books: Books, model: Model) -> None:
     _must(model.yields == model.background_only, f"{name} yields if all it does is background work")
     _must(model.queue.urgent <= (model.queue.background.count > 0), f"{name} has background work if that is urgent")
     lacks = model.out and (waits or model.wanted)
-    lacks = lacks or (ready and waits and not model.running and not model.draining)
+    lacks = lacks or (ready and waits and not model.running and free)
     _must((model in books.waiters) == lacks, f"{name} is among the waiters if it lacks room")
     _must((model.worker in books.busy) == model.busy, f"{name} is charged while it is busy")
+    _must((name in books.dismissed) == (model.dismissed is not None), f"{name} is known to have been told to leave")
     claim = books.claim
     if model.draining:
         chosen = claim.victims.get(model.worker or 0) if claim is not None else None

@@ -15,8 +15,9 @@ from itertools import islice
 from cohabit.core.claim import Claim
 from cohabit.core.commands import SleepWorker, StartWorker, StopCause, StopWorker, TrimWorker, WakeWorker
 from cohabit.core.eviction import Policy, account_for, score, switch_cost
+from cohabit.core.exits import Exit
 from cohabit.core.lifecycle import Move, State
-from cohabit.core.room import Exit, Standing, frees, infeasible, need, residue, shortfall
+from cohabit.core.room import Standing, frees, infeasible, need, residue, shortfall
 from cohabit.core.state import Books, Model
 from cohabit.core.victims import Search
 
@@ -96,7 +97,7 @@ def bring_in(books: Books, policy: Policy, now: float) -> None:
         for place, waiter in enumerate(list(islice(_eligible(books, standing, now), LOOK_FURTHER))):
             if place >= LOOK_AHEAD and standing.shortfall(books, waiter) > 0:
                 continue
-            since = waiter.waiting_since if waiter.queue else now
+            since = min(waiter.sought_since, now)
             search = Search(books=books, waiter=waiter, policy=policy, standing=standing, since=since, now=now)
             if _try_to_claim(search, later):
                 _pursue(books, policy, now)
@@ -129,7 +130,8 @@ def _withdraw_if_needless(books: Books) -> None:
         if _has_made_room(books, worker, chosen):
             del claim.victims[worker]
     # With nobody waiting it is a preload, for which nobody makes room.
-    if model in books.waiters and shortfall(books, model, claim.victims if model.queue else {}) <= 0:
+    victims = claim.victims if model.sought_since < math.inf else {}
+    if model in books.waiters and shortfall(books, model, victims) <= 0:
         return
     books.claim = None
     books.stirred = True
@@ -152,7 +154,7 @@ def _has_made_room(books: Books, worker: int, chosen: Exit) -> bool:
 def _try_to_claim(search: Search, later: list[float]) -> bool:
     """Branch 3.3 for one waiter: form the claim if it may be, else note in ``later`` when it could."""
     books, waiter, since, now = search.books, search.waiter, search.since, search.now
-    overdue = bool(waiter.queue) and now >= search.overdue_at
+    overdue = search.sought and now >= search.overdue_at
     choice = search.choose()
     exits, times = choice.exits, choice.later
     worth_at = since + switch_cost(waiter, None)
@@ -161,7 +163,7 @@ def _try_to_claim(search: Search, later: list[float]) -> bool:
         # Only runs of others are in the way: they are held up no sooner than a switch would be worth it.
         exits, times = None, [] if waiter.yields else [worth_at]
     if exits is None:
-        if waiter.queue:
+        if search.sought:
             times = [at for at in (*times, search.overdue_at) if now < at < math.inf]
             waiter.may_at = min(times, default=None)
             later += times
@@ -223,7 +225,7 @@ def _make_room(books: Books, victim: Model, chosen: Exit, policy: Policy, now: f
 
 def start(books: Books, model: Model, now: float) -> None:
     """Reserve what it takes and begin to load it, or to wake it."""
-    model.wanted = False
+    model.wanted, model.wanted_since = False, None
     model.dispatches = 0
     model.inflation = books.inflation
     model.may_at = None

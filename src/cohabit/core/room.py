@@ -7,20 +7,12 @@ block each other for ever.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
+from cohabit.core.exits import Exit
 from cohabit.core.lifecycle import State
 from cohabit.core.state import Books, Model
 
 _RUNS = frozenset({State.STARTING, State.READY, State.WAKING})
-
-
-class Exit(StrEnum):
-    """How a worker makes room, cheapest first."""
-
-    TRIM = "trim"  # gives its caches back and stays ready
-    SLEEP = "sleep"  # lets go of its weights and keeps its process
-    STOP = "stop"
 
 
 def running_extra(books: Books, model: Model) -> int:

@@ -55,7 +55,7 @@ def _model(books: Books, model: Model, now: float) -> dict[str, Any]:
         "name": model.name,
         "state": model.state,
         "since_seconds": now - model.lifecycle.since,
-        "draining": model.draining,
+        "draining": model.draining or model.dismissed is not None,
         "pinned": model.policy.pin,
         "held": account.held,
         "load": account.load,

@@ -1,10 +1,12 @@
 """Everything the core knows: its models, requests, books and the one claim."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cohabit.core.agenda import Agenda
+from cohabit.core.exits import Exit
 from cohabit.core.footprints import Footprint
 from cohabit.core.ledger import Account, Ledger
 from cohabit.core.lifecycle import Lifecycle, State
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from cohabit.core.claim import Claim
     from cohabit.core.commands import Command
 
+_STAYS = frozenset({State.STARTING, State.READY, State.WAKING})
 _OUT = frozenset({State.STOPPED, State.FAILED, State.ASLEEP})
 
 
@@ -51,7 +54,9 @@ class Model:
     deadlines: list[tuple[float, int, Request]] = field(default_factory=list)  # a heap; the ended are dropped late
     run_units: int = 0  # of what runs; 0 where runs overlap
     worker: int | None = None
-    wanted: bool = False  # to be brought in though nobody waits (preload)
+    wanted: bool = False  # to be brought in though no client waits (preload, or its owner)
+    wanted_since: float | None = None  # its owner asked for it
+    dismissed: Exit | None = None  # its owner wants it to leave so; takes nothing new
     draining: bool = False  # chosen to leave; takes nothing new
     came_in: float = 0.0
     went_out: float = float("-inf")
@@ -98,7 +103,15 @@ class Model:
     @property
     def background_only(self) -> bool:
         """What ``yields`` keeps."""
-        return not self.interactive and (self.queue.defers if self.queue else bool(self.running))
+        if self.interactive or self.wanted_since is not None:
+            return False
+        return self.queue.defers if self.queue else bool(self.running)
+
+    @property
+    def sought_since(self) -> float:
+        """Since when a client waits for it or its owner wants it in. Infinity: nobody does, it may be preloaded."""
+        since = self.waiting_since if self.queue else math.inf
+        return since if self.wanted_since is None else min(since, max(self.wanted_since, self.went_out))
 
     @property
     def waiting_since(self) -> float:
@@ -134,6 +147,7 @@ class Books:
         self.kept_out: dict[str, Model] = {}  # those of them whose turn cannot wait any longer
         self.waiters = Waiters()
         self.agenda = Agenda()
+        self.dismissed: dict[str, Model] = {}  # told to leave, and not gone yet
         self.touched: dict[str, Model] = {}
         self.rested: list[Model] = []  # fell idle in this event, and may have been given work since
         self.stirred = False  # something has changed that may let somebody in who was not let in before
@@ -157,16 +171,27 @@ class Books:
         if yields is not model.yields:
             model.yields = yields
             self.stirred = True  # others may take its room sooner now, or it theirs
-        if waits and state is State.READY and not model.draining and not self.account(model).trimming:
+        if model.dismissed is not None or name in self.dismissed:
+            self._note_dismissed(model)
+        free = not model.draining and model.dismissed is None
+        if waits and state is State.READY and free and not self.account(model).trimming:
             self.runnable.setdefault(name, model)
         else:
             self.runnable.pop(name, None)
         if model.kept_out and (name not in self.runnable or model.queue.defers):
             model.kept_out = False
             del self.kept_out[name]
-        idle = state is State.READY and not model.running and not model.draining
+        idle = state is State.READY and not model.running and free
         if (state in _OUT and (waits or model.wanted)) or (idle and waits):
             self.waiters.add(model)
         else:
             self.waiters.discard(model)
         self.touched[name] = model
+
+    def _note_dismissed(self, model: Model) -> None:
+        if model.lifecycle.state not in _STAYS:
+            model.dismissed = None
+        if model.dismissed is None:
+            self.dismissed.pop(model.policy.name, None)
+        else:
+            self.dismissed[model.policy.name] = model

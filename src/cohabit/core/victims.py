@@ -23,8 +23,9 @@ from dataclasses import dataclass
 
 from cohabit.core.dispatch import LAST_SLOT, SLOT, blocked_by
 from cohabit.core.eviction import Policy, preferred_exit, return_seconds, score, switch_cost
+from cohabit.core.exits import Exit
 from cohabit.core.lifecycle import State
-from cohabit.core.room import Exit, Standing, shortfall
+from cohabit.core.room import Standing, shortfall
 from cohabit.core.state import Books, Model
 
 _CACHES, _IDLE, _BUSY = range(3)  # the ladder
@@ -65,11 +66,16 @@ class Search:
         """When it has waited for as long as it may. Background work may for ever, until it is urgent."""
         return math.inf if self.waiter.yields else self.since + self.waiter.policy.max_wait
 
+    @property
+    def sought(self) -> bool:
+        """Whether anybody waits for it."""
+        return self.waiter.sought_since < math.inf
+
     def choose(self) -> Choice:
         """The least that suffices of what is allowed now."""
         if self.standing.shortfall(self.books, self.waiter) <= 0:
             return Choice({}, [])
-        if not self.waiter.queue:
+        if not self.sought:
             return Choice(None, [])  # a preload takes free room only
         steps = list(self._steps())
         allowed = [step for step in steps if step.allowed_at <= self.now]

@@ -42,7 +42,7 @@ class Waiters:
 
     def add(self, model: "Model") -> None:
         """It lacks room, or has since it was added begun to wait at another time."""
-        since = model.waiting_since if model.queue else float("inf")
+        since = model.sought_since
         allowed = math.inf if model.yields else model.policy.max_wait
         member = self._members.get(model.policy.name)
         if member is not None and member[:2] == (allowed, since):

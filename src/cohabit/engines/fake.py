@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from cohabit.engines.answers import Answer, usage, wants_usage
-from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -38,6 +37,7 @@ class FakeOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     run_seconds: float = 0.0  # before the first token
     tokens: int = 8  # chunks of an answer, unless the request asks for fewer
     token_seconds: float = 0.0
+    stamp: bool = False  # the text of a stream's chunk is when it was made, by ``time.monotonic``, not its number
     dimensions: int = 8  # of an embedding
     context: int = 4096
     threads: int = 1
@@ -50,7 +50,6 @@ class Fake(Engine):
     """Gets requests singly, ``concurrency`` at once, like an engine with continuous batching."""
 
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.COMPLETE, Task.EMBED})
-    abilities: ClassVar[frozenset[Ability]] = frozenset({Ability.SAMPLING})
     Options: ClassVar[type[msgspec.Struct]] = FakeOptions
     continuous: ClassVar[bool] = True
     needs_source: ClassVar[bool] = False
@@ -146,7 +145,8 @@ class Fake(Engine):
             if fails and options.fail == "die" and index == options.die_after_tokens:
                 time.sleep(0.05)  # let what was sent be read
                 os._exit(17)
-            yield Chunk(request.id, answer.piece(f"{index} "), tokens=1)
+            text = f"{time.monotonic()} " if options.stamp else f"{index} "
+            yield Chunk(request.id, answer.piece(text), tokens=1)
         yield Chunk(request.id, answer.piece(None, "length"))
         if wants_usage(body):
             yield Chunk(request.id, answer.usage_piece(usage(1, count)))

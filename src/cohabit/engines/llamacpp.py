@@ -1,7 +1,7 @@
 """The engine ``llamacpp``: GGUF models through xllamacpp, llama.cpp's server in process.
 
 llama.cpp batches continuously, so requests come singly, ``concurrency`` at once, each with ``context`` tokens of
-its own. Its API is OpenAI's: bodies pass untouched. It is always asked to stream, since only a stream can be
+its own. Its API is OpenAI's, or nearly (llamacpp_body). It is always asked to stream, since only a stream can be
 cancelled; a plain answer is put together from the pieces.
 """
 
@@ -9,6 +9,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, ClassVar
@@ -16,8 +17,10 @@ from typing import Any, ClassVar
 import msgspec
 
 from cohabit.engines.answers import wants_usage
-from cohabit.engines.assembly import Assembly
 from cohabit.engines.gguf_header import NotGguf, kv_bytes, read_metadata
+from cohabit.engines.grammars import MARK, trial
+from cohabit.engines.llamacpp_body import Asking
+from cohabit.engines.singly import BadItem
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
@@ -45,7 +48,15 @@ class LlamaCpp(Engine):
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.COMPLETE})
     Options: ClassVar[type[msgspec.Struct]] = LlamaCppOptions
     abilities: ClassVar[frozenset[Ability]] = frozenset(
-        {Ability.TOOLS, Ability.SCHEMA, Ability.LOGPROBS, Ability.CHOICES, Ability.SAMPLING}
+        {
+            Ability.TOOLS,
+            Ability.SCHEMA,
+            Ability.LOGPROBS,
+            Ability.CHOICES,
+            Ability.STOP,
+            Ability.ECHO,
+            Ability.SAMPLING,
+        }
     )
     libraries: ClassVar[tuple[str, ...]] = ("xllamacpp",)
     extra: ClassVar[str | None] = "llamacpp"
@@ -95,7 +106,13 @@ class LlamaCpp(Engine):
             self._server = xllamacpp.Server(params)
         except RuntimeError as error:
             raise EngineError(f"llama.cpp cannot load {Path(spec.source).name}: {error}") from None
-        self._name = spec.name
+        template = options.chat_template or read_metadata(Path(spec.source)).get("tokenizer.chat_template")
+        self._asking = Asking(
+            spec.name,
+            choices=spec.concurrency,
+            knows_tools="tools" in str(template),
+            usable=lru_cache(maxsize=16)(self._usable),
+        )
         self._calls: dict[Task, Callable[[Piece, Callable[[Piece | None], bool]], Any]] = {
             Task.CHAT: self._server.handle_chat_completions,
             Task.COMPLETE: self._server.handle_completions,
@@ -112,15 +129,22 @@ class LlamaCpp(Engine):
 
     def close(self) -> None:
         """Free the model."""
-        del self._server, self._calls
+        del self._server, self._calls, self._asking
+
+    def _usable(self, grammar: str) -> bool:
+        """llama.cpp answers as if there were no grammar where it cannot use one."""
+        body = {"prompt": "a", "max_tokens": len(MARK) + 1, "temperature": 0, "grammar": trial(grammar)}
+        return bool(self._server.handle_completions(body)["choices"][0]["text"].startswith(MARK))
 
     def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
         body = json.loads(request.body)
-        assembly = Assembly(self._name, chat=request.task is Task.CHAT)
-        streamed = bool(body.get("stream"))
-        with_usage = wants_usage(body)
-        body |= {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
-        for piece in self._pieces(request, body, cancelled):
+        streamed, sent = bool(body.get("stream")), 0
+        try:
+            asked, assembly = (self._asking.chat if request.task is Task.CHAT else self._asking.complete)(body)
+        except BadItem as bad:
+            yield bad.error(request.id)
+            return
+        for piece in self._pieces(request, asked, cancelled):
             if isinstance(piece, Exception):
                 yield refused(request.id, piece)
                 return
@@ -129,9 +153,10 @@ class LlamaCpp(Engine):
                 return
             kept = assembly.add(piece)
             if streamed and kept is not None:
-                yield Chunk(request.id, msgspec.json.encode(kept), tokens=assembly.tokens_of(kept))
+                yield Chunk(request.id, msgspec.json.encode(kept), tokens=assembly.tokens - sent)
+                sent = assembly.tokens
         if streamed:
-            if with_usage:
+            if wants_usage(body):
                 yield Chunk(request.id, msgspec.json.encode(assembly.usage_chunk()))
         elif not cancelled(request.id):
             yield Chunk(request.id, msgspec.json.encode(assembly.whole()), tokens=assembly.tokens)

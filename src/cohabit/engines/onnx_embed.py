@@ -104,6 +104,7 @@ class OnnxEmbed(Engine):
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._vocabulary = self._tokenizer.get_vocab_size()
+        self._frame = self._tokenizer.encode("").ids  # [CLS] and [SEP] in BERT's words
 
     def warmup(self) -> None:
         """One short text; also shows how long a vector is."""
@@ -203,6 +204,14 @@ class OnnxEmbed(Engine):
         if not all(0 <= token < self._vocabulary for token in tokens):
             raise BadItem(
                 f"input {index} has a token outside the model's vocabulary of {self._vocabulary}", param="input"
+            )
+        # LangChain sends the numbers of OpenAI's tokenizer unless told otherwise: vectors of them would mean nothing.
+        if len(self._frame) == 2 and [tokens[0], tokens[-1]] != self._frame:
+            begin, end = self._frame
+            raise BadItem(
+                f"input {index} is not of the model's own tokenizer, where {begin} begins a text and {end} ends it;"
+                " send the text itself",
+                param="input",
             )
         return tokens
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from cohabit.media.sound import opened
+from cohabit.media.sound import MOST_SECONDS, opened, too_long
 
 if TYPE_CHECKING:
     from av import AudioFrame
@@ -24,6 +24,8 @@ def windows(data: bytes) -> "Iterator[tuple[float, Any]]":
     kept = np.zeros(0, np.float32)
     began = 0  # samples
     for frame in _frames(data):
+        if began + len(kept) > MOST_SECONDS * RATE:
+            raise too_long()
         kept = np.concatenate([kept, frame])
         while len(kept) >= WINDOW_SECONDS * RATE:
             end = quietest(kept[: WINDOW_SECONDS * RATE])

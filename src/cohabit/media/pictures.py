@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MOST_PIXELS = 25_000_000
+_SCAN = b"\xff\xda"  # begins one; within its data there is a zero after each ff
+MOST_SCANS = 256  # of a JPEG; a progressive one has about ten, and each goes over all of the picture again
 _MAY_MOVE = {"PNG", "WEBP", "GIF"}  # a phone's JPEG may hold further pictures (MPO), of which the first is meant
 
 
@@ -62,7 +64,7 @@ def _opened(data: bytes) -> "Image":
     Image.MAX_IMAGE_PIXELS = None  # ours is lower, and says what would do
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
-        moves = getattr(picture, "n_frames", 1) > 1
+        moves = getattr(picture, "is_animated", False)  # n_frames would read through all of them
     except UnidentifiedImageError:
         raise Unreadable(f"is not a picture that can be read; send {', '.join(FORMATS)}") from None
     except Exception:  # Pillow's readers raise whatever a broken header makes them
@@ -74,6 +76,8 @@ def _opened(data: bytes) -> "Image":
         )
     if moves and picture.format in _MAY_MOVE:
         raise Unreadable("is animated; send a single frame")
+    if picture.format in {"JPEG", "MPO"} and data.count(_SCAN) > MOST_SCANS:
+        raise Unreadable(f"is a JPEG of more than {MOST_SCANS} scans; save it again")
     return picture
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _CONTAINERS = "wav,w64,aiff,caf,flac,mp3,aac,ogg,amr,matroska,webm,mov,mp4,m4a,3gp"
 TAKEN = "wav, flac, mp3, ogg or opus, m4a, aac or webm"
+MOST_SECONDS = 4 * 3600  # silence packs so well that a small file can hold months
 
 
 def opened(data: bytes) -> "InputContainer":
@@ -36,7 +37,15 @@ def opened(data: bytes) -> "InputContainer":
     if not container.streams.audio:
         container.close()
         raise Unreadable(f"holds no sound; send {TAKEN}")
+    if (container.duration or 0) > MOST_SECONDS * av.time_base:
+        container.close()
+        raise too_long()
     return container
+
+
+def too_long() -> Unreadable:
+    """Also for whoever finds out while decoding: a header need not tell, or not the truth."""
+    return Unreadable(f"is longer than {MOST_SECONDS // 3600} hours; send it in parts")
 
 
 def examine(data: bytes) -> None:

@@ -22,6 +22,7 @@ def configure(level: str) -> None:
     else:
         renderer = structlog.processors.JSONRenderer(serializer=_json)
         errors = [structlog.processors.format_exc_info]
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it tells of bytes in forms that it cannot read
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -75,12 +75,15 @@ class StreamOptions(_Loose):
     include_usage: bool | None = None
 
 
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
+
+
 class Function(_Loose):
     """What a tool is called and takes."""
 
-    name: str = Field(min_length=1)
+    name: Name
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: dict[str, Any] | None = Field(None, description="A JSON schema; without one it takes nothing.")
     strict: bool | None = None
 
 
@@ -91,11 +94,48 @@ class Tool(_Loose):
     function: Function
 
 
-class ResponseFormat(_Loose):
-    """What the answer must look like."""
+class Named(_Loose):
+    """Which function."""
 
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: dict[str, Any] | None = None
+    name: Name
+
+
+class NamedTool(_Loose):
+    """The one to be called."""
+
+    type: Literal["function"]
+    function: Named
+
+
+class JsonSchema(_Loose):
+    """A JSON schema with a name."""
+
+    name: Name
+    schema_: dict[str, Any] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class TextFormat(_Loose):
+    """Any text."""
+
+    type: Literal["text"]
+
+
+class JsonFormat(_Loose):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class SchemaFormat(_Loose):
+    """JSON as a schema says."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+ResponseFormat = Annotated[TextFormat | JsonFormat | SchemaFormat, Field(discriminator="type")]
 
 
 MOST_BIASES = 4096
@@ -137,7 +177,7 @@ class ChatRequest(Sampling):
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Field(max_length=256, fail_fast=True)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
 
     def pictures(self) -> Iterator[tuple[str, str]]:

@@ -78,6 +78,8 @@ class ChatResult(BaseModel):
     text: str | None
     finish_reason: str | None
     usage: Usage
+    tool_calls: list[dict[str, Any]] | None = Field(None, description="Of what was called, if anything was.")
+    logprobs: dict[str, Any] | None = Field(None, description="If they were asked for.")
 
 
 class Label(BaseModel):

@@ -6,13 +6,18 @@ from enum import StrEnum
 class Ability(StrEnum):
     """A request that needs one is refused by a model without it, never answered as if it had not asked.
 
-    The value completes the sentence "the model cannot ...".
+    The value completes the sentence "the model cannot ...". SAMPLING alone refuses nothing: clients send it with
+    whatever they ask, so they are only told that it was not heeded.
     """
 
     TOOLS = "call tools"
     SCHEMA = "answer in a given format"
     LOGPROBS = "give log probabilities"
     CHOICES = "give several answers to one request"
-    SAMPLING = "be told how to choose its words"  # temperature, top_p, penalties, biases, seed, stop
+    BEST_OF = "choose the best of several answers"
+    STOP = "stop at given words"
+    ECHO = "repeat the prompt before its answer"
+    INFILL = "write towards a suffix"
+    SAMPLING = "be told how to choose its words"  # temperature, top_p, penalties, biases, seed
     TRANSLATE = "translate speech"
     WORD_TIMES = "tell when each word was said"

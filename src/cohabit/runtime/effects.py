@@ -1,6 +1,6 @@
 """Carries the core's commands out on real processes; every one ends in the event that ``core.events`` names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -48,6 +48,13 @@ class Effects:
     def processes(self) -> dict[int, WorkerProcess]:
         """The process of every worker that has one."""
         return {worker_id: worker.process for worker_id, worker in self.workers.items() if worker.process is not None}
+
+    def log_of(self, model: str) -> Sequence[str]:
+        """The last lines that a model's worker printed, or the one before if it has no process now."""
+        for worker in self.workers.values():
+            if worker.model == model and worker.process is not None:
+                return worker.process.log_tail
+        return self._supervisor.last_lines.get(model, ())
 
     def execute(self, command: Command) -> None:
         """Begin to carry a command out. Never blocks, never raises."""

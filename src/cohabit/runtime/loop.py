@@ -41,6 +41,10 @@ class ControlLoop:
         """Tell it of every event from now on, with the commands that were carried out for it."""
         self._observers.append(observe)
 
+    def unsubscribe(self, observe: Observe) -> None:
+        """Tell it no more."""
+        self._observers.remove(observe)
+
     def post(self, event: Event) -> None:
         """Take an event, now; one that is posted while another is taken comes after it."""
         self._events.append(event)
@@ -68,7 +72,7 @@ class ControlLoop:
                 else:
                     self._execute(command)
         finally:  # also of the event that the core failed on: a journal ends with it
-            for observe in self._observers:
+            for observe in tuple(self._observers):
                 observe(event, commands, now)
 
     def _set_timer(self, at: float | None) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import structlog
 
 from cohabit.core.controller import Controller
-from cohabit.core.events import RequestArrived, RequestCancelled, ShutdownRequested, Started
+from cohabit.core.events import OwnerRequest, RequestArrived, RequestCancelled, ShutdownRequested, Started
 from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
+from cohabit.core.owner import Objection
 from cohabit.core.room import awaits_reading
 from cohabit.core.snapshot import snapshot, stalled
 from cohabit.core.state import Model
@@ -22,6 +23,7 @@ from cohabit.protocol.engine import Request
 from cohabit.runtime.answers import Open, Watcher
 from cohabit.runtime.effects import Effects
 from cohabit.runtime.loop import ControlLoop, Observe
+from cohabit.runtime.owner import Outcome, Owner
 from cohabit.runtime.requests import Answer, Call
 from cohabit.runtime.sampler import Sampler
 from cohabit.runtime.service import Health, ModelInfo
@@ -66,6 +68,7 @@ class Server:
             watcher=watcher,
         )
         self.loop = ControlLoop(Controller(models, ledger, policy), self._effects.execute, observers)
+        self._owner = Owner(self.loop)
         self._sampler = Sampler(device, self._pids, self.loop.post)
         self._watchdog = Watchdog(self._effects.processes)
         self._tasks: list[asyncio.Task[None]] = []
@@ -123,6 +126,19 @@ class Server:
             entry["aliases"] = list(info.aliases)
             entry["pid"] = process.pid if process is not None else None
         return state
+
+    async def tell(self, asked: OwnerRequest, within: float) -> Outcome | Objection:
+        """Of a model that is there."""
+        return await self._owner.ask(asked, within)
+
+    def standing(self, model: str) -> tuple[str, bool]:
+        """Its state, and whether it is pinned."""
+        found = self.loop.controller.books.models[model]
+        return found.state.value, found.policy.pin
+
+    def log_of(self, model: str) -> Sequence[str]:
+        """The last lines its worker printed, or the one before."""
+        return self._effects.log_of(model)
 
     def health(self) -> Health:
         """Red when the control loop has stopped, the server is leaving, or a servable request is not served."""

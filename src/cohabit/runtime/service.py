@@ -1,12 +1,15 @@
 """What the api may ask of the runtime. The api depends on this, so its tests need no workers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from cohabit.core.events import OwnerRequest
+from cohabit.core.owner import Objection
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Speech
 from cohabit.protocol.tasks import Task
+from cohabit.runtime.owner import Outcome
 from cohabit.runtime.requests import Answer, Call
 
 
@@ -46,6 +49,15 @@ class Service(Protocol):
 
     def status(self) -> dict[str, Any]:
         """The core's snapshot as plain data, a versioned schema."""
+
+    async def tell(self, asked: OwnerRequest, within: float) -> Outcome | Objection:
+        """The owner's word to a model that is there; waits for up to so many seconds until it is done."""
+
+    def standing(self, model: str) -> tuple[str, bool]:
+        """A model's state, and whether it is pinned."""
+
+    def log_of(self, model: str) -> Sequence[str]:
+        """The last lines its worker printed, or the one before if it has none now."""
 
     def health(self) -> Health:
         """Is there progress?"""

@@ -80,6 +80,7 @@ class Supervisor:
         self._post = post
         self._rested = rested
         self._tasks: set[asyncio.Task[None]] = set()
+        self.last_lines: dict[str, list[str]] = {}  # by model, of its last worker that has ended
 
     def start(self, model: str, worker_id: int) -> None:
         """Start a process and load the model."""
@@ -162,8 +163,9 @@ class Supervisor:
     def _ended(self, worker_id: int, worker: Worker, why: messages.LoadFailed) -> None:
         worker.done.set()
         del self._workers[worker_id]
+        tail = worker.process.log_tail if worker.process is not None else []
+        self.last_lines[worker.model] = tail
         if not worker.unwanted():
-            tail = worker.process.log_tail if worker.process is not None else []
             log.warning("worker ended unasked", model=worker.model, detail=why.detail, last_lines=tail[-5:])
         self._post(
             WorkerExited(

@@ -1,0 +1,126 @@
+"""``/v1/responses``: a chat in other words. Nothing is kept, so that each request brings the whole conversation."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from cohabit.api import pictures, wishes
+from cohabit.api.addresses import fetcher_of
+from cohabit.api.answers import collect, submit, timings
+from cohabit.api.bodies import bounded, encoded, parsed, read, validated
+from cohabit.api.disconnects import CLIENT_GONE
+from cohabit.api.documents import ERRORS, body_of, streamed
+from cohabit.api.errors import BadRequest, Refused
+from cohabit.api.models import choose, service_of
+from cohabit.api.routes import Direct
+from cohabit.api.streams import EventStream, Pace, events
+from cohabit.openai.chat import ChatRequest
+from cohabit.openai.responses import ResponseObject, ResponseRequest
+from cohabit.openai.responses_input import LOGPROBS, NAMES, chat_of
+from cohabit.openai.responses_output import Event, Telling
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import Answer, CallFailed
+
+router = APIRouter(route_class=Direct, tags=["text"], responses={**streamed(ResponseObject), **ERRORS})
+
+_ALL = "nothing is kept here; send the whole input each time"
+_REFUSED: Mapping[str, str] = MappingProxyType(
+    {
+        "previous_response_id": _ALL,
+        "conversation": _ALL,
+        "background": "nothing runs in the background; leave it out and wait, or stream",
+        "prompt": "there are no stored prompts; send instructions and input",
+        "context_management": "no input is shortened here; leave it out",
+        "moderation": "nothing is moderated here; leave it out",
+    }
+)
+_OF_CHATS = ("messages", "max_tokens", "max_completion_tokens", "n", "response_format", "logprobs")
+
+
+@router.post("/v1/responses", openapi_extra=body_of(ResponseRequest))
+async def respond(request: Request) -> Response:
+    """Answer an input, at once or as a stream of typed events."""
+    asked = validated(ResponseRequest, await read(request))
+    _check(asked)
+    service = service_of(request)
+    info = choose(service, asked.model, Task.CHAT)
+    body = {**chat_of(asked), "model": info.name}
+    chat = parsed(ChatRequest, body)
+    bounded(chat.text_bytes(), "input")
+    warning = wishes.check(service, info, Task.CHAT, chat, renamed=NAMES)
+    urls = await pictures.check(service, fetcher_of(request), info, asked.pictures(), "input")
+    fetched = {url: urls[place] for place, url in asked.pictures() if place in urls}
+    pictures.put(body, {place: fetched[url] for place, url in chat.pictures() if url in fetched})
+    answer = submit(request, info.name, Task.CHAT, encoded(body))
+    telling = Telling(asked, info.name)
+    try:
+        if asked.stream:
+            return await events(request, answer, warning, partial(TypedStream, telling))
+        found = await collect(request, answer)
+    except CallFailed as failure:
+        raise _in_our_words(failure) from None
+    if found is None:
+        return Response(status_code=CLIENT_GONE)
+    whole = telling.whole(msgspec.json.decode(found))
+    headers = timings(answer, run=True, warning=warning)
+    return Response(msgspec.json.encode(whole), media_type="application/json", headers=headers)
+
+
+class TypedStream(EventStream):
+    """A chat's chunks as the events of a response. It ends with an event that says how, not with ``[DONE]``."""
+
+    def __init__(self, telling: Telling, answer: Answer, headers: Mapping[str, str], pace: Pace) -> None:
+        """``telling`` has told nothing yet."""
+        super().__init__(answer, headers, pace)
+        self._telling = telling
+
+    def _begin(self) -> bytes:
+        return _encoded(self._telling.begun())
+
+    def _events(self, chunks: Sequence[bytes]) -> bytes:
+        return b"".join([_encoded(self._telling.told(msgspec.json.decode(chunk))) for chunk in chunks])
+
+    def _failure(self, refused: Refused) -> bytes:
+        return _encoded(self._telling.failed(refused.status, refused.body["error"]))
+
+    def _end(self) -> bytes:
+        return _encoded(self._telling.ended())
+
+
+def _encoded(told: Iterable[Event]) -> bytes:
+    return b"".join(
+        [b"event: %b\ndata: %b\n\n" % (event["type"].encode(), msgspec.json.encode(event)) for event in told]
+    )
+
+
+def _in_our_words(failure: CallFailed) -> CallFailed:
+    """An engine names the field of the chat that it was asked."""
+    error = failure.error
+    if error is None or error.param is None or error.param not in NAMES:
+        return failure
+    return CallFailed(error=msgspec.structs.replace(error, param=NAMES[error.param]))
+
+
+def _check(asked: ResponseRequest) -> None:
+    """Raises BadRequest for what is not done here, rather than answering as if it had not been asked."""
+    extra = asked.model_extra or {}
+    for field, message in _REFUSED.items():
+        if extra.get(field):
+            raise BadRequest(f"{field} is not supported: {message}", param=field, code="unsupported_parameter")
+    for field in _OF_CHATS:
+        if extra.get(field) is not None:
+            raise BadRequest(f"{field} belongs to chat completions, not to responses", param=field)
+    if asked.top_logprobs is not None and LOGPROBS not in (asked.include or []):
+        raise BadRequest(f"top_logprobs needs include to have {LOGPROBS}", param="top_logprobs")
+    if asked.truncation == "auto":
+        message = "truncation is not supported: no input is shortened here; send less, or leave it out"
+        raise BadRequest(message, param="truncation", code="unsupported_parameter")
+    for place, tool in enumerate(asked.tools or []):
+        if tool.type != "function":
+            message = "only tools of the type function can be used; there are no built-in ones"
+            raise BadRequest(message, param=f"tools.{place}.type", code="unsupported_parameter")
+        if tool.name is None:
+            raise BadRequest(f"tools.{place}.name is missing", param=f"tools.{place}.name")

@@ -1,0 +1,105 @@
+"""The owner's word to a running server: asked of the core, and waited for."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cohabit.core.commands import Command
+from cohabit.core.events import Event, LoadRequested, OwnerRequest, PinRequested, SleepRequested
+from cohabit.core.lifecycle import State
+from cohabit.core.owner import Objection, objection
+from cohabit.core.state import Model
+from cohabit.runtime.loop import ControlLoop
+
+_LEAVING = frozenset({State.FALLING_ASLEEP, State.STOPPING})
+
+
+class Ending(StrEnum):
+    """What has come of it."""
+
+    DONE = "done"
+    UNDER_WAY = "under_way"
+    SUPERSEDED = "superseded"  # by another word, before it was done
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``detail`` is for people, where something is in the way."""
+
+    ending: Ending
+    detail: str = ""
+
+
+class Owner:
+    """Asks the core and sees what comes of it."""
+
+    def __init__(self, loop: ControlLoop) -> None:
+        """Over the loop that owns the core."""
+        self._loop = loop
+
+    async def ask(self, asked: OwnerRequest, within: float) -> Outcome | Objection:
+        """Ask, and wait for up to so many seconds until it is done. The model must be there."""
+        books = self._loop.controller.books
+        found = objection(books, asked)
+        if found is not None:
+            return found
+        watch = _Watch(books.models[asked.model], asked)
+        self._loop.subscribe(watch.handled)
+        try:
+            self._loop.post(asked)
+            async with asyncio.timeout(within):
+                await watch.ended.wait()
+        except TimeoutError:
+            return Outcome(Ending.UNDER_WAY)
+        finally:
+            self._loop.unsubscribe(watch.handled)
+        return watch.outcome
+
+
+class _Watch:
+    """Looks at the model after every event, since it may not stay for long as it was asked to be."""
+
+    def __init__(self, model: Model, asked: OwnerRequest) -> None:
+        self.ended = asyncio.Event()
+        self.outcome = Outcome(Ending.UNDER_WAY)
+        self._model = model
+        self._asked = asked
+        self._worker = model.worker
+        self._failures = model.failures
+
+    def handled(self, _event: Event, _commands: Sequence[Command], _now: float) -> None:
+        """A ``loop.Observe``."""
+        if not self.ended.is_set():
+            self.outcome = self._look()
+            if self.outcome.ending is not Ending.UNDER_WAY:
+                self.ended.set()
+
+    def _look(self) -> Outcome:
+        if isinstance(self._asked, PinRequested):
+            return Outcome(Ending.DONE)
+        return self._coming_in() if isinstance(self._asked, LoadRequested) else self._leaving()
+
+    def _coming_in(self) -> Outcome:
+        model = self._model
+        if model.state is State.READY:
+            return Outcome(Ending.DONE)
+        if model.failures > self._failures:
+            return Outcome(Ending.FAILED, f"{model.name} does not start: {model.failure or 'its worker died'}")
+        if model.out and not model.wanted:
+            return Outcome(Ending.SUPERSEDED, f"{model.name} was told to leave before it was in")
+        return Outcome(Ending.UNDER_WAY)
+
+    def _leaving(self) -> Outcome:
+        model = self._model
+        asleep_is_enough = isinstance(self._asked, SleepRequested)
+        if model.worker != self._worker or model.worker is None:
+            if asleep_is_enough:
+                return Outcome(Ending.SUPERSEDED, f"the worker of {model.name} ended before it was asleep")
+            return Outcome(Ending.DONE)
+        if model.dismissed is not None or model.state in _LEAVING:
+            return Outcome(Ending.UNDER_WAY)
+        if model.state is State.READY:
+            return Outcome(Ending.SUPERSEDED, f"{model.name} was told to stay before it could leave")
+        return Outcome(Ending.DONE if asleep_is_enough else Ending.UNDER_WAY)
