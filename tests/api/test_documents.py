@@ -221,6 +221,19 @@ def test_only_errors_that_a_route_has(path: str, statuses: set[int], document: d
     assert {int(status) for status in operation["responses"]} - {200} - always == statuses - always
 
 
+@pytest.mark.parametrize(
+    ("address", "headers"), [("?api_key=x", {}), ("", {"content-encoding": "gzip"})], ids=["key", "compressed"]
+)
+async def test_what_is_turned_away_at_the_door_is_told_of_every_route(
+    address: str, headers: dict[str, str], http: httpx2.AsyncClient, document: dict[str, Any]
+) -> None:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            answer = await http.request(method, path.format(name="llm") + address, headers=headers)
+            assert answer.status_code in {400, 415}
+            assert str(answer.status_code) in operation["responses"], (method, path)
+
+
 def test_the_headers_of_answers(document: dict[str, Any]) -> None:
     assert set(document["components"]["headers"]) == set(HEADERS) <= {name for name, *_ in rows("Header")}
     for path, methods in document["paths"].items():

@@ -31,8 +31,8 @@ ERRORS: Responses = {
         503: "Not now; `code` says why, `Retry-After` when to come back.",
     }.items()
 }
-EVERYWHERE = (500,)
-"""What any route may answer."""
+EVERYWHERE = (400, 415, 500)
+"""What any route may answer, be it at the door."""
 
 HEADERS: dict[str, tuple[dict[str, Any], str]] = {
     "x-request-id": ({"type": "string"}, "Stands in the log."),
