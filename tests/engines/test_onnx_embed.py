@@ -1,6 +1,7 @@
 """ONNX embeddings on the preset's real model."""
 
 import base64
+import json
 import math
 import struct
 from collections.abc import Iterator
