@@ -30,9 +30,7 @@ class Limits:
     """Of one connection; seconds and bytes."""
 
     head: float = 20.0  # until a request's head is there
-    head_bytes: int = (
-        64 << 10
-    )  # address and headers; also trailers, and whatever else comes between two pieces of body
+    head_bytes: int = 64 << 10  # address and headers; also trailers, and what else comes between two pieces of body
     headers: int = 100
     body: float = 30.0  # until ``body_step`` bytes more of the body have come, or its end
     body_step: int = 64 << 10
