@@ -57,7 +57,7 @@ def test_embeddings(seen: Mapping[str, Any]) -> None:
 def test_refusals(seen: Mapping[str, Any]) -> None:
     assert seen["no_such_model"] == [404, "model_not_found", "model"]
     assert seen["blind"] == [400, "unsupported_content", "messages"]
-    assert seen["foreign_tokens"] == [400, "invalid_request", "input"]
+    assert seen["foreign_tokens"] == [400, "invalid_request", "input.0"]
 
 
 def dot(one: list[float], other: list[float]) -> float:

@@ -84,7 +84,7 @@ def test_models_take_turns_within_the_budget(
     log = server.log.read_text()
     assert "killed" not in log
     assert "ended unasked" not in log
-    assert '"cause": "evicted"' in log
+    assert '"cause":"evicted"' in log
     check(memory, budget)
 
 
