@@ -106,6 +106,19 @@ async def test_refusals_and_alerts() -> None:
     assert [kind for kind, _ in await core.told() if kind == "alerts"] == [], "told once"
 
 
+async def test_who_comes_later_is_told_by_name_of_what_was_there_before() -> None:
+    core = Watched(model("a"), model("b"), budget=150)
+    core.feed.drop(core.subscription)
+    core.bring("a")
+    core.subscription = core.feed.subscribe()
+    core.now = 10.0
+    core.ask("b")
+    core.gone("a")
+    kinds = [(kind, fields["model"], fields.get("state")) for kind, fields in await core.told()]
+    assert kinds[:2] == [("model", "a", "stopping"), ("claim", "b", None)]
+    assert ("model", "a", "stopped") in kinds
+
+
 async def test_who_does_not_listen_costs_nothing() -> None:
     core = Watched(model("a"))
     core.feed.drop(core.subscription)

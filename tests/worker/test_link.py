@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +22,7 @@ from cohabit.protocol.messages import (
 )
 from cohabit.protocol.tasks import Task
 from cohabit.worker.link import BUFFER_CAP, Link
+from harness import wait_until
 
 
 class Peer:
@@ -211,8 +211,7 @@ def test_a_full_socket_holds_up_only_the_thread_that_writes(pair: tuple[Link, Pe
     link.open(2)
     writer = threading.Thread(target=lambda: link.put(big))
     writer.start()
-    while not link._writing:
-        time.sleep(0.001)
+    wait_until(lambda: link._writing, 5)
     link.put(Chunk(2, b"x"))
     link.send(Pong(0.0))
     assert writer.is_alive(), "nobody has read"

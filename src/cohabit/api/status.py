@@ -57,7 +57,7 @@ class ModelStatus(BaseModel):
     pid: int | None = Field(description="Of its worker; none where there is no process.")
     state: State
     since_seconds: Seconds = Field(description="In that state.")
-    draining: bool = Field(description="Serves no more, to make room.")
+    draining: bool = Field(description="Takes nothing new: it makes room, or was told to leave.")
     pinned: bool
     held: Bytes = Field(description="Booked for it now.")
     load: Bytes = Field(description="Of it, for a load under way.")

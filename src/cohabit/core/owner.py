@@ -135,5 +135,4 @@ def _pin(books: Books, model: Model, pinned: bool) -> None:
         if claim is not None and model.worker in claim.victims:
             del claim.victims[model.worker]
             model.draining = False
-    for waiter in books.waiters:  # who was feasible may be so no more, and the other way round
-        books.touched[waiter.name] = waiter
+    books.room_has_changed()

@@ -26,7 +26,7 @@ def ready(books: Books, event: WorkerReady, now: float) -> None:
     books.changed(model)
     books.stirred = True
     if model.policy.pin:
-        _room_has_changed(books)
+        books.room_has_changed()
 
 
 def slept(books: Books, event: Slept, now: float) -> None:
@@ -57,17 +57,10 @@ def measured(books: Books, event: DeviceMeasured, now: float) -> None:
     if books.ledger.observe(event.at, event.total, event.available, event.workers):
         books.stirred = True
         if books.pinned or books.ledger.effective_budget != allowed:
-            _room_has_changed(books)
+            books.room_has_changed()
     for model in list(books.resident):
         if model.state is State.ASLEEP:
             _check_asleep(books, model, now)
-
-
-def _room_has_changed(books: Books) -> None:
-    """What was feasible may be so no more, and the other way round."""
-    books.stirred = True
-    for model in books.waiters:
-        books.touched[model.policy.name] = model
 
 
 def _check_asleep(books: Books, model: Model, now: float) -> None:

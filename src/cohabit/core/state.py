@@ -188,6 +188,12 @@ class Books:
             self.waiters.discard(model)
         self.touched[name] = model
 
+    def room_has_changed(self) -> None:
+        """What was feasible may be so no more, and the other way round."""
+        self.stirred = True
+        for model in self.waiters:
+            self.touched[model.policy.name] = model
+
     def _note_dismissed(self, model: Model) -> None:
         if model.lifecycle.state not in _STAYS:
             model.dismissed = None

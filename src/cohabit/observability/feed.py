@@ -62,13 +62,14 @@ class Feed:
         """Of the core whose books these are; without any there is nothing to tell."""
         self._books = books or Books((), Ledger(budget=0, keep_free=0, slots=0))
         self._subscriptions: set[Subscription] = set()
-        self._models: dict[int, str] = {}  # by worker
-        self._claim = self._books.claim
-        self._alerts: list[str] = []
 
     def subscribe(self) -> Subscription:
         """Everything from now on, until it is dropped."""
         subscription = Subscription()
+        if not self._subscriptions:  # while nobody looked on, nothing was kept
+            self._models = {worker: model.name for worker, model in self._books.workers.items()}
+            self._claim = self._books.claim
+            self._alerts = list(alerts(self._books, time.monotonic()))
         self._subscriptions.add(subscription)
         return subscription
 
@@ -84,11 +85,13 @@ class Feed:
 
     def handled(self, event: Event, commands: Sequence[Command], now: float) -> None:
         """A ``loop.Observe``."""
+        if not self._subscriptions:
+            return
         told = [*self._of_event(event, now), *(one for command in commands for one in self._of_command(command))]
         if self._books.claim is not self._claim:
             self._claim = self._books.claim
             told.append(("claim", self._claimed()))
-        for kind, fields in told if self._subscriptions else ():
+        for kind, fields in told:
             message = b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode({"at": time.time(), **fields}))
             for subscription in self._subscriptions:
                 subscription.put(message)
