@@ -22,6 +22,8 @@ from cohabit.api.connections import LIMITS, Connection, Held, Limits
 from cohabit.api.streams import Pace
 from cohabit.runtime.requests import Answer, Call
 
+pytestmark = pytest.mark.process  # a server on a socket, whose limits pass in real time
+
 Lines = list[MutableMapping[str, Any]]
 CHUNK = b'"%b"' % (b"x" * 65536)
 
