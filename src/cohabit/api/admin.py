@@ -38,8 +38,7 @@ class Told(BaseModel):
 _ANSWERS: Responses = {
     200: {"model": Told, "description": "Done."},
     202: {"model": Told, "description": "Begun; it takes longer than was to be waited for."},
-    **only(400, 404, 503),
-    409: {**only(400)[400], "description": "It cannot be done as things are; `code` says why."},
+    **only(400, 404, 409, 503),
 }
 
 

@@ -25,7 +25,8 @@ def submit(
     batch: int | None = None,
 ) -> Answer:
     """Queue a request for a model. Raises BadRequest for a malformed time limit."""
-    request.scope.setdefault("state", {})["model"] = model
+    state = request.scope.setdefault("state", {})
+    state["model"] = model
     call = Call(
         model=model,
         task=task,
@@ -34,6 +35,7 @@ def submit(
         timeout=timeout_of(request),
         blobs=blobs or {},
         batch=batch,
+        background=state.get("background", False),
     )
     return service_of(request).submit(call)
 

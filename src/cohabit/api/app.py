@@ -1,5 +1,6 @@
 """The app: routes, errors, middleware put together."""
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -10,11 +11,13 @@ from starlette.types import ASGIApp
 from cohabit.api import (
     admin,
     batch,
+    batches,
     chat,
     docs,
     documents,
     embeddings,
     errors,
+    files,
     health,
     inference,
     models,
@@ -31,6 +34,7 @@ from cohabit.runtime.service import Service
 
 if TYPE_CHECKING:
     from cohabit.api.remote import RemoteMedia
+    from cohabit.batches.store import Store
 
 
 class App(FastAPI):
@@ -67,21 +71,33 @@ def create_app(
     app.state.feed = feed or Feed()
     app.state.pace = pace
     app.state.remote = remote
-    for module in (
-        chat,
-        responses,
-        embeddings,
-        rerank,
-        speech,
-        transcriptions,
-        models,
-        inference,
-        batch,
-        health,
-        admin,
-        docs,
+    app.state.store = None  # until ``keeps``
+    for router in (
+        chat.router,
+        responses.router,
+        embeddings.router,
+        rerank.router,
+        speech.router,
+        transcriptions.router,
+        models.router,
+        inference.router,
+        batch.router,
+        files.direct,
+        files.router,
+        batches.router,
+        health.router,
+        admin.router,
+        docs.router,
     ):
-        app.router.routes += module.router.routes  # included, each would be looked for through its router
+        app.router.routes += router.routes  # included, each would be looked for through its router
     errors.install(app)
     documents.install(app)
     return app
+
+
+def keeps(app: App, opening: "Awaitable[Store]") -> None:
+    """From now on the app has a store of files and batches, which may still have to be opened.
+
+    Not an argument of ``create_app``, since a store runs its batches through the app.
+    """
+    app.state.store = opening

@@ -62,7 +62,8 @@ class RequestLog:
                 await answer(scope, receive, tagged)
         finally:
             path = getattr(scope.get("route"), "path", "-")
-            write = log.debug if path.startswith(_QUIET) else log.info
+            # The lines of a batch are many, and nobody's request of now.
+            write = log.debug if path.startswith(_QUIET) or "background" in state else log.info
             write(
                 "request",
                 method=method,

@@ -43,6 +43,7 @@ def serve(
     Ctrl-C lets what was accepted finish. Exits with 1 if an engine is missing or the port is taken, 2 if the
     config is wrong, 3 if a model can never fit.
     """
+    from cohabit.cli.storage import database_url
     from cohabit.config.paths import footprints_file, weights_dir
     from cohabit.devices import device_for
     from cohabit.runtime.assemble import missing_engines
@@ -53,6 +54,7 @@ def serve(
         loaded = with_budget(load_config(config), budget)
         if journal and not loaded.server.journal:
             loaded = with_journal(loaded, JOURNAL_BYTES)
+        database_url(loaded.batches)  # said now if it cannot be
         missing = missing_engines(loaded)
         if not missing:
             # Before the plan, since what is not here cannot be estimated. A model whose weights cannot be had
@@ -166,8 +168,9 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
 
     import uvicorn
 
-    from cohabit.api.app import create_app
+    from cohabit.api.app import create_app, keeps
     from cohabit.api.connections import LIMITS, Connection
+    from cohabit.cli.storage import open_store
     from cohabit.observability.feed import Feed
 
     feed = Feed(server.loop.controller.books)
@@ -190,9 +193,10 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
             """Capture none."""
             yield
 
+    app = create_app(server, version("cohabit"), feed=feed, remote=remote)
     http = Http(
         uvicorn.Config(
-            create_app(server, version("cohabit"), feed=feed, remote=remote),
+            app,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -210,16 +214,21 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
     gc.collect()
     gc.freeze()  # what is here stays; looking through it again and again would only hold up requests
     server.start()
+    opening = asyncio.create_task(open_store(config.batches, app, server))
+    keeps(app, opening)
     serving = asyncio.create_task(http.serve([listening]))
     _say_where(config, listening)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.remove_signal_handler(number)  # a second Ctrl-C ends it at once; workers die with it
+    store = await opening
+    store.halt()
     await server.stop(config.server.drain if stop.is_set() else 0.0)
     feed.close()
     http.should_exit = True
     await serving
+    await store.close()
 
 
 def _say_where(config: "Config", listening: socket.socket) -> None:
