@@ -88,7 +88,13 @@ def test_check_names_a_missing_extra(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_schema_is_json_schema() -> None:
-    assert json.loads(run("schema").stdout)["properties"].keys() == {"server", "device", "scheduling", "models"}
+    assert json.loads(run("schema").stdout)["properties"].keys() == {
+        "server",
+        "device",
+        "scheduling",
+        "batches",
+        "models",
+    }
 
 
 def test_version_and_help() -> None:

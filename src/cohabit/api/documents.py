@@ -95,7 +95,7 @@ def form_of(kind: type[BaseModel]) -> dict[str, Any]:
     """``openapi_extra`` for a route that reads a form of these fields and a file itself."""
     schema = kind.model_json_schema()  # with the file inside: it takes no other fields, so ``allOf`` would be empty
     inner = schema.pop("$defs", {})
-    fields = dict(each for item in schema["properties"].items() for each in _fields(*item, inner))
+    fields = dict(each for name, field in schema["properties"].items() for each in _fields(name, field, inner))
     schema["properties"] = {"file": {"type": "string", "format": "binary"}} | fields
     schema["required"] = [*schema["required"], "file"]
     return _asking({"multipart/form-data": {"schema": schema}})

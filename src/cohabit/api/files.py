@@ -79,6 +79,7 @@ class _ToStore(FormParser):
         super().on_headers_finished()
         file = self._current_part.file
         if file is not None:
+            file.file.close()
             self._current_part.file = _Sent(self._store, self._who, file.filename or "")
             self._sent.append(self._current_part.file)
 

@@ -5,6 +5,7 @@ loop free, and on SQLite there is but one writer anyway.
 """
 
 import asyncio
+import errno
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,10 @@ T = TypeVar("T")
 _BUSY_SECONDS = 5.0  # how long a locked database is waited for
 _CONNECT_SECONDS = 5
 _WRITES = "cohabit_writes"
+
+
+class OtherVersion(SQLAlchemyError):
+    """The tables were made by another version of this program, and are left alone."""
 
 
 class Database:
@@ -101,8 +106,8 @@ class Database:
         try:
             connection = self._opened().raw_connection()
             try:
-                for pragma in ("incremental_vacuum", "wal_checkpoint(TRUNCATE)"):
-                    connection.execute(f"PRAGMA {pragma}").fetchall()
+                # As a script: ``execute`` would step through the first but once, which gives back a single page.
+                connection.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)")
             finally:
                 connection.close()
         except (SQLAlchemyError, sqlite3.Error) as error:
@@ -142,7 +147,7 @@ def trouble_of(error: SQLAlchemyError) -> Trouble:
     origin = error.orig if isinstance(error, DBAPIError) else None
     code = getattr(origin, "sqlite_errorcode", 0) & 0xFF
     state = getattr(origin, "sqlstate", None) or ""
-    if code == sqlite3.SQLITE_FULL or state.startswith("53"):
+    if code == sqlite3.SQLITE_FULL or state.startswith("53") or getattr(origin, "errno", 0) == errno.ENOSPC:
         return Trouble.FULL
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or state in {"40001", "40P01", "55P03"}:
         return Trouble.BUSY
@@ -198,4 +203,4 @@ def _prepare(connection: Connection) -> None:
     if version is None:
         connection.execute(insert(schema.about), {"version": schema.VERSION})
     elif version != schema.VERSION:
-        raise SQLAlchemyError(f"version {version}")
+        raise OtherVersion

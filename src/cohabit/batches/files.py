@@ -136,7 +136,7 @@ def abandoned(connection: Connection, before: float) -> int:
     return connection.execute(delete(files).where(~files.c.whole, files.c.created_at < int(before))).rowcount
 
 
-def some(sizes: Sequence[Row[int, int]], most: int) -> list[int]:
+def some(sizes: Sequence[tuple[int, int] | Row[int, int]], most: int) -> list[int]:
     """The numbers of the first few that have together up to ``most`` bytes; of one at least, if there is one."""
     totals = accumulate(size for _, size in sizes)
     fitting = takewhile(lambda pair: pair[1] <= most, zip(sizes, totals, strict=True))

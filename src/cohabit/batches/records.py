@@ -37,9 +37,7 @@ def create(connection: Connection, who: Who, asked: BatchRequest, now: float, re
     """Write it down. Raises Missing if there is no such file, Conflict if a batch made it."""
     source = files.get(connection, who.sees, asked.input_file_id)
     if source.purpose != "batch":
-        raise Conflict(
-            "this file was made by a batch; send a file of requests with the purpose batch", "wrong_purpose"
-        )
+        raise Conflict("this file was made by a batch; send a file of requests first", "wrong_purpose")
     seconds = retention
     if asked.output_expires_after is not None:
         seconds = min(seconds, asked.output_expires_after.seconds)

@@ -6,7 +6,6 @@ groups: the first that is done writes, and while it does the next group gathers.
 """
 
 import asyncio
-import time
 
 import structlog
 
@@ -43,7 +42,7 @@ class Run:
         self._cancelled = asyncio.Event()
         self._pending: list[Outcome] = []
         self._writing = asyncio.Lock()
-        self._began = time.monotonic()
+        self._began = self._means.clock()
         self._done = 0  # since then
 
     def cancel(self) -> None:
@@ -160,7 +159,7 @@ class Run:
             return True
         if self._done < _MEASURED:
             return False
-        each = (time.monotonic() - self._began) / self._done
+        each = (self._means.clock() - self._began) / self._done
         return left < each * (self._batch.total - self._batch.done - self._done)
 
     async def _record(self, outcome: Outcome) -> None:
