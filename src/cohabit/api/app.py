@@ -26,6 +26,7 @@ from cohabit.api import (
     speech,
     transcriptions,
 )
+from cohabit.api.access import Access, Lock
 from cohabit.api.door import Door
 from cohabit.api.middleware import RequestLog
 from cohabit.api.streams import PACE, Pace
@@ -46,8 +47,11 @@ class App(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's way to say what goes round the router."""
-        inner = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
-        return RequestLog(Door(ExceptionMiddleware(inner, handlers=self.exception_handlers)))
+        app: ASGIApp = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
+        app = ExceptionMiddleware(app, handlers=self.exception_handlers)
+        if self.state.lock is not None:
+            app = Access(app, self.state.lock)
+        return RequestLog(Door(app))
 
 
 def create_app(
@@ -57,8 +61,9 @@ def create_app(
     feed: Feed | None = None,
     pace: Pace = PACE,
     remote: "RemoteMedia | None" = None,
+    lock: Lock | None = None,
 ) -> App:
-    """An app over a running service; without ``remote`` it fetches nothing from elsewhere."""
+    """An app over a running service; without ``remote`` it fetches nothing, without ``lock`` it asks for no key."""
     app = App(
         title="cohabit",
         version=version,
@@ -71,6 +76,7 @@ def create_app(
     app.state.feed = feed or Feed()
     app.state.pace = pace
     app.state.remote = remote
+    app.state.lock = lock
     app.state.store = None  # until ``keeps``
     for router in (
         chat.router,

@@ -74,6 +74,10 @@ class ServerConfig(Section):
     max_bodies: Size = Field(
         1 << 30, description="Bytes that the bodies of all requests which are not answered yet may have together."
     )
+    keys: bool | None = Field(
+        None, description="Ask for API keys; default: on every address but this machine's own (loopback)."
+    )
+    open_health: bool = Field(False, description="Answer /health/... without a key, for load balancers.")
     remote_media: RemoteMediaConfig = Field(
         RemoteMediaConfig(), description="What is fetched for requests that hold an address instead of the data."
     )
