@@ -18,6 +18,7 @@ CONFIG = """
 server: {keys: true, log_level: debug}
 models:
   quick: {engine: fake}
+  slow: {engine: fake, concurrency: 4, options: {tokens: 1000, token_seconds: 0.02}}
 """
 
 
@@ -53,9 +54,11 @@ def chat(client: openai.OpenAI) -> str:
 
 
 def test_a_key_opens_and_a_revoked_one_does_not(server: Running, folder: Path, ann: str) -> None:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong", max_retries=0) as client:
-        with pytest.raises(openai.AuthenticationError):
-            chat(client)
+    with (
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong", max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        chat(client)
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key=ann, max_retries=0) as client:
         assert chat(client)
         assert client.models.list().data[0].id == "quick"
@@ -63,27 +66,27 @@ def test_a_key_opens_and_a_revoked_one_does_not(server: Running, folder: Path, a
             client.get("/../admin/status", cast_to=object)
         assert keys(folder, "revoke", "ann").returncode == 0
         began = time.monotonic()
-        refused = httpx2.Client(base_url=server.url, headers={"authorization": f"Bearer {ann}"})
-        wait_until(lambda: refused.get("/v1/models").status_code == 401, 5.0)
+        with httpx2.Client(base_url=server.url, headers={"authorization": f"Bearer {ann}"}) as http:
+            wait_until(lambda: http.get("/v1/models").status_code == 401, 5.0)
         assert time.monotonic() - began < 2.0
         with pytest.raises(openai.AuthenticationError):
             chat(client)
-        refused.close()
 
 
 def test_a_stream_counts_until_it_has_ended(server: Running, ann: str) -> None:
     headers = {"authorization": f"Bearer {ann}"}
-    body = {"model": "quick", "messages": [{"role": "user", "content": "x"}], "stream": True, "max_tokens": 100_000}
-    http = httpx2.Client(base_url=server.url, headers=headers, timeout=30)
-    with http.stream("POST", "/v1/chat/completions", json=body) as first:
-        next(first.iter_bytes())
-        with http.stream("POST", "/v1/chat/completions", json=body) as second:
-            next(second.iter_bytes())
+    body = {"model": "slow", "messages": [{"role": "user", "content": "x"}], "stream": True}
+    with httpx2.Client(base_url=server.url, headers=headers, timeout=30) as http:
+        with (
+            http.stream("POST", "/v1/chat/completions", json=body) as first,
+            http.stream("POST", "/v1/chat/completions", json=body) as second,
+        ):
+            pieces = first.iter_bytes(), second.iter_bytes()  # which end the stream when they are dropped
+            assert all(map(next, pieces))
             third = http.get("/v1/models")
             assert (third.status_code, third.json()["error"]["code"]) == (429, "too_many_concurrent")
             assert int(third.headers["retry-after"]) >= 1
-    wait_until(lambda: http.get("/v1/models").status_code == 200, 5.0)
-    http.close()
+        wait_until(lambda: http.get("/v1/models").status_code == 200, 5.0)
 
 
 def test_the_commands_of_an_owner(server: Running, folder: Path, ann: str) -> None:
