@@ -1,6 +1,6 @@
 """Thirty ``kill -9`` of the server during one batch, each at a random moment after it was ready for 5 seconds.
 
-The same code as tests/process/test_crashes.py, with more of it: at the end every line is answered exactly once, in the
+The same code as tests/process/test_crashes.py, for longer: at the end every line is answered exactly once, in the
 order of the input, each with its own answer. On SQLite and on PostgreSQL.
 """
 
