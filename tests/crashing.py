@@ -63,7 +63,7 @@ class Survived:
 
     lines: int
     kills: int
-    in_status: Counter[str]  # how often it was killed in which
+    in_status: dict[str, int]  # how often it was killed in which
     seconds: float
     completed: int
     failed: int
@@ -104,7 +104,9 @@ def survive(
             assert batch["status"] == "completed", batch
             _check(server, batch, expected)
     counts = batch["request_counts"]
-    return Survived(count, kills, statuses, time.monotonic() - began, counts["completed"], counts["failed"])
+    return Survived(
+        count, kills, dict(statuses), round(time.monotonic() - began, 1), counts["completed"], counts["failed"]
+    )
 
 
 @contextmanager
