@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request
 
+from cohabit.api.access import Allowed, allowed, key_of
 from cohabit.api.documents import only
 from cohabit.api.errors import BadRequest, NotFound
 from cohabit.openai.models import ModelEntry, ModelList
@@ -19,9 +20,8 @@ _VERBS = {
 
 
 def service_of(request: Request) -> Service:
-    """The runtime behind this app."""
-    service: Service = request.app.state.service
-    return service
+    """The runtime behind this app, with those models that the request's key may use."""
+    return allowed(request.app.state.service, key_of(request))
 
 
 def choose(service: Service, name: str | None, task: Task, *, unnamed: str = "type") -> ModelInfo:
@@ -47,13 +47,15 @@ def choose(service: Service, name: str | None, task: Task, *, unnamed: str = "ty
 
 
 def find(service: Service, name: str) -> ModelInfo:
-    """By name or alias. Raises NotFound naming what there is."""
+    """By name or alias. Raises NotFound naming what there is, ApiError 403 for what the key may not use."""
     info = service.models.get(name)
     if info is not None:
         return info
     for other in service.models.values():
         if name in other.aliases:
             return other
+    if isinstance(service, Allowed):
+        service.check(name)
     raise NotFound(
         f"there is no such model; configured are {', '.join(service.models)}", code="model_not_found", param="model"
     )

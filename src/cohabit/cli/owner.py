@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 
+from cohabit.cli.access import FROM_ENVIRONMENT, credentials
 from cohabit.cli.exits import Code, leave
 
 _Model = Annotated[str, typer.Argument(help="Its name or an alias.")]
-_Url = Annotated[str, typer.Option(help="Where the server is.")]
+_Url = Annotated[str, typer.Option(help=f"Where the server is. {FROM_ENVIRONMENT}")]
 _Wait = Annotated[float, typer.Option(min=0, max=600, help="Seconds to wait until it is done.")]
 _HERE = "http://127.0.0.1:8000"
 
@@ -42,9 +43,10 @@ def _tell(url: str, model: str, what: str, wait: float) -> None:
 
     import httpx2
 
+    headers = credentials(url)
     place = f"{url.rstrip('/')}/admin/models/{quote(model, safe='')}/{what}"
     try:
-        answer = httpx2.post(place, params={"wait": wait}, timeout=wait + 10.0)
+        answer = httpx2.post(place, params={"wait": wait}, headers=headers, timeout=wait + 10.0)
         found = answer.json()
         if answer.is_error:
             raise leave(Code.FAILED, found["error"]["message"])

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cohabit.cli.access import keyring_for
 from cohabit.cli.exits import Code, leave, one_line
 from cohabit.cli.plan import BudgetOption, ConfigArgument, as_table
 from cohabit.cli.pull import fetch_missing
 from cohabit.config.load import load_config, with_budget, with_journal
 
 if TYPE_CHECKING:
+    from cohabit.access.keyring import Keyring
     from cohabit.config.model import Config
     from cohabit.devices import Device
     from cohabit.runtime.footprints import Footprints
@@ -41,7 +43,7 @@ def serve(
     """Serve all models of a config. Listens at once; each model is brought in by its first request.
 
     Ctrl-C lets what was accepted finish. Exits with 1 if an engine is missing or the port is taken, 2 if the
-    config is wrong, 3 if a model can never fit.
+    config is wrong or others can reach it and there are no keys, 3 if a model can never fit.
     """
     from cohabit.cli.storage import database_url
     from cohabit.config.paths import footprints_file, weights_dir
@@ -72,7 +74,8 @@ def serve(
     address = loaded.server.host if host is None else host
     listening = _listen(address, loaded.server.port if port is None else port)
     with listening:
-        _run(loaded, plan, device, footprints, listening)
+        keyring = keyring_for(loaded.server, listening.getsockname()[0])
+        _run(loaded, plan, device, footprints, listening, keyring=keyring)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -88,7 +91,13 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _run(
-    config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", listening: socket.socket
+    config: "Config",
+    plan: "Plan",
+    device: "Device",
+    footprints: "Footprints",
+    listening: socket.socket,
+    *,
+    keyring: "Keyring | None",
 ) -> None:
     import uvloop
 
@@ -96,7 +105,7 @@ def _run(
 
     configure(config.server.log_level)
     _allow_files(2 * config.server.max_connections + _OTHER_FILES)  # those beyond the limit are refused, so taken too
-    uvloop.run(_serve(config, plan, device, footprints, listening))
+    uvloop.run(_serve(config, plan, device, footprints, listening, keyring=keyring))
 
 
 def _allow_files(wanted: int) -> None:
@@ -110,7 +119,13 @@ def _allow_files(wanted: int) -> None:
 
 
 async def _serve(
-    config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", listening: socket.socket
+    config: "Config",
+    plan: "Plan",
+    device: "Device",
+    footprints: "Footprints",
+    listening: socket.socket,
+    *,
+    keyring: "Keyring | None",
 ) -> None:
     from cohabit.config.paths import derived_dir, weights_dir
     from cohabit.observability.metrics import Metrics
@@ -130,7 +145,7 @@ async def _serve(
     )
     metrics.watch(server.status)
     with _recorded(config, server):
-        await _until_told(config, server, listening)
+        await _until_told(config, server, listening, keyring)
 
 
 @contextmanager
@@ -162,7 +177,9 @@ def _recorded(config: "Config", server: "Server") -> Iterator[None]:
         yield
 
 
-async def _until_told(config: "Config", server: "Server", listening: socket.socket) -> None:
+async def _until_told(
+    config: "Config", server: "Server", listening: socket.socket, keyring: "Keyring | None"
+) -> None:
     """Serve until a signal comes, then let what was accepted finish."""
     from importlib.metadata import version
 
@@ -193,7 +210,14 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
             """Capture none."""
             yield
 
-    app = create_app(server, version("cohabit"), feed=feed, remote=remote)
+    app = create_app(
+        server,
+        version("cohabit"),
+        feed=feed,
+        remote=remote,
+        keyring=keyring,
+        open_health=config.server.open_health,
+    )
     http = Http(
         uvicorn.Config(
             app,
@@ -214,10 +238,10 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
     gc.collect()
     gc.freeze()  # what is here stays; looking through it again and again would only hold up requests
     server.start()
-    opening = asyncio.create_task(open_store(config.batches, app, server))
+    opening = asyncio.create_task(open_store(config.batches, app, server, keyring))
     keeps(app, opening)
     serving = asyncio.create_task(http.serve([listening]))
-    _say_where(config, listening)
+    _say_where(config, listening, keys=keyring is not None)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -231,7 +255,7 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
     await store.close()
 
 
-def _say_where(config: "Config", listening: socket.socket) -> None:
+def _say_where(config: "Config", listening: socket.socket, *, keys: bool) -> None:
     from cohabit.engines.registry import engine_class
 
     host, port = listening.getsockname()[:2]
@@ -242,6 +266,7 @@ def _say_where(config: "Config", listening: socket.socket) -> None:
         if "chat" in tasks:
             messages = '[{"role": "user", "content": "What is the capital of France?"}]'
             body = f'{{"model": "{name}", "temperature": 0, "messages": {messages}}}'
-            typer.echo(f"try: curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'")
+            key = ' -H "authorization: Bearer $COHABIT_API_KEY"' if keys else ""
+            typer.echo(f"try: curl {url}/v1/chat/completions{key} -H 'content-type: application/json' -d '{body}'")
             break
     sys.stdout.flush()

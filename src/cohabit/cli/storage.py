@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -12,6 +13,7 @@ from cohabit.config.model import BatchesConfig
 from cohabit.config.paths import batches_file
 
 if TYPE_CHECKING:
+    from cohabit.access.keyring import Keyring
     from cohabit.api.app import App
     from cohabit.batches.store import Store
     from cohabit.runtime.service import Service
@@ -34,8 +36,11 @@ def database_url(config: BatchesConfig) -> str:
     return url
 
 
-async def open_store(config: BatchesConfig, app: "App", service: "Service") -> "Store":
+async def open_store(
+    config: BatchesConfig, app: "App", service: "Service", keyring: "Keyring | None" = None
+) -> "Store":
     """Begin to run batches. In the background, since it imports what takes a while."""
+    from cohabit.access.keys import NOBODY
     from cohabit.api.errors import NotFound
     from cohabit.api.models import find
 
@@ -45,8 +50,14 @@ async def open_store(config: BatchesConfig, app: "App", service: "Service") -> "
         except NotFound:
             return None
 
+    def identify(owner: str) -> Mapping[str, Any] | None:
+        if keyring is None:
+            return {}
+        key = keyring.named(owner) if owner else NOBODY
+        return None if key is None else {"key": key}
+
     store = await asyncio.to_thread(_store)
-    return store(config, database_url(config), app, resolve=resolve, identify=lambda _owner: {})
+    return store(config, database_url(config), app, resolve=resolve, identify=identify)
 
 
 def _store() -> type["Store"]:
