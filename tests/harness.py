@@ -30,7 +30,8 @@ def home(folder: Path) -> Path:
     """An empty state folder beside the shared cache of fetched weights."""
     shared = user_cache_path("cohabit")
     shared.mkdir(parents=True, exist_ok=True)
-    (folder / "cache").symlink_to(shared, target_is_directory=True)
+    if not (folder / "cache").is_symlink():  # a server that is started again has it
+        (folder / "cache").symlink_to(shared, target_is_directory=True)
     return folder
 
 

@@ -1,17 +1,14 @@
-"""What a running server knows of its keys."""
+"""Keys: kept as hashes, found without telling how nearly, changed while a server runs."""
 
-from hmac import compare_digest
+import hmac
+import stat
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from cohabit.access.errors import KeysError
-from cohabit.access.keyfile import editing
-from cohabit.access.keyring import LOOK_EVERY, Keyring
-from cohabit.access.keys import Key, digest_of
-
-SECRET = b"cohabit_secret-of-a"
+from cohabit.access.keyring import LOOK_EVERY, BrokenKeys, Keyring, edited
+from cohabit.access.keys import PREFIX, Key, digest_of, new_secret
 
 
 class Clock:
@@ -20,99 +17,142 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def pass_by(self) -> None:
-        self.now += LOOK_EVERY
+
+def made(path: Path, *names: str) -> dict[str, str]:
+    """Their secrets."""
+    secrets = {name: new_secret() for name in names}
+    with edited(path) as keys:
+        for name, secret in secrets.items():
+            keys[name] = Key(name=name, digest=digest_of(secret), created=1)
+    return secrets
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    found = tmp_path / "keys.json"
-    put(found, "a")
-    return found
+    return tmp_path / "state" / "keys.json"
 
 
-def put(path: Path, *names: str) -> None:
-    with editing(path) as keys:
-        keys.clear()
-        keys.update({name: Key(name=name, digest=digest_of(b"cohabit_secret-of-" + name.encode())) for name in names})
+def test_a_secret_is_long_random_and_recognisable() -> None:
+    first, second = new_secret(), new_secret()
+    assert first != second
+    assert first.startswith(PREFIX)
+    assert len(first) >= len(PREFIX) + 43, "256 bits"
 
 
-def test_finds_whose_secret_it_is(path: Path) -> None:
-    put(path, "a", "b", "c")
+def test_found_by_its_secret_and_by_its_name(path: Path) -> None:
+    secrets = made(path, "ann", "bob")
     ring = Keyring(path)
-    assert len(ring) == 3
-    for name in "abc":
-        found = ring.find(b"cohabit_secret-of-" + name.encode())
-        assert found is not None
-        assert found.name == name
-        assert ring.named(name) is found
-    for wrong in (b"", SECRET[:-1], SECRET + b"x", SECRET.upper(), digest_of(SECRET).encode(), b"\xff", b"a"):
+    assert ring.find(secrets["ann"]) == ring.named("ann")
+    assert ring.find(secrets["bob"]) == ring.named("bob")
+    for wrong in ("", "x", secrets["ann"][:-1], secrets["ann"] + "x", digest_of(secrets["ann"])):
         assert ring.find(wrong) is None
-    assert ring.named("d") is None
+    assert ring.named("carl") is None
+    assert [key.name for key in ring.all()] == ["ann", "bob"]
 
 
-@pytest.mark.parametrize("secret", [b"cohabit_secret-of-a", b"cohabit_secret-of-c", b"wrong", b""])
-def test_every_key_is_compared_to_the_end_whatever_is_sent(
-    secret: bytes, path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_secret_is_nowhere(path: Path) -> None:
+    secrets = made(path, "ann")
+    kept = path.read_text()
+    assert secrets["ann"] not in kept
+    assert secrets["ann"].removeprefix(PREFIX) not in kept
+    assert secrets["ann"] not in repr(Keyring(path).all())
+
+
+def test_only_its_owner_may_read_it(path: Path) -> None:
+    made(path, "ann")
+    made(path, "bob")
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("right", range(4))
+def test_every_key_is_compared_to_its_end_whatever_is_right(
+    right: int, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(path, "a", "b", "c")
+    secrets = list(made(path, "a", "b", "c").values())
+    compared: list[str] = []
+    real = hmac.compare_digest
+
+    def counted(first: str, second: str) -> bool:
+        compared.append(second)
+        return real(first, second)
+
+    monkeypatch.setattr("cohabit.access.keyring.hmac.compare_digest", counted)
     ring = Keyring(path)
-    compared = []
-
-    def watched(sent: str, kept: str) -> bool:
-        compared.append((sent, kept))
-        return compare_digest(sent, kept)
-
-    monkeypatch.setattr("cohabit.access.keyring.compare_digest", watched)
-    ring.find(secret)
-    assert [kept for _, kept in compared] == [digest_of(b"cohabit_secret-of-" + name) for name in (b"a", b"b", b"c")]
-    assert {sent for sent, _ in compared} == {digest_of(secret)}, "never the secret itself"
+    ring.find([*secrets, "wrong"][right])
+    assert compared == [key.digest for key in ring.all()]
 
 
-def test_follows_the_file(path: Path) -> None:
+def test_a_running_server_sees_changes_within_a_second(path: Path) -> None:
     clock = Clock()
     ring = Keyring(path, clock)
-    put(path, "b")
-    assert ring.named("a"), "it is not looked at for every request"
-    clock.pass_by()
-    assert ring.find(SECRET) is None, "revoked"
-    assert ring.named("b")
-    put(path, "a", "b")
-    clock.pass_by()
-    assert ring.find(SECRET)
+    assert not ring
+    first = made(path, "ann")["ann"]
+    assert ring.find(first) is None, "it is not looked at for every request"
+    clock.now += LOOK_EVERY
+    assert ring.find(first) is not None
+    assert ring
+    with edited(path) as keys:
+        del keys["ann"]
+    clock.now += LOOK_EVERY
+    assert ring.find(first) is None
+    assert ring.named("ann") is None
 
 
-def test_there_may_be_none_yet(tmp_path: Path) -> None:
+def test_a_file_that_is_gone_holds_no_keys(path: Path) -> None:
     clock = Clock()
-    ring = Keyring(tmp_path / "keys.json", clock)
-    assert not len(ring)
-    put(tmp_path / "keys.json", "a")
-    clock.pass_by()
-    assert len(ring) == 1
-
-
-def test_a_file_that_is_broken_opens_nothing_and_locks_nobody_out(path: Path) -> None:
-    clock = Clock()
+    secret = made(path, "ann")["ann"]
     ring = Keyring(path, clock)
-    good = path.read_bytes()
-    for spoil in (lambda: path.write_text("{"), path.unlink, path.mkdir):
-        spoil()
-        with capture_logs() as lines:
-            for _ in range(3):
-                clock.pass_by()
-                assert ring.find(SECRET)
-                assert ring.find(b"wrong") is None
-        assert [(line["log_level"], line["event"]) for line in lines] == [
-            ("error", "keys cannot be read, those of before still hold")
-        ], "once"
-        assert str(path) in lines[0]["why"]
-    path.rmdir()
-    path.write_bytes(good.replace(b'"a"', b'"z"'))
-    clock.pass_by()
-    assert ring.named("z"), "mended"
+    path.unlink()
+    clock.now += LOOK_EVERY
+    assert ring.find(secret) is None
 
 
-def test_does_not_begin_with_a_broken_one(path: Path) -> None:
-    path.write_text("{")
-    with pytest.raises(KeysError, match="is broken"):
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"version": 1, "keys": [{"name": 7}]}'])
+def test_a_broken_file_leaves_the_keys_as_they_were(content: bytes, path: Path) -> None:
+    clock = Clock()
+    secret = made(path, "ann")["ann"]
+    ring = Keyring(path, clock)
+    path.write_bytes(content)
+    clock.now += LOOK_EVERY
+    with capture_logs() as logged:
+        assert ring.find(secret) is not None
+        assert ring.find("x") is None
+    assert [line["log_level"] for line in logged] == ["error"]
+    with pytest.raises(BrokenKeys, match=r"keys\.json"):
         Keyring(path)
+    with pytest.raises(BrokenKeys), edited(path):
+        raise AssertionError
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(BrokenKeys, match="directory"):
+        Keyring(tmp_path)
+
+
+def test_a_file_of_another_version(path: Path) -> None:
+    made(path, "ann")
+    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    with pytest.raises(BrokenKeys, match="version"):
+        Keyring(path)
+
+
+def test_a_change_that_fails_changes_nothing(path: Path) -> None:
+    made(path, "ann")
+
+    def fails() -> None:
+        with edited(path) as keys:
+            keys.clear()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert Keyring(path).named("ann")
+
+
+def test_the_models_of_a_key() -> None:
+    key = Key(name="a", digest="", created=1)
+    assert key.allows("llm")
+    limited = Key(name="a", digest="", created=1, models=("llm",))
+    assert limited.allows("llm")
+    assert not limited.allows("tts")

@@ -99,7 +99,7 @@ def test_schema_is_json_schema() -> None:
 
 def test_version_and_help() -> None:
     assert run("--version").stdout.strip()[0].isdigit()
-    for command in ("serve", "plan", "pull", "measure", "check", "status", "simulate", "replay", "schema", "keys"):
+    for command in ("serve", "plan", "pull", "measure", "check", "status", "simulate", "replay", "schema"):
         done = run(command, "--help")
         assert done.exit_code == 0
         assert len(done.stdout) > 100

@@ -1,1 +1,1 @@
-"""Who may use this server, and how much."""
+"""Who may come in: API keys, and what each of them may do."""

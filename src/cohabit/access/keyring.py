@@ -1,82 +1,126 @@
-"""The keys as a running server sees them."""
+"""All keys, in one file that nobody but its owner may read.
 
+The commands change it under a lock, a running server looks at it every second. What cannot be read never opens the
+door: a server keeps the keys that it knew, and a file that is gone holds no keys.
+"""
+
+import hmac
+import os
+import tempfile
 import time
-from collections.abc import Callable
-from hmac import compare_digest
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import structlog
 
-from cohabit.access.errors import KeysError
-from cohabit.access.keyfile import read
 from cohabit.access.keys import Key, digest_of
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 0.5  # seconds; a look is one stat
+LOOK_EVERY = 1.0  # seconds
+_VERSION = 1
+
+
+class BrokenKeys(Exception):
+    """The file cannot be read; the text says which and why."""
+
+
+class _File(msgspec.Struct):
+    version: int
+    keys: list[Key]
 
 
 class Keyring:
-    """Follows the file of keys without being told.
-
-    A file that cannot be used any more changes nothing: who had a key still has it, nobody else comes in, and the
-    log says so. It is looked at when somebody asks, on the event loop: a stat takes some microseconds, and the file
-    is small and rarely changes.
-    """
+    """The keys of a file, as they are now or were a second ago."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Reads the file. Raises KeysError."""
+        """``clock`` in seconds. Raises BrokenKeys."""
         self._path = path
         self._clock = clock
-        self._looked = clock()
-        self._seen = self._signature()
-        self._keys = read(path)
+        self._seen = _stamp(path)
+        self._look_at = clock() + LOOK_EVERY
+        self._keys = _read(path)
 
-    def __len__(self) -> int:
-        """How many there are."""
-        self._look()
-        return len(self._keys)
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._keys)
 
-    def find(self, secret: bytes) -> Key | None:
-        """Whose secret it is.
+    def all(self) -> list[Key]:
+        """In the order in which they were made."""
+        return list(self._keys.values())
 
-        It is compared with every key and each time to the end, so that the time tells nothing of what was right.
+    def find(self, secret: str) -> Key | None:
+        """The key of this secret.
+
+        Every key is compared, and each to its end, so that the time tells nothing of how much was right.
         """
         self._look()
         digest = digest_of(secret)
         found = None
         for key in self._keys.values():
-            if compare_digest(digest, key.digest):
+            if hmac.compare_digest(digest, key.digest):
                 found = key
         return found
 
     def named(self, name: str) -> Key | None:
-        """The key of that name, unless it has been revoked."""
+        """The key of this name, unless it was revoked."""
         self._look()
         return self._keys.get(name)
 
     def _look(self) -> None:
         now = self._clock()
-        if now - self._looked < LOOK_EVERY:
+        if now < self._look_at:
             return
-        self._looked = now
-        signature = self._signature()
-        if signature == self._seen:
+        self._look_at = now + LOOK_EVERY
+        stamp = _stamp(self._path)
+        if stamp == self._seen:
             return
-        self._seen = signature
+        self._seen = stamp
         try:
-            keys = read(self._path, missing_ok=False)
-        except KeysError as error:
-            # No traceback: it is of a file, and what is to be done stands in the error.
-            log.error("keys cannot be read, those of before still hold", why=str(error))  # noqa: TRY400 - see above
-            return
-        self._keys = keys
-        log.info("keys have changed", keys=len(keys))
+            self._keys = _read(self._path)
+        except BrokenKeys as error:
+            log.error("keys cannot be read; those that were known still hold", why=str(error))  # noqa: TRY400 - no more
+        else:
+            log.info("keys have changed", keys=len(self._keys))
 
-    def _signature(self) -> tuple[int, int, int] | None:
-        """Changes when the file does, since it is always replaced by another. None if it cannot be looked at."""
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+
+@contextmanager
+def edited(path: Path) -> Iterator[dict[str, Key]]:
+    """The keys by name, to be changed; written as the block ends. Raises BrokenKeys, OSError."""
+    from filelock import FileLock
+
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with FileLock(path.with_name(f"{path.name}.lock"), mode=0o600):
+        keys = dict(_read(path))
+        yield keys
+        data = msgspec.json.format(msgspec.json.encode(_File(_VERSION, list(keys.values()))), indent=2)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".keys-")  # which makes it 0600
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _read(path: Path) -> Mapping[str, Key]:
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_File)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise BrokenKeys(f"{path}: {error.strerror}") from None
+    except msgspec.DecodeError:
+        raise BrokenKeys(f"{path} is not a file of keys") from None
+    if found.version != _VERSION:
+        raise BrokenKeys(f"{path} was written by another version of cohabit")
+    return {key.name: key for key in found.keys}

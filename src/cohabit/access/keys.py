@@ -1,44 +1,38 @@
-"""One key: what is kept of it, and what whoever has it may do."""
+"""A key, and the secret that is shown once."""
 
 import hashlib
-import re
 import secrets
-from dataclasses import dataclass, field
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-PREFIX = "cohabit_"  # so that people, and programs that look for leaked secrets, know one when they see it
+import msgspec
+
+PREFIX = "cohabit-"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """What is kept of a key. None stands for no limit."""
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of it, and what it may do.
+
+    Of the secret only the SHA-256 is kept. A slow hash is for passwords, which can be guessed; this has 256 random
+    bits, and nobody can try them all however fast the hash is.
+    """
 
     name: str
-    digest: str = field(repr=False)  # of the secret, see ``digest_of``
+    digest: str  # SHA-256 of the secret, in hexadecimal
+    created: int  # Unix seconds
     admin: bool = False
-    models: tuple[str, ...] | None = None  # names or aliases
+    models: tuple[str, ...] | None = None  # config names; None for all
     requests_per_minute: int | None = None
-    concurrent: int | None = None  # requests that are not answered to their end
-    created: float = 0.0  # Unix seconds
+    concurrent: int | None = None
 
     def allows(self, model: str) -> bool:
-        """Whether it may use a model of this name."""
+        """Whether it may ask this model."""
         return self.models is None or model in self.models
 
 
-NOBODY = Key(name="", digest="")
-"""Stands for who left work here while there were no keys. No secret has an empty digest."""
-
-
 def new_secret() -> str:
-    """What a client sends: 256 random bits behind a prefix."""
+    """One that nobody has seen before; its beginning tells scanners of repositories what it is."""
     return PREFIX + secrets.token_urlsafe(32)
 
 
-def digest_of(secret: bytes) -> str:
-    """SHA-256 in hex: all that is kept of a secret.
-
-    A slow hash with salt is for passwords, which people choose, so that they can be guessed. These are 256 random
-    bits, which nobody guesses however fast the hash is, and it is computed for every request.
-    """
-    return hashlib.sha256(secret).hexdigest()
+def digest_of(secret: str) -> str:
+    """What is kept of a secret."""
+    return hashlib.sha256(secret.encode()).hexdigest()

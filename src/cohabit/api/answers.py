@@ -42,8 +42,9 @@ def submit(
 
 
 def client_of(request: Request) -> str:
-    """Whom fairness is between: the key's name, the peer's address where keys are off."""
-    if key := key_of(request):
+    """Whom fairness is between: the key's name; without keys the peer's address."""
+    key = key_of(request)
+    if key is not None:
         return key.name
     return request.client.host if request.client is not None else ""
 

@@ -8,7 +8,6 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
-from cohabit.access.keyring import Keyring
 from cohabit.api import (
     admin,
     batch,
@@ -27,7 +26,7 @@ from cohabit.api import (
     speech,
     transcriptions,
 )
-from cohabit.api.access import Access
+from cohabit.api.access import Access, Lock
 from cohabit.api.door import Door
 from cohabit.api.middleware import RequestLog
 from cohabit.api.streams import PACE, Pace
@@ -48,11 +47,11 @@ class App(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's way to say what goes round the router."""
-        inner = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
-        served: ASGIApp = ExceptionMiddleware(inner, handlers=self.exception_handlers)
-        if self.state.keyring is not None:
-            served = Access(served, self.state.keyring, open_health=self.state.open_health)
-        return RequestLog(Door(served))
+        app: ASGIApp = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
+        app = ExceptionMiddleware(app, handlers=self.exception_handlers)
+        if self.state.lock is not None:
+            app = Access(app, self.state.lock)
+        return RequestLog(Door(app))
 
 
 def create_app(
@@ -62,13 +61,9 @@ def create_app(
     feed: Feed | None = None,
     pace: Pace = PACE,
     remote: "RemoteMedia | None" = None,
-    keyring: Keyring | None = None,
-    open_health: bool = False,
+    lock: Lock | None = None,
 ) -> App:
-    """An app over a running service; without ``remote`` it fetches nothing from elsewhere.
-
-    With a ``keyring`` nothing is answered without a key of it, but for ``/health/...`` where that is open.
-    """
+    """An app over a running service; without ``remote`` it fetches nothing, without ``lock`` it asks for no key."""
     app = App(
         title="cohabit",
         version=version,
@@ -81,8 +76,7 @@ def create_app(
     app.state.feed = feed or Feed()
     app.state.pace = pace
     app.state.remote = remote
-    app.state.keyring = keyring
-    app.state.open_health = open_health
+    app.state.lock = lock
     app.state.store = None  # until ``keeps``
     for router in (
         chat.router,

@@ -49,30 +49,12 @@ HEADERS: dict[str, tuple[dict[str, Any], str]] = {
     "x-cohabit-warning": ({"type": "string"}, "What of the request was not heeded."),
     "retry-after": ({"type": "integer", "minimum": 1}, "Seconds after which another try makes sense."),
     "x-should-retry": ({"const": "false"}, "For clients that would send it again."),
-    "www-authenticate": ({"type": "string"}, "How a key can be sent."),
 }
 """Of answers: schema and description by name."""
 
-_KEY_ERRORS = {
-    "401": "No key was sent, or one that is not known.",
-    "403": "The key may not do that.",
-    "429": "The key is used more than it may be; `Retry-After` says when to come back.",
-}
-"""What any route may answer where keys are on."""
-
-_KEYS = {
-    "key": {"type": "http", "scheme": "bearer", "description": "A key of `cohabit keys add`."},
-    "browser": {"type": "http", "scheme": "basic", "description": "The key as the password; any name."},
-}
-
 _TIMINGS = ("x-cohabit-queue-ms", "x-cohabit-load-ms", "x-cohabit-run-ms", "x-cohabit-warning")
-_BY_STATUS = {
-    "401": ("www-authenticate",),
-    "408": ("x-should-retry",),
-    "429": ("retry-after",),
-    "503": ("retry-after",),
-}
-_ALWAYS = {"x-request-id", "retry-after", "www-authenticate"}  # where they are named at all
+_BY_STATUS = {"408": ("x-should-retry",), "429": ("retry-after",), "503": ("retry-after",)}
+_ALWAYS = {"x-request-id", "retry-after"}  # where they are named at all
 
 _TIMEOUT = {
     "name": "x-request-timeout",
@@ -163,14 +145,10 @@ def _document(app: FastAPI) -> dict[str, Any]:
         name: {"schema": kind, "description": description, "required": name in _ALWAYS}
         for name, (kind, description) in HEADERS.items()
     }
-    if app.state.keyring is not None:
-        components["securitySchemes"] = _KEYS
-        schema["security"] = [{name: []} for name in _KEYS]
+    if app.state.lock is not None:
+        _tell_of_keys(schema)
     for operation in (operation for path in schema["paths"].values() for operation in path.values()):
         responses = operation["responses"]
-        if app.state.keyring is not None:
-            for status, description in _KEY_ERRORS.items():
-                responses.setdefault(status, _error(description))
         responses.pop("422", None)  # FastAPI's word for a wrong parameter; here that is a 400 like any other
         for status, response in responses.items():
             names = _headers_of(status, waits="408" in responses)
@@ -180,9 +158,14 @@ def _document(app: FastAPI) -> dict[str, Any]:
     return schema
 
 
-def _error(description: str) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": _REF.format(model=ErrorResponse.__name__)}}}
-    return {"description": description, "content": content}
+def _tell_of_keys(schema: dict[str, Any]) -> None:
+    schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    schema["security"] = [{"key": []}]
+    error = {"application/json": {"schema": {"$ref": _REF.format(model=ErrorResponse.__name__)}}}
+    told = {"401": "No key, or none that is known.", "403": "The key may not.", "429": "The key has asked too much."}
+    for operation in (operation for path in schema["paths"].values() for operation in path.values()):
+        for status, description in told.items():
+            operation["responses"].setdefault(status, {"description": description, "content": error})
 
 
 def _headers_of(status: str, *, waits: bool) -> Iterator[str]:

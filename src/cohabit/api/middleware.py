@@ -21,8 +21,8 @@ _QUIET = ("/health", "/metrics", "/admin/status")  # polled every few seconds; l
 class RequestLog:
     """Takes over or makes ``x-request-id`` and writes one line when the answer has ended.
 
-    The line has method, route, status, time, model and the key's name: never what a client wrote, be it in a path,
-    a prompt or a key. An exception ends here: further out it would be logged with its text.
+    The line has method, route, status, time and model: never what a client wrote, be it in a path, a prompt or
+    a key. An exception ends here: further out it would be logged with its text.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,8 +1,11 @@
 """Which model a request means; ``/v1/models``."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 
-from cohabit.api.access import Allowed, allowed, key_of
+from cohabit.access.keys import Key
+from cohabit.api.access import key_of
 from cohabit.api.documents import only
 from cohabit.api.errors import BadRequest, NotFound
 from cohabit.openai.models import ModelEntry, ModelList
@@ -20,8 +23,23 @@ _VERBS = {
 
 
 def service_of(request: Request) -> Service:
-    """The runtime behind this app, with those models that the request's key may use."""
-    return allowed(request.app.state.service, key_of(request))
+    """The runtime behind this app, as far as the key of the request sees it."""
+    service: Service = request.app.state.service
+    key = key_of(request)
+    return service if key is None or key.models is None else Seen(service, key)
+
+
+class Seen:
+    """A service of which a key may ask only some models: to it there are no others."""
+
+    def __init__(self, service: Service, key: Key) -> None:
+        """What is asked of it goes to ``service``."""
+        self._service = service
+        self.models = {name: info for name, info in service.models.items() if key.allows(name)}
+
+    def __getattr__(self, name: str) -> Any:
+        """All but the models."""
+        return getattr(self._service, name)
 
 
 def choose(service: Service, name: str | None, task: Task, *, unnamed: str = "type") -> ModelInfo:
@@ -47,15 +65,13 @@ def choose(service: Service, name: str | None, task: Task, *, unnamed: str = "ty
 
 
 def find(service: Service, name: str) -> ModelInfo:
-    """By name or alias. Raises NotFound naming what there is, ApiError 403 for what the key may not use."""
+    """By name or alias. Raises NotFound naming what there is."""
     info = service.models.get(name)
     if info is not None:
         return info
     for other in service.models.values():
         if name in other.aliases:
             return other
-    if isinstance(service, Allowed):
-        service.check(name)
     raise NotFound(
         f"there is no such model; configured are {', '.join(service.models)}", code="model_not_found", param="model"
     )

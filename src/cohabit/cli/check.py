@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from cohabit.cli.access import keyring_for, resolved
 from cohabit.cli.exits import Code, leave, one_line
 from cohabit.cli.plan import plan_of
 from cohabit.config.load import load_config
@@ -13,8 +12,7 @@ from cohabit.config.load import load_config
 def check(config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file or a preset's name.")]) -> None:
     """Check a config: its fields, its engines, whether every model can ever fit. Starts nothing.
 
-    Exits with 1 if an engine is not installed, 2 if the config is wrong or it needs keys and there are none, 3 if a
-    model can never fit.
+    Exits with 1 if an engine is not installed, 2 if the config is wrong, 3 if a model can never fit.
     """
     from cohabit.runtime.assemble import missing_engines
 
@@ -22,9 +20,6 @@ def check(config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML f
         loaded = load_config(config)
         missing = missing_engines(loaded)
         made = plan_of(loaded)
-    address = resolved(loaded.server.host)
-    if address is not None:
-        keyring_for(loaded.server, address)
     if missing:
         raise leave(Code.FAILED, "; ".join(missing))
     if made.never:

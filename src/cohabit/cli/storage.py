@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from cohabit.config.model import BatchesConfig
 from cohabit.config.paths import batches_file
 
 if TYPE_CHECKING:
-    from cohabit.access.keyring import Keyring
+    from cohabit.api.access import Lock
     from cohabit.api.app import App
     from cohabit.batches.store import Store
     from cohabit.runtime.service import Service
@@ -36,11 +35,9 @@ def database_url(config: BatchesConfig) -> str:
     return url
 
 
-async def open_store(
-    config: BatchesConfig, app: "App", service: "Service", keyring: "Keyring | None" = None
-) -> "Store":
+async def open_store(config: BatchesConfig, app: "App", service: "Service", lock: "Lock | None") -> "Store":
     """Begin to run batches. In the background, since it imports what takes a while."""
-    from cohabit.access.keys import NOBODY
+    from cohabit.access.keys import Key
     from cohabit.api.errors import NotFound
     from cohabit.api.models import find
 
@@ -50,10 +47,11 @@ async def open_store(
         except NotFound:
             return None
 
-    def identify(owner: str) -> Mapping[str, Any] | None:
-        if keyring is None:
+    def identify(owner: str) -> dict[str, Any] | None:
+        if lock is None:
             return {}
-        key = keyring.named(owner) if owner else NOBODY
+        # A batch that was made when there were no keys goes on: whoever made it could do everything.
+        key = lock.keyring.named(owner) if owner else Key(name="", digest="", created=0)
         return None if key is None else {"key": key}
 
     store = await asyncio.to_thread(_store)

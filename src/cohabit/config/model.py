@@ -65,11 +65,6 @@ class ServerConfig(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on. The default answers this machine only.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    keys: bool | None = Field(
-        None,
-        description="Whether a key is needed, see docs/keys.md; default: unless `host` answers this machine only.",
-    )
-    open_health: bool = Field(False, description="`/health/live` and `/health/ready` need no key.")
     drain: Seconds = Field(30.0, description="At stop, how long accepted requests may go on.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     journal: Size | None = Field(
@@ -79,6 +74,10 @@ class ServerConfig(Section):
     max_bodies: Size = Field(
         1 << 30, description="Bytes that the bodies of all requests which are not answered yet may have together."
     )
+    keys: bool | None = Field(
+        None, description="Ask for API keys; default: on every address but this machine's own (loopback)."
+    )
+    open_health: bool = Field(False, description="Answer /health/... without a key, for load balancers.")
     remote_media: RemoteMediaConfig = Field(
         RemoteMediaConfig(), description="What is fetched for requests that hold an address instead of the data."
     )

@@ -17,7 +17,7 @@ def cache_dir() -> Path:
 
 
 def state_dir() -> Path:
-    """What cannot: ``footprints.json``, ``keys.json``, ``journal``, ``batches.db``, later voices."""
+    """What cannot: ``footprints.json``, ``journal``, ``batches.db``, ``keys.json``, later voices."""
     return _home("state") or user_state_path("cohabit")
 
 
@@ -42,7 +42,7 @@ def batches_file() -> Path:
 
 
 def keys_file() -> Path:
-    """Who may use servers."""
+    """API keys, as hashes."""
     return state_dir() / "keys.json"
 
 

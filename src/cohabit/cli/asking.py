@@ -1,0 +1,33 @@
+"""What the commands that ask a running server have in common."""
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from cohabit.cli.exits import Code, leave
+
+VARIABLE = "COHABIT_API_KEY"
+"""Of an admin key; never an option, which others could read in the list of processes."""
+
+HERE = "http://127.0.0.1:8000"
+Url = Annotated[str, typer.Option(help=f"Where the server is. If it asks for keys, set {VARIABLE} to an admin key.")]
+
+
+def ask(method: str, url: str, path: str, *, seconds: float, **params: Any) -> dict[str, Any]:
+    """What the server says. Leaves with one line if it does not answer, or refuses."""
+    import httpx2
+
+    key = os.environ.get(VARIABLE)
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        answer = httpx2.request(method, f"{url.rstrip('/')}{path}", params=params, headers=headers, timeout=seconds)
+        found: dict[str, Any] = answer.json()
+        if answer.is_error:
+            said = found["error"]["message"]
+            hint = f"; set {VARIABLE} to an admin key" if answer.status_code in {401, 403} else ""
+            raise leave(Code.FAILED, f"{said}{hint}")
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise leave(Code.FAILED, f"no answer from {url}: {why}") from None
+    return found
