@@ -10,6 +10,10 @@ from structlog.testing import capture_logs
 from cohabit.access.keyring import LOOK_EVERY, BrokenKeys, Keyring, edited
 from cohabit.access.keys import PREFIX, Key, digest_of, new_secret
 
+ANN = b'{"name": "ann", "created": 1, "digest": "%b"}' % (b"0" * 64)
+TWO = b'{"version": 1, "keys": [%b, %b]}' % (ANN, ANN)
+NO_HASH = b'{"version": 1, "keys": [%b]}' % ANN.replace(b"00", "é".encode())
+
 
 class Clock:
     now = 0.0
@@ -58,7 +62,10 @@ def test_the_secret_is_nowhere(path: Path) -> None:
     assert secrets["ann"] not in repr(Keyring(path).all())
 
 
-def test_only_its_owner_may_read_it(path: Path) -> None:
+@pytest.mark.parametrize("there_already", [False, True])
+def test_only_its_owner_may_read_it(path: Path, *, there_already: bool) -> None:
+    if there_already:
+        path.parent.mkdir(mode=0o755)
     made(path, "ann")
     made(path, "bob")
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -108,7 +115,7 @@ def test_a_file_that_is_gone_holds_no_keys(path: Path) -> None:
     assert ring.find(secret) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"version": 1, "keys": [{"name": 7}]}'])
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"version": 1, "keys": [{"name": 7}]}', TWO, NO_HASH])
 def test_a_broken_file_leaves_the_keys_as_they_were(content: bytes, path: Path) -> None:
     clock = Clock()
     secret = made(path, "ann")["ann"]
@@ -148,6 +155,20 @@ def test_a_change_that_fails_changes_nothing(path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         fails()
     assert Keyring(path).named("ann")
+
+
+def test_a_full_disk_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(path, "ann")
+    before = {each.name for each in path.parent.iterdir()}
+
+    def full(_file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        made(path, "bob")
+    assert {each.name for each in path.parent.iterdir()} == before
+    assert [key.name for key in Keyring(path).all()] == ["ann"]
 
 
 def test_the_models_of_a_key() -> None:

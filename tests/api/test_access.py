@@ -13,7 +13,7 @@ from fastapi.routing import iter_route_contexts
 
 from api.driving import CHAT, EMBED_ANSWER, FakeService, as_asked
 from api.storing import opened
-from cohabit.access.keyring import Keyring, edited
+from cohabit.access.keyring import LOOK_EVERY, Keyring, edited
 from cohabit.access.keys import Key, digest_of, new_secret
 from cohabit.access.limits import Limits
 from cohabit.api.access import Lock
@@ -176,6 +176,18 @@ async def test_a_key_for_some_models_sees_no_others(locked: Opened) -> None:
     assert [call.model for call in locked.service.calls] == ["embeddings"]
 
 
+async def test_its_models_may_be_named_by_an_alias(locked: Opened) -> None:
+    locked.add("eve", models=("gpt-4o-mini",))
+    locked.now += LOOK_EVERY
+    listed = await locked.http.get("/v1/models", headers=locked.of("eve"))
+    assert [each["id"] for each in listed.json()["data"]] == ["llm", "gpt-4o-mini"]
+    for model in ("llm", "gpt-4o-mini"):
+        answer = await locked.http.post(
+            "/v1/chat/completions", json={**CHAT, "model": model}, headers=locked.of("eve")
+        )
+        assert answer.status_code == 200
+
+
 async def test_so_many_a_minute(locked: Opened) -> None:
     answers = [await locked.http.get("/v1/models", headers=locked.of("carl")) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
@@ -215,8 +227,10 @@ async def test_health_may_be_open(service: FakeService, tmp_path: Path) -> None:
     locked = Opened(service, tmp_path / "keys.json", open_health=True)
     assert (await locked.http.get("/health/live")).status_code == 200
     assert (await locked.http.get("/health/ready")).status_code == 200
-    assert (await locked.http.get("/metrics")).status_code == 401
-    assert (await locked.http.get("/healthy")).status_code == 401
+    for path in set(paths(locked.app)) | {"/health/", "/health/nothing", "/health/live/", "/health/live%0A"}:
+        answer = await locked.http.get(path)
+        assert (answer.status_code == 200) == (path in {"/health/live", "/health/ready"}), path
+        assert answer.status_code in {200, 401}, path
     await locked.http.aclose()
 
 

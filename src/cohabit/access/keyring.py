@@ -6,6 +6,7 @@ door: a server keeps the keys that it knew, and a file that is gone holds no key
 
 import hmac
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ log = structlog.get_logger()
 
 LOOK_EVERY = 1.0  # seconds
 _VERSION = 1
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class BrokenKeys(Exception):
@@ -92,16 +94,21 @@ def edited(path: Path) -> Iterator[dict[str, Key]]:
     from filelock import FileLock
 
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.chmod(0o700)  # a server that ran before may have made it with the rights of any folder
     with FileLock(path.with_name(f"{path.name}.lock"), mode=0o600):
         keys = dict(_read(path))
         yield keys
         data = msgspec.json.format(msgspec.json.encode(_File(_VERSION, list(keys.values()))), indent=2)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".keys-")  # which makes it 0600
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except OSError:
+            Path(temporary).unlink()
+            raise
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -123,4 +130,8 @@ def _read(path: Path) -> Mapping[str, Key]:
         raise BrokenKeys(f"{path} is not a file of keys") from None
     if found.version != _VERSION:
         raise BrokenKeys(f"{path} was written by another version of cohabit")
-    return {key.name: key for key in found.keys}
+    keys = {key.name: key for key in found.keys}
+    # One of two with a name would go unseen by `list` and `revoke`; a digest that is none cannot be compared.
+    if len(keys) < len(found.keys) or not all(_DIGEST.fullmatch(key.digest) for key in found.keys):
+        raise BrokenKeys(f"{path} is not a file of keys")
+    return keys

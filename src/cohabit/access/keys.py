@@ -19,7 +19,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     digest: str  # SHA-256 of the secret, in hexadecimal
     created: int  # Unix seconds
     admin: bool = False
-    models: tuple[str, ...] | None = None  # config names; None for all
+    models: tuple[str, ...] | None = None  # names or aliases; None for all
     requests_per_minute: int | None = None
     concurrent: int | None = None
 

@@ -17,7 +17,7 @@ from cohabit.access.limits import Limits
 from cohabit.api.errors import ApiError
 
 _OWNERS = ("/admin/", "/metrics")
-_OPEN = "/health/"
+_OPEN = frozenset({"/health/live", "/health/ready"})
 _SCHEMES = {b"authorization", b"x-api-key", b"api-key"}  # the latter two of Anthropic's and Azure's clients
 _MOST_SECRET = 512  # bytes; nothing longer is hashed
 
@@ -44,7 +44,7 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI."""
         state = scope.setdefault("state", {})
-        if scope["type"] != "http" or "key" in state or (self._open_health and scope["path"].startswith(_OPEN)):
+        if scope["type"] != "http" or "key" in state or (self._open_health and scope["path"] in _OPEN):
             await self._app(scope, receive, send)
             return
         try:

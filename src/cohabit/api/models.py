@@ -35,7 +35,9 @@ class Seen:
     def __init__(self, service: Service, key: Key) -> None:
         """What is asked of it goes to ``service``."""
         self._service = service
-        self.models = {name: info for name, info in service.models.items() if key.allows(name)}
+        self.models = {
+            name: info for name, info in service.models.items() if any(map(key.allows, (name, *info.aliases)))
+        }
 
     def __getattr__(self, name: str) -> Any:
         """All but the models."""

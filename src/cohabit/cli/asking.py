@@ -1,6 +1,7 @@
 """What the commands that ask a running server have in common."""
 
 import os
+import re
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,8 @@ from cohabit.cli.exits import Code, leave
 VARIABLE = "COHABIT_API_KEY"
 """Of an admin key; never an option, which others could read in the list of processes."""
 
+_SENDABLE = re.compile(r"[!-~]+")
+
 HERE = "http://127.0.0.1:8000"
 Url = Annotated[str, typer.Option(help=f"Where the server is. If it asks for keys, set {VARIABLE} to an admin key.")]
 
@@ -18,8 +21,7 @@ def ask(method: str, url: str, path: str, *, seconds: float, **params: Any) -> d
     """What the server says. Leaves with one line if it does not answer, or refuses."""
     import httpx2
 
-    key = os.environ.get(VARIABLE)
-    headers = {"authorization": f"Bearer {key}"} if key else {}
+    headers = _headers(url)
     try:
         answer = httpx2.request(method, f"{url.rstrip('/')}{path}", params=params, headers=headers, timeout=seconds)
         found: dict[str, Any] = answer.json()
@@ -31,3 +33,15 @@ def ask(method: str, url: str, path: str, *, seconds: float, **params: Any) -> d
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise leave(Code.FAILED, f"no answer from {url}: {why}") from None
     return found
+
+
+def _headers(url: str) -> dict[str, str]:
+    """With the key. Leaves with 2 where an error later on would print it."""
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise leave(Code.BAD_CONFIG, f"--url: others can see a key in an address; use {VARIABLE}")
+    key = os.environ.get(VARIABLE, "").strip()  # of a file with Windows' line ends, say
+    if not key:
+        return {}
+    if _SENDABLE.fullmatch(key) is None:  # what sends it would quote it
+        raise leave(Code.BAD_CONFIG, f"{VARIABLE}: has characters that no key has")
+    return {"authorization": f"Bearer {key}"}

@@ -18,7 +18,9 @@ app = typer.Typer(help="API keys. A running server sees a change within a second
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _Name = Annotated[str, typer.Argument(help="Whose it is: it stands in the log, and in what belongs to it.")]
-_Models = Annotated[str | None, typer.Option(help="Names of the models it may ask, with commas; `all` for all.")]
+_Models = Annotated[
+    str | None, typer.Option(help="Names or aliases of the models it may ask, with commas; `all` for all.")
+]
 _Minute = Annotated[int | None, typer.Option(min=0, help="Requests in any minute; 0 for no limit.")]
 _Concurrent = Annotated[int | None, typer.Option(min=0, help="Requests at once; 0 for no limit.")]
 
