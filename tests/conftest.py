@@ -1,11 +1,19 @@
-"""Hypothesis's profiles: ``ci`` by default, ``many`` for the core in make test, ``fuzz`` for make fuzz; and logs."""
+"""Hypothesis's profiles: ``ci`` by default, ``many`` for the core in make test, ``fuzz`` for make fuzz; and logs.
 
+Libraries tell nobody that they are tested, as in workers.
+"""
+
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+
+from cohabit.runtime.workers.process import SILENT
+
+os.environ.update(SILENT)
 
 settings.register_profile(
     "ci", max_examples=150, deadline=None, stateful_step_count=100, suppress_health_check=[HealthCheck.too_slow]

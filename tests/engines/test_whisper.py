@@ -173,10 +173,17 @@ def test_what_the_client_says_goes_before_is_used_until_something_was_heard(
     assert hints[1] in heard(engine, speech, temperature=0.4)["text"] or len(hints[1]) > 20
 
 
-@pytest.mark.parametrize("options", [{}, {"compute_type": "float128"}])
-def test_what_cannot_be_loaded(tmp_path: Path, options: dict[str, Any]) -> None:
-    if options:
-        (tmp_path / "model.bin").write_bytes(b"junk")
-    spec = ModelSpec(name="stt", engine="whisper", source=str(tmp_path), options=options)
-    with pytest.raises(EngineError, match=r"there is no model.bin in|the model cannot be loaded"):
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ([], "there is no model.bin in"),
+        (["model.bin"], "there is no tokenizer.json in"),
+        (["model.bin", "tokenizer.json"], "the model cannot be loaded"),
+    ],
+)
+def test_what_cannot_be_loaded(tmp_path: Path, there: list[str], said: str) -> None:
+    for name in there:
+        (tmp_path / name).write_bytes(b"junk")
+    spec = ModelSpec(name="stt", engine="whisper", source=str(tmp_path), options={"compute_type": "float128"})
+    with pytest.raises(EngineError, match=said):
         Whisper().load(spec, Device("cpu"))

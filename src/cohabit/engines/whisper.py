@@ -68,8 +68,9 @@ class Whisper(Engine):
             raise EngineError(f"{error.name} is missing: pip install 'cohabit[whisper]'") from None
         self._name = spec.name
         self._options = options = msgspec.convert(spec.options, WhisperOptions)
-        if not (Path(spec.source) / "model.bin").is_file():
-            raise EngineError(f"there is no model.bin in {spec.source}; a folder in CTranslate2's form is needed")
+        for name in ("model.bin", "tokenizer.json"):  # without the latter the library would ask Hugging Face for one
+            if not (Path(spec.source) / name).is_file():
+                raise EngineError(f"there is no {name} in {spec.source}; a folder in CTranslate2's form is needed")
         try:
             self._model = WhisperModel(
                 spec.source,

@@ -19,6 +19,11 @@ from cohabit.runtime.links.native import NativeLink
 POLITE_SECONDS = 5.0  # between the word and the kill
 LAST_FRAMES_SECONDS = 1.0  # what a dead worker had sent must be read within this
 LOG_TAIL = 40  # lines kept for the reason of a failure
+SILENT = {  # workers have no business on the network: weights are fetched before, by the control plane
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime, from 1.29 on: names and hashes of models, to Microsoft
+    "HF_HUB_OFFLINE": "1",  # faster-whisper would fetch a tokenizer that its folder lacks
+    "DO_NOT_TRACK": "1",  # by convention, all others
+}
 
 log = structlog.get_logger()
 
@@ -54,6 +59,7 @@ class WorkerProcess:
                     start_new_session=True,
                     env={
                         **os.environ,
+                        **SILENT,
                         "PYTHONUNBUFFERED": "1",
                         "OMP_NUM_THREADS": str(threads),
                         "OPENBLAS_NUM_THREADS": str(threads),
