@@ -29,7 +29,14 @@ async def test_only_its_owner_may_read_it(database: Database) -> None:
 
 @pytest.mark.parametrize(
     ("pragma", "value"),
-    [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("secure_delete", 1), ("auto_vacuum", 2)],
+    [
+        ("journal_mode", "wal"),
+        ("synchronous", 2),
+        ("foreign_keys", 1),
+        ("secure_delete", 1),
+        ("auto_vacuum", 2),
+        ("temp_store", 2),
+    ],
 )
 async def test_what_sqlite_promises(pragma: str, value: object, database: Database) -> None:
     assert await database.read(lambda connection: connection.scalar(text(f"PRAGMA {pragma}"))) == value

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from batches.driving import Answering, Bench, eventually, line
-from cohabit.batches import files, records, runner, work
+from cohabit.batches import erasing, files, records, runner, work
 from cohabit.batches.errors import StorageError, Trouble
 from cohabit.batches.means import AT_ONCE
 from cohabit.batches.runner import Runner
@@ -328,6 +328,25 @@ async def test_two_servers_on_one_database(bench: Bench, app: Answering) -> None
     await other.ended(await other.create(line(3)))
     assert other.app.inputs() == [3]
     await other.stop()
+
+
+async def test_what_a_killed_server_did_not_overwrite_is_as_the_next_one_begins(bench: Bench) -> None:
+    file_id = await bench.send(b"kanarienvogel" * 50_000)
+    await bench.database.write(files.hide, None, file_id)
+    while await bench.database.write(erasing.step):
+        continue  # and then it was killed
+    assert bench.database.path is not None
+    folder = bench.database.path.parent
+
+    async def left() -> bool:
+        return any(b"kanarienvogel" in each.read_bytes() for each in folder.iterdir())
+
+    async def gone() -> bool:
+        return not await left()
+
+    assert await left()
+    bench.start()
+    await eventually(gone)
 
 
 async def test_what_is_over_is_swept(bench: Bench) -> None:

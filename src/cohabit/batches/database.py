@@ -65,10 +65,11 @@ class Database:
 
     async def erase(self) -> None:
         """Erase what is hidden, give its room back, and leave no trace of it in SQLite's log. Raises StorageError."""
-        erased = False
         while await self.write(erasing.step):
-            erased = True
-        if erased and self.path is not None:
+            continue
+        # Even if that was nothing: requests that were answered stand in the log too, and a server that was killed may
+        # have erased what it no longer overwrote.
+        if self.path is not None:
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, self._vacuum))
 
     async def close(self) -> None:
@@ -191,6 +192,7 @@ def _set_up(connection: sqlite3.Connection, _record: object) -> None:
         "synchronous = FULL",  # what was accepted outlives a power failure
         "foreign_keys = ON",
         "secure_delete = ON",  # what is erased is overwritten
+        "temp_store = MEMORY",  # what it sorts, or needs to undo a statement, is not in /tmp
         "wal_autocheckpoint = 256",  # pages: the log stays small, however much is written or erased
     ):
         connection.execute(f"PRAGMA {pragma}")
