@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def test_a_line_an_event(tmp_path: Path) -> None:
     recorded = Recorded(path)
     recorded.work()
     recorded.journal.close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     head, *lines = lines_of(path)
     assert (head["schema"], head["device"], head["ledger"]["slots"]) == (1, "cpu", 2)
     assert [model["policy"]["name"] for model in head["models"]] == ["a", "b"]
@@ -89,7 +91,7 @@ class Full(io.FileIO):
 
 
 def test_a_full_disk_ends_it_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "open", lambda path, *_, **__: Full(path, "x"))
+    monkeypatch.setattr(journal, "FileIO", Full)
     monkeypatch.setattr(journal, "PERIOD", 0.01)
     with capture_logs() as logged:
         recorded = Recorded(tmp_path / "one.jsonl")

@@ -7,6 +7,7 @@ load failed. It cannot hold a prompt, because a worker says that of a load only 
 given any request; what goes wrong during a run reaches the core without its text.
 """
 
+import os
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -95,7 +96,7 @@ class Journal:
     def _keep_writing(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("xb", buffering=0) as file:
+            with FileIO(self._path, "x", opener=_private) as file:
                 self._remove_old()
                 going = True
                 while going:
@@ -116,3 +117,8 @@ class Journal:
     def _remove_old(self) -> None:
         for old in sorted(self._path.parent.glob("*.jsonl"))[:-KEPT]:
             old.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    """It tells when who asked for what: nobody's but the owner's."""
+    return os.open(path, flags, 0o600)
