@@ -189,7 +189,7 @@ async def _until_told(config: "Config", server: "Server", entrance: "_Entrance")
 
     from cohabit.api.app import create_app, keeps
     from cohabit.api.connections import LIMITS, Connection
-    from cohabit.cli.storage import open_store
+    from cohabit.cli.storage import opening
     from cohabit.observability.feed import Feed
 
     feed = Feed(server.loop.controller.books)
@@ -233,21 +233,23 @@ async def _until_told(config: "Config", server: "Server", entrance: "_Entrance")
     gc.collect()
     gc.freeze()  # what is here stays; looking through it again and again would only hold up requests
     server.start()
-    opening = asyncio.create_task(open_store(config.batches, app, server, entrance.lock))
-    keeps(app, opening)
+    storage = opening(config.batches, app, server, entrance.lock)
+    keeps(app, storage)
     serving = asyncio.create_task(http.serve([entrance.listening]))
     _say_where(config, entrance)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.remove_signal_handler(number)  # a second Ctrl-C ends it at once; workers die with it
-    store = await opening
-    store.halt()
+    store = await storage.opened()
+    if store is not None:
+        store.halt()
     await server.stop(config.server.drain if stop.is_set() else 0.0)
     feed.close()
     http.should_exit = True
     await serving
-    await store.close()
+    if store is not None:
+        await store.close()
 
 
 def _say_where(config: "Config", entrance: "_Entrance") -> None:
