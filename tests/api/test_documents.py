@@ -229,7 +229,9 @@ def test_only_errors_that_a_route_has(path: str, statuses: set[int], document: d
 
 
 @pytest.mark.parametrize(
-    ("address", "headers"), [("?api_key=x", {}), ("", {"content-encoding": "gzip"})], ids=["key", "compressed"]
+    ("address", "headers"),
+    [("?api_key=x", {}), ("", {"content-encoding": "gzip"}), ("", {"origin": "null"})],
+    ids=["key", "compressed", "foreign"],
 )
 async def test_what_is_turned_away_at_the_door_is_told_of_every_route(
     address: str, headers: dict[str, str], http: httpx2.AsyncClient, document: dict[str, Any]

@@ -28,6 +28,7 @@ from cohabit.api import (
 )
 from cohabit.api.door import Door
 from cohabit.api.middleware import RequestLog
+from cohabit.api.origins import ANYBODY, Cors, Known, Origins
 from cohabit.api.streams import PACE, Pace
 from cohabit.observability.feed import Feed
 from cohabit.runtime.service import Service
@@ -47,7 +48,10 @@ class App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's way to say what goes round the router."""
         inner = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
-        return RequestLog(Door(ExceptionMiddleware(inner, handlers=self.exception_handlers)))
+        door = Door(ExceptionMiddleware(inner, handlers=self.exception_handlers))
+        known: Known = self.state.known
+        logged = RequestLog(Origins(door, known))
+        return Cors(logged, known.origins) if known.origins else logged
 
 
 def create_app(
@@ -57,6 +61,7 @@ def create_app(
     feed: Feed | None = None,
     pace: Pace = PACE,
     remote: "RemoteMedia | None" = None,
+    known: Known = ANYBODY,
 ) -> App:
     """An app over a running service; without ``remote`` it fetches nothing from elsewhere."""
     app = App(
@@ -71,6 +76,7 @@ def create_app(
     app.state.feed = feed or Feed()
     app.state.pace = pace
     app.state.remote = remote
+    app.state.known = known
     app.state.store = None  # until ``keeps``
     for router in (
         chat.router,

@@ -170,6 +170,7 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
 
     from cohabit.api.app import create_app, keeps
     from cohabit.api.connections import LIMITS, Connection
+    from cohabit.api.origins import Known
     from cohabit.cli.storage import open_store
     from cohabit.observability.feed import Feed
 
@@ -193,7 +194,8 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
             """Capture none."""
             yield
 
-    app = create_app(server, version("cohabit"), feed=feed, remote=remote)
+    known = Known.of(listening.getsockname()[0], config.server.hosts, config.server.cors)
+    app = create_app(server, version("cohabit"), feed=feed, remote=remote, known=known)
     http = Http(
         uvicorn.Config(
             app,
@@ -203,6 +205,8 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
             http=Limited,
             ws="none",
             server_header=False,
+            proxy_headers=bool(config.server.trusted_proxies),
+            forwarded_allow_ips=config.server.trusted_proxies,
             timeout_graceful_shutdown=5,
         )
     )
