@@ -241,7 +241,7 @@ async def test_what_is_turned_away_at_the_door_is_told_of_every_route(
             answer = await http.request(
                 method, path.format(name="llm", file_id="x", batch_id="x") + address, headers=headers
             )
-            assert answer.status_code in {400, 415}
+            assert answer.status_code in {400, 403, 415}
             assert str(answer.status_code) in operation["responses"], (method, path)
 
 

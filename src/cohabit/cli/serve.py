@@ -3,16 +3,16 @@
 import asyncio
 import gc
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cohabit.cli.exits import Code, leave, one_line
+from cohabit.cli.listener import Listener, certificate_of, listen
 from cohabit.cli.plan import BudgetOption, ConfigArgument, as_table
 from cohabit.cli.pull import fetch_missing
 from cohabit.config.load import load_config, with_budget, with_journal
@@ -55,6 +55,7 @@ def serve(
         if journal and not loaded.server.journal:
             loaded = with_journal(loaded, JOURNAL_BYTES)
         database_url(loaded.batches)  # said now if it cannot be
+        certificate = certificate_of(loaded)
         missing = missing_engines(loaded)
         if not missing:
             # Before the plan, since what is not here cannot be estimated. A model whose weights cannot be had
@@ -70,33 +71,20 @@ def serve(
     if plan.never:
         raise leave(Code.NEVER_FITS, plan.verdict)
     address = loaded.server.host if host is None else host
-    listening = _listen(address, loaded.server.port if port is None else port)
+    listening = listen(address, loaded.server.port if port is None else port)
     with listening:
-        _run(loaded, plan, device, footprints, listening)
+        _run(loaded, plan, device, footprints, Listener(listening, certificate))
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(2048)
-    except OSError as error:
-        raise leave(Code.FAILED, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
-    return listening
-
-
-def _run(
-    config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", listening: socket.socket
-) -> None:
+def _run(config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", listener: Listener) -> None:
     import uvloop
 
     from cohabit.observability.logs import configure
 
     configure(config.server.log_level)
-    _allow_files(2 * config.server.max_connections + _OTHER_FILES)  # those beyond the limit are refused, so taken too
-    uvloop.run(_serve(config, plan, device, footprints, listening))
+    # Those beyond the limit are refused, so taken too; as many again may be at their handshake.
+    _allow_files((2 if listener.certificate is None else 3) * config.server.max_connections + _OTHER_FILES)
+    uvloop.run(_serve(config, plan, device, footprints, listener))
 
 
 def _allow_files(wanted: int) -> None:
@@ -110,7 +98,7 @@ def _allow_files(wanted: int) -> None:
 
 
 async def _serve(
-    config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", listening: socket.socket
+    config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", listener: Listener
 ) -> None:
     from cohabit.config.paths import derived_dir, weights_dir
     from cohabit.observability.metrics import Metrics
@@ -130,7 +118,7 @@ async def _serve(
     )
     metrics.watch(server.status)
     with _recorded(config, server):
-        await _until_told(config, server, listening)
+        await _until_told(config, server, listener)
 
 
 @contextmanager
@@ -162,7 +150,7 @@ def _recorded(config: "Config", server: "Server") -> Iterator[None]:
         yield
 
 
-async def _until_told(config: "Config", server: "Server", listening: socket.socket) -> None:
+async def _until_told(config: "Config", server: "Server", listener: Listener) -> None:
     """Serve until a signal comes, then let what was accepted finish."""
     from importlib.metadata import version
 
@@ -170,6 +158,7 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
 
     from cohabit.api.app import create_app, keeps
     from cohabit.api.connections import LIMITS, Connection
+    from cohabit.api.handshakes import Handshakes
     from cohabit.api.origins import Known
     from cohabit.cli.storage import open_store
     from cohabit.observability.feed import Feed
@@ -186,6 +175,10 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
 
         limits = replace(LIMITS, connections=config.server.max_connections, held=config.server.max_bodies)
 
+    protocol: Any = Limited
+    if listener.certificate is not None:
+        protocol = Handshakes(Limited, listener.certificate, most=config.server.max_connections)
+
     class Http(uvicorn.Server):
         """Leaves the signals to us: models must drain while its connections are still open."""
 
@@ -194,7 +187,7 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
             """Capture none."""
             yield
 
-    known = Known.of(listening.getsockname()[0], config.server.hosts, config.server.cors)
+    known = Known.of(listener.socket.getsockname()[0], config.server.hosts, config.server.cors)
     app = create_app(server, version("cohabit"), feed=feed, remote=remote, known=known)
     http = Http(
         uvicorn.Config(
@@ -202,7 +195,7 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
             log_config=None,
             access_log=False,
             lifespan="off",
-            http=Limited,
+            http=protocol,
             ws="none",
             server_header=False,
             proxy_headers=bool(config.server.trusted_proxies),
@@ -220,8 +213,8 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
     server.start()
     opening = asyncio.create_task(open_store(config.batches, app, server))
     keeps(app, opening)
-    serving = asyncio.create_task(http.serve([listening]))
-    _say_where(config, listening)
+    serving = asyncio.create_task(http.serve([listener.socket]))
+    _say_where(config, listener.url)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -235,11 +228,9 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
     await store.close()
 
 
-def _say_where(config: "Config", listening: socket.socket) -> None:
+def _say_where(config: "Config", url: str) -> None:
     from cohabit.engines.registry import engine_class
 
-    host, port = listening.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     typer.echo(f"listening on {url}")
     for name, model in config.models.items():
         tasks = engine_class(model.engine).tasks
