@@ -109,6 +109,8 @@ def test_the_docs_have_every_other_code() -> None:
     used = set(re.findall(r'code(?:: str)? ?= ?"(\w+)"', source)) | set(re.findall(r'\d{3}: "(\w+)"', source))
     kept = (SOURCES.parent / "batches").glob("*.py")
     used |= {code for path in kept for code in re.findall(r'Conflict\(.*"(\w+)"\)', path.read_text())}
+    used |= set(re.findall(r'Exceeded\("(\w+)"', (SOURCES.parent / "access" / "limits.py").read_text()))
+    used |= set(re.findall(r'_unknown\(scope, "(\w+)"', source))
     used |= {*Trouble, "file_not_found", "batch_not_found"}  # the latter made of what is missing
     used |= {*Refusal, Ending.SUPERSEDED} - {reason.value for reason in REASONS}
     assert used == {code for code, *_ in rows("code", "Status", "type")} - {reason.value for reason in REASONS} | {

@@ -159,6 +159,15 @@ async def test_pages_of_ours_and_pages_that_are_listed() -> None:
     assert await asked(LOOPBACK, ("origin", "http://localhost:8000")) == "foreign_origin", "of whom is not known"
 
 
+@pytest.mark.parametrize("known", [LISTED, Known.of("127.0.0.1", [], ["*"])])
+async def test_a_page_sends_a_key_of_its_own_not_what_the_browser_remembers(known: Known) -> None:
+    headers = [("host", "localhost"), ("origin", PAGE)]
+    assert await asked(known, *headers, ("authorization", "Bearer a")) is None
+    assert await asked(known, *headers, ("authorization", "Basic YTpi")) == "foreign_origin"
+    assert await asked(known, headers[0], ("origin", "http://localhost"), ("authorization", "Basic YTpi")) is None
+    assert await asked(known, headers[0], ("authorization", "Basic YTpi")) is None
+
+
 @pytest.mark.parametrize(
     ("site", "method", "code"),
     [

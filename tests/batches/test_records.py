@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, select
 
 from batches.driving import ANN, MONTH, NOW, Bench, line
-from cohabit.batches import files, records, work
+from cohabit.batches import files, records, schema, work
 from cohabit.batches.errors import Conflict, Missing
 from cohabit.batches.outcomes import failed
 from cohabit.batches.who import Who
@@ -58,7 +59,7 @@ async def test_whose_it_is_not_sees_nothing_of_it(bench: Bench) -> None:
     with pytest.raises(Missing):
         await bench.database.write(records.cancel, "bob", batch_id, NOW)
     with pytest.raises(Missing):
-        await bench.database.write(records.erase, "bob", batch_id)
+        await bench.database.write(records.hide, "bob", batch_id)
     assert (await bench.database.read(records.page, "bob", after=None, limit=9)).data == []
 
 
@@ -89,15 +90,22 @@ async def test_cancelling_twice_is_once_and_what_has_ended_cannot_be(bench: Benc
 async def test_erased_once_it_has_ended(bench: Bench) -> None:
     batch_id = await bench.create(line(1))
     with pytest.raises(Conflict) as raised:
-        await bench.database.write(records.erase, "ann", batch_id)
+        await bench.database.write(records.hide, "ann", batch_id)
     assert raised.value.code == "batch_not_ended"
     bench.start()
     batch = await bench.ended(batch_id)
-    await bench.database.write(records.erase, "ann", batch_id)
+    await bench.database.write(records.hide, "ann", batch_id)
     with pytest.raises(Missing):
         await bench.get(batch_id)
     with pytest.raises(Missing):
         await bench.text(batch.output_file_id)
+    await bench.database.erase()
+
+    def left(connection: Connection) -> int:
+        tables = (schema.batches, schema.lines, schema.files)
+        return sum(len(connection.execute(select(table)).all()) for table in tables)
+
+    assert await bench.database.read(left) == 1, "the file that was sent"
 
 
 async def test_what_it_made_is_kept_as_long_as_was_said(bench: Bench) -> None:
@@ -107,8 +115,9 @@ async def test_what_it_made_is_kept_as_long_as_was_said(bench: Bench) -> None:
     )
     (output,) = (await bench.database.read(files.page, None, **PAGE)).data
     assert output.expires_at == NOW + 7200
-    assert await bench.database.write(records.sweep, NOW + 7199) == 0
-    assert await bench.database.write(records.sweep, NOW + 7200) == 1
+    await bench.database.write(records.expire, NOW + 7199)
+    assert (await bench.get(batch.id)).status == "completed"
+    await bench.database.write(records.expire, NOW + 7200)
     with pytest.raises(Missing):
         await bench.get(batch.id)
 

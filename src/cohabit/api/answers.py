@@ -5,6 +5,7 @@ import time
 
 from fastapi import Request, Response
 
+from cohabit.api.access import key_of
 from cohabit.api.disconnects import CLIENT_GONE, Watch
 from cohabit.api.errors import BadRequest
 from cohabit.api.models import service_of
@@ -41,7 +42,10 @@ def submit(
 
 
 def client_of(request: Request) -> str:
-    """Whom fairness is between: the peer's address."""
+    """Whom fairness is between: the key's name; without keys the peer's address."""
+    key = key_of(request)
+    if key is not None:
+        return key.name
     return request.client.host if request.client is not None else ""
 
 

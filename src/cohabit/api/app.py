@@ -26,6 +26,7 @@ from cohabit.api import (
     speech,
     transcriptions,
 )
+from cohabit.api.access import Access, Lock
 from cohabit.api.door import Door
 from cohabit.api.middleware import RequestLog
 from cohabit.api.origins import ANYBODY, Cors, Known, Origins
@@ -47,11 +48,13 @@ class App(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's way to say what goes round the router."""
-        inner = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
-        door = Door(ExceptionMiddleware(inner, handlers=self.exception_handlers))
+        app: ASGIApp = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
+        app = ExceptionMiddleware(app, handlers=self.exception_handlers)
+        if self.state.lock is not None:
+            app = Access(app, self.state.lock)
         known: Known = self.state.known
-        logged = RequestLog(Origins(door, known))
-        return Cors(logged, known.origins) if known.origins else logged
+        app = RequestLog(Origins(Door(app), known))
+        return Cors(app, known.origins) if known.origins else app
 
 
 def create_app(
@@ -62,8 +65,9 @@ def create_app(
     pace: Pace = PACE,
     remote: "RemoteMedia | None" = None,
     known: Known = ANYBODY,
+    lock: Lock | None = None,
 ) -> App:
-    """An app over a running service; without ``remote`` it fetches nothing from elsewhere."""
+    """An app over a running service; without ``remote`` it fetches nothing, without ``lock`` it asks for no key."""
     app = App(
         title="cohabit",
         version=version,
@@ -77,6 +81,7 @@ def create_app(
     app.state.pace = pace
     app.state.remote = remote
     app.state.known = known
+    app.state.lock = lock
     app.state.store = None  # until ``keeps``
     for router in (
         chat.router,

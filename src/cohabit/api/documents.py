@@ -146,6 +146,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
         name: {"schema": kind, "description": description, "required": name in _ALWAYS}
         for name, (kind, description) in HEADERS.items()
     }
+    if app.state.lock is not None:
+        _tell_of_keys(schema)
     for operation in (operation for path in schema["paths"].values() for operation in path.values()):
         responses = operation["responses"]
         responses.pop("422", None)  # FastAPI's word for a wrong parameter; here that is a 400 like any other
@@ -155,6 +157,16 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(name, None)
     return schema
+
+
+def _tell_of_keys(schema: dict[str, Any]) -> None:
+    schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    schema["security"] = [{"key": []}]
+    error = {"application/json": {"schema": {"$ref": _REF.format(model=ErrorResponse.__name__)}}}
+    told = {"401": "No key, or none that is known.", "403": "The key may not.", "429": "The key has asked too much."}
+    for operation in (operation for path in schema["paths"].values() for operation in path.values()):
+        for status, description in told.items():
+            operation["responses"].setdefault(status, {"description": description, "content": error})
 
 
 def _headers_of(status: str, *, waits: bool) -> Iterator[str]:

@@ -72,4 +72,5 @@ class RequestLog:
                 ms=round((time.perf_counter() - began) * 1000, 1),
                 model=state.get("model"),
                 id=state["request_id"],
+                **({"key": state["key"].name} if "key" in state else {}),
             )

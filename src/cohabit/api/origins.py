@@ -63,7 +63,7 @@ class Origins:
 
     def _refusal(self, scope: Scope) -> ApiError | None:
         host = origin = None
-        cross_site = False
+        cross_site = remembered = False
         for name, value in scope["headers"]:
             if name == b"host":
                 if self._ours is not None and not self._ours(value):
@@ -78,9 +78,11 @@ class Origins:
                 origin = value
             elif name == b"sec-fetch-site":
                 cross_site = value == b"cross-site"
+            elif name == b"authorization":
+                remembered = value[:5].lower() == b"basic"  # a browser adds it to what any page sends
         if origin is not None:
             own = host is not None and origin == b"%b://%b" % (scope["scheme"].encode(), host)
-            return None if own or self._listed(origin) else foreign_origin()
+            return None if own or (self._listed(origin) and not remembered) else foreign_origin()
         return foreign_origin() if cross_site and scope["method"] not in _SAFE_METHODS else None
 
     def _listed(self, origin: bytes) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import Request
 
+from cohabit.api.access import key_of
 from cohabit.api.errors import ApiError, NotFound
 from cohabit.batches.errors import Conflict, Missing, StorageError, TooMuch, Trouble
 from cohabit.batches.who import Who
@@ -29,7 +30,7 @@ async def store_of(request: Request) -> "Store":
 
 def who_asks(request: Request) -> Who:
     """Whose files and batches are meant."""
-    key = request.scope.get("state", {}).get("key")
+    key = key_of(request)
     return Who("", sees_all=True) if key is None else Who(key.name, sees_all=key.admin)
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from cohabit.batches import schema
+from cohabit.batches import erasing, schema
 from cohabit.batches.errors import StorageError, Trouble
 
 log = structlog.get_logger()
@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 _BUSY_SECONDS = 5.0  # how long a locked database is waited for
 _CONNECT_SECONDS = 5
+_VACUUM = 256  # pages of 4 KiB
 _WRITES = "cohabit_writes"
 
 
@@ -62,9 +63,12 @@ class Database:
         """What ``work`` says; all of what it did is there for good, or nothing. Raises like ``read``."""
         return await self._run(True, work, *args, **kwargs)
 
-    async def tidy(self) -> None:
-        """Give back the room of what was erased, and leave no trace of it in SQLite's log. Raises StorageError."""
-        if self.path is not None:
+    async def erase(self) -> None:
+        """Erase what is hidden, give its room back, and leave no trace of it in SQLite's log. Raises StorageError."""
+        erased = False
+        while await self.write(erasing.step):
+            erased = True
+        if erased and self.path is not None:
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, self._vacuum))
 
     async def close(self) -> None:
@@ -106,8 +110,12 @@ class Database:
         try:
             connection = self._opened().raw_connection()
             try:
-                # As a script: ``execute`` would step through the first but once, which gives back a single page.
-                connection.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)")
+                # In steps, or the log would take as much room as is given back; and as scripts, since ``execute``
+                # would go through a pragma but once, which gives back a single page.
+                (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+                for _ in range(0, free, _VACUUM):
+                    connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM})")
+                connection.executescript("PRAGMA wal_checkpoint(TRUNCATE)")
             finally:
                 connection.close()
         except (SQLAlchemyError, sqlite3.Error) as error:
@@ -183,6 +191,7 @@ def _set_up(connection: sqlite3.Connection, _record: object) -> None:
         "synchronous = FULL",  # what was accepted outlives a power failure
         "foreign_keys = ON",
         "secure_delete = ON",  # what is erased is overwritten
+        "wal_autocheckpoint = 256",  # pages: the log stays small, however much is written or erased
     ):
         connection.execute(f"PRAGMA {pragma}")
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from itertools import accumulate, takewhile
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, true, update
 
 from cohabit.batches.errors import Conflict, Missing
-from cohabit.batches.schema import batches, chunks, files, lines, new_id
+from cohabit.batches.schema import ERASED, batches, chunks, files, lines, new_id
 from cohabit.openai.files import FileList, FileObject, FileUpload
 
 PIECE = 1 << 19  # bytes of one commit of an upload, and about as much is read at once
@@ -63,7 +63,7 @@ def seal(connection: Connection, file_id: str, upload: FileUpload, now: float, r
 
 def discard(connection: Connection, file_id: str) -> None:
     """It will not be sent to its end."""
-    connection.execute(delete(files).where(files.c.id == file_id))
+    connection.execute(update(files).where(files.c.id == file_id).values(purpose=ERASED))
 
 
 def get(connection: Connection, owner: str | None, file_id: str) -> FileObject:
@@ -112,28 +112,25 @@ def piece(connection: Connection, owner: str | None, file_id: str, after: int) -
     return numbers[-1], b"".join(connection.scalars(found))
 
 
-def erase(connection: Connection, owner: str | None, file_id: str) -> None:
-    """With all that was in it. Raises Missing, Conflict where a batch is about to read it."""
-    row = _found(connection, owner, file_id)
+def hide(connection: Connection, owner: str | None, file_id: str) -> None:
+    """To be erased. Raises Missing, Conflict where a batch is about to read it."""
+    _found(connection, owner, file_id)
     wanted = select(batches.c.id).where(batches.c.input_file_id == file_id, batches.c.status == "validating")
     if connection.execute(wanted).first() is not None:
         raise Conflict("a batch is reading this file; cancel the batch or wait a moment", "file_in_use")
-    _erase(connection, row)
+    connection.execute(update(files).where(files.c.id == file_id).values(whole=False, purpose=ERASED))
 
 
-def sweep(connection: Connection, now: float) -> int:
-    """Erase what has expired; how many."""
+def expire(connection: Connection, now: float) -> None:
+    """Hide what has been kept for long enough."""
     reading = select(batches.c.input_file_id).where(batches.c.status == "validating")
-    wanted = select(files).where(files.c.whole, files.c.expires_at <= int(now), files.c.id.not_in(reading))
-    rows = connection.execute(wanted).all()
-    for row in rows:
-        _erase(connection, row)
-    return len(rows)
+    over = (files.c.whole, files.c.expires_at <= int(now), files.c.id.not_in(reading))
+    connection.execute(update(files).where(*over).values(whole=False, purpose=ERASED))
 
 
-def abandoned(connection: Connection, before: float) -> int:
-    """Erase what began to be sent before that and is not there yet: whoever sent it has gone. How many."""
-    return connection.execute(delete(files).where(~files.c.whole, files.c.created_at < int(before))).rowcount
+def abandon(connection: Connection, before: float) -> None:
+    """Hide what began to be sent before that and is not there yet: whoever sent it has gone."""
+    connection.execute(update(files).where(~files.c.whole, files.c.created_at < int(before)).values(purpose=ERASED))
 
 
 def some(sizes: Sequence[tuple[int, int] | Row[int, int]], most: int) -> list[int]:
@@ -153,13 +150,6 @@ def shown(row: Row[Any]) -> FileObject:
         filename=row.filename,
         purpose=row.purpose,
     )
-
-
-def _erase(connection: Connection, row: Row[Any]) -> None:
-    if row.batch_id is not None:
-        there = (lines.c.batch_id == row.batch_id, lines.c.state == row.state)
-        connection.execute(update(lines).where(*there).values(outcome=None, custom_id=None))
-    connection.execute(delete(files).where(files.c.id == row.id))
 
 
 def _found(connection: Connection, owner: str | None, file_id: str) -> Row[Any]:

@@ -3,15 +3,16 @@
 Functions for ``Database.read`` and ``Database.write``. ``owner`` is the name of a key, and None may see everything.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from cohabit.batches import files
 from cohabit.batches.errors import Conflict, Missing
-from cohabit.batches.schema import ANSWERED, FAILED, batches, lines, new_id
+from cohabit.batches.schema import ANSWERED, ERASED, FAILED, batches, lines, new_id
 from cohabit.batches.schema import files as files_table
 from cohabit.batches.who import Who
 from cohabit.openai.batches import ENDED, Batch, BatchList, BatchRequest, Counts, LineErrors
@@ -65,7 +66,7 @@ def create(connection: Connection, who: Who, asked: BatchRequest, now: float, re
 
 def get(connection: Connection, owner: str | None, batch_id: str) -> Batch:
     """Raises Missing."""
-    row = connection.execute(select(batches).where(batches.c.id == batch_id, _owned(owner))).first()
+    row = connection.execute(select(batches).where(batches.c.id == batch_id, _seen(owner))).first()
     if row is None:
         raise Missing("batch")
     return _shown(connection, row)
@@ -73,7 +74,7 @@ def get(connection: Connection, owner: str | None, batch_id: str) -> Batch:
 
 def page(connection: Connection, owner: str | None, *, after: str | None, limit: int) -> BatchList:
     """Some of them, the newest first, from behind ``after``."""
-    wanted = select(batches).where(_owned(owner))
+    wanted = select(batches).where(_seen(owner))
     if after is not None:
         wanted = wanted.where(batches.c.id < after)
     rows = connection.execute(wanted.order_by(batches.c.id.desc()).limit(limit + 1)).all()
@@ -96,26 +97,27 @@ def cancel(connection: Connection, owner: str | None, batch_id: str, now: float)
     return get(connection, owner, batch_id)
 
 
-def erase(connection: Connection, owner: str | None, batch_id: str) -> None:
-    """With the files it made; the file it read has a life of its own. Raises Missing, Conflict while it goes on."""
+def hide(connection: Connection, owner: str | None, batch_id: str) -> None:
+    """To be erased, with the files it made; the one it read has a life of its own.
+
+    Raises Missing, Conflict while it goes on.
+    """
     if get(connection, owner, batch_id).status not in ENDED:
         raise Conflict("this batch is not at its end; cancel it first", "batch_not_ended")
-    connection.execute(delete(batches).where(batches.c.id == batch_id))
+    _hide(connection, [batch_id])
 
 
-def sweep(connection: Connection, now: float) -> int:
-    """Erase those of which nothing is to be kept any longer; how many.
-
-    That is where they ended so long ago that the files they made have expired.
-    """
+def expire(connection: Connection, now: float) -> None:
+    """Hide those that ended so long ago that the files they made have expired."""
     ended = func.coalesce(*(batches.c[f"{status}_at"] for status in sorted(ENDED)))
     over = ended + batches.c.output_seconds <= int(now)
-    return connection.execute(delete(batches).where(batches.c.status.in_(ENDED), over)).rowcount
+    wanted = select(batches.c.id).where(batches.c.status.in_(ENDED), over)
+    _hide(connection, list(connection.scalars(wanted)))
 
 
 def unfinished(connection: Connection) -> list[Work]:
     """Those that are not at their end, the oldest first."""
-    rows = connection.execute(select(batches).where(batches.c.status.not_in(ENDED)).order_by(batches.c.id))
+    rows = connection.execute(select(batches).where(batches.c.status.not_in({*ENDED, ERASED})).order_by(batches.c.id))
     return [_work(row) for row in rows]
 
 
@@ -146,7 +148,7 @@ def tell(connection: Connection, batch_id: str, errors: LineErrors) -> None:
 def finish(connection: Connection, batch_id: str, status: str, now: float) -> None:
     """Every line has its outcome: now there are files of them."""
     row = connection.execute(select(batches).where(batches.c.id == batch_id)).first()
-    if row is None or row.status in ENDED:
+    if row is None or row.status in {*ENDED, ERASED}:
         return
     _move(connection, batch_id, "finalizing", now)
     for state, name in _MADE.items():
@@ -173,6 +175,12 @@ def finish(connection: Connection, batch_id: str, status: str, now: float) -> No
     _move(connection, batch_id, status, now)
 
 
+def _hide(connection: Connection, ids: Sequence[str]) -> None:
+    connection.execute(update(batches).where(batches.c.id.in_(ids)).values(status=ERASED))
+    made = files_table.c.batch_id.in_(ids)
+    connection.execute(update(files_table).where(made).values(whole=False, purpose=ERASED))
+
+
 def _move(connection: Connection, batch_id: str, status: str, now: float, only: str | None = None) -> bool:
     wanted = update(batches).where(batches.c.id == batch_id)
     if only is not None:
@@ -197,7 +205,9 @@ def _work(row: Row[Any]) -> Work:
 def _shown(connection: Connection, row: Row[Any]) -> Batch:
     made = {}
     if row.status in ENDED:
-        found = select(files_table.c.state, files_table.c.id).where(files_table.c.batch_id == row.id)
+        found = select(files_table.c.state, files_table.c.id).where(
+            files_table.c.batch_id == row.id, files_table.c.whole
+        )
         made = {each.state: each.id for each in connection.execute(found)}
     fields = row._asdict()
     return Batch(
@@ -213,5 +223,6 @@ def _shown(connection: Connection, row: Row[Any]) -> Batch:
 _ENCODED = {"errors", "metadata"}
 
 
-def _owned(owner: str | None) -> ColumnElement[bool]:
-    return true() if owner is None else batches.c.owner == owner
+def _seen(owner: str | None) -> ColumnElement[bool]:
+    there = batches.c.status != ERASED
+    return there if owner is None else there & (batches.c.owner == owner)

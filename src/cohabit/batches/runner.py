@@ -88,6 +88,7 @@ class Runner:
         database = self._means.database
         # What was being sent when a server died. With a database of its own that was before this one began.
         before = self._began if database.path is not None else now - _DAY
-        erased = await database.write(records.sweep, now) + await database.write(files.sweep, now)
-        if await database.write(files.abandoned, before) + erased:
-            await database.tidy()
+        await database.write(records.expire, now)
+        await database.write(files.expire, now)
+        await database.write(files.abandon, before)
+        await database.erase()

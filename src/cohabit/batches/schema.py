@@ -92,6 +92,9 @@ lines = Table(
 WAITING, ANSWERED, FAILED = "waiting", "answered", "failed"
 """States of a line."""
 
+ERASED = "erased"
+"""The purpose of a file, or the status of a batch, that nobody sees any more and that is about to be erased."""
+
 
 def new_id(prefix: str, now: float) -> str:
     """Sorts by when it was made, to the millisecond, and cannot be guessed."""

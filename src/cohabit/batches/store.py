@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from shutil import disk_usage
 
 from starlette.types import ASGIApp
 
 from cohabit.batches import files, records
 from cohabit.batches.calls import Caller
 from cohabit.batches.database import Database
-from cohabit.batches.errors import StorageError, TooMuch
+from cohabit.batches.errors import StorageError, TooMuch, Trouble
 from cohabit.batches.leader import Leader
 from cohabit.batches.lines import Resolve
 from cohabit.batches.means import Identify, Means
@@ -18,6 +20,8 @@ from cohabit.batches.who import Who
 from cohabit.config.model import BatchesConfig
 from cohabit.openai.batches import Batch, BatchList, BatchRequest
 from cohabit.openai.files import FileList, FileObject, FileUpload
+
+_RESERVE = 256 << 20  # bytes of the disk that uploads leave free, or a quarter of it if that is less
 
 
 class Store:
@@ -95,8 +99,8 @@ class Store:
 
     async def erase_file(self, who: Who, file_id: str) -> None:
         """For good. Raises Missing, Conflict, StorageError."""
-        await self._database.write(files.erase, who.sees, file_id)
-        await self._tidy()
+        await self._database.write(files.hide, who.sees, file_id)
+        await self._erase()
 
     async def create(self, who: Who, asked: BatchRequest) -> Batch:
         """Take a batch. From now on it is not lost. Raises Missing, Conflict, StorageError."""
@@ -120,14 +124,20 @@ class Store:
 
     async def erase_batch(self, who: Who, batch_id: str) -> None:
         """With what it made. Raises Missing, Conflict, StorageError."""
-        await self._database.write(records.erase, who.sees, batch_id)
-        await self._tidy()
+        await self._database.write(records.hide, who.sees, batch_id)
+        await self._erase()
 
-    async def _tidy(self) -> None:
+    async def _erase(self) -> None:
         try:
-            await self._database.tidy()
+            await self._database.erase()
         except StorageError:
-            return  # it is erased; that its place in the file is not given back yet has been logged
+            return  # nobody sees it any more, why has been logged, and it is tried again within the hour
+
+
+def nearly_full(path: Path) -> bool:
+    """Whether the disk has only as much left as answers need that were promised, and the erasing of files."""
+    disk = disk_usage(path.parent)
+    return disk.free < min(_RESERVE, disk.total // 4)
 
 
 class Upload:
@@ -166,9 +176,13 @@ class Upload:
         """It will not come to its end. What cannot be erased now is when a server starts."""
         try:
             await self._database.write(files.discard, self._id)
+            await self._database.erase()
         except StorageError:
             return
 
     async def _put(self, data: bytes) -> None:
+        path = self._database.path
+        if path is not None and nearly_full(path):
+            raise StorageError(Trouble.FULL)
         await self._database.write(files.append, self._id, self._pieces, data)
         self._pieces += 1

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cohabit.cli.entrance import Entrance, certificate_of, listen, resolved
 from cohabit.cli.exits import Code, leave, one_line
-from cohabit.cli.listener import Listener, certificate_of, listen
+from cohabit.cli.locking import lock_for
 from cohabit.cli.plan import BudgetOption, ConfigArgument, as_table
 from cohabit.cli.pull import fetch_missing
 from cohabit.config.load import load_config, with_budget, with_journal
@@ -54,7 +55,9 @@ def serve(
         loaded = with_budget(load_config(config), budget)
         if journal and not loaded.server.journal:
             loaded = with_journal(loaded, JOURNAL_BYTES)
-        database_url(loaded.batches)  # said now if it cannot be
+        database_url(loaded.batches)  # said now if it cannot be, before anything is fetched; so the next three
+        address = resolved(host or loaded.server.host, loaded.server.port if port is None else port)
+        lock = lock_for(loaded.server, address[1][0])
         certificate = certificate_of(loaded)
         missing = missing_engines(loaded)
         if not missing:
@@ -70,21 +73,19 @@ def serve(
         raise leave(Code.FAILED, "; ".join(missing))
     if plan.never:
         raise leave(Code.NEVER_FITS, plan.verdict)
-    address = loaded.server.host if host is None else host
-    listening = listen(address, loaded.server.port if port is None else port)
-    with listening:
-        _run(loaded, plan, device, footprints, Listener(listening, certificate))
+    with listen(address) as listening:
+        _run(loaded, plan, device, footprints, Entrance(listening, certificate, lock))
 
 
-def _run(config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", listener: Listener) -> None:
+def _run(config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", entrance: Entrance) -> None:
     import uvloop
 
     from cohabit.observability.logs import configure
 
     configure(config.server.log_level)
     # Those beyond the limit are refused, so taken too; as many again may be at their handshake.
-    _allow_files((2 if listener.certificate is None else 3) * config.server.max_connections + _OTHER_FILES)
-    uvloop.run(_serve(config, plan, device, footprints, listener))
+    _allow_files((2 if entrance.certificate is None else 3) * config.server.max_connections + _OTHER_FILES)
+    uvloop.run(_serve(config, plan, device, footprints, entrance))
 
 
 def _allow_files(wanted: int) -> None:
@@ -98,7 +99,7 @@ def _allow_files(wanted: int) -> None:
 
 
 async def _serve(
-    config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", listener: Listener
+    config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", entrance: Entrance
 ) -> None:
     from cohabit.config.paths import derived_dir, weights_dir
     from cohabit.observability.metrics import Metrics
@@ -118,7 +119,7 @@ async def _serve(
     )
     metrics.watch(server.status)
     with _recorded(config, server):
-        await _until_told(config, server, listener)
+        await _until_told(config, server, entrance)
 
 
 @contextmanager
@@ -150,7 +151,7 @@ def _recorded(config: "Config", server: "Server") -> Iterator[None]:
         yield
 
 
-async def _until_told(config: "Config", server: "Server", listener: Listener) -> None:
+async def _until_told(config: "Config", server: "Server", entrance: Entrance) -> None:
     """Serve until a signal comes, then let what was accepted finish."""
     from importlib.metadata import version
 
@@ -176,8 +177,8 @@ async def _until_told(config: "Config", server: "Server", listener: Listener) ->
         limits = replace(LIMITS, connections=config.server.max_connections, held=config.server.max_bodies)
 
     protocol: Any = Limited
-    if listener.certificate is not None:
-        protocol = Handshakes(Limited, listener.certificate, most=config.server.max_connections)
+    if entrance.certificate is not None:
+        protocol = Handshakes(Limited, entrance.certificate, most=config.server.max_connections)
 
     class Http(uvicorn.Server):
         """Leaves the signals to us: models must drain while its connections are still open."""
@@ -187,8 +188,8 @@ async def _until_told(config: "Config", server: "Server", listener: Listener) ->
             """Capture none."""
             yield
 
-    known = Known.of(listener.socket.getsockname()[0], config.server.hosts, config.server.cors)
-    app = create_app(server, version("cohabit"), feed=feed, remote=remote, known=known)
+    known = Known.of(entrance.socket.getsockname()[0], config.server.hosts, config.server.cors)
+    app = create_app(server, version("cohabit"), feed=feed, remote=remote, lock=entrance.lock, known=known)
     http = Http(
         uvicorn.Config(
             app,
@@ -211,10 +212,10 @@ async def _until_told(config: "Config", server: "Server", listener: Listener) ->
     gc.collect()
     gc.freeze()  # what is here stays; looking through it again and again would only hold up requests
     server.start()
-    opening = asyncio.create_task(open_store(config.batches, app, server))
+    opening = asyncio.create_task(open_store(config.batches, app, server, entrance.lock))
     keeps(app, opening)
-    serving = asyncio.create_task(http.serve([listener.socket]))
-    _say_where(config, listener.url)
+    serving = asyncio.create_task(http.serve([entrance.socket]))
+    _say_where(config, entrance)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -228,15 +229,17 @@ async def _until_told(config: "Config", server: "Server", listener: Listener) ->
     await store.close()
 
 
-def _say_where(config: "Config", url: str) -> None:
+def _say_where(config: "Config", entrance: Entrance) -> None:
     from cohabit.engines.registry import engine_class
 
+    url = entrance.url
     typer.echo(f"listening on {url}")
     for name, model in config.models.items():
         tasks = engine_class(model.engine).tasks
         if "chat" in tasks:
             messages = '[{"role": "user", "content": "What is the capital of France?"}]'
+            key = "" if entrance.lock is None else " -H 'authorization: Bearer KEY'"
             body = f'{{"model": "{name}", "temperature": 0, "messages": {messages}}}'
-            typer.echo(f"try: curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'")
+            typer.echo(f"try: curl {url}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'")
             break
     sys.stdout.flush()

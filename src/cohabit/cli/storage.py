@@ -3,7 +3,7 @@
 import asyncio
 import os
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -12,6 +12,7 @@ from cohabit.config.model import BatchesConfig
 from cohabit.config.paths import batches_file
 
 if TYPE_CHECKING:
+    from cohabit.api.access import Lock
     from cohabit.api.app import App
     from cohabit.batches.store import Store
     from cohabit.runtime.service import Service
@@ -34,8 +35,9 @@ def database_url(config: BatchesConfig) -> str:
     return url
 
 
-async def open_store(config: BatchesConfig, app: "App", service: "Service") -> "Store":
+async def open_store(config: BatchesConfig, app: "App", service: "Service", lock: "Lock | None") -> "Store":
     """Begin to run batches. In the background, since it imports what takes a while."""
+    from cohabit.access.keys import Key
     from cohabit.api.errors import NotFound
     from cohabit.api.models import find
 
@@ -45,8 +47,15 @@ async def open_store(config: BatchesConfig, app: "App", service: "Service") -> "
         except NotFound:
             return None
 
+    def identify(owner: str) -> dict[str, Any] | None:
+        if lock is None:
+            return {}
+        # A batch that was made when there were no keys goes on: whoever made it could do everything.
+        key = lock.keyring.named(owner) if owner else Key(name="", digest="", created=0)
+        return None if key is None else {"key": key}
+
     store = await asyncio.to_thread(_store)
-    return store(config, database_url(config), app, resolve=resolve, identify=lambda _owner: {})
+    return store(config, database_url(config), app, resolve=resolve, identify=identify)
 
 
 def _store() -> type["Store"]:

@@ -130,6 +130,10 @@ class ServerConfig(Section):
         default_factory=list,
         description="Addresses or networks of reverse proxies, whose word on who their clients are is taken.",
     )
+    keys: bool | None = Field(
+        None, description="Ask for API keys; default: on every address but this machine's own (loopback)."
+    )
+    open_health: bool = Field(False, description="Answer /health/... without a key, for load balancers.")
     remote_media: RemoteMediaConfig = Field(
         RemoteMediaConfig(), description="What is fetched for requests that hold an address instead of the data."
     )

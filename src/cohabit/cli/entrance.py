@@ -1,8 +1,8 @@
-"""Where a server listens: the socket, and the certificate that it shows there."""
+"""Where clients come in: the socket, what they are shown there, and what they must show."""
 
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -10,16 +10,22 @@ from cohabit.cli.exits import Code, leave
 from cohabit.config.errors import ConfigError
 
 if TYPE_CHECKING:
+    from cohabit.api.access import Lock
     from cohabit.api.certificates import Certificate
     from cohabit.config.model import Config
 
 
+Address = tuple[socket.AddressFamily, Any]
+"""A family and an address of it."""
+
+
 @dataclass(frozen=True, slots=True)
-class Listener:
-    """Both."""
+class Entrance:
+    """All three; without a certificate it is http, without a lock no key is asked for."""
 
     socket: socket.socket
     certificate: "Certificate | None"
+    lock: "Lock | None"
 
     @property
     def url(self) -> str:
@@ -46,14 +52,23 @@ def certificate_of(config: "Config") -> "Certificate | None":
     return found
 
 
-def listen(host: str, port: int) -> socket.socket:
+def resolved(host: str, port: int) -> Address:
     """Raises what ends the command."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise leave(Code.FAILED, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    return family, address
+
+
+def listen(where: Address) -> socket.socket:
+    """Raises what ends the command."""
+    family, address = where
+    try:
         listening = socket.socket(family)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(2048)
     except OSError as error:
-        raise leave(Code.FAILED, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        raise leave(Code.FAILED, f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}") from None
     return listening
