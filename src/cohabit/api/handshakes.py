@@ -70,17 +70,19 @@ class _Handshake(asyncio.Protocol):
         self._lost = False
 
     def connection_made(self, transport: Any) -> None:
-        transport.pause_reading()  # or something could arrive before anybody is there for it
         self._task = asyncio.create_task(self._begin(transport))
 
     def data_received(self, data: bytes) -> None:
-        """On asyncio's loop the first request can be faster than word of the handshake."""
+        """What comes just before TLS is there to read it, or with the end of the handshake."""
         self._early.append(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
 
     async def _begin(self, transport: asyncio.Transport) -> None:
+        if transport.is_closing():
+            return
+        asyncio.get_running_loop().call_soon(self._hand_on, transport)  # before the loop reads on
         secured = await self._of.secured(self, transport)
         if secured is None or self._lost:
             return
@@ -90,3 +92,14 @@ class _Handshake(asyncio.Protocol):
         connection.connection_made(secured)
         for data in self._early:
             connection.data_received(data)
+
+    def _hand_on(self, transport: asyncio.Transport) -> None:
+        """uvloop has read already when it says that somebody is there: give that to the loop's TLS."""
+        protocol: Any = transport.get_protocol()  # of both loops an asyncio.BufferedProtocol, but not by its type
+        early, self._early = b"".join(self._early), []
+        while early and not transport.is_closing():
+            buffer = protocol.get_buffer(len(early))
+            size = min(len(early), len(buffer))
+            buffer[:size] = early[:size]
+            protocol.buffer_updated(size)
+            early = early[size:]
