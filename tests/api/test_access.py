@@ -1,5 +1,6 @@
 """With keys on no route answers without one."""
 
+import asyncio
 import base64
 import itertools
 from collections.abc import AsyncIterator, Iterator, MutableMapping
@@ -255,3 +256,21 @@ async def test_the_document_tells_of_keys(locked: Opened, http: httpx2.AsyncClie
     assert document["security"] == [{"key": []}]
     assert "401" in document["paths"]["/v1/models"]["get"]["responses"]
     assert "security" not in (await http.get("/openapi.json")).json()
+
+
+async def test_events_end_when_the_key_is_revoked(locked: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cohabit.api.admin.QUIET_SECONDS", 0.01)
+
+    async def revoked() -> None:
+        with edited(locked.path) as keys:
+            del keys["root"]
+        locked.now += 1.0
+
+    ended = asyncio.create_task(locked.http.get("/admin/events", headers=locked.of("root")))
+    await asyncio.sleep(0.05)
+    assert not ended.done()
+    await revoked()
+    async with asyncio.timeout(5):
+        answer = await ended
+    assert answer.status_code == 200
+    assert answer.content.startswith(b": listening")

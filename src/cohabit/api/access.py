@@ -6,6 +6,7 @@ carries its owner's key in the scope's state, where no client can put anything.
 
 import base64
 import binascii
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -81,6 +82,15 @@ def key_of(request: Request) -> Key | None:
     """Whose request it is; None where no keys are asked for."""
     key: Key | None = request.scope.get("state", {}).get("key")
     return key
+
+
+def still_valid(request: Request) -> Callable[[], bool]:
+    """Whether the key of a request, for one that has no end of its own, has not been revoked or changed meanwhile."""
+    key, lock = key_of(request), request.app.state.lock
+    if key is None or lock is None:
+        return lambda: True
+    keyring: Keyring = lock.keyring
+    return lambda: keyring.named(key.name) == key
 
 
 def _secret(name: bytes, value: bytes) -> str | None:
