@@ -1,12 +1,17 @@
 """Web pages that are not ours, and names that are not the server's."""
 
+import time
 from collections.abc import AsyncIterator, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from api.driving import CANARY, CHAT, FakeService, as_asked
+from cohabit.access.keyring import Keyring
+from cohabit.access.limits import Limits
+from cohabit.api.access import Lock
 from cohabit.api.app import create_app
 from cohabit.api.origins import ANYBODY, Known, Origins
 
@@ -241,6 +246,19 @@ async def test_a_question_before_the_request(listed: httpx2.AsyncClient) -> None
     assert "authorization" in answer.headers["access-control-allow-headers"]
     assert "DELETE" in answer.headers["access-control-allow-methods"]
     assert answer.headers["access-control-allow-private-network"] == "true"
+
+
+async def test_keys_are_asked_for_after_that(service: FakeService, tmp_path: Path) -> None:
+    """A browser sends none with its question, and a page can read that one is needed."""
+    lock = Lock(Keyring(tmp_path / "keys.json"), Limits(time.monotonic))
+    transport = httpx2.ASGITransport(app=create_app(service, known=LISTED, lock=lock))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.options(CHATS, headers=preflight(PAGE))).status_code == 200
+        answer = await client.post(CHATS, json=CHAT, headers={"origin": PAGE})
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, PAGE)
+        assert (await client.options(CHATS, headers={"origin": PAGE})).status_code == 401, (
+            "no question of a browser's"
+        )
 
 
 @pytest.mark.parametrize(

@@ -347,3 +347,27 @@ def test_who_a_client_says_that_it_is(value: str, server: Running) -> None:
     got = spoken(server, whole(f"x-forwarded-for: {value}", f"x-forwarded-proto: {value[:100]}"))
     assert statuses(got) == [200]
     assert CANARY.encode() not in got
+
+
+def test_nor_by_which_scheme_it_came(server: Running) -> None:
+    """Or a page of another scheme were one of ours."""
+    got = spoken(server, whole("origin: https://localhost", "x-forwarded-proto: https"))
+    assert error_of(got)["code"] == "foreign_origin"
+
+
+@pytest.mark.parametrize("path", ["/admin/models/llm/unload", CHATS, "/v1/files"])
+def test_what_any_page_can_have_a_browser_send(path: str, server: Running) -> None:
+    """Forms and plain text need no leave."""
+    for origin in ("https://evil.example", "null", "http://localhost:3000"):
+        got = spoken(
+            server, post(b"{}", f"origin: {origin}", "content-length: 2", "content-type: text/plain", path=path)
+        )
+        assert error_of(got)["code"] == "foreign_origin"
+        assert b"access-control" not in got
+
+
+@pytest.mark.parametrize("host", [f"{CANARY}.example", "localhost.example", "169.254.169.254", "0.0.0.0:8000"])
+def test_a_name_that_leads_here_is_not_ours(host: str, server: Running) -> None:
+    """As a page's own name does once its owner has it rebound."""
+    raw = f"GET /v1/models HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode()
+    assert error_of(spoken(server, raw))["code"] == "foreign_host"
