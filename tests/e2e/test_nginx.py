@@ -1,5 +1,6 @@
 """The committed files for a reverse proxy: a real nginx before a real server."""
 
+import json
 import os
 import re
 import socket
@@ -101,7 +102,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     config = YAML(typ="safe", pure=True).load((DEPLOY / "cohabit.yaml").read_text())
     assert config["server"]["keys"] is True
     config["models"] = {"slow": {"engine": "fake", "options": {"tokens": 1000, "token_seconds": 0.02}}}
-    with serving(folder, repr(config).replace("True", "true")) as running:
+    with serving(folder, json.dumps(config)) as running:
         front = tmp_path_factory.mktemp("nginx")
         with nginx(front, httpx2.URL(running.url).port or 0) as port:
             context = ssl.create_default_context(cafile=front / "authority.pem")
