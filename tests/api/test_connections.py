@@ -11,14 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import uvicorn
 import uvloop
-from fastapi import FastAPI
-from uvicorn.server import ServerState
 
 from api.driving import CANARY, CHAT, FakeService, as_asked, at_once
+from api.watching import listening
 from cohabit.api.app import create_app
-from cohabit.api.connections import LIMITS, Connection, Held, Limits
+from cohabit.api.connections import Limits
 from cohabit.api.streams import Pace
 from cohabit.runtime.requests import Answer, Call
 
@@ -33,51 +31,6 @@ def runner(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Runs a coroutine on one kind of loop."""
     with asyncio.Runner(loop_factory=request.param) as found:
         yield found.run
-
-
-class Watched:
-    """What a server's connections do."""
-
-    def __init__(self, limits: Limits) -> None:
-        lost: asyncio.Queue[None] = asyncio.Queue()
-
-        class Told(Connection):
-            def connection_lost(self, exc: Exception | None) -> None:
-                super().connection_lost(exc)
-                lost.put_nowait(None)
-
-        Told.limits = limits
-        Told.held = self.held = Held()
-        self.protocol = Told
-        self.state = ServerState()
-        self._lost = lost
-
-    async def gone(self) -> None:
-        """Until a connection has ended, and with it what the app did for it."""
-        async with asyncio.timeout(5):
-            await self._lost.get()
-            await asyncio.gather(*self.state.tasks)
-
-
-@asynccontextmanager
-async def listening(app: FastAPI, limits: Limits = LIMITS) -> AsyncIterator[tuple[Watched, socket.socket]]:
-    """The app behind uvicorn and a client's small-buffered socket that is connected to it."""
-    watched = Watched(limits)
-    config = uvicorn.Config(app, http=watched.protocol, ws="none", lifespan="off", log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    watched.state = server.server_state
-    config.load()
-    server.lifespan = config.lifespan_class(config)
-    with socket.create_server(("127.0.0.1", 0)) as door, socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        await server.startup([door])
-        client.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(client, door.getsockname())
-        try:
-            yield watched, client
-        finally:
-            server.force_exit = True  # a connection that hangs must not hang the test
-            await server.shutdown([door])
 
 
 async def post(client: socket.socket, body: dict[str, Any]) -> None:
