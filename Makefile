@@ -12,7 +12,7 @@ CLIENTS := $(patsubst tests/%/requirements.txt,build/%/.done,$(wildcard tests/cl
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test quick lint clients bench fuzz lock clean
+.PHONY: help serve test quick lint clients bench fuzz lock clean postgresql
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ serve: $(VENV)/.embedded ## fetch the weights once and serve; CONFIG=my.yaml ARG
 	$(BIN)/cohabit pull $(CONFIG)
 	$(BIN)/cohabit serve $(CONFIG) $(ARGS)
 
-test: lint clients ## all checks and all tests, with coverage; ARGS go to pytest
+test: postgresql lint clients ## all checks and all tests, with coverage; ARGS go to pytest
 	$(BIN)/cohabit pull # the tests use the user's cache; a slow network is not what they are to find
 	@echo "thousands of random histories of the core:" # apart, since coverage makes them slow
 	$(BIN)/pytest -q tests/core/test_properties.py --hypothesis-profile=many --timeout=900
@@ -69,6 +69,10 @@ $(VENV)/.embedded: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/.embedded
+
+postgresql:
+	@command -v postgres > /dev/null || ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 || \
+	  { echo "tests keep batches in PostgreSQL; on Debian and Ubuntu: apt-get install postgresql"; exit 1; }
 
 build/clients/node/.done: tests/clients/node/package-lock.json
 	@command -v npm > /dev/null && command -v curl > /dev/null || \

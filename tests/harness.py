@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -30,7 +30,8 @@ def home(folder: Path) -> Path:
     """An empty state folder beside the shared cache of fetched weights."""
     shared = user_cache_path("cohabit")
     shared.mkdir(parents=True, exist_ok=True)
-    (folder / "cache").symlink_to(shared, target_is_directory=True)
+    if not (folder / "cache").is_symlink():  # a server that is started again has it
+        (folder / "cache").symlink_to(shared, target_is_directory=True)
     return folder
 
 
@@ -124,10 +125,13 @@ def wait_until(what: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 @contextmanager
-def serving(folder: Path, config: str | None = None, *arguments: str, measured: bool = False) -> Iterator[Running]:
+def serving(
+    folder: Path, config: str | None = None, *arguments: str, measured: bool = False, within: Sequence[str] = ()
+) -> Iterator[Running]:
     """``cohabit serve`` with this YAML (or the default preset) and an empty state folder, until the block ends.
 
-    Where the test is of its time or its memory (``measured``) it runs without coverage, as at a user's.
+    Where the test is of its time or its memory (``measured``) it runs without coverage, as at a user's. ``within`` is
+    a command that runs the server in its own place.
     """
     files = []
     if config is not None:
@@ -139,7 +143,7 @@ def serving(folder: Path, config: str | None = None, *arguments: str, measured: 
     began = time.monotonic()
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [str(COMMAND), "serve", *files, "--port", "0", *arguments],
+            [*within, str(COMMAND), "serve", *files, "--port", "0", *arguments],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -80,6 +80,26 @@ def test_check(folder: Path) -> None:
     assert (done.exit_code, done.stderr) == (3, "large can never fit: it needs 284 MiB, the budget is 200 MiB\n")
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "'::'"])  # noqa: S104 - nothing listens
+def test_check_looks_for_keys_where_others_can_come(folder: Path, host: str) -> None:
+    (folder / "models.yaml").write_text(f"{CONFIG}server: {{host: {host}}}\n")
+    done = run("check", str(folder / "models.yaml"))
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "make one with `cohabit keys add NAME`, or set server.keys: false" in done.stderr
+    assert run("keys", "add", "ann").exit_code == 0
+    assert run("check", str(folder / "models.yaml")).exit_code == 0
+    (folder / "models.yaml").write_text(f"{CONFIG}server: {{host: {host}, keys: false}}\n")
+    done = run("check", str(folder / "models.yaml"))
+    assert done.exit_code == 0
+    assert done.stderr.startswith("warning: ")
+
+
+@pytest.mark.parametrize("host", ["localhost", "no.such.host.invalid"])
+def test_check_asks_for_no_key_elsewhere(folder: Path, host: str) -> None:
+    (folder / "models.yaml").write_text(f"{CONFIG}server: {{host: {host}}}\n")
+    assert run("check", str(folder / "models.yaml")).exit_code == 0
+
+
 def test_check_names_a_missing_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cohabit.runtime.assemble.missing_libraries", lambda engine: ["fakelib"])
     done = run("check", str(folder / "models.yaml"))
@@ -88,7 +108,13 @@ def test_check_names_a_missing_extra(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_schema_is_json_schema() -> None:
-    assert json.loads(run("schema").stdout)["properties"].keys() == {"server", "device", "scheduling", "models"}
+    assert json.loads(run("schema").stdout)["properties"].keys() == {
+        "server",
+        "device",
+        "scheduling",
+        "batches",
+        "models",
+    }
 
 
 def test_version_and_help() -> None:

@@ -42,7 +42,7 @@ def test_every_curl(server: Running, folder: Path) -> None:
 
 def test_every_python_snippet(server: Running, folder: Path) -> None:
     first, *others = SNIPPETS
-    expected = ["Paris", "Paris", "384", READ, "", HEARD]
+    expected = ["Paris", "Paris", "384", READ, "", HEARD, '"custom_id":"three"']
     for snippet, answer in zip(others, expected, strict=True):
         done = subprocess.run(
             [sys.executable, "-c", first.replace(SHOWN, server.url) + snippet],

@@ -108,6 +108,7 @@ def test_it_sleeps_and_wakes_as_it_is_told() -> None:
     assert time.monotonic() - began >= 0.02
     asleep = resident_bytes()
     assert loaded - asleep > 50 << 20
+    assert isinstance(engine._memory, bytearray)
     assert len(engine._memory) == 8 << 20
     began = time.monotonic()
     engine.wake()

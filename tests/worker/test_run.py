@@ -13,6 +13,7 @@ from cohabit.protocol.messages import Finished
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 from cohabit.worker import run
+from cohabit.worker.meter import HostMeter
 from cohabit.worker.run import Runner
 
 
@@ -63,7 +64,7 @@ def played(engine: Scripted, between: Any = None) -> Recorder:
     """Run the batch to its end."""
     link = Recorder()
     with ThreadPoolExecutor(1) as pool:
-        runner = Runner(engine, link, pool)  # type: ignore[arg-type]  # a stand-in that records
+        runner = Runner(engine, link, pool, HostMeter())  # type: ignore[arg-type]  # a stand-in that records
         runner.submit(BATCH)
         if between is not None:
             between(runner)
@@ -123,7 +124,7 @@ def test_a_cancel_is_seen_and_what_comes_after_is_counted_not_sent() -> None:
 def test_a_cancel_that_comes_too_late_is_nothing() -> None:
     link = Recorder()
     with ThreadPoolExecutor(1) as pool:
-        Runner(Scripted(), link, pool).cancel(7)  # type: ignore[arg-type]  # a stand-in that records
+        Runner(Scripted(), link, pool, HostMeter()).cancel(7)  # type: ignore[arg-type]  # a stand-in that records
     assert link.said == [("drop", 7)]
 
 
@@ -131,7 +132,7 @@ def test_settling_waits_until_the_engine_is_left() -> None:
     go, settled = threading.Event(), threading.Event()
     link = Recorder()
     with ThreadPoolExecutor(1) as pool:
-        runner = Runner(Scripted(ItemError(1, "no"), ItemError(2, "no"), go), link, pool)  # type: ignore[arg-type]  # a stand-in that records
+        runner = Runner(Scripted(ItemError(1, "no"), ItemError(2, "no"), go), link, pool, HostMeter())  # type: ignore[arg-type]  # a stand-in that records
         runner.submit(BATCH)
 
         def settle() -> None:
@@ -155,11 +156,12 @@ def test_memory_is_read_at_the_first_and_the_last_of_a_stretch_whatever_comes_be
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sizes = itertools.count(1)
-    monkeypatch.setattr(run, "peak_and_resident", lambda: (next(sizes), 0))
+    meter = HostMeter()
+    monkeypatch.setattr(meter, "read", lambda: (next(sizes), 0))
     monkeypatch.setattr(run, "READ_EVERY", 60)
     link = Recorder()
     with ThreadPoolExecutor(1) as pool:
-        runner = Runner(Scripted(), link, pool)  # type: ignore[arg-type]  # a stand-in that records
+        runner = Runner(Scripted(), link, pool, meter)  # type: ignore[arg-type]  # a stand-in that records
         for first in (1, 4):
             runner.submit([Request(number, Task.CHAT, b"{}") for number in range(first, first + 3)])
             runner.settle()

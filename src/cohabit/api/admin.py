@@ -1,11 +1,13 @@
 """What a server's owner may ask of it: ``/admin/models/...`` and ``/admin/events``."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from cohabit.api.access import still_valid
 from cohabit.api.documents import Responses, only
 from cohabit.api.errors import ApiError
 from cohabit.api.models import find, service_of
@@ -38,8 +40,7 @@ class Told(BaseModel):
 _ANSWERS: Responses = {
     200: {"model": Told, "description": "Done."},
     202: {"model": Told, "description": "Begun; it takes longer than was to be waited for."},
-    **only(400, 404, 503),
-    409: {**only(400)[400], "description": "It cannot be done as things are; `code` says why."},
+    **only(400, 404, 409, 503),
 }
 
 
@@ -98,7 +99,7 @@ async def events(request: Request) -> Response:
     """What is decided, as it happens."""
     feed: Feed = request.app.state.feed
     pace: Pace = request.app.state.pace
-    return Events(feed, feed.subscribe(), pace)
+    return Events(feed, feed.subscribe(), pace, still_valid(request))
 
 
 async def _told(request: Request, asked: OwnerRequest, wait: float) -> Response:
@@ -125,16 +126,17 @@ class Events(Stream):
 
     media_type = "text/event-stream"
 
-    def __init__(self, feed: Feed, subscription: Subscription, pace: Pace) -> None:
-        """``pace`` says how long a client may read nothing."""
+    def __init__(self, feed: Feed, subscription: Subscription, pace: Pace, allowed: Callable[[], bool]) -> None:
+        """``pace`` says how long a client may read nothing; it ends when it is not ``allowed`` any more."""
         super().__init__(subscription, {}, pace)
         self._feed = feed
         self._subscription = subscription
+        self._allowed = allowed
 
     async def _send_all(self) -> None:
         try:
             await self._push(b": listening\n\n")
-            while not self._subscription.closed:
+            while not self._subscription.closed and self._allowed():
                 found = await self._subscription.some(QUIET_SECONDS)
                 if found or not self._subscription.closed:
                     await self._push(b"".join(found) or b": quiet\n\n")

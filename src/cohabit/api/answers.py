@@ -5,6 +5,7 @@ import time
 
 from fastapi import Request, Response
 
+from cohabit.api.access import key_of
 from cohabit.api.disconnects import CLIENT_GONE, Watch
 from cohabit.api.errors import BadRequest
 from cohabit.api.models import service_of
@@ -25,7 +26,8 @@ def submit(
     batch: int | None = None,
 ) -> Answer:
     """Queue a request for a model. Raises BadRequest for a malformed time limit."""
-    request.scope.setdefault("state", {})["model"] = model
+    state = request.scope.setdefault("state", {})
+    state["model"] = model
     call = Call(
         model=model,
         task=task,
@@ -34,12 +36,16 @@ def submit(
         timeout=timeout_of(request),
         blobs=blobs or {},
         batch=batch,
+        background=state.get("background", False),
     )
     return service_of(request).submit(call)
 
 
 def client_of(request: Request) -> str:
-    """Whom fairness is between: the peer's address."""
+    """Whom fairness is between: the key's name; without keys the peer's address."""
+    key = key_of(request)
+    if key is not None:
+        return key.name
     return request.client.host if request.client is not None else ""
 
 

@@ -1,5 +1,6 @@
 """The app: routes, errors, middleware put together."""
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -10,11 +11,13 @@ from starlette.types import ASGIApp
 from cohabit.api import (
     admin,
     batch,
+    batches,
     chat,
     docs,
     documents,
     embeddings,
     errors,
+    files,
     health,
     inference,
     models,
@@ -23,6 +26,7 @@ from cohabit.api import (
     speech,
     transcriptions,
 )
+from cohabit.api.access import Access, Lock
 from cohabit.api.door import Door
 from cohabit.api.middleware import RequestLog
 from cohabit.api.streams import PACE, Pace
@@ -31,6 +35,7 @@ from cohabit.runtime.service import Service
 
 if TYPE_CHECKING:
     from cohabit.api.remote import RemoteMedia
+    from cohabit.batches.store import Store
 
 
 class App(FastAPI):
@@ -42,8 +47,11 @@ class App(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's way to say what goes round the router."""
-        inner = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
-        return RequestLog(Door(ExceptionMiddleware(inner, handlers=self.exception_handlers)))
+        app: ASGIApp = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
+        app = ExceptionMiddleware(app, handlers=self.exception_handlers)
+        if self.state.lock is not None:
+            app = Access(app, self.state.lock)
+        return RequestLog(Door(app))
 
 
 def create_app(
@@ -53,8 +61,9 @@ def create_app(
     feed: Feed | None = None,
     pace: Pace = PACE,
     remote: "RemoteMedia | None" = None,
+    lock: Lock | None = None,
 ) -> App:
-    """An app over a running service; without ``remote`` it fetches nothing from elsewhere."""
+    """An app over a running service; without ``remote`` it fetches nothing, without ``lock`` it asks for no key."""
     app = App(
         title="cohabit",
         version=version,
@@ -67,21 +76,34 @@ def create_app(
     app.state.feed = feed or Feed()
     app.state.pace = pace
     app.state.remote = remote
-    for module in (
-        chat,
-        responses,
-        embeddings,
-        rerank,
-        speech,
-        transcriptions,
-        models,
-        inference,
-        batch,
-        health,
-        admin,
-        docs,
+    app.state.lock = lock
+    app.state.store = None  # until ``keeps``
+    for router in (
+        chat.router,
+        responses.router,
+        embeddings.router,
+        rerank.router,
+        speech.router,
+        transcriptions.router,
+        models.router,
+        inference.router,
+        batch.router,
+        files.direct,
+        files.router,
+        batches.router,
+        health.router,
+        admin.router,
+        docs.router,
     ):
-        app.router.routes += module.router.routes  # included, each would be looked for through its router
+        app.router.routes += router.routes  # included, each would be looked for through its router
     errors.install(app)
     documents.install(app)
     return app
+
+
+def keeps(app: App, opening: "Awaitable[Store]") -> None:
+    """From now on the app has a store of files and batches, which may still have to be opened.
+
+    Not an argument of ``create_app``, since a store runs its batches through the app.
+    """
+    app.state.store = opening

@@ -31,6 +31,13 @@ ERRORS: Responses = {
         503: "Not now; `code` says why, `Retry-After` when to come back.",
     }.items()
 }
+_OTHERS: Responses = {
+    status: {"model": ErrorResponse, "description": description}
+    for status, description in {
+        409: "It cannot be done as things are; `code` says why.",
+        507: "The disk is full.",
+    }.items()
+}
 EVERYWHERE = (400, 415, 500)
 """What any route may answer, be it at the door."""
 
@@ -64,8 +71,8 @@ def streamed(whole: type[BaseModel]) -> Responses:
 
 
 def only(*statuses: int) -> Responses:
-    """Some of ERRORS, and those that are EVERYWHERE."""
-    return {status: ERRORS[status] for status in (*statuses, *EVERYWHERE)}
+    """Some errors, and those that are EVERYWHERE."""
+    return {status: (ERRORS | _OTHERS)[status] for status in (*statuses, *EVERYWHERE)}
 
 
 def body_of(kind: type[BaseModel], *others: type[BaseModel]) -> dict[str, Any]:
@@ -87,19 +94,24 @@ def list_of(kind: type[BaseModel], most: int) -> dict[str, Any]:
 def form_of(kind: type[BaseModel]) -> dict[str, Any]:
     """``openapi_extra`` for a route that reads a form of these fields and a file itself."""
     schema = kind.model_json_schema()  # with the file inside: it takes no other fields, so ``allOf`` would be empty
-    fields = dict(_field(name, field) for name, field in schema["properties"].items())
+    inner = schema.pop("$defs", {})
+    fields = dict(each for name, field in schema["properties"].items() for each in _fields(name, field, inner))
     schema["properties"] = {"file": {"type": "string", "format": "binary"}} | fields
     schema["required"] = [*schema["required"], "file"]
     return _asking({"multipart/form-data": {"schema": schema}})
 
 
-def _field(name: str, field: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """As it is in a form, which has no null and calls a list ``x[]``."""
+def _fields(name: str, field: dict[str, Any], inner: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """As it is in a form: it has no null, calls a list ``x[]``, and y of the object ``x`` is ``x[y]``."""
     if "anyOf" in field:
         given, _null = field.pop("anyOf")
         del field["default"]
         field |= given
-    return f"{name}[]" if field["type"] == "array" else name, field
+    if "$ref" in field:
+        for part, its in inner[field["$ref"].rpartition("/")[2]]["properties"].items():
+            yield f"{name}[{part}]", its
+    else:
+        yield f"{name}[]" if field["type"] == "array" else name, field
 
 
 def _asking(content: dict[str, Any]) -> dict[str, Any]:
@@ -133,6 +145,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
         name: {"schema": kind, "description": description, "required": name in _ALWAYS}
         for name, (kind, description) in HEADERS.items()
     }
+    if app.state.lock is not None:
+        _tell_of_keys(schema)
     for operation in (operation for path in schema["paths"].values() for operation in path.values()):
         responses = operation["responses"]
         responses.pop("422", None)  # FastAPI's word for a wrong parameter; here that is a 400 like any other
@@ -142,6 +156,16 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(name, None)
     return schema
+
+
+def _tell_of_keys(schema: dict[str, Any]) -> None:
+    schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    schema["security"] = [{"key": []}]
+    error = {"application/json": {"schema": {"$ref": _REF.format(model=ErrorResponse.__name__)}}}
+    told = {"401": "No key, or none that is known.", "403": "The key may not.", "429": "The key has asked too much."}
+    for operation in (operation for path in schema["paths"].values() for operation in path.values()):
+        for status, description in told.items():
+            operation["responses"].setdefault(status, {"description": description, "content": error})
 
 
 def _headers_of(status: str, *, waits: bool) -> Iterator[str]:

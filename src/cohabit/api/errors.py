@@ -9,11 +9,9 @@ Messages never hold what was sent.
 """
 
 import math
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -23,9 +21,8 @@ from starlette.requests import ClientDisconnect
 from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.core.reasons import RejectReason
 from cohabit.media.errors import Unreadable
+from cohabit.observability.logs import log_bug
 from cohabit.runtime.requests import CallFailed
-
-log = structlog.get_logger()
 
 REASONS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.UNKNOWN_MODEL: (404, "invalid_request_error"),
@@ -154,8 +151,6 @@ def install(app: FastAPI) -> None:
 
 def unexpected(error: Exception, request_id: str) -> JSONResponse:
     """A bug of ours: where it happened is logged, what was sent is not."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    where = [f"{frame.filename}:{frame.lineno}" for frame in reversed(frames)]
-    log.error("unexpected error", kind=type(error).__name__, where=where, request_id=request_id)
+    log_bug(error, request_id=request_id)
     message = f"the server failed on this request; its log has more under the request id {request_id}"
     return ApiError(500, message, kind="server_error", code="internal_error").response()

@@ -62,7 +62,8 @@ class RequestLog:
                 await answer(scope, receive, tagged)
         finally:
             path = getattr(scope.get("route"), "path", "-")
-            write = log.debug if path.startswith(_QUIET) else log.info
+            # The lines of a batch are many, and nobody's request of now.
+            write = log.debug if path.startswith(_QUIET) or "background" in state else log.info
             write(
                 "request",
                 method=method,
@@ -71,4 +72,5 @@ class RequestLog:
                 ms=round((time.perf_counter() - began) * 1000, 1),
                 model=state.get("model"),
                 id=state["request_id"],
+                **({"key": state["key"].name} if "key" in state else {}),
             )

@@ -1,7 +1,11 @@
 """Which model a request means; ``/v1/models``."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 
+from cohabit.access.keys import Key
+from cohabit.api.access import key_of
 from cohabit.api.documents import only
 from cohabit.api.errors import BadRequest, NotFound
 from cohabit.openai.models import ModelEntry, ModelList
@@ -19,9 +23,25 @@ _VERBS = {
 
 
 def service_of(request: Request) -> Service:
-    """The runtime behind this app."""
+    """The runtime behind this app, as far as the key of the request sees it."""
     service: Service = request.app.state.service
-    return service
+    key = key_of(request)
+    return service if key is None or key.models is None else Seen(service, key)
+
+
+class Seen:
+    """A service of which a key may ask only some models: to it there are no others."""
+
+    def __init__(self, service: Service, key: Key) -> None:
+        """What is asked of it goes to ``service``."""
+        self._service = service
+        self.models = {
+            name: info for name, info in service.models.items() if any(map(key.allows, (name, *info.aliases)))
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        """All but the models."""
+        return getattr(self._service, name)
 
 
 def choose(service: Service, name: str | None, task: Task, *, unnamed: str = "type") -> ModelInfo:

@@ -1,12 +1,12 @@
-"""Forms with a file, read in memory up to a limit."""
+"""Forms with a file: read up to a limit, here in memory."""
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from cohabit.api.errors import ApiError, BadRequest, readable
@@ -20,10 +20,8 @@ _AS_IT_IS = {b"identity", b"binary", b"8bit", b"7bit"}
 _INSIDE = re.compile(r"(\w+)\[(\w+)\]", re.ASCII)  # as OpenAI's clients send objects
 
 
-class _InMemory(MultiPartParser):
-    """Writes nothing to the temporary folder, where it would outlive a crash, and takes parts as they are."""
-
-    spool_max_size = MOST_UPLOAD + 1
+class FormParser(MultiPartParser):
+    """Takes parts as they are."""
 
     def on_headers_finished(self) -> None:
         """Raises ApiError for a part that would have to be unpacked."""
@@ -33,43 +31,57 @@ class _InMemory(MultiPartParser):
         super().on_headers_finished()
 
 
-async def read_form(request: Request) -> tuple[dict[str, Any], bytes]:
-    """The fields and the bytes of ``file``. ``x[]`` is the list ``x``, ``x[y]`` is y of the object ``x``.
+class _InMemory(FormParser):
+    """Writes nothing to the temporary folder, where it would outlive a crash."""
 
-    Raises ApiError.
-    """
+    spool_max_size = MOST_UPLOAD + 1
+
+
+async def read_form(request: Request) -> tuple[dict[str, Any], bytes]:
+    """The fields and the bytes of ``file``. Raises ApiError."""
+    form = await parse_form(request, _InMemory, "model", MOST_UPLOAD)
+    file = form.get("file")
+    data = await file.read() if isinstance(file, UploadFile) else None
+    await form.close()
+    if data is None:
+        raise BadRequest("file is missing: send the sound itself in it, with a file name", param="file")
+    return fields_of(form), data
+
+
+async def parse_form(request: Request, kind: Callable[..., FormParser], other: str, most: int) -> FormData:
+    """A form of one file and some fields, among them ``other``, of ``most`` bytes. Raises ApiError."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise BadRequest("the body must be a form: multipart/form-data with the fields file and model")
-    parser = _InMemory(
+        raise BadRequest(f"the body must be a form: multipart/form-data with the fields file and {other}")
+    parser = kind(
         request.headers,
-        _bounded(request),
+        _bounded(request, most),
         max_files=1,
         max_fields=_MOST_FIELDS,
         max_part_size=_MOST_FIELD,
     )
     try:
-        form = await parser.parse()
+        return await parser.parse()
     except (MultiPartException, ValueError):  # the latter of a charset that is none, or cannot decode
         raise BadRequest(
             f"the form cannot be read: it takes one file and {_MOST_FIELDS} fields of up to {_MOST_FIELD >> 10} KiB"
         ) from None
+
+
+def fields_of(form: FormData) -> dict[str, Any]:
+    """All but files. ``x[]`` is the list ``x``, ``x[y]`` is y of the object ``x``."""
     fields: dict[str, Any] = {}
     lists: dict[str, list[str]] = {}
     objects: dict[str, dict[str, str]] = {}
-    data = None
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
-            data = await value.read() if name == "file" else data
-        elif name.endswith("[]"):
+            continue
+        if name.endswith("[]"):
             lists.setdefault(name.removesuffix("[]"), []).append(value)
         elif found := _INSIDE.fullmatch(name):
             objects.setdefault(found[1], {})[found[2]] = value
         else:
             fields[name] = value
-    await form.close()
-    if data is None:
-        raise BadRequest("file is missing: send the sound itself in it, with a file name", param="file")
-    return fields | lists | objects, data
+    return fields | lists | objects
 
 
 async def examine_sound(data: bytes, param: str) -> None:
@@ -78,10 +90,10 @@ async def examine_sound(data: bytes, param: str) -> None:
         await asyncio.to_thread(sound.examine, data)
 
 
-async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
+async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes, None]:
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MOST_UPLOAD:
-            raise ApiError(413, f"the upload is larger than {MOST_UPLOAD >> 20} MiB", code="request_too_large")
+        if size > most:
+            raise ApiError(413, f"the upload is larger than {most >> 20} MiB", code="request_too_large")
         yield chunk

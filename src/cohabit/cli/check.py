@@ -1,10 +1,13 @@
 """``cohabit check``: is this config right, and could everything in it be served here?"""
 
+import socket
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from cohabit.cli.exits import Code, leave, one_line
+from cohabit.cli.locking import lock_for
 from cohabit.cli.plan import plan_of
 from cohabit.config.load import load_config
 
@@ -12,7 +15,8 @@ from cohabit.config.load import load_config
 def check(config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file or a preset's name.")]) -> None:
     """Check a config: its fields, its engines, whether every model can ever fit. Starts nothing.
 
-    Exits with 1 if an engine is not installed, 2 if the config is wrong, 3 if a model can never fit.
+    Exits with 1 if an engine is not installed, 2 if the config is wrong or needs a key and none has been made, 3 if a
+    model can never fit.
     """
     from cohabit.runtime.assemble import missing_engines
 
@@ -20,6 +24,8 @@ def check(config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML f
         loaded = load_config(config)
         missing = missing_engines(loaded)
         made = plan_of(loaded)
+    with suppress(OSError):  # a name that means nothing on this machine may do so on the server's
+        lock_for(loaded.server, str(socket.getaddrinfo(loaded.server.host, None)[0][4][0]))
     if missing:
         raise leave(Code.FAILED, "; ".join(missing))
     if made.never:

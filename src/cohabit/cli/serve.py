@@ -7,17 +7,19 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cohabit.cli.exits import Code, leave, one_line
+from cohabit.cli.locking import lock_for
 from cohabit.cli.plan import BudgetOption, ConfigArgument, as_table
 from cohabit.cli.pull import fetch_missing
 from cohabit.config.load import load_config, with_budget, with_journal
 
 if TYPE_CHECKING:
+    from cohabit.api.access import Lock
     from cohabit.config.model import Config
     from cohabit.devices import Device
     from cohabit.runtime.footprints import Footprints
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from cohabit.runtime.server import Server
 
 JOURNAL_BYTES = 256 << 20  # unless the config says otherwise
+_Address = tuple[socket.AddressFamily, Any]
+"""A family and an address of it."""
+
 _OTHER_FILES = 256  # open beside connections: workers, weights that are fetched, the journal
 
 
@@ -43,6 +48,7 @@ def serve(
     Ctrl-C lets what was accepted finish. Exits with 1 if an engine is missing or the port is taken, 2 if the
     config is wrong, 3 if a model can never fit.
     """
+    from cohabit.cli.storage import database_url
     from cohabit.config.paths import footprints_file, weights_dir
     from cohabit.devices import device_for
     from cohabit.runtime.assemble import missing_engines
@@ -53,6 +59,9 @@ def serve(
         loaded = with_budget(load_config(config), budget)
         if journal and not loaded.server.journal:
             loaded = with_journal(loaded, JOURNAL_BYTES)
+        database_url(loaded.batches)  # said now if it cannot be, before anything is fetched; so the next two
+        address = _resolved(host or loaded.server.host, loaded.server.port if port is None else port)
+        lock = lock_for(loaded.server, address[1][0])
         missing = missing_engines(loaded)
         if not missing:
             # Before the plan, since what is not here cannot be estimated. A model whose weights cannot be had
@@ -67,34 +76,46 @@ def serve(
         raise leave(Code.FAILED, "; ".join(missing))
     if plan.never:
         raise leave(Code.NEVER_FITS, plan.verdict)
-    address = loaded.server.host if host is None else host
-    listening = _listen(address, loaded.server.port if port is None else port)
-    with listening:
-        _run(loaded, plan, device, footprints, listening)
+    with _listen(address) as listening:
+        _run(loaded, plan, device, footprints, _Entrance(listening, lock))
 
 
-def _listen(host: str, port: int) -> socket.socket:
+@dataclass(frozen=True, slots=True)
+class _Entrance:
+    """Where clients come in, and what they must show."""
+
+    listening: socket.socket
+    lock: "Lock | None"
+
+
+def _resolved(host: str, port: int) -> _Address:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise leave(Code.FAILED, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    return family, address
+
+
+def _listen(where: _Address) -> socket.socket:
+    family, address = where
+    try:
         listening = socket.socket(family)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(2048)
     except OSError as error:
-        raise leave(Code.FAILED, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        raise leave(Code.FAILED, f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}") from None
     return listening
 
 
-def _run(
-    config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", listening: socket.socket
-) -> None:
+def _run(config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", entrance: "_Entrance") -> None:
     import uvloop
 
     from cohabit.observability.logs import configure
 
     configure(config.server.log_level)
     _allow_files(2 * config.server.max_connections + _OTHER_FILES)  # those beyond the limit are refused, so taken too
-    uvloop.run(_serve(config, plan, device, footprints, listening))
+    uvloop.run(_serve(config, plan, device, footprints, entrance))
 
 
 def _allow_files(wanted: int) -> None:
@@ -108,7 +129,7 @@ def _allow_files(wanted: int) -> None:
 
 
 async def _serve(
-    config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", listening: socket.socket
+    config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", entrance: "_Entrance"
 ) -> None:
     from cohabit.config.paths import derived_dir, weights_dir
     from cohabit.observability.metrics import Metrics
@@ -128,7 +149,7 @@ async def _serve(
     )
     metrics.watch(server.status)
     with _recorded(config, server):
-        await _until_told(config, server, listening)
+        await _until_told(config, server, entrance)
 
 
 @contextmanager
@@ -160,14 +181,15 @@ def _recorded(config: "Config", server: "Server") -> Iterator[None]:
         yield
 
 
-async def _until_told(config: "Config", server: "Server", listening: socket.socket) -> None:
+async def _until_told(config: "Config", server: "Server", entrance: "_Entrance") -> None:
     """Serve until a signal comes, then let what was accepted finish."""
     from importlib.metadata import version
 
     import uvicorn
 
-    from cohabit.api.app import create_app
+    from cohabit.api.app import create_app, keeps
     from cohabit.api.connections import LIMITS, Connection
+    from cohabit.cli.storage import open_store
     from cohabit.observability.feed import Feed
 
     feed = Feed(server.loop.controller.books)
@@ -190,9 +212,10 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
             """Capture none."""
             yield
 
+    app = create_app(server, version("cohabit"), feed=feed, remote=remote, lock=entrance.lock)
     http = Http(
         uvicorn.Config(
-            create_app(server, version("cohabit"), feed=feed, remote=remote),
+            app,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -210,29 +233,35 @@ async def _until_told(config: "Config", server: "Server", listening: socket.sock
     gc.collect()
     gc.freeze()  # what is here stays; looking through it again and again would only hold up requests
     server.start()
-    serving = asyncio.create_task(http.serve([listening]))
-    _say_where(config, listening)
+    opening = asyncio.create_task(open_store(config.batches, app, server, entrance.lock))
+    keeps(app, opening)
+    serving = asyncio.create_task(http.serve([entrance.listening]))
+    _say_where(config, entrance)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.remove_signal_handler(number)  # a second Ctrl-C ends it at once; workers die with it
+    store = await opening
+    store.halt()
     await server.stop(config.server.drain if stop.is_set() else 0.0)
     feed.close()
     http.should_exit = True
     await serving
+    await store.close()
 
 
-def _say_where(config: "Config", listening: socket.socket) -> None:
+def _say_where(config: "Config", entrance: "_Entrance") -> None:
     from cohabit.engines.registry import engine_class
 
-    host, port = listening.getsockname()[:2]
+    host, port = entrance.listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     typer.echo(f"listening on {url}")
     for name, model in config.models.items():
         tasks = engine_class(model.engine).tasks
         if "chat" in tasks:
             messages = '[{"role": "user", "content": "What is the capital of France?"}]'
+            key = "" if entrance.lock is None else " -H 'authorization: Bearer KEY'"
             body = f'{{"model": "{name}", "temperature": 0, "messages": {messages}}}'
-            typer.echo(f"try: curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'")
+            typer.echo(f"try: curl {url}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'")
             break
     sys.stdout.flush()

@@ -5,24 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from cohabit.cli.exits import Code, leave
+from cohabit.cli.asking import HERE, Url, ask
 
 
 def status(
     *,
-    url: Annotated[str, typer.Option(help="Where the server is.")] = "http://127.0.0.1:8000",
+    url: Url = HERE,
     as_json: Annotated[bool, typer.Option("--json", help="The whole snapshot, for programs.")] = False,
 ) -> None:
     """Show who holds the memory of a running server, and who waits for what. Exits with 1 if it does not answer."""
-    import httpx2
-
-    try:
-        answer = httpx2.get(f"{url.rstrip('/')}/admin/status", timeout=5.0)
-        answer.raise_for_status()
-        state = answer.json()
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise leave(Code.FAILED, f"no answer from {url}: {why}") from None
+    state = ask("GET", url, "/admin/status", seconds=5.0)
     typer.echo(json.dumps(state, indent=2) if as_json else as_text(state))
 
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 from pydantic_core import PydanticCustomError
@@ -26,6 +27,17 @@ def _host_name(name: str) -> str:
     if _HOST_NAME.fullmatch(name.lower()) is None:
         raise PydanticCustomError("host", "the name of a host is needed, such as example.org")
     return name.lower()
+
+
+def _database(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"sqlite", "postgresql"} and (parts.port or True)
+    except ValueError:
+        known = False
+    if not known:
+        raise PydanticCustomError("database", "a URL such as sqlite:///PATH or postgresql://USER@HOST/NAME is needed")
+    return url
 
 
 HostName = Annotated[str, AfterValidator(_host_name)]
@@ -62,9 +74,27 @@ class ServerConfig(Section):
     max_bodies: Size = Field(
         1 << 30, description="Bytes that the bodies of all requests which are not answered yet may have together."
     )
+    keys: bool | None = Field(
+        None, description="Ask for API keys; default: on every address but this machine's own (loopback)."
+    )
+    open_health: bool = Field(False, description="Answer /health/... without a key, for load balancers.")
     remote_media: RemoteMediaConfig = Field(
         RemoteMediaConfig(), description="What is fetched for requests that hold an address instead of the data."
     )
+
+
+class BatchesConfig(Section):
+    """Files and batches: work that is answered when the device has nothing better to do, and survives the server."""
+
+    database: Annotated[str, AfterValidator(_database)] | None = Field(
+        None,
+        description="Where they are kept: `sqlite:///PATH` or `postgresql://USER@HOST/NAME`; default: a file in the "
+        "state folder. The environment's COHABIT_BATCHES_DATABASE goes before it, for a URL with a password.",
+    )
+    retention: Seconds = Field(30 * 86400.0, description="How long files are kept, and what batches have made.")
+    max_file: Size = Field(200 << 20, description="The most that one file may have.")
+    max_lines: int = Field(100_000, ge=1, le=1_000_000, description="Requests in one batch.")
+    max_stored: Size = Field(10 << 30, description="The most that all files may have together; then none is taken.")
 
 
 class DeviceConfig(Section):
@@ -142,6 +172,7 @@ class Config(Section):
     server: ServerConfig = Field(ServerConfig(), description="Where the server listens.")
     device: DeviceConfig = Field(DeviceConfig(), description="The one device that all models share.")
     scheduling: SchedulingConfig = Field(SchedulingConfig(), description="How models take turns.")
+    batches: BatchesConfig = Field(BatchesConfig(), description="Files and batches.")
     models: dict[Name, ModelConfig] = Field(min_length=1, description="Models by the name clients use.")
 
     _base_dir: Path = PrivateAttr(default_factory=Path.cwd)

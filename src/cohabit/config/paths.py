@@ -17,7 +17,7 @@ def cache_dir() -> Path:
 
 
 def state_dir() -> Path:
-    """What cannot: ``footprints.json``, ``journal``, later batches, voices."""
+    """What cannot: ``footprints.json``, ``journal``, ``batches.db``, ``keys.json``, later voices."""
     return _home("state") or user_state_path("cohabit")
 
 
@@ -34,6 +34,16 @@ def derived_dir() -> Path:
 def footprints_file() -> Path:
     """Measured footprints."""
     return state_dir() / "footprints.json"
+
+
+def batches_file() -> Path:
+    """Files and batches, unless the config names a database."""
+    return state_dir() / "batches.db"
+
+
+def keys_file() -> Path:
+    """API keys, as hashes."""
+    return state_dir() / "keys.json"
 
 
 def journal_dir() -> Path:

@@ -10,12 +10,13 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from cohabit.engines.answers import Answer, usage, wants_usage
+from cohabit.engines.card_memory import Card
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
@@ -54,6 +55,8 @@ class Fake(Engine):
     abilities: ClassVar[frozenset[Ability]] = frozenset({Ability.SHORTEN})
     Options: ClassVar[type[msgspec.Struct]] = FakeOptions
     continuous: ClassVar[bool] = True
+    _memory: object
+    _touched: Callable[[int], object]
     needs_source: ClassVar[bool] = False
 
     @classmethod
@@ -72,15 +75,16 @@ class Fake(Engine):
         if self._options.fail == "load":
             raise EngineError("told to fail at load")
         time.sleep(self._options.load_seconds)
-        self._memory = touched(self._options.resident)
+        self._touched = touched if device.kind == "cpu" else Card(device.index).touched
+        self._memory = self._touched(self._options.resident)
 
     def sleep(self) -> bool:
         """Take the time, give the memory back but for the residue."""
         if self._options.fail == "sleep":
             raise RuntimeError("told to fail at sleep")
         time.sleep(self._options.sleep_seconds)
-        self._memory = bytearray()
-        self._memory = touched(self._options.residue)
+        self._memory = None
+        self._memory = self._touched(self._options.residue)
         return True
 
     def wake(self) -> None:
@@ -89,8 +93,8 @@ class Fake(Engine):
         if options.fail == "wake":
             raise MemoryError
         time.sleep(options.load_seconds if options.wake_seconds is None else options.wake_seconds)
-        self._memory = bytearray()
-        self._memory = touched(options.resident)
+        self._memory = None
+        self._memory = self._touched(options.resident)
 
     def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
         """Answer each request in turn."""
@@ -99,13 +103,13 @@ class Fake(Engine):
 
     def close(self) -> None:
         """Give the memory back."""
-        self._memory = bytearray()
+        self._memory = None
 
     def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
         body = json.loads(request.body)
         options = self._overridden(body)
         fails = self._fails(options)
-        memory = touched(options.working)
+        memory = self._touched(options.working)
         self._wait(options.run_seconds, request.id, cancelled)
         if fails and options.die_after_tokens is None:
             match options.fail:

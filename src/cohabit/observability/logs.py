@@ -2,10 +2,13 @@
 
 import logging
 import sys
+import traceback
 from typing import Any
 
 import msgspec
 import structlog
+
+log = structlog.get_logger()
 
 
 def _json(line: dict[str, Any], default: Any) -> str:
@@ -34,3 +37,10 @@ def configure(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def log_bug(error: Exception, **fields: str) -> None:
+    """An exception that nobody expected: where it happened is logged, what was sent is not."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    where = [f"{frame.filename}:{frame.lineno}" for frame in reversed(frames)]
+    log.error("unexpected error", kind=type(error).__name__, where=where, **fields)

@@ -10,6 +10,7 @@ from cohabit.core.footprints import Figure, Footprint, Origin
 from cohabit.core.ledger import Ledger
 from cohabit.core.room import never_fits
 from cohabit.core.state import Books, Model
+from cohabit.devices.cuda import CONTEXT_BYTES
 from cohabit.engines.registry import engine_class
 from cohabit.runtime.footprints import Footprints, profile_key
 from cohabit.sources import cached, size_of
@@ -122,13 +123,15 @@ def footprint_of(config: Config, name: str, footprints: Footprints, weights: Pat
     size = sum(size_of(source, weights_dir=weights, base_dir=config.base_dir) for source in sources)
     estimate = engine_class(model.engine).estimate(resolved.model_spec(config, name, found, {}), size)
 
+    context = 0 if config.device.kind == "cpu" else CONTEXT_BYTES
+
     def figure(measured: int | None, said: int | None, guessed: int) -> Figure:
         if measured:
             return Figure(measured, Origin.MEASURED)
         return Figure(guessed, Origin.ESTIMATED) if said is None else Figure(said, Origin.DECLARED)
 
-    resident = figure(profile.resident if profile else None, declared.resident, estimate.resident)
-    load = figure(profile.load if profile else None, declared.load or declared.resident, estimate.load)
+    resident = figure(profile.resident if profile else None, declared.resident, estimate.resident + context)
+    load = figure(profile.load if profile else None, declared.load or declared.resident, estimate.load + context)
     working = figure(None, declared.working, estimate.working)
     if profile is not None and profile.working > working.size:
         working = Figure(profile.working, Origin.MEASURED)  # a run can only show that more is needed

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from cohabit.protocol.engine import EngineError
-from cohabit.protocol.memory import peak_and_resident, reset_peak, resident_bytes
 from cohabit.protocol.messages import (
     PROTOCOL_VERSION,
     Cancel,
@@ -33,6 +32,7 @@ from cohabit.protocol.messages import (
     Wake,
 )
 from cohabit.worker.link import Link
+from cohabit.worker.meter import Meter, meter_for
 from cohabit.worker.model import Model
 from cohabit.worker.parent import take_group_along
 from cohabit.worker.reporting import report
@@ -46,9 +46,15 @@ class Worker:
         """Speak over the socket ``fd``."""
         self._started = time.monotonic()
         self._link = Link(fd)
+        self._meter: Meter | None = None
         self._model: Model | None = None
         self._runner: Runner | None = None
         self._phase = threading.Lock()  # held while the model loads, sleeps, wakes or is trimmed
+
+    @property
+    def _held(self) -> Meter:
+        assert self._meter is not None, "it is there from the load on"
+        return self._meter
 
     def serve(self) -> int:
         """Until told to shut down (0). A link that ends without a word means that the server is gone."""
@@ -99,24 +105,26 @@ class Worker:
             self._link.send(LoadFailed(f"{type(error).__name__} while {doing}{said}"))
 
     def _load(self, load: Load) -> None:
-        reset_peak()
+        self._meter = meter = meter_for(load.device)
+        meter.begin()
         self._model = model = Model(load.spec, load.device)
         engine = model.load()
-        self._runner = Runner(engine, self._link, ThreadPoolExecutor(model.threads, thread_name_prefix="run"))
+        pool = ThreadPoolExecutor(model.threads, thread_name_prefix="run")
+        self._runner = Runner(engine, self._link, pool, meter)
         self._ready(since=self._started)
 
     def _wake(self) -> None:
         model, runner, began = self._model, self._runner, time.monotonic()
         assert model is not None
         assert runner is not None
-        reset_peak()
+        self._held.begin()
         runner.engine = model.wake()
         self._ready(since=began)
 
     def _ready(self, *, since: float) -> None:
-        peak, resident = peak_and_resident()
+        peak, resident = self._held.read()
+        self._held.end()
         self._link.send(Loaded(resident, peak, time.monotonic() - since))
-        reset_peak()
 
     def _sleep(self) -> None:
         model, runner, began = self._model, self._runner, time.monotonic()
@@ -125,7 +133,7 @@ class Worker:
         runner.settle()
         runner.engine = None
         model.sleep()
-        self._link.send(Slept(resident_bytes(), time.monotonic() - began))
+        self._link.send(Slept(self._held.read()[1], time.monotonic() - began))
 
     def _trim(self) -> None:
         model, runner = self._model, self._runner
@@ -133,7 +141,7 @@ class Worker:
         assert runner is not None
         runner.settle()
         model.trim()
-        self._link.send(Trimmed(resident_bytes()))
+        self._link.send(Trimmed(self._held.read()[1]))
 
     def _leave(self) -> None:
         # Told in the middle of a load or a sleep it just goes: the process ends and all of it comes free.

@@ -7,10 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from cohabit.protocol.engine import Chunk, Engine, ItemError, Request
-from cohabit.protocol.memory import peak_and_resident, reset_peak
 from cohabit.protocol.messages import Finished
 from cohabit.protocol.tasks import Task
 from cohabit.worker.link import Link
+from cohabit.worker.meter import Meter
 from cohabit.worker.reporting import report
 
 READ_EVERY = 0.002  # seconds between two readings of what memory is in use, while others run
@@ -31,8 +31,9 @@ class _Item:
 class Runner:
     """Hands batches to the engine's threads and tells the control plane how each request ended."""
 
-    def __init__(self, engine: Engine, link: Link, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, engine: Engine, link: Link, pool: ThreadPoolExecutor, meter: Meter) -> None:
         """``pool`` has as many threads as the engine may be called from at once."""
+        self._meter = meter
         self.engine: Engine | None = engine
         """None while the model is not in."""
         self._link = link
@@ -49,7 +50,7 @@ class Runner:
         now = time.monotonic()
         with self._lock:
             if not self._items:
-                reset_peak()  # a peak is of one stretch of work, since runs of one engine may overlap
+                self._meter.begin()  # a peak is of one stretch of work, since runs of one engine may overlap
                 self._read_next = now
             for request in batch:
                 self._items[request.id] = _Item(request.task, now)
@@ -113,7 +114,9 @@ class Runner:
             del self._items[request]
             if not self._items or now >= self._read_next:
                 self._read_next = now + READ_EVERY
-                self._sizes = peak_and_resident()
+                self._sizes = self._meter.read()
+            if not self._items:
+                self._meter.end()
             return self._sizes
 
     def _finish(self, request: int, item: _Item) -> None:

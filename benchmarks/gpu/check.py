@@ -1,0 +1,306 @@
+"""What holds on a real card: memory of models that are told how much to take, as NVML sees it from outside.
+
+The engine ``fake`` takes its memory through the driver, so everything but the models is real: contexts, worker
+processes, budgets, evictions, out of memory. The budget is far below what the card has, so that models compete.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+import psutil
+import pynvml
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from _machine import keep
+from start import listening
+
+GIB = 1 << 30
+MIB = 1 << 20
+BUDGET = 12 * GIB
+COMMAND = [sys.executable, "-c", "from cohabit.cli.main import app; app()"]
+MODELS: dict[str, dict[str, Any]] = {
+    "one": {"resident": 4 * GIB, "working": 512 * MIB},
+    "two": {"resident": 4 * GIB, "working": 512 * MIB},
+    "three": {"resident": 4 * GIB, "working": 512 * MIB},
+    "small": {"resident": 1 * GIB, "working": 64 * MIB},
+}
+FOREIGN = """
+import sys, time
+from cohabit.engines.card_memory import Card
+held = Card(0).touched(int(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+class Watch:
+    """What NVML says that a server's workers hold together, every 20 ms, from outside."""
+
+    def __init__(self, server: int) -> None:
+        """``server`` is a pid."""
+        self.most = 0
+        self.samples = 0
+        self._server = psutil.Process(server)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.02):
+            pids = {child.pid for child in self._server.children(recursive=True)}
+            self.most = max(self.most, sum(size for pid, size in used().items() if pid in pids))
+            self.samples += 1
+
+
+def handle() -> Any:
+    """The card."""
+    return pynvml.nvmlDeviceGetHandleByIndex(0)
+
+
+def used() -> dict[int, int]:
+    """Bytes by pid."""
+    return {each.pid: each.usedGpuMemory or 0 for each in pynvml.nvmlDeviceGetComputeRunningProcesses(handle())}
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[httpx2.Client, int]]:
+    """A server on the card, its client and its pid."""
+    models = {
+        name: {"engine": "fake", "options": {**options, "load_seconds": 0.2, "run_seconds": 0.05}}
+        for name, options in MODELS.items()
+    }
+    # It says that it needs little, and takes more than there is.
+    models["liar"] = {"engine": "fake", "options": {"resident": 400 * GIB}, "footprint": {"resident": "1GiB"}}
+    config = folder / "config.json"
+    device = {"kind": "cuda:0", "budget": BUDGET, "keep_free": GIB}
+    config.write_text(json.dumps({"device": device, "scheduling": {"max_wait": 5}, "models": models}))
+    print(subprocess.run([*COMMAND, "plan", str(config)], capture_output=True, text=True, check=False).stdout)
+    with (folder / "log").open("w+") as log:
+        process = subprocess.Popen(
+            [*COMMAND, "serve", str(config), "--port", "0"], stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        try:
+            with httpx2.Client(base_url=listening(process), timeout=120.0) as http:
+                yield http, process.pid
+        except BaseException:
+            log.seek(0)
+            print(log.read()[-6000:], file=sys.stderr)
+            raise
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+
+
+def chat(http: httpx2.Client, model: str, **fake: Any) -> httpx2.Response:
+    """One request."""
+    body = {"model": model, "messages": [{"role": "user", "content": "x"}], "fake": fake}
+    return http.post("/v1/chat/completions", json=body)
+
+
+def status(http: httpx2.Client) -> dict[str, Any]:
+    """The core's snapshot."""
+    found: dict[str, Any] = http.get("/admin/status").json()
+    return found
+
+
+def model(http: httpx2.Client, name: str) -> dict[str, Any]:
+    """One model of it."""
+    found: dict[str, Any] = next(each for each in status(http)["models"] if each["name"] == name)
+    return found
+
+
+def seconds_until(what: Callable[[], object], within: float = 30.0) -> float:
+    """How long it took until something was so."""
+    began = time.monotonic()
+    while not what():
+        if time.monotonic() - began > within:
+            raise SystemExit(f"not within {within} s")
+        time.sleep(0.005)
+    return round(time.monotonic() - began, 3)
+
+
+def loads(http: httpx2.Client) -> dict[str, Any]:
+    """What a load takes by the driver, by our books; what a sleep leaves."""
+    began = time.monotonic()
+    assert chat(http, "one").status_code == 200
+    first = round(time.monotonic() - began, 3)
+    time.sleep(2.5)  # so that the device has been read while it is idle
+    found = model(http, "one")
+    truth = used()[found["pid"]]
+    figures = {
+        "first_answer_seconds": first,
+        "told_to_take_mib": MODELS["one"]["resident"] // MIB,
+        "driver_says_mib": truth // MIB,
+        "context_mib": (truth - MODELS["one"]["resident"]) // MIB,
+        "booked_resident_mib": found["resident"] // MIB,
+        "needs": found["needs"],
+        "load_seconds": round(found["load_seconds"], 3),
+    }
+    assert abs(found["resident"] - truth) <= 64 * MIB, figures
+    slept = http.post("/admin/models/one/sleep")
+    assert slept.status_code == 200, slept.text
+    figures["asleep_mib"] = used()[found["pid"]] // MIB
+    began = time.monotonic()
+    assert chat(http, "one").status_code == 200
+    figures["wake_and_answer_seconds"] = round(time.monotonic() - began, 3)
+    return figures
+
+
+def never_over(http: httpx2.Client, pid: int, seconds: float) -> dict[str, Any]:
+    """Random requests from eight clients for models that do not fit together, watched from outside."""
+    ends = time.monotonic() + seconds
+    codes: list[int] = []
+
+    def client(seed: int) -> None:
+        words = random.Random(seed)
+        while time.monotonic() < ends:
+            codes.append(chat(http, words.choice(list(MODELS))).status_code)
+
+    clients = [threading.Thread(target=client, args=(seed,)) for seed in range(8)]
+    with Watch(pid) as watch:
+        for each in clients:
+            each.start()
+        for each in clients:
+            each.join()
+    found = status(http)["models"]
+    figures = {
+        "seconds": seconds,
+        "requests": len(codes),
+        "refused": sum(code != 200 for code in codes),
+        "loads": sum(each["loads"] for each in found),
+        "wakes": sum(each["wakes"] for each in found),
+        "budget_mib": BUDGET // MIB,
+        "most_held_mib": watch.most // MIB,
+        "samples": watch.samples,
+    }
+    print(json.dumps(figures), flush=True)
+    assert figures["refused"] == 0, figures
+    assert watch.most <= BUDGET, figures
+    return figures
+
+
+def out_of_memory(http: httpx2.Client) -> dict[str, Any]:
+    """More than the card has: in a run, and in a load of a model that has lied about what it needs."""
+    run = chat(http, "small", working=400 * GIB)
+    load = chat(http, "liar")
+    after = chat(http, "small")
+    figures = {
+        "run": [run.status_code, run.json()["error"]["code"]],
+        "load": [load.status_code, load.json()["error"]["code"]],
+        "afterwards": after.status_code,
+        "liar": {key: model(http, "liar")[key] for key in ("state", "failure", "margin")},
+    }
+    print(json.dumps(figures), flush=True)
+    assert figures["run"] == [503, "out_of_memory"], figures
+    assert after.status_code == 200, figures
+    return figures
+
+
+def foreign(http: httpx2.Client) -> dict[str, Any]:
+    """Somebody else takes all but 8 GiB of the card, and gives it back."""
+    for name in ("one", "two"):
+        assert chat(http, name).status_code == 200
+    free = pynvml.nvmlDeviceGetMemoryInfo(handle()).free
+    ours = sum(each["held"] for each in status(http)["models"])
+    took = free + ours - 8 * GIB  # more than is free: what we hold has to give way, but for 8 GiB
+    took = min(took, free - GIB // 2)
+    other = subprocess.Popen([sys.executable, "-c", FOREIGN, str(took)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    seen = seconds_until(lambda: status(http)["device"]["foreign"] >= took)
+    device = status(http)["device"]
+    codes = [chat(http, name).status_code for name in ("one", "two", "three", "small", "one")]
+    other.kill()
+    other.wait()
+    back = seconds_until(lambda: status(http)["device"]["foreign"] < took // 2)
+    figures = {
+        "took_mib": took // MIB,
+        "seen_after_seconds": seen,
+        "budget_meanwhile_mib": device["effective_budget"] // MIB,
+        "answers_meanwhile": codes,
+        "back_after_seconds": back,
+    }
+    print(json.dumps(figures), flush=True)
+    assert codes == [200] * 5, figures
+    return figures
+
+
+def killed(http: httpx2.Client) -> dict[str, Any]:
+    """A worker dies: its memory is back in the books once the driver shows it free."""
+    assert chat(http, "two").status_code == 200
+    pid = model(http, "two")["pid"]
+    os.kill(pid, signal.SIGKILL)
+    driver = seconds_until(lambda: pid not in used())
+    books = seconds_until(lambda: model(http, "two")["held"] == 0)
+    began = time.monotonic()
+    assert chat(http, "two").status_code == 200
+    return {
+        "gone_by_the_driver_after_seconds": driver,
+        "gone_in_the_books_after_seconds_more": books,
+        "next_answer_seconds": round(time.monotonic() - began, 3),
+    }
+
+
+def main() -> None:
+    """Everything, one after the other."""
+    pynvml.nvmlInit()
+    name = pynvml.nvmlDeviceGetName(handle())
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle())
+    figures: dict[str, Any] = {
+        "card": name if isinstance(name, str) else name.decode(),
+        "driver": str(pynvml.nvmlSystemGetDriverVersion()),
+        "total_mib": memory.total // MIB,
+        "taken_before_mib": memory.used // MIB,
+    }
+    steps: dict[str, Callable[[httpx2.Client, int], dict[str, Any]]] = {
+        "load": lambda http, _: loads(http),
+        "never_over_budget": lambda http, pid: never_over(http, pid, 40.0),
+        "out_of_memory": lambda http, _: out_of_memory(http),
+        "foreign": lambda http, _: foreign(http),
+        "killed": lambda http, _: killed(http),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COHABIT_HOME"] = folder
+        with serving(Path(folder)) as (http, pid):
+            for step, do in steps.items():
+                # One that fails does not hide the others: a card is lent for minutes.
+                with contextlib.suppress(StopIteration):
+                    try:
+                        figures[step] = do(http, pid)
+                    except (AssertionError, KeyError, SystemExit, httpx2.HTTPError) as error:
+                        figures[step] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
+                print(step, json.dumps(figures[step]), flush=True)
+            figures["alerts"] = status(http)["alerts"]
+            figures["log_tail"] = (Path(folder) / "log").read_text()[-4000:] if "--log" in sys.argv else ""
+    if not figures["log_tail"]:
+        del figures["log_tail"]
+    keep("gpu", figures, Path(os.environ["OUT"]) / "gpu.json" if "OUT" in os.environ else None)
+    if any("failed" in part for part in figures.values() if isinstance(part, dict)):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""How much a key may ask: so many requests in any minute, so many at once."""
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cohabit.access.keys import Key
+
+MINUTE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exceeded:
+    """Not now."""
+
+    code: str
+    message: str
+    retry_after: float  # seconds
+
+
+class Limits:
+    """Counts what keys have asked. A request that is refused does not count."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """``clock`` in seconds."""
+        self._clock = clock
+        self._recent: defaultdict[str, deque[float]] = defaultdict(deque)
+        self._running: defaultdict[str, int] = defaultdict(int)
+
+    def enter(self, key: Key) -> Exceeded | None:
+        """Count a request, which ``leave`` ends; or say why it may not be."""
+        if key.concurrent is not None and self._running[key.name] >= key.concurrent:
+            message = f"this key may have {key.concurrent} requests at once; wait until one has ended"
+            return Exceeded("too_many_concurrent", message, 1.0)
+        if key.requests_per_minute is not None:
+            recent, now = self._recent[key.name], self._clock()
+            while recent and recent[0] <= now - MINUTE:
+                recent.popleft()
+            if len(recent) >= key.requests_per_minute:
+                message = f"this key may send {key.requests_per_minute} requests a minute; try again later"
+                # The one whose leaving makes room: with a limit that was lowered that is not the first one.
+                freeing = recent[len(recent) - key.requests_per_minute]
+                return Exceeded("rate_limit_exceeded", message, freeing + MINUTE - now)
+            recent.append(now)
+        self._running[key.name] += 1
+        return None
+
+    def leave(self, key: Key) -> None:
+        """It has been answered, to its end."""
+        self._running[key.name] -= 1
+        if not self._running[key.name]:
+            del self._running[key.name]

@@ -1,0 +1,178 @@
+"""``/v1/files``: what batches read, and what they have made."""
+
+import re
+from collections.abc import AsyncIterator
+from functools import partial
+from io import BytesIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.datastructures import FormData, UploadFile
+
+from cohabit.api.bodies import parsed
+from cohabit.api.documents import form_of, only
+from cohabit.api.errors import BadRequest
+from cohabit.api.routes import Direct
+from cohabit.api.storage import named, store_of, told, who_asks
+from cohabit.api.streams import Cut, Pace, Stream
+from cohabit.api.uploads import FormParser, fields_of, parse_form
+from cohabit.batches.errors import Missing, StorageError
+from cohabit.openai.files import Deleted, FileList, FileObject, FileUpload, Purpose
+
+if TYPE_CHECKING:
+    from cohabit.batches.store import Store, Upload
+    from cohabit.batches.who import Who
+
+router = APIRouter(tags=["files"], prefix="/v1/files", responses=only(404, 503))
+direct = APIRouter(route_class=Direct, tags=["files"], prefix="/v1/files", responses=only(404, 503))
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_MOST_NAME = 255  # characters
+_FORM = 1 << 20  # bytes of a form beside its file
+
+After = Annotated[str | None, Query(max_length=64, description="The last id of the page before.")]
+
+
+class _Sent(UploadFile):
+    """The file of a form, on its way into the store instead of a folder."""
+
+    def __init__(self, store: "Store", who: "Who", filename: str) -> None:
+        super().__init__(BytesIO(), filename=_CONTROL.sub("", filename)[:_MOST_NAME] or "file")
+        self._store = store
+        self._who = who
+        self._upload: Upload | None = None
+
+    async def write(self, data: bytes) -> None:
+        """As the form's parser has it. Raises ApiError."""
+        with told():
+            if self._upload is None:
+                self._upload = await self._store.upload(self._who, self.filename or "")
+            await self._upload.write(data)
+
+    async def seek(self, offset: int) -> None:
+        """Which the parser does at its end; it is not read here."""
+
+    async def seal(self, fields: FileUpload) -> FileObject:
+        """It is whole. Raises ApiError."""
+        if self._upload is None:
+            raise BadRequest("the file is empty: send a line of JSON for each request", param="file")
+        with told():
+            return await self._upload.seal(fields)
+
+    async def discard(self) -> None:
+        """It is not wanted."""
+        if self._upload is not None:
+            await self._upload.discard()
+
+
+class _ToStore(FormParser):
+    """Holds no more of a file than the piece that is being written."""
+
+    def __init__(self, *how: Any, store: "Store", who: "Who", sent: list[_Sent], **more: Any) -> None:
+        super().__init__(*how, **more)
+        self._store = store
+        self._who = who
+        self._sent = sent
+
+    def on_headers_finished(self) -> None:
+        """A part begins."""
+        super().on_headers_finished()
+        file = self._current_part.file
+        if file is not None:
+            file.file.close()
+            self._current_part.file = _Sent(self._store, self._who, file.filename or "")
+            self._sent.append(self._current_part.file)
+
+
+@direct.post("", openapi_extra=form_of(FileUpload), responses={200: {"model": FileObject}, **only(409, 413, 507)})
+async def send_file(request: Request) -> Response:
+    """Send a file of requests, a line of JSON for each."""
+    store = await store_of(request)
+    sent: list[_Sent] = []
+    parser = partial(_ToStore, store=store, who=who_asks(request), sent=sent)
+    try:
+        form = await parse_form(request, parser, "purpose", store.most_upload + _FORM)
+        made = await _file_of(form).seal(parsed(FileUpload, fields_of(form)))
+    except BaseException:
+        for each in sent:
+            await each.discard()
+        raise
+    return Response(made.model_dump_json(), media_type="application/json")
+
+
+def _file_of(form: FormData) -> _Sent:
+    file = form.get("file")
+    if not isinstance(file, _Sent):
+        raise BadRequest("file is missing: send the lines in it, with a file name", param="file")
+    return file
+
+
+@router.get("")
+async def list_files(
+    request: Request,
+    purpose: Purpose | None = None,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+    order: Literal["asc", "desc"] = "desc",
+) -> FileList:
+    """What was sent and what batches have made."""
+    store = await store_of(request)
+    with told():
+        return await store.files(who_asks(request), purpose=purpose, after=after, limit=limit, newest=order == "desc")
+
+
+@router.get("/{file_id}")
+async def get_file(request: Request, file_id: str) -> FileObject:
+    """What is known of a file."""
+    store = await store_of(request)
+    with told():
+        return await store.file(who_asks(request), named(file_id, "file"))
+
+
+@router.delete("/{file_id}", responses=only(409))
+async def delete_file(request: Request, file_id: str) -> Deleted:
+    """Erase a file and all that is in it."""
+    store = await store_of(request)
+    with told():
+        await store.erase_file(who_asks(request), named(file_id, "file"))
+    return Deleted(id=file_id, object="file")
+
+
+@router.get(
+    "/{file_id}/content",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def read_file(request: Request, file_id: str) -> Response:
+    """All that is in it."""
+    store, who = await store_of(request), who_asks(request)
+    with told():
+        found = await store.file(who, named(file_id, "file"))
+    pace: Pace = request.app.state.pace
+    return Content(store.content(who, file_id), found.bytes, pace)
+
+
+class Content(Stream):
+    """A file in pieces, as they are read."""
+
+    media_type = "application/octet-stream"
+
+    def __init__(self, pieces: AsyncIterator[bytes], size: int, pace: Pace) -> None:
+        """``size`` in bytes: whoever gets less knows that it is not all."""
+        super().__init__(self, {}, pace)
+        self.headers["content-length"] = str(size)
+        self._pieces = pieces
+
+    def cancel(self) -> None:
+        """The client is gone: the next piece is the last."""
+        self._gone = True
+
+    async def _send_all(self) -> None:
+        try:
+            async for piece in self._pieces:
+                if self._gone:
+                    return
+                await self._push(piece)
+        except (Missing, StorageError):
+            raise Cut from None
+        await self._push(b"", more=False)

@@ -1,0 +1,57 @@
+"""The store of files and batches behind this app, and its errors as HTTP."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+
+from cohabit.api.access import key_of
+from cohabit.api.errors import ApiError, NotFound
+from cohabit.batches.errors import Conflict, Missing, StorageError, TooMuch, Trouble
+from cohabit.batches.who import Who
+
+if TYPE_CHECKING:
+    from cohabit.batches.store import Store
+
+_STATUS = {Trouble.FULL: 507, Trouble.BUSY: 503, Trouble.UNREACHABLE: 503}
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+async def store_of(request: Request) -> "Store":
+    """It is opened after the server listens, so this may wait a moment. Raises NotFound where there is none."""
+    opening: Awaitable[Store] | None = request.app.state.store
+    if opening is None:
+        raise NotFound("this server keeps no files and batches", code="no_storage")
+    return await asyncio.shield(opening)
+
+
+def who_asks(request: Request) -> Who:
+    """Whose files and batches are meant."""
+    key = key_of(request)
+    return Who("", sees_all=True) if key is None else Who(key.name, sees_all=key.admin)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Round the use of the store. Raises ApiError."""
+    try:
+        yield
+    except Missing as error:
+        raise NotFound(f"{error}, or it has been erased", code=f"{error.what}_not_found") from None
+    except Conflict as error:
+        raise ApiError(409, str(error), code=error.code) from None
+    except TooMuch as error:
+        raise ApiError(413, str(error), code="too_much_stored") from None
+    except StorageError as error:
+        status = _STATUS[error.trouble]
+        raise ApiError(status, str(error), kind="server_error", code=error.trouble, retry_after=5.0) from None
+
+
+def named(text: str, what: str) -> str:
+    """An id as it may be. Raises NotFound, since nothing has another."""
+    if _ID.fullmatch(text) is None:
+        raise NotFound(f"there is no such {what}, or it has been erased", code=f"{what}_not_found")
+    return text

@@ -1,0 +1,1 @@
+"""Durable batches: files of requests that are answered while the device has nothing better to do."""

@@ -1,0 +1,39 @@
+"""Erasing what is hidden already, a step at a time.
+
+What is erased is overwritten, and until a step is done the database's log holds as much as the step frees: all at
+once would take room that a full disk has not, and let others wait. Whoever is interrupted goes on later.
+"""
+
+from sqlalchemy import Connection, delete, select, update
+
+from cohabit.batches.schema import ERASED, batches, chunks, files, lines
+
+_CHUNKS = 2
+_LINES = 200
+
+
+def step(connection: Connection) -> bool:
+    """Erase some of it; whether there may be more."""
+    file = connection.execute(select(files).where(files.c.purpose == ERASED).limit(1)).first()
+    if file is not None:
+        wanted = select(chunks.c.number).where(chunks.c.file_id == file.id).limit(_CHUNKS)
+        numbers = list(connection.scalars(wanted))
+        connection.execute(delete(chunks).where(chunks.c.file_id == file.id, chunks.c.number.in_(numbers)))
+        made = (lines.c.batch_id == file.batch_id, lines.c.state == file.state, lines.c.outcome.is_not(None))
+        places = list(connection.scalars(select(lines.c.number).where(*made).limit(_LINES)))
+        connection.execute(
+            update(lines)
+            .where(lines.c.batch_id == file.batch_id, lines.c.number.in_(places))
+            .values(outcome=None, custom_id=None)
+        )
+        if not numbers and not places:
+            connection.execute(delete(files).where(files.c.id == file.id))
+        return True
+    batch = connection.scalar(select(batches.c.id).where(batches.c.status == ERASED).limit(1))
+    if batch is None:
+        return False
+    places = list(connection.scalars(select(lines.c.number).where(lines.c.batch_id == batch).limit(_LINES)))
+    connection.execute(delete(lines).where(lines.c.batch_id == batch, lines.c.number.in_(places)))
+    if not places:
+        connection.execute(delete(batches).where(batches.c.id == batch))
+    return True

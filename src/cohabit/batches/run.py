@@ -1,0 +1,172 @@
+"""One batch, from its first line to its files.
+
+Each model has a lane of its own, in which its lines are asked in the order of the input and so many at once that it
+can fill its own batches; the core decides which lane gets the device. What has been answered is written down in
+groups: the first that is done writes, and while it does the next group gathers.
+"""
+
+import asyncio
+
+import structlog
+
+from cohabit.batches import outcomes, records, work
+from cohabit.batches.errors import StorageError
+from cohabit.batches.intake import Intake
+from cohabit.batches.means import AT_ONCE, Halted, Means
+from cohabit.batches.outcomes import Outcome
+from cohabit.batches.records import Work
+from cohabit.batches.verdicts import Verdicts
+from cohabit.batches.work import Line
+from cohabit.openai.batches import ENDED
+
+log = structlog.get_logger()
+
+MOST_BYTES = 8 << 20  # of the lines that are fetched at once
+LAST = 0.1  # of its time: then its lines no longer give way to everything else
+_MEASURED = 20  # answers after which it is known how fast it goes
+
+GONE = ("key_revoked", "the key that made this batch has been revoked")
+WHY = {
+    "cancelled": ("batch_cancelled", "the batch was cancelled before this line was answered"),
+    "expired": ("batch_expired", "the batch expired before this line was answered"),
+}
+
+
+class Run:
+    """Brings one batch to its end, or as far as it gets until the server stops."""
+
+    def __init__(self, batch: Work, means: Means) -> None:
+        """Not begun."""
+        self._batch = batch
+        self._means = means
+        self._cancelled = asyncio.Event()
+        self._pending: list[Outcome] = []
+        self._writing = asyncio.Lock()
+        self._began = self._means.clock()
+        self._done = 0  # since then
+
+    def cancel(self) -> None:
+        """It has been cancelled."""
+        self._cancelled.set()
+
+    async def run(self) -> None:
+        """Until it is at its end, or the server stops."""
+        try:
+            await self._run()
+        except* Halted:
+            log.debug("batch goes on when the server is back", batch=self._batch.id)
+
+    async def _run(self) -> None:
+        means, name = self._means, self._batch.id
+        if self._batch.status == "validating":
+            await self._take_in()
+        found = await means.read(records.one, name)
+        if found is None or found.status in ENDED:
+            return
+        self._batch = found
+        if found.status == "cancelling":
+            self._cancelled.set()
+        status = await self._answer()
+        if status in WHY:
+            while await means.write(work.give_up, name, *WHY[status]):
+                means.go_on()
+        await means.write(records.finish, name, status, means.clock())
+        log.info("batch has ended", batch=name, status=status)
+
+    async def _take_in(self) -> None:
+        """From the file to lines."""
+        means, ended = self._means, False
+        while not ended and not self._cancelled.is_set():
+            intake = Intake(self._batch.id, self._batch.input_file_id, means.resolve, means.most_lines)
+            try:
+                while not ended and not self._cancelled.is_set():
+                    means.go_on()
+                    ended = await means.database.write(intake.step, means.clock())
+            except StorageError:
+                await means.pause(1.0)
+
+    async def _answer(self) -> str:
+        """The status in which it ends."""
+        lanes = asyncio.ensure_future(self._lanes())
+        cancelled = asyncio.ensure_future(self._cancelled.wait())
+        left = max(0.0, self._batch.expires_at - self._means.clock())
+        try:
+            await asyncio.wait({lanes, cancelled}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if lanes.done():
+                lanes.result()
+                return "completed"
+            return "cancelled" if cancelled.done() else "expired"
+        finally:
+            lanes.cancel()
+            cancelled.cancel()
+            await asyncio.wait({lanes, cancelled})
+
+    async def _lanes(self) -> None:
+        while models := await self._means.read(work.models, self._batch.id):
+            async with asyncio.TaskGroup() as group:
+                for model in models:
+                    group.create_task(self._lane(model))
+            self._means.go_on()
+
+    async def _lane(self, model: str) -> None:
+        room = self._means.room(model)
+        after = 0
+        async with asyncio.TaskGroup() as group:
+            while page := await self._means.read(
+                work.waiting, self._batch.id, model, after, most=AT_ONCE, most_bytes=MOST_BYTES
+            ):
+                for line in page:
+                    await room.acquire()
+                    if self._means.halted:
+                        room.release()
+                        return
+                    group.create_task(self._line(line, room))
+                after = page[-1].number
+
+    async def _line(self, line: Line, room: asyncio.Semaphore) -> None:
+        try:
+            outcome = await self._outcome(line)
+            if outcome is not None:
+                await self._record(outcome)
+        finally:
+            room.release()
+
+    async def _outcome(self, line: Line) -> Outcome | None:
+        """None where it is to stay as it is."""
+        verdicts = Verdicts()
+        batch, means = self._batch, self._means
+        while not means.halted:
+            state = means.identify(batch.owner)
+            if state is None:
+                return outcomes.failed(batch.id, line.number, line.custom_id, *GONE)
+            said = await means.calls.ask(
+                line.url,
+                line.body,
+                client=batch.id,
+                seconds=batch.expires_at - means.clock(),
+                state={**state, "background": not self._urgent()},
+            )
+            pause = verdicts.pause(said)
+            if pause is None:
+                return outcomes.answered(batch.id, line.number, line.custom_id, said)
+            await means.pause(pause)
+        return None
+
+    def _urgent(self) -> bool:
+        """Whether it would not be done in time if it went on giving way."""
+        left = self._batch.expires_at - self._means.clock()
+        if left < LAST * (self._batch.expires_at - self._batch.created_at):
+            return True
+        if self._done < _MEASURED:
+            return False
+        each = (self._means.clock() - self._began) / self._done
+        return left < each * (self._batch.total - self._batch.done - self._done)
+
+    async def _record(self, outcome: Outcome) -> None:
+        self._pending.append(outcome)
+        async with self._writing:
+            if not self._pending:
+                return  # whoever wrote before us took ours along
+            group, self._pending = self._pending, []
+            await self._means.write(work.record, self._batch.id, group)
+            self._done += len(group)

@@ -1,0 +1,94 @@
+"""Which batches are run, and when what is kept is erased."""
+
+import asyncio
+
+import structlog
+
+from cohabit.batches import files, records
+from cohabit.batches.errors import StorageError
+from cohabit.batches.leader import Leader
+from cohabit.batches.means import Means
+from cohabit.batches.run import Run
+from cohabit.observability.logs import log_bug
+
+log = structlog.get_logger()
+
+MOST_RUNNING = 8  # batches at once; the others wait, the oldest first
+_POLL = 5.0  # seconds; another server may have taken or cancelled a batch
+_SWEEP = 3600.0  # seconds
+_DAY = 86400.0
+
+
+class Runner:
+    """Runs the batches of a database, as long as it is the one server that does."""
+
+    def __init__(self, means: Means, leader: Leader) -> None:
+        """Nothing happens before ``run``."""
+        self._means = means
+        self._leader = leader
+        self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
+        self._news = asyncio.Event()
+        self._began = means.clock()
+        self._sweep_at = self._began
+
+    def poke(self) -> None:
+        """There is something new; look now."""
+        self._news.set()
+
+    def halt(self) -> None:
+        """Begin nothing new. What was begun still ends while the models do."""
+        self._means.halt()
+        self.poke()
+
+    async def run(self) -> None:
+        """Until it is halted and what was begun has ended."""
+        while not self._means.halted:
+            try:
+                if await self._leader.leads():
+                    await self._look()
+                    await self._sweep()
+            except StorageError:
+                log.debug("batches wait for their database")  # which has told why
+            try:
+                async with asyncio.timeout(_POLL):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+            self._news.clear()
+        await asyncio.gather(*(task for _, task in self._runs.values()))
+        self._leader.resign()
+
+    async def _look(self) -> None:
+        found = await self._means.database.read(records.unfinished)
+        now = self._means.clock()
+        for batch in found:
+            over = batch.status == "cancelling" or batch.expires_at <= now
+            if batch.id in self._runs:
+                if batch.status == "cancelling":
+                    self._runs[batch.id][0].cancel()
+            elif over or len(self._runs) < MOST_RUNNING:
+                run = Run(batch, self._means)
+                self._runs[batch.id] = run, asyncio.create_task(self._carried(batch.id, run))
+
+    async def _carried(self, batch_id: str, run: Run) -> None:
+        try:
+            await run.run()
+        except Exception as error:
+            log_bug(error, batch=batch_id)  # the next look tries again
+            await self._means.pause(_POLL)
+        finally:
+            del self._runs[batch_id]
+            self.poke()  # there is room for another
+
+    async def _sweep(self) -> None:
+        now = self._means.clock()
+        if now < self._sweep_at:
+            return
+        self._sweep_at = now + _SWEEP
+        database = self._means.database
+        # What was being sent when a server died. With a database of its own that was before this one began.
+        before = self._began if database.path is not None else now - _DAY
+        await database.write(records.expire, now)
+        await database.write(files.expire, now)
+        await database.write(files.abandon, before)
+        await database.erase()

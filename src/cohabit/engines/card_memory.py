@@ -1,0 +1,57 @@
+"""Memory on a card through the driver's own library, for the engine ``fake``: it needs neither torch nor a toolkit.
+
+Source: NVIDIA's CUDA Driver API, "Memory Management" and "Primary Context Management".
+"""
+
+import ctypes
+import weakref
+from typing import Any
+
+CONTEXT_BYTES = (
+    512 << 20
+)  # what a process takes on a card before it has allocated anything; measured on the first load
+_OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+
+
+class CardError(RuntimeError):
+    """The driver said no; the number is its own."""
+
+
+class Card:
+    """One card, in this process."""
+
+    def __init__(self, index: int) -> None:
+        """Makes the process's context on it, which takes memory. Raises CardError, OSError without a driver."""
+        self._cuda: Any = ctypes.CDLL("libcuda.so.1")
+        device, self._context = ctypes.c_int(), ctypes.c_void_p()
+        self._do("cuInit", 0)
+        self._do("cuDeviceGet", ctypes.byref(device), index)
+        self._do("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), device)
+
+    def touched(self, size: int) -> object:
+        """So many bytes, written to; freed with the object. Raises MemoryError if the card has not so many."""
+        self._do("cuCtxSetCurrent", self._context)  # of this thread
+        address = ctypes.c_uint64()
+        if not size:
+            return address
+        self._do("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
+        held = _Held()
+        weakref.finalize(held, self._free, address)
+        self._do("cuMemsetD8_v2", address, ctypes.c_ubyte(1), ctypes.c_size_t(size))
+        self._do("cuCtxSynchronize")
+        return held
+
+    def _free(self, address: ctypes.c_uint64) -> None:
+        self._do("cuCtxSetCurrent", self._context)
+        self._do("cuMemFree_v2", address)
+
+    def _do(self, name: str, *arguments: object) -> None:
+        code = getattr(self._cuda, name)(*arguments)
+        if code == _OUT_OF_MEMORY:
+            raise MemoryError(f"{name} found too little memory on the card")
+        if code:
+            raise CardError(f"{name} failed with {code}")
+
+
+class _Held:
+    """Stands for an allocation; what frees it hangs on this."""

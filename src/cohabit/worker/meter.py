@@ -1,0 +1,105 @@
+"""What this worker holds of its device, now and at most since a moment.
+
+Of host memory the kernel keeps the high mark. The driver of a card has none, so that the card is looked at again and
+again while something goes on.
+"""
+
+import os
+import threading
+from importlib import import_module
+from typing import Any, Protocol
+
+from cohabit.protocol.memory import peak_and_resident, reset_peak
+from cohabit.protocol.spec import Device
+
+EVERY = 0.01  # seconds between two looks at a card
+
+
+class Meter(Protocol):
+    """Bytes."""
+
+    def begin(self) -> None:
+        """A stretch of work begins: the peak is counted from here."""
+
+    def read(self) -> tuple[int, int]:
+        """The peak of the stretch so far, and what is held now, which is never more."""
+
+    def end(self) -> None:
+        """It is over."""
+
+
+def meter_for(device: Device) -> Meter:
+    """Of the memory that is booked: the card's where the model runs on one."""
+    return HostMeter() if device.kind == "cpu" else CardMeter(device.index)
+
+
+class HostMeter:
+    """The kernel's own marks."""
+
+    def begin(self) -> None:
+        """A new high mark."""
+        reset_peak()
+
+    def read(self) -> tuple[int, int]:
+        """Both marks."""
+        return peak_and_resident()
+
+    def end(self) -> None:
+        """The mark goes on by itself."""
+
+
+class CardMeter:
+    """What the driver says of this process."""
+
+    def __init__(self, index: int) -> None:
+        """Of a card by its index. Raises ImportError without nvidia-ml-py, and what NVML raises without a card."""
+        self._nvml: Any = import_module("pynvml")
+        self._nvml.nvmlInit()
+        self._card = self._nvml.nvmlDeviceGetHandleByIndex(index)
+        self._before = self._all()
+        self._peak = 0
+        self._watching = threading.Event()
+        self._lock = threading.Lock()
+        threading.Thread(target=self._watch, name="meter", daemon=True).start()
+
+    def begin(self) -> None:
+        """Look again and again, until the end."""
+        with self._lock:
+            self._peak = 0
+        self._watching.set()
+
+    def read(self) -> tuple[int, int]:
+        """The largest of all looks, and one now.
+
+        Where the driver does not tell of this process, as in a container of its own process ids, it is what the card
+        has less than when the worker began: others who came and went meanwhile are in it.
+        """
+        held = self._own()
+        if held is None:
+            held = max(0, self._all() - self._before)
+        with self._lock:
+            self._peak = max(self._peak, held)
+            return self._peak, held
+
+    def end(self) -> None:
+        """Look no more."""
+        self._watching.clear()
+
+    def _watch(self) -> None:
+        while self._watching.wait():
+            held = self._own()
+            if held is not None:
+                with self._lock:
+                    self._peak = max(self._peak, held)
+            threading.Event().wait(EVERY)
+
+    def _own(self) -> int | None:
+        found = [
+            process.usedGpuMemory
+            for process in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._card)
+            if process.pid == os.getpid() and process.usedGpuMemory is not None
+        ]
+        return sum(found) if found else None
+
+    def _all(self) -> int:
+        return int(self._nvml.nvmlDeviceGetMemoryInfo(self._card).used)

@@ -1,0 +1,62 @@
+"""So many in any minute, so many at once."""
+
+import pytest
+
+from cohabit.access.keys import Key
+from cohabit.access.limits import MINUTE, Limits
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def limits(clock: Clock) -> Limits:
+    return Limits(clock)
+
+
+def test_without_limits(limits: Limits) -> None:
+    key = Key(name="a", digest="", created=1)
+    assert [limits.enter(key) for _ in range(1000)] == [None] * 1000
+
+
+def test_so_many_in_any_minute(limits: Limits, clock: Clock) -> None:
+    key = Key(name="a", digest="", created=1, requests_per_minute=3)
+    for at in (0, 10, 20):
+        clock.now = 1000.0 + at
+        assert limits.enter(key) is None
+    over = limits.enter(key)
+    assert over is not None
+    assert (over.code, over.retry_after) == ("rate_limit_exceeded", 40.0)
+    clock.now = 1000.0 + MINUTE
+    assert limits.enter(key) is None, "the first has gone, and what was refused never counted"
+    assert limits.enter(key) is not None
+    assert limits.enter(Key(name="b", digest="", created=1, requests_per_minute=1)) is None, "another key"
+
+
+def test_a_limit_that_was_lowered_says_when_there_is_room(limits: Limits, clock: Clock) -> None:
+    for at in (0, 10, 20, 30):
+        clock.now = 1000.0 + at
+        limits.enter(Key(name="a", digest="", created=1, requests_per_minute=10))
+    over = limits.enter(Key(name="a", digest="", created=1, requests_per_minute=2))
+    assert over is not None
+    clock.now += over.retry_after
+    assert limits.enter(Key(name="a", digest="", created=1, requests_per_minute=2)) is None
+
+
+def test_so_many_at_once(limits: Limits) -> None:
+    key = Key(name="a", digest="", created=1, concurrent=2)
+    assert limits.enter(key) is limits.enter(key) is None
+    over = limits.enter(key)
+    assert over is not None
+    assert over.code == "too_many_concurrent"
+    limits.leave(key)
+    assert limits.enter(key) is None

@@ -1,0 +1,117 @@
+"""What a worker says that it holds: of host memory the kernel's marks, of a card what the driver shows over time."""
+
+import os
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from cohabit.protocol.spec import Device
+from cohabit.worker.meter import CardMeter, HostMeter, meter_for
+
+MIB = 1 << 20
+
+
+class Card:
+    """NVML's binding over a card that the test fills."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ours: int | None = None
+        self.others = 0
+        self.looks = 0
+        module = types.ModuleType("pynvml")
+        for name, value in {
+            "nvmlInit": lambda: None,
+            "nvmlDeviceGetHandleByIndex": lambda index: index,
+            "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(used=self.others + (self.ours or 0)),
+            "nvmlDeviceGetComputeRunningProcesses": self.processes,
+        }.items():
+            setattr(module, name, value)
+        monkeypatch.setitem(sys.modules, "pynvml", module)
+        self.told = True
+
+    def processes(self, _: int) -> list[SimpleNamespace]:
+        self.looks += 1
+        found = [SimpleNamespace(pid=1 << 22, usedGpuMemory=self.others)]
+        if self.told and self.ours is not None:
+            found.append(SimpleNamespace(pid=os.getpid(), usedGpuMemory=self.ours))
+        return found
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Card:
+    return Card(monkeypatch)
+
+
+def until(what: Callable[[], object]) -> None:
+    end = time.monotonic() + 5
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_of_a_model_on_the_host() -> None:
+    meter = meter_for(Device("cpu"))
+    assert isinstance(meter, HostMeter)
+    meter.begin()
+    _, before = meter.read()
+    held = bytearray(b"\1") * (64 * MIB)
+    peak, resident = meter.read()
+    assert resident >= before + 60 * MIB
+    del held
+    peak, after = meter.read()
+    assert peak >= resident - MIB, "the kernel keeps its mark some pages late"
+    assert after < resident - 40 * MIB
+    meter.end()
+
+
+def test_a_peak_on_a_card_that_is_gone_when_it_is_asked_for(card: Card) -> None:
+    meter = meter_for(Device("cuda", 0))
+    card.ours, card.others = 100, 10_000
+    meter.begin()
+    card.ours = 500
+    looks = card.looks
+    until(lambda: card.looks > looks + 1)
+    card.ours = 200
+    assert meter.read() == (500, 200)
+    meter.end()
+    meter.begin()
+    assert meter.read() == (200, 200), "a new stretch has a peak of its own"
+    meter.end()
+
+
+def test_nobody_looks_while_nothing_goes_on(card: Card) -> None:
+    meter = meter_for(Device("cuda", 0))
+    meter.begin()
+    until(lambda: card.looks > 2)
+    meter.end()
+    threading.Event().wait(0.05)  # for a look that was under way
+    looks = card.looks
+    threading.Event().wait(0.1)
+    assert card.looks == looks
+
+
+def test_where_the_driver_does_not_tell_of_us(card: Card) -> None:
+    card.told, card.others = False, 1000
+    meter = CardMeter(0)
+    meter.begin()
+    card.ours = 300
+    assert meter.read() == (300, 300)
+    card.others = 0
+    assert meter.read() == (300, 0), "never below nothing"
+    meter.end()
+
+
+def test_what_others_take_before_we_have_anything_is_not_ours(card: Card) -> None:
+    meter = CardMeter(0)
+    meter.begin()
+    card.others = 10_000
+    looks = card.looks
+    until(lambda: card.looks > looks + 1)
+    card.ours = 5
+    assert meter.read() == (5, 5)
+    meter.end()
