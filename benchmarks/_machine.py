@@ -1,6 +1,7 @@
 """What a figure was measured on, and where results are kept. Not a benchmark itself."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -65,14 +66,18 @@ def keep(name: str, figures: dict[str, Any], path: Path | None = None) -> None:
 
     Into RESULTS unless a ``path`` is given, as for a trial that is not to be kept.
     """
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - whichever git the user has
-        cwd=RESULTS.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    commit = (
+        os.environ.get("COMMIT")
+        or subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - whichever git the user has
+            cwd=RESULTS.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+    )
+    script = Path(sys.argv[0]).resolve().relative_to(RESULTS.parents[1])
+    command = " ".join(["python", str(script), *sys.argv[1:]])
     result = {"command": command, "commit": commit, "machine": machine(), "figures": figures}
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(result, indent=2)
