@@ -1,7 +1,7 @@
 """Clients that mean ill, or are broken, against a server as it is started: refused in order, nobody else the worse.
 
-What takes its time (dripping, not reading, too many connections) is in tests/api/test_connections.py, over the same
-sockets with shorter limits.
+What takes its time (dripping, not reading: test_slow_clients.py; too many connections: test_crowds.py) is in
+tests/api, over the same sockets with shorter limits.
 """
 
 import gzip
