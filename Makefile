@@ -10,9 +10,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c const
 CORE := */cohabit/core/*
 CLIENTS := $(patsubst tests/%/requirements.txt,build/%/.done,$(wildcard tests/clients/*/requirements.txt)) build/clients/node/.done
 
+export PATH := $(PATH):/usr/sbin# where Debian puts nginx
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test quick lint clients bench fuzz lock clean postgresql
+.PHONY: help serve test quick lint nginx clients bench fuzz lock clean postgresql
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +41,9 @@ lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+nginx: # tests start one as it is deployed
+	@command -v nginx > /dev/null || { echo "tests start nginx; on Debian and Ubuntu: apt-get install nginx"; exit 1; }
 
 clients: $(CLIENTS) ## the clients that tests drive, each in an environment of its own; needs node, npm and curl
 

@@ -89,7 +89,12 @@ class Client(asyncio.Protocol):
         self._stream, self._rest = stream, b""
         self._done = asyncio.get_running_loop().create_future()
         self._answer = Answer(time.monotonic())
-        head = [f"POST {path} HTTP/1.1", "host: x", "content-type: application/json", f"content-length: {len(body)}"]
+        head = [
+            f"POST {path} HTTP/1.1",
+            "host: localhost",
+            "content-type: application/json",
+            f"content-length: {len(body)}",
+        ]
         self._transport.write("\r\n".join([*head, "", ""]).encode() + body)
         await self._done
         if self._answer.status != 200:

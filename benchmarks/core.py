@@ -1,254 +1,148 @@
 """What a decision costs: every call of ``Controller.handle`` timed in a steady state, with 10 to 10,000 models.
 
-A shell in virtual time answers the core's commands: loads of 0.5 to 5 s, runs of 0.2 s on average, exits of 0.1 s;
-half of the models can sleep, and wake in 0.2 s. About 20 of them fit (of 10 models 5), on 8 slots, 4 requests at
-once on each. Ten requests a model wait at all times: for each that ends another one arrives, for a model drawn by
-Zipf's law, from one of 50 clients. One in ten has a deadline of 1 to 10 minutes, 3 % of the clients leave after 20
-s on average, the device is read once a second. Timed are EVENTS events after a minute of that; the garbage
-collector is on, as in the server. The mix of events is in the result.
+The shell of the simulation answers the core's commands in virtual time: loads of 0.5 to 5 s, runs of 0.2 s on
+average, exits of 0.1 s; half of the models can sleep, and wake in 0.2 s. About 20 of them fit (of 10 models 5), on
+8 slots, 4 requests at once on each. Ten requests a model wait at all times: for each that ends another one arrives,
+for a model drawn by Zipf's law, from one of 50 clients. One in ten has a deadline of 1 to 10 minutes, 3 % of the
+clients leave after 20 s on average, the device is read once a second. Timed are EVENTS events after a minute of
+that; the garbage collector is on, as in the server. The mix of events is in the result.
 """
 
 import argparse
-import heapq
 import itertools
 import json
 import random
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from functools import partial
-from typing import Any, assert_never
+from collections.abc import Sequence
+from math import inf
+from typing import Any
 
 from _machine import keep
-from cohabit.core.commands import (
-    Cancel,
-    Command,
-    Dispatch,
-    Halt,
-    Reject,
-    SetTimer,
-    SleepWorker,
-    StartWorker,
-    StopWorker,
-    TrimWorker,
-    WakeWorker,
-)
+from cohabit.core.commands import Command
 from cohabit.core.controller import Controller
-from cohabit.core.events import (
-    DeviceMeasured,
-    Event,
-    RequestArrived,
-    RequestCancelled,
-    RequestFinished,
-    Slept,
-    Started,
-    TimerFired,
-    Trimmed,
-    WorkerExited,
-    WorkerReady,
-)
-from cohabit.core.footprints import Figure, Footprint, Origin
+from cohabit.core.events import Event, RequestArrived
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import Model, ModelPolicy
+from cohabit.core.state import ModelPolicy
+from cohabit.simulate.behaviour import Behaviour, known_model
+from cohabit.simulate.shell import VirtualShell
 
 SIZES = (10, 100, 1_000, 10_000)
 WAITING = 10  # requests a model, on average
 EVENTS = 30_000
 WARM_UP = 60.0  # virtual seconds
+STRIDE = 0.1  # virtual seconds between two looks at what has been reached
 MIB = 1 << 20
 WORKING = 10 * MIB
 RESIDUE = 5 * MIB
 EXIT, SLEEP, WAKE = 0.1, 0.05, 0.2  # seconds
 
 
-class Shell:
-    """Keeps what it was told to do and answers when its time has come."""
+class Load:
+    """A controller in virtual time, for which as many requests wait as should."""
 
     def __init__(self, models: int, seed: int = 1) -> None:
         """Nothing has happened yet."""
-        self.now = 0.0
-        self.waiting: set[int] = set()
+        self.waiting = 0
+        self.decisions: list[tuple[str, int, int]] = []  # kind of event, nanoseconds, how many waited
         self._random = random.Random(seed)
         self._names = [f"model-{number}" for number in range(models)]
         self._popularity = list(itertools.accumulate(1 / rank for rank in range(1, models + 1)))
-        self._resident = {name: self._random.randint(50, 150) * MIB for name in self._names}
-        self._load_seconds = {name: self._random.uniform(0.5, 5.0) for name in self._names}
-        self._budget = min(20, models // 2) * (100 * MIB + WORKING)
         self._level = WAITING * models
-        self._arriving = 0
-        self._requests = itertools.count(1)
-        self._running: dict[int, int] = {}  # request -> worker
-        self._workers: dict[int, str] = {}
-        self._held: dict[int, int] = {}
-        self._leaving: set[int] = set()
-        self._timer: float | None = None
-        self._due: list[tuple[float, int, Callable[[], Event | None]]] = []
-        self._order = itertools.count()
-        ledger = Ledger(budget=self._budget, keep_free=0, slots=8)
-        self._controller = Controller([self._model(name) for name in self._names], ledger)
-        self._in(0.0, Started)
-        self._in(1.0, self._read)
+        self._coming = 0
+        self._until = 0.0
+        behaviours = {name: self._behaviour() for name in self._names}
+        budget = min(20, models // 2) * (100 * MIB + WORKING)
+        known = [known_model(self._policy(name, takes), takes) for name, takes in behaviours.items()]
+        self._controller = Controller(known, Ledger(budget=budget, keep_free=0, slots=8))
+        self.shell = VirtualShell(
+            self._decide, behaviours, total=2 * budget, read_every=1.0, observers=[self._keep_level]
+        )
+        self._ask()
 
     @property
     def full(self) -> bool:
         """Whether as many wait as should."""
-        return len(self.waiting) >= 0.99 * self._level
+        return self.waiting >= 0.99 * self._level
 
-    def step(self) -> tuple[str, int]:
-        """The next event: its kind, and the nanoseconds it took to decide."""
-        event = None
-        while event is None:
-            self.now, _, happens = heapq.heappop(self._due)
-            event = happens()
-        began = time.perf_counter_ns()
-        commands = self._controller.handle(event, self.now)
-        spent = time.perf_counter_ns() - began
-        for command in commands:
-            self._carry_out(command)
-        while len(self.waiting) + self._arriving < self._level:
-            self._arriving += 1
-            self._in(self._random.expovariate(100.0), self._arrive)
-        return type(event).__name__, spent
+    def step(self) -> None:
+        """Let a little time pass."""
+        self._until += STRIDE
+        self.shell.run(self._until)
 
-    def _model(self, name: str) -> Model:
-        declared = Origin.DECLARED
-        resident = Figure(self._resident[name], declared)
-        return Model(
-            ModelPolicy(name=name, concurrency=4, queue_limit=1 << 30, sleeps=self._random.random() < 0.5),
-            Footprint(
-                resident=resident,
-                load=resident,
-                working=Figure(WORKING, declared),
-                residue=Figure(RESIDUE, declared),
-                load_seconds=self._load_seconds[name],
-                exit_seconds=EXIT,
-                sleep_seconds=SLEEP,
-                wake_seconds=WAKE,
-            ),
+    def _behaviour(self) -> Behaviour:
+        resident = self._random.randint(50, 150) * MIB
+        return Behaviour(
+            resident=resident,
+            load=resident,
+            working=WORKING,
+            load_seconds=self._random.uniform(0.5, 5.0),
+            wake_seconds=WAKE if self._random.random() < 0.5 else None,
+            sleep_seconds=SLEEP,
+            residue=RESIDUE,
+            exit_seconds=EXIT,
         )
 
-    def _in(self, seconds: float, happens: Callable[[], Event | None]) -> None:
-        heapq.heappush(self._due, (self.now + seconds, next(self._order), happens))
+    @staticmethod
+    def _policy(name: str, takes: Behaviour) -> ModelPolicy:
+        sleeps = takes.wake_seconds is not None
+        return ModelPolicy(name=name, concurrency=4, queue_limit=1 << 30, sleeps=sleeps)
 
-    def _carry_out(self, command: Command) -> None:
-        match command:
-            case StartWorker(name, worker):
-                self._workers[worker] = name
-                self._held[worker] = 0
-                self._in(self._load_seconds[name], partial(self._ready, worker, self._load_seconds[name]))
-            case WakeWorker(_, worker):
-                self._in(WAKE, partial(self._ready, worker, WAKE))
-            case SleepWorker(_, worker):
-                self._in(SLEEP, partial(self._slept, worker))
-            case TrimWorker(_, worker):
-                self._in(0.01, partial(self._answer, worker, Trimmed(worker)))
-            case StopWorker(_, worker):
-                self._leaving.add(worker)
-                self._in(EXIT, partial(self._exited, worker))
-            case Dispatch(_, worker, requests):
-                for request in requests:
-                    seconds = self._random.expovariate(5.0)
-                    self.waiting.remove(request)
-                    self._running[request] = worker
-                    self._in(seconds, partial(self._finished, request, worker, seconds))
-            case Cancel(request, worker):
-                self._in(0.01, partial(self._finished, request, worker, 0.01))
-            case Reject(request):
-                self.waiting.discard(request)
-            case SetTimer(at):
-                self._timer = at
-                if at is not None:
-                    self._in(at - self.now, partial(self._fired, at))
-            case Halt():
-                raise AssertionError("nobody asked for it")
-            case _:
-                assert_never(command)
+    def _decide(self, event: Event, now: float) -> Sequence[Command]:
+        began = time.perf_counter_ns()
+        commands = self._controller.handle(event, now)
+        spent = time.perf_counter_ns() - began
+        self.decisions.append((type(event).__name__, spent, self.waiting))
+        return commands
 
-    def _arrive(self) -> Event:
-        self._arriving -= 1
-        request = next(self._requests)
-        self.waiting.add(request)
-        [name] = self._random.choices(self._names, cum_weights=self._popularity)
-        deadline = self.now + self._random.uniform(60.0, 600.0) if self._random.random() < 0.1 else None
-        if self._random.random() < 0.03:
-            self._in(self._random.expovariate(1 / 20), partial(self._left, request))
-        client = f"client-{self._random.randrange(50)}"
-        return RequestArrived(request, name, client, deadline, units=self._random.randint(1, 2048))
+    def _keep_level(self, event: Event, _commands: Sequence[Command], _now: float) -> None:
+        if type(event) is RequestArrived:
+            self._coming -= 1
+        books = self._controller.books
+        self.waiting = len(books.requests) - sum(len(model.running) for model in books.workers.values())
+        self._ask()
 
-    def _left(self, request: int) -> Event | None:
-        if request not in self.waiting and request not in self._running:
-            return None
-        self.waiting.discard(request)
-        return RequestCancelled(request)
-
-    def _finished(self, request: int, worker: int, seconds: float) -> Event | None:
-        if self._running.get(request) != worker:
-            return None  # cancelled before, or gone with its worker
-        del self._running[request]
-        return RequestFinished(request, worker, seconds, self._held[worker] + WORKING)
-
-    def _answer(self, worker: int, event: Event) -> Event | None:
-        return event if worker in self._workers and worker not in self._leaving else None
-
-    def _ready(self, worker: int, seconds: float) -> Event | None:
-        if worker not in self._workers:
-            return None
-        held = self._held[worker] = self._resident[self._workers[worker]]
-        return self._answer(worker, WorkerReady(worker, held, held, seconds))
-
-    def _slept(self, worker: int) -> Event | None:
-        if worker not in self._workers:
-            return None
-        self._held[worker] = RESIDUE
-        return self._answer(worker, Slept(worker, RESIDUE, SLEEP))
-
-    def _exited(self, worker: int) -> Event:
-        del self._workers[worker], self._held[worker]
-        self._leaving.discard(worker)
-        for request in [request for request, where in self._running.items() if where == worker]:
-            del self._running[request]
-            self.waiting.add(request)  # to be tried again, unless it is rejected
-        return WorkerExited(worker, EXIT)
-
-    def _read(self) -> Event:
-        self._in(1.0, self._read)
-        total = 2 * self._budget
-        return DeviceMeasured(self.now, total, total - sum(self._held.values()), dict(self._held))
-
-    def _fired(self, at: float) -> Event | None:
-        if self._timer != at:
-            return None  # replaced
-        self._timer = None
-        return TimerFired()
+    def _ask(self) -> None:
+        while self.waiting + self._coming < self._level:
+            self._coming += 1
+            at = self.shell.now + self._random.expovariate(100.0)
+            [name] = self._random.choices(self._names, cum_weights=self._popularity)
+            self.shell.ask(
+                name,
+                at=at,
+                run_seconds=self._random.expovariate(5.0),
+                client=f"client-{self._random.randrange(50)}",
+                deadline=at + self._random.uniform(60.0, 600.0) if self._random.random() < 0.1 else None,
+                units=self._random.randint(1, 2048),
+                leaves_at=at + self._random.expovariate(1 / 20) if self._random.random() < 0.03 else inf,
+            )
 
 
 def measure(models: int, seconds: float) -> dict[str, Any]:
     """One size, for at most so many seconds of real time."""
     end = time.monotonic() + seconds
-    shell = Shell(models)
-    while not shell.full or shell.now < WARM_UP:
+    load = Load(models)
+    while not load.full or load.shell.now < WARM_UP:
         if time.monotonic() > end:
             return {
                 "models": models,
                 "given_up_after_seconds": seconds,
-                "waiting": len(shell.waiting),
-                "virtual_seconds": round(shell.now, 1),
+                "waiting": load.waiting,
+                "virtual_seconds": round(load.shell.now, 1),
             }
-        shell.step()
+        load.step()
+    load.decisions.clear()
+    began = load.shell.now
+    while len(load.decisions) < EVENTS and time.monotonic() < end:
+        load.step()
     spent: dict[str, list[int]] = defaultdict(list)
-    waiting = []
-    began = shell.now
-    for _ in range(EVENTS):
-        kind, nanoseconds = shell.step()
+    for kind, nanoseconds, _ in load.decisions:
         spent[kind].append(nanoseconds)
-        waiting.append(len(shell.waiting))
-        if time.monotonic() > end:
-            break
     return {
         "models": models,
-        "waiting": round(statistics.fmean(waiting)),
-        "virtual_seconds": round(shell.now - began, 1),
+        "waiting": round(statistics.fmean(waiting for _, _, waiting in load.decisions)),
+        "virtual_seconds": round(load.shell.now - began, 1),
         **summary([one for kind in spent.values() for one in kind]),
         "by_event": {kind: summary(spent[kind]) for kind in sorted(spent)},
     }

@@ -188,7 +188,7 @@ def chat_over_socket(server: Running, body: dict[str, Any], window: int | None =
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
     connection.connect((url.host, url.port))
     text = json.dumps(body)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(text)}\r\n\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(text)}\r\n\r\n"
     connection.sendall((head + text).encode())
     return connection
 

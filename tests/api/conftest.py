@@ -1,10 +1,12 @@
 """The app over a runtime that the test drives."""
 
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from typing import Any
 
 import httpx2
 import pytest
+import uvloop
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
@@ -40,3 +42,10 @@ def served(service: FakeService, http: httpx2.AsyncClient) -> Served:
 def logged() -> Iterator[list[MutableMapping[str, Any]]]:
     with capture_logs() as lines:
         yield lines
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def runner(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """Runs a coroutine on one kind of loop."""
+    with asyncio.Runner(loop_factory=request.param) as found:
+        yield found.run

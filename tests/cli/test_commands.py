@@ -100,6 +100,14 @@ def test_check_asks_for_no_key_elsewhere(folder: Path, host: str) -> None:
     assert run("check", str(folder / "models.yaml")).exit_code == 0
 
 
+def test_check_looks_at_the_certificate(folder: Path) -> None:
+    (folder / "models.yaml").write_text(f"{CONFIG}server: {{tls: {{certificate: cert.pem, key: key.pem}}}}\n")
+    done = run("check", str(folder / "models.yaml"))
+    assert done.exit_code == 2
+    line = f"server.tls.certificate: {folder}/cert.pem cannot be read: No such file or directory\n"
+    assert done.stderr == line
+
+
 def test_check_names_a_missing_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cohabit.runtime.assemble.missing_libraries", lambda engine: ["fakelib"])
     done = run("check", str(folder / "models.yaml"))

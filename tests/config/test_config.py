@@ -242,6 +242,59 @@ def test_a_voice_that_is_not_there(engine: str, line: str) -> None:
         parsed(f"models: {{a: {{engine: {engine}, voices: {{alloy: nova}}}}}}")
 
 
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("https://app.example.org", "https://app.example.org"),
+        ("HTTPS://App.example.org:443/", "https://app.example.org"),
+        ("http://localhost:80", "http://localhost"),
+        ("https://localhost:80", "https://localhost:80"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ("*", "*"),
+    ],
+)
+def test_origins_are_as_browsers_write_them(given: str, read: str) -> None:
+    assert parsed(f"server: {{cors: ['{given}']}}\n{FAKE}").server.cors == [read]
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [("Cohabit.LAN", "cohabit.lan"), ("[2001:db8:0::1]", "2001:db8::1"), ("192.0.2.1", "192.0.2.1"), ("*", "*")],
+)
+def test_names_of_the_server(given: str, read: str) -> None:
+    assert parsed(f"server: {{hosts: ['{given}']}}\n{FAKE}").server.hosts == [read]
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "needed"),
+    [
+        ("cors", "app.example.org", "an origin such as"),
+        ("cors", "https://app.example.org/path", "an origin such as"),
+        ("cors", "null", "an origin such as"),
+        ("cors", "https://*.example.org", "an origin such as"),
+        ("hosts", "https://cohabit.lan", "the name of a host is needed"),
+        ("hosts", "cohabit.lan:8000", "the name of a host is needed"),
+        ("trusted_proxies", "*", "an address such as"),
+        ("trusted_proxies", "10.0.0.1/8", "an address such as"),
+        ("trusted_proxies", "proxy.lan", "an address such as"),
+    ],
+)
+def test_the_edge_is_told_in_the_words_of_the_net(field: str, given: str, needed: str) -> None:
+    with pytest.raises(ConfigError, match=rf"server\.{field}\.0: {needed}"):
+        parsed(f"server: {{{field}: ['{given}']}}\n{FAKE}")
+
+
+def test_what_tls_needs() -> None:
+    config = parsed(f"server: {{tls: {{certificate: a.pem, key: /b/c.pem}}}}\n{FAKE}")
+    assert config.server.tls is not None
+    assert (config.server.tls.certificate, config.server.tls.key) == (Path("a.pem"), Path("/b/c.pem"))
+    with pytest.raises(ConfigError, match=r"server\.tls\.key: is missing"):
+        parsed(f"server: {{tls: {{certificate: a.pem}}}}\n{FAKE}")
+    with pytest.raises(ConfigError, match=r"server\.tls\.keys: unknown key; did you mean key\?"):
+        parsed(f"server: {{tls: {{certificate: a.pem, keys: b}}}}\n{FAKE}")
+
+
 def test_voices_may_be_given_other_names() -> None:
     config = parsed("models: {a: {engine: hibari, voices: {alloy: heart}}}")
     assert config.models["a"].voices == {"alloy": "heart"}

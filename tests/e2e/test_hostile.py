@@ -1,7 +1,7 @@
 """Clients that mean ill, or are broken, against a server as it is started: refused in order, nobody else the worse.
 
-What takes its time (dripping, not reading, too many connections) is in tests/api/test_connections.py, over the same
-sockets with shorter limits.
+What takes its time (dripping, not reading: test_slow_clients.py; too many connections: test_crowds.py) is in
+tests/api, over the same sockets with shorter limits.
 """
 
 import gzip
@@ -63,12 +63,13 @@ def statuses(got: bytes) -> list[int]:
 
 def get(path: str, *headers: str) -> bytes:
     """A request that asks for the connection to be closed after it."""
-    return "\r\n".join([f"GET {path} HTTP/1.1", "host: t", "connection: close", *headers, "", ""]).encode("latin-1")
+    head = [f"GET {path} HTTP/1.1", "host: localhost", "connection: close", *headers, "", ""]
+    return "\r\n".join(head).encode("latin-1")
 
 
 def post(body: bytes, *headers: str, path: str = CHATS, version: str = "1.1") -> bytes:
     """A request that asks for the connection to be closed after it."""
-    head = [f"POST {path} HTTP/{version}", "host: t", "connection: close", *headers, "", ""]
+    head = [f"POST {path} HTTP/{version}", "host: localhost", "connection: close", *headers, "", ""]
     return "\r\n".join(head).encode("latin-1") + body
 
 
@@ -107,7 +108,7 @@ def test_what_is_no_request(raw: bytes, code: str, server: Running) -> None:
     assert error_of(spoken(server, raw))["code"] == code
 
 
-SMUGGLED = b"GET /health/live HTTP/1.1\r\nhost: t\r\n\r\n"
+SMUGGLED = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,7 @@ def test_an_old_client(server: Running) -> None:
 
 
 def test_requests_in_one_go(server: Running) -> None:
-    live = b"GET /health/live HTTP/1.1\r\nhost: t\r\n\r\n"
+    live = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
     assert statuses(spoken(server, live * 50 + whole())) == [200] * 51
 
 
@@ -342,7 +343,31 @@ def test_a_picture_that_would_fill_the_memory(made: Callable[[], bytes], seeing:
 
 @pytest.mark.parametrize("value", [CANARY, "é", "", ",,,", "1.2.3.4:99999999", "[::1", "1.2.3.4, " * 5000])
 def test_who_a_client_says_that_it_is(value: str, server: Running) -> None:
-    """uvicorn believes whoever is on this machine, so that a proxy's clients can be told apart."""
+    """Nobody is believed but proxies that the owner trusts."""
     got = spoken(server, whole(f"x-forwarded-for: {value}", f"x-forwarded-proto: {value[:100]}"))
     assert statuses(got) == [200]
     assert CANARY.encode() not in got
+
+
+def test_nor_by_which_scheme_it_came(server: Running) -> None:
+    """Or a page of another scheme were one of ours."""
+    got = spoken(server, whole("origin: https://localhost", "x-forwarded-proto: https"))
+    assert error_of(got)["code"] == "foreign_origin"
+
+
+@pytest.mark.parametrize("path", ["/admin/models/llm/unload", CHATS, "/v1/files"])
+def test_what_any_page_can_have_a_browser_send(path: str, server: Running) -> None:
+    """Forms and plain text need no leave."""
+    for origin in ("https://evil.example", "null", "http://localhost:3000"):
+        got = spoken(
+            server, post(b"{}", f"origin: {origin}", "content-length: 2", "content-type: text/plain", path=path)
+        )
+        assert error_of(got)["code"] == "foreign_origin"
+        assert b"access-control" not in got
+
+
+@pytest.mark.parametrize("host", [f"{CANARY}.example", "localhost.example", "169.254.169.254", "0.0.0.0:8000"])
+def test_a_name_that_leads_here_is_not_ours(host: str, server: Running) -> None:
+    """As a page's own name does once its owner has it rebound."""
+    raw = f"GET /v1/models HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode()
+    assert error_of(spoken(server, raw))["code"] == "foreign_host"

@@ -29,6 +29,7 @@ from cohabit.api import (
 from cohabit.api.access import Access, Lock
 from cohabit.api.door import Door
 from cohabit.api.middleware import RequestLog
+from cohabit.api.origins import ANYBODY, Cors, Known, Origins
 from cohabit.api.streams import PACE, Pace
 from cohabit.observability.feed import Feed
 from cohabit.runtime.service import Service
@@ -51,7 +52,9 @@ class App(FastAPI):
         app = ExceptionMiddleware(app, handlers=self.exception_handlers)
         if self.state.lock is not None:
             app = Access(app, self.state.lock)
-        return RequestLog(Door(app))
+        known: Known = self.state.known
+        app = RequestLog(Origins(Door(app), known))
+        return Cors(app, known.origins) if known.origins else app
 
 
 def create_app(
@@ -61,6 +64,7 @@ def create_app(
     feed: Feed | None = None,
     pace: Pace = PACE,
     remote: "RemoteMedia | None" = None,
+    known: Known = ANYBODY,
     lock: Lock | None = None,
 ) -> App:
     """An app over a running service; without ``remote`` it fetches nothing, without ``lock`` it asks for no key."""
@@ -76,6 +80,7 @@ def create_app(
     app.state.feed = feed or Feed()
     app.state.pace = pace
     app.state.remote = remote
+    app.state.known = known
     app.state.lock = lock
     app.state.store = None  # until ``keeps``
     for router in (

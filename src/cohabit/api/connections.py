@@ -5,6 +5,7 @@ holds a connection for ever. Here a connection is looked at every few seconds (n
 if its client has not done its part in time: to send, or to read what it was answered.
 """
 
+import asyncio
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import chain
@@ -73,6 +74,8 @@ class Connection(HttpToolsProtocol):
 
     limits: ClassVar[Limits] = LIMITS
     held: ClassVar[Held] = Held()
+    carrier: asyncio.Transport | None = None
+    """What a transport that speaks TLS writes to. Nearly all that waits to be read waits there."""
 
     def connection_made(self, transport: Any) -> None:
         """Begin to look."""
@@ -97,6 +100,12 @@ class Connection(HttpToolsProtocol):
         self._timer.cancel()
         self._forget()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """As uvicorn's, but that no client is waited for only to take leave of TLS."""
+        super().shutdown()
+        if self.carrier is not None and self.transport.is_closing() and not self.transport.get_write_buffer_size():
+            self.carrier.close()
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn's, but that what is refused is refused in our words, and upgrades are passed over."""
@@ -185,14 +194,18 @@ class Connection(HttpToolsProtocol):
         now = self.loop.time()
         closing = self.transport.is_closing()
         left = self.transport.get_write_buffer_size()
+        if self.carrier is not None:
+            left += self.carrier.get_write_buffer_size()
         writing = self.cycle is not None and not self.cycle.response_complete and not closing
-        if not left or left < self._left or writing:  # streams have a limit of their own
+        if not (left or closing) or left < self._left or writing:  # streams have a limit of their own
             self._moved = now
         self._left = left
         self._timer = self.loop.call_later(self.limits.every, self._look)
-        if now - self._moved >= self.limits.stall:
+        if left and now - self._moved >= self.limits.stall:
             log.info("client read nothing and was cut off", seconds=self.limits.stall)
             self.transport.abort()
+        elif closing and not left and now - self._moved >= self.limits.linger:
+            self.transport.abort()  # with TLS a client has to agree to the end
         elif now >= self._due and not closing and not self.flow.read_paused and not left:
             self._late()
 
@@ -223,7 +236,10 @@ class Connection(HttpToolsProtocol):
         headers = {**error.headers, "content-type": "application/json", "content-length": len(body)}
         lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
         self.transport.write(b"".join([STATUS_LINE[error.status], *lines, b"connection: close\r\n\r\n", body]))
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()  # TLS goes on to read by itself until the client closes too
         self._phase = _Phase.REFUSED
         self._due = self.loop.time() + self.limits.linger
 

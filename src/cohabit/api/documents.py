@@ -21,6 +21,7 @@ ERRORS: Responses = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in {
         400: "The request is wrong; `param` names the field.",
+        403: "Not for that web page, or not under that host name.",
         404: "There is no such model.",
         408: "A time limit passed.",
         413: "The body is too large.",
@@ -38,7 +39,7 @@ _OTHERS: Responses = {
         507: "The disk is full.",
     }.items()
 }
-EVERYWHERE = (400, 415, 500)
+EVERYWHERE = (400, 403, 415, 500)
 """What any route may answer, be it at the door."""
 
 HEADERS: dict[str, tuple[dict[str, Any], str]] = {

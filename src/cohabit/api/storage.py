@@ -1,6 +1,5 @@
 """The store of files and batches behind this app, and its errors as HTTP."""
 
-import asyncio
 import re
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
@@ -21,11 +20,11 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 async def store_of(request: Request) -> "Store":
-    """It is opened after the server listens, so this may wait a moment. Raises NotFound where there is none."""
+    """It is opened by whoever wants it first, who waits a moment. Raises NotFound where there is none."""
     opening: Awaitable[Store] | None = request.app.state.store
     if opening is None:
         raise NotFound("this server keeps no files and batches", code="no_storage")
-    return await asyncio.shield(opening)
+    return await opening
 
 
 def who_asks(request: Request) -> Who:

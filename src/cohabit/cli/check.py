@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cohabit.cli.entrance import certificate_of
 from cohabit.cli.exits import Code, leave, one_line
 from cohabit.cli.locking import lock_for
 from cohabit.cli.plan import plan_of
@@ -13,7 +14,7 @@ from cohabit.config.load import load_config
 
 
 def check(config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file or a preset's name.")]) -> None:
-    """Check a config: its fields, its engines, whether every model can ever fit. Starts nothing.
+    """Check a config: its fields, its engines, its certificate, whether every model can ever fit. Starts nothing.
 
     Exits with 1 if an engine is not installed, 2 if the config is wrong or needs a key and none has been made, 3 if a
     model can never fit.
@@ -22,6 +23,7 @@ def check(config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML f
 
     with one_line():
         loaded = load_config(config)
+        certificate_of(loaded)
         missing = missing_engines(loaded)
         made = plan_of(loaded)
     with suppress(OSError):  # a name that means nothing on this machine may do so on the server's

@@ -3,15 +3,15 @@
 import asyncio
 import gc
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cohabit.cli.entrance import Entrance, certificate_of, listen, resolved
 from cohabit.cli.exits import Code, leave, one_line
 from cohabit.cli.locking import lock_for
 from cohabit.cli.plan import BudgetOption, ConfigArgument, as_table
@@ -19,7 +19,6 @@ from cohabit.cli.pull import fetch_missing
 from cohabit.config.load import load_config, with_budget, with_journal
 
 if TYPE_CHECKING:
-    from cohabit.api.access import Lock
     from cohabit.config.model import Config
     from cohabit.devices import Device
     from cohabit.runtime.footprints import Footprints
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from cohabit.runtime.server import Server
 
 JOURNAL_BYTES = 256 << 20  # unless the config says otherwise
-_Address = tuple[socket.AddressFamily, Any]
-"""A family and an address of it."""
-
 _OTHER_FILES = 256  # open beside connections: workers, weights that are fetched, the journal
 
 
@@ -59,9 +55,10 @@ def serve(
         loaded = with_budget(load_config(config), budget)
         if journal and not loaded.server.journal:
             loaded = with_journal(loaded, JOURNAL_BYTES)
-        database_url(loaded.batches)  # said now if it cannot be, before anything is fetched; so the next two
-        address = _resolved(host or loaded.server.host, loaded.server.port if port is None else port)
+        database_url(loaded.batches)  # said now if it cannot be, before anything is fetched; so the next three
+        address = resolved(host or loaded.server.host, loaded.server.port if port is None else port)
         lock = lock_for(loaded.server, address[1][0])
+        certificate = certificate_of(loaded)
         missing = missing_engines(loaded)
         if not missing:
             # Before the plan, since what is not here cannot be estimated. A model whose weights cannot be had
@@ -76,45 +73,18 @@ def serve(
         raise leave(Code.FAILED, "; ".join(missing))
     if plan.never:
         raise leave(Code.NEVER_FITS, plan.verdict)
-    with _listen(address) as listening:
-        _run(loaded, plan, device, footprints, _Entrance(listening, lock))
+    with listen(address) as listening:
+        _run(loaded, plan, device, footprints, Entrance(listening, certificate, lock))
 
 
-@dataclass(frozen=True, slots=True)
-class _Entrance:
-    """Where clients come in, and what they must show."""
-
-    listening: socket.socket
-    lock: "Lock | None"
-
-
-def _resolved(host: str, port: int) -> _Address:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise leave(Code.FAILED, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
-    return family, address
-
-
-def _listen(where: _Address) -> socket.socket:
-    family, address = where
-    try:
-        listening = socket.socket(family)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(2048)
-    except OSError as error:
-        raise leave(Code.FAILED, f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}") from None
-    return listening
-
-
-def _run(config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", entrance: "_Entrance") -> None:
+def _run(config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", entrance: Entrance) -> None:
     import uvloop
 
     from cohabit.observability.logs import configure
 
     configure(config.server.log_level)
-    _allow_files(2 * config.server.max_connections + _OTHER_FILES)  # those beyond the limit are refused, so taken too
+    # Those beyond the limit are refused, so taken too; as many again may be at their handshake.
+    _allow_files((2 if entrance.certificate is None else 3) * config.server.max_connections + _OTHER_FILES)
     uvloop.run(_serve(config, plan, device, footprints, entrance))
 
 
@@ -129,7 +99,7 @@ def _allow_files(wanted: int) -> None:
 
 
 async def _serve(
-    config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", entrance: "_Entrance"
+    config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", entrance: Entrance
 ) -> None:
     from cohabit.config.paths import derived_dir, weights_dir
     from cohabit.observability.metrics import Metrics
@@ -181,7 +151,7 @@ def _recorded(config: "Config", server: "Server") -> Iterator[None]:
         yield
 
 
-async def _until_told(config: "Config", server: "Server", entrance: "_Entrance") -> None:
+async def _until_told(config: "Config", server: "Server", entrance: Entrance) -> None:
     """Serve until a signal comes, then let what was accepted finish."""
     from importlib.metadata import version
 
@@ -189,7 +159,9 @@ async def _until_told(config: "Config", server: "Server", entrance: "_Entrance")
 
     from cohabit.api.app import create_app, keeps
     from cohabit.api.connections import LIMITS, Connection
-    from cohabit.cli.storage import open_store
+    from cohabit.api.handshakes import Handshakes
+    from cohabit.api.origins import Known
+    from cohabit.cli.storage import opening
     from cohabit.observability.feed import Feed
 
     feed = Feed(server.loop.controller.books)
@@ -204,6 +176,10 @@ async def _until_told(config: "Config", server: "Server", entrance: "_Entrance")
 
         limits = replace(LIMITS, connections=config.server.max_connections, held=config.server.max_bodies)
 
+    protocol: Any = Limited
+    if entrance.certificate is not None:
+        protocol = Handshakes(Limited, entrance.certificate, most=config.server.max_connections)
+
     class Http(uvicorn.Server):
         """Leaves the signals to us: models must drain while its connections are still open."""
 
@@ -212,16 +188,19 @@ async def _until_told(config: "Config", server: "Server", entrance: "_Entrance")
             """Capture none."""
             yield
 
-    app = create_app(server, version("cohabit"), feed=feed, remote=remote, lock=entrance.lock)
+    known = Known.of(entrance.socket.getsockname()[0], config.server.hosts, config.server.cors)
+    app = create_app(server, version("cohabit"), feed=feed, remote=remote, lock=entrance.lock, known=known)
     http = Http(
         uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
             lifespan="off",
-            http=Limited,
+            http=protocol,
             ws="none",
             server_header=False,
+            proxy_headers=bool(config.server.trusted_proxies),
+            forwarded_allow_ips=config.server.trusted_proxies,
             timeout_graceful_shutdown=5,
         )
     )
@@ -233,28 +212,29 @@ async def _until_told(config: "Config", server: "Server", entrance: "_Entrance")
     gc.collect()
     gc.freeze()  # what is here stays; looking through it again and again would only hold up requests
     server.start()
-    opening = asyncio.create_task(open_store(config.batches, app, server, entrance.lock))
-    keeps(app, opening)
-    serving = asyncio.create_task(http.serve([entrance.listening]))
+    storage = opening(config.batches, app, server, entrance.lock)
+    keeps(app, storage)
+    serving = asyncio.create_task(http.serve([entrance.socket]))
     _say_where(config, entrance)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.remove_signal_handler(number)  # a second Ctrl-C ends it at once; workers die with it
-    store = await opening
-    store.halt()
+    store = await storage.opened()
+    if store is not None:
+        store.halt()
     await server.stop(config.server.drain if stop.is_set() else 0.0)
     feed.close()
     http.should_exit = True
     await serving
-    await store.close()
+    if store is not None:
+        await store.close()
 
 
-def _say_where(config: "Config", entrance: "_Entrance") -> None:
+def _say_where(config: "Config", entrance: Entrance) -> None:
     from cohabit.engines.registry import engine_class
 
-    host, port = entrance.listening.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    url = entrance.url
     typer.echo(f"listening on {url}")
     for name, model in config.models.items():
         tasks = engine_class(model.engine).tasks

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -12,6 +13,8 @@ from cohabit.config.model import BatchesConfig
 from cohabit.config.paths import batches_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
     from cohabit.api.access import Lock
     from cohabit.api.app import App
     from cohabit.batches.store import Store
@@ -32,11 +35,50 @@ def database_url(config: BatchesConfig) -> str:
         return f"sqlite:///{batches_file()}"
     if url.startswith("postgresql:") and find_spec("psycopg") is None:
         raise ConfigError("batches.database: PostgreSQL needs psycopg: pip install 'cohabit[postgres]'")
+    from cohabit.batches.database import parsed
+
+    try:
+        parsed(url)
+    except ValueError as error:
+        raise ConfigError(f"batches.database: {error}") from None
     return url
 
 
-async def open_store(config: BatchesConfig, app: "App", service: "Service", lock: "Lock | None") -> "Store":
-    """Begin to run batches. In the background, since it imports what takes a while."""
+class Opening:
+    """A store that is opened by who awaits it first: most servers need none, and it takes 20 MiB."""
+
+    def __init__(self, opens: "Callable[[], Coroutine[Any, Any, Store]]") -> None:
+        """``opens`` does it."""
+        self._open = opens
+        self._task: asyncio.Task[Store] | None = None
+
+    def __await__(self) -> "Generator[Any, None, Store]":
+        """The store. Whoever leaves while he waits does not keep the others from it."""
+        return asyncio.shield(self.begin()).__await__()
+
+    def begin(self) -> "asyncio.Task[Store]":
+        """Open it now, unless that is under way or done."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._open())
+        return self._task
+
+    async def opened(self) -> "Store | None":
+        """None if nobody has wanted it."""
+        return None if self._task is None else await self
+
+
+def opening(config: BatchesConfig, app: "App", service: "Service", lock: "Lock | None") -> Opening:
+    """At once where there may be batches from before, which are to go on."""
+    url = database_url(config)
+    made = Opening(lambda: _open_store(config, url, app, service, lock))
+    if not url.startswith("sqlite:") or Path(url.removeprefix("sqlite:///")).exists():
+        made.begin()
+    return made
+
+
+async def _open_store(
+    config: BatchesConfig, url: str, app: "App", service: "Service", lock: "Lock | None"
+) -> "Store":
     from cohabit.access.keys import Key
     from cohabit.api.errors import NotFound
     from cohabit.api.models import find
@@ -55,7 +97,7 @@ async def open_store(config: BatchesConfig, app: "App", service: "Service", lock
         return None if key is None else {"key": key}
 
     store = await asyncio.to_thread(_store)
-    return store(config, database_url(config), app, resolve=resolve, identify=identify)
+    return store(config, url, app, resolve=resolve, identify=identify)
 
 
 def _store() -> type["Store"]:

@@ -19,6 +19,7 @@ from cohabit.config.model import (
     SchedulingConfig,
     Section,
     ServerConfig,
+    TlsConfig,
 )
 from cohabit.config.model import FootprintConfig as Footprint
 from cohabit.config.quantities import Amount
@@ -112,6 +113,8 @@ def _model_at(place: list[str]) -> type[BaseModel]:
             return Footprint
         case ["server", "remote_media"]:
             return RemoteMediaConfig
+        case ["server", "tls"]:
+            return TlsConfig
         case [section]:
             return _SECTIONS[section]
     raise AssertionError(f"nothing forbids keys at {place}")

@@ -1,6 +1,7 @@
 """The config's shape. Every field has a type, a default where one makes sense, and a sentence for editors."""
 
 import re
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -12,6 +13,8 @@ from cohabit.config.quantities import Amount, KeepAlive, Seconds, Size
 from cohabit.devices import DeviceError, parse_kind
 
 _HOST_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
+_ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?P<port>:[0-9]+)?/?")
+_PORTS = {"http": ":80", "https": ":443"}
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 
 
@@ -27,6 +30,37 @@ def _host_name(name: str) -> str:
     if _HOST_NAME.fullmatch(name.lower()) is None:
         raise PydanticCustomError("host", "the name of a host is needed, such as example.org")
     return name.lower()
+
+
+def _served_name(name: str) -> str:
+    """Lower case, without the brackets of an IPv6 address."""
+    if name == "*":
+        return name
+    try:
+        return str(ip_address(name.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        return _host_name(name)
+
+
+def _origin(origin: str) -> str:
+    """As browsers write it: lower case, without the port that its scheme has anyway."""
+    if origin == "*":
+        return origin
+    found = _ORIGIN.fullmatch(origin.lower())
+    if found is None:
+        raise PydanticCustomError("origin", "an origin such as https://app.example.org (no path) is needed, or *")
+    port = "" if found["port"] == _PORTS.get(found["scheme"]) else found["port"] or ""
+    return f"{found['scheme']}://{found['host']}{port}"
+
+
+def _network(network: str) -> str:
+    try:
+        ip_network(network)
+    except ValueError:
+        raise PydanticCustomError(
+            "network", "an address such as 127.0.0.1 or a network such as 10.0.0.0/8 is needed"
+        ) from None
+    return network
 
 
 def _database(url: str) -> str:
@@ -60,6 +94,14 @@ class RemoteMediaConfig(Section):
     )
 
 
+class TlsConfig(Section):
+    """Serve https; the files are looked at again as they change."""
+
+    certificate: Path = Field(description="PEM file with the certificate, and after it those that vouch for it.")
+    key: Path = Field(description="PEM file with its private key.")
+    password_file: Path | None = Field(None, description="File whose first line is the password of the key.")
+
+
 class ServerConfig(Section):
     """Where the server listens, and what it takes."""
 
@@ -73,6 +115,20 @@ class ServerConfig(Section):
     max_connections: int = Field(1024, ge=1, le=65536, description="Connections of all clients at once.")
     max_bodies: Size = Field(
         1 << 30, description="Bytes that the bodies of all requests which are not answered yet may have together."
+    )
+    tls: TlsConfig | None = Field(None, description="Serve https with this certificate; default: http.")
+    hosts: list[Annotated[str, AfterValidator(_served_name)]] = Field(
+        default_factory=list,
+        description="Names that clients may call the server by, beside those of this machine; `*` for any. Default: "
+        "any, but on a loopback address none.",
+    )
+    cors: list[Annotated[str, AfterValidator(_origin)]] = Field(
+        default_factory=list,
+        description="Origins of web pages that may use the server, such as `https://app.example.org`; `*` for any.",
+    )
+    trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = Field(
+        default_factory=list,
+        description="Addresses or networks of reverse proxies, whose word on who their clients are is taken.",
     )
     keys: bool | None = Field(
         None, description="Ask for API keys; default: on every address but this machine's own (loopback)."

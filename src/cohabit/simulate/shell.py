@@ -2,9 +2,9 @@
 
 It does what ``runtime`` does with processes, without any: every command ends in the event that ``core.events``
 names, after the seconds that the model's behaviour says. Requests that run beside each other do not slow each other
-down; a batch lasts as long as its longest. After whatever may have freed memory the device is read, no more often
-than the sampler would. A reading is honest and there is no foreign memory, so that reading it every second besides
-would tell nothing new.
+down; a batch lasts as long as its longest. After whatever may have freed memory the device is read, unless told
+otherwise no more often than the sampler would. A reading is honest and there is no foreign memory, so that reading
+it every second besides would tell nothing new.
 """
 
 import heapq
@@ -31,6 +31,7 @@ from cohabit.core.events import (
     DeviceMeasured,
     Event,
     RequestArrived,
+    RequestCancelled,
     RequestFinished,
     Slept,
     Started,
@@ -59,6 +60,8 @@ class _Asked:
     run_seconds: float
     client: str
     background: bool
+    deadline: float | None
+    units: int
     then: Callable[[float], None] | None
 
 
@@ -80,13 +83,18 @@ class VirtualShell:
         behaviours: Mapping[str, Behaviour],
         *,
         total: int,
+        read_every: float = SOONEST,
         observers: Sequence[Observe] = (),
     ) -> None:
-        """``decide`` is a controller's ``handle``; ``total`` is what the device has, in bytes."""
+        """``decide`` is a controller's ``handle``; ``total`` is what the device has, in bytes.
+
+        Between two readings pass ``read_every`` seconds at the least.
+        """
         self.now = 0.0
         self._decide = decide
         self._behaviours = behaviours
         self._total = total
+        self._read_every = read_every
         self._observers = observers
         self._future: list[tuple[float, int, Callable[[Any], Event | None], Any]] = []
         self._planned = 0
@@ -108,12 +116,20 @@ class VirtualShell:
         run_seconds: float,
         client: str = "",
         background: bool = False,
+        deadline: float | None = None,
+        units: int = 0,
+        leaves_at: float = inf,
         then: Callable[[float], None] | None = None,
     ) -> int:
-        """A request will arrive; its id. ``then`` is told the time when it has ended, and may ask again."""
+        """A request will arrive; its id. ``then`` is told the time when it has ended, and may ask again.
+
+        Its client leaves at ``leaves_at``, if it has not been answered by then.
+        """
         self._requests += 1
-        self._asked[self._requests] = _Asked(model, run_seconds, client, background, then)
+        self._asked[self._requests] = _Asked(model, run_seconds, client, background, deadline, units, then)
         self._plan(at, self._arrive, self._requests)
+        if leaves_at < inf:
+            self._plan(leaves_at, self._leave, self._requests)
         return self._requests
 
     def run(self, until: float = inf) -> float:
@@ -159,7 +175,7 @@ class VirtualShell:
         for command in commands:
             if type(command) is Reject:
                 self._end(command.request)
-        if type(event) is RequestFinished:
+        if type(event) is RequestFinished or (type(event) is RequestCancelled and not _runs_on(event, commands)):
             self._end(event.request)
 
     def _end(self, request: int) -> None:
@@ -227,7 +243,12 @@ class VirtualShell:
 
     def _arrive(self, request: int) -> RequestArrived:
         asked = self._asked[request]
-        return RequestArrived(request, asked.model, asked.client, background=asked.background)
+        return RequestArrived(
+            request, asked.model, asked.client, asked.deadline, background=asked.background, units=asked.units
+        )
+
+    def _leave(self, request: int) -> RequestCancelled | None:
+        return RequestCancelled(request) if request in self._asked else None
 
     def _finished(self, end: RequestFinished) -> Event | None:
         worker = self._workers.get(end.worker)
@@ -259,9 +280,14 @@ class VirtualShell:
     def _read_soon(self) -> None:
         if not self._reading:
             self._reading = True
-            self._plan(max(self.now + READING_AFTER, self._read_at + SOONEST), self._read, None)
+            self._plan(max(self.now + READING_AFTER, self._read_at + self._read_every), self._read, None)
 
     def _read(self, _: None) -> DeviceMeasured:
         self._reading = False
         self._read_at = self.now
         return DeviceMeasured(self.now, self._total, self._total - sum(self._held.values()), dict(self._held))
+
+
+def _runs_on(left: RequestCancelled, commands: Sequence[Command]) -> bool:
+    """Whether a worker has it and was told to end it, which it will say."""
+    return any(type(command) is Cancel and command.request == left.request for command in commands)

@@ -1,0 +1,252 @@
+"""What the core told the shell to do and has not been answered, on workers that hold real memory."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cohabit.core import invariants
+from cohabit.core.commands import (
+    Cancel,
+    Command,
+    Dispatch,
+    Halt,
+    Reject,
+    SetTimer,
+    SleepWorker,
+    StartWorker,
+    StopCause,
+    StopWorker,
+    TrimWorker,
+    WakeWorker,
+)
+from cohabit.core.controller import Controller
+from cohabit.core.events import (
+    DeviceMeasured,
+    Event,
+    RequestFailed,
+    RequestFinished,
+    Slept,
+    Started,
+    Trimmed,
+    WorkerExited,
+    WorkerReady,
+)
+from cohabit.core.eviction import Policy
+from cohabit.core.footprints import Run
+from cohabit.core.ledger import Ledger
+from core.driver import MIB, model
+from core.memory import LARGEST, Memory, Real
+
+
+class Thorough(Controller):
+    """Asks all who wait at every event, whether or not anything has changed that might let one in."""
+
+    def handle(self, event: Event, now: float) -> Sequence[Command]:
+        """As the other, without the gate."""
+        self.books.stirred = True
+        return super().handle(event, now)
+
+
+class Outstanding:
+    """Keeps what it was told to do, if it may be asked to; answers when it is told that something has ended."""
+
+    def begin(
+        self,
+        *,
+        settings: list[dict[str, object]],
+        room: float,
+        policy: Policy,
+        reaped: bool,
+        keeps: float,
+        residue: float,
+        sized: bool,
+    ) -> None:
+        self.sized = sized  # whether it is known what runs of each size take
+        self.settings, self.policy, self.reaped, self.keeps, self.residue = settings, policy, reaped, keeps, residue
+        peaks = [m.footprint.peak // MIB for m in (model(**one) for one in settings)]  # type: ignore[arg-type]  # drawn fields
+        self.budget = max(int(room * sum(peaks)), max(peaks) - 5)  # some never fit, most take turns
+        self.controller = self.fresh(Controller)
+        self.thorough = self.fresh(Thorough)
+        self.journal: list[tuple[Event, float, list[object]]] = []
+        self.now = 0.0
+        self.timer: float | None = None
+        self.memory = Memory()
+        self.live: dict[int, str] = {}
+        self.starting: dict[int, str] = {}  # or waking
+        self.stopping: dict[int, str] = {}
+        self.sleeping: dict[int, str] = {}  # told to fall asleep
+        self.asleep: set[int] = set()
+        self.trimming: dict[int, str] = {}
+        self.running: dict[int, int] = {}  # request -> worker, as the shell was told
+        self.units: dict[int, int] = {}
+        self.asked: dict[int, str] = {}  # accepted and not yet ended for its client
+        self.ended: dict[int, str] = {}
+        self.count = 0
+        self.strangers = False  # have there been any
+        self.halted = False
+        self.shutting_down = False
+        self.send(Started())
+
+    def fresh(self, kind: type[Controller]) -> Controller:
+        made = [model(**settings) for settings in self.settings]  # type: ignore[arg-type]  # drawn fields
+        for one in made if self.sized else ():
+            working = one.footprint.working.size
+            runs = (Run(units, working * units // LARGEST) for units in (1, 3, 8, 16, LARGEST))
+            one.footprint.buckets = {(run.units - 1).bit_length(): run for run in runs}
+        ledger = Ledger(budget=self.budget * MIB, keep_free=0, slots=2, releases_when_reaped=self.reaped)
+        return kind(made, ledger, self.policy)
+
+    def send(self, event: Event) -> None:
+        books = self.controller.books
+        pinned = {worker for worker, m in books.workers.items() if m.policy.pin}
+        over_before = books.ledger.reserved > books.ledger.effective_budget
+        self.broken = True  # until proven otherwise: a run that failed is not to be run out as well
+        commands = list(self.controller.handle(event, self.now))
+        pinned = {worker for worker in pinned if worker in books.workers and books.workers[worker].policy.pin}
+        self.journal.append((event, self.now, list(commands)))
+        thorough = self.thorough.handle(event, self.now)
+        assert [c for c in commands if not isinstance(c, SetTimer)] == [
+            c for c in thorough if not isinstance(c, SetTimer)
+        ], "nobody is let in later than could be"
+        for command in commands:
+            self.carry_out(command, pinned)
+        if not self.strangers:
+            assert books.ledger.reserved <= books.ledger.budget, "no more is promised than there is"
+            assert self.memory.ours <= books.ledger.budget, "and no more is taken"
+            for worker, real in self.memory.workers.items():
+                assert books.ledger.accounts[worker].held >= real.holds, "what a worker holds is booked"
+            assert books.ledger.foreign == 0, "what is ours is not taken for a stranger's"
+        reserving = [c for c in commands if isinstance(c, StartWorker | WakeWorker)]
+        if over_before and not isinstance(
+            event, DeviceMeasured | RequestFinished | RequestFailed | WorkerExited | WorkerReady | Slept
+        ):
+            assert not reserving, "no new reservation while over the budget"
+        invariants.check(books)
+        self.broken = False
+
+    def carry_out(self, command: Command, pinned: set[int]) -> None:
+        """Note what the shell is to do, if it may be asked to."""
+        books = self.controller.books
+        match command:
+            case StartWorker(name, worker):
+                assert worker not in self.live
+                assert name not in self.live.values(), "one worker a model"
+                self.live[worker] = name
+                self.begins(name, worker)
+            case WakeWorker(name, worker):
+                assert worker in self.asleep
+                self.asleep.remove(worker)
+                self.begins(name, worker)
+            case StopWorker(_, worker, cause, _, kill):
+                assert worker in self.live
+                assert worker not in self.stopping, "stopped once"
+                if cause in {StopCause.EVICTED, StopCause.OVER_BUDGET}:
+                    self.may_leave(worker, pinned, cause)
+                assert kill or not self.busy(worker)
+                self.stopping[worker] = self.live[worker]
+            case SleepWorker(_, worker, cause):
+                self.may_leave(worker, pinned, cause)
+                assert worker not in self.stopping
+                assert worker not in self.asleep
+                self.sleeping[worker] = self.live[worker]
+            case TrimWorker(_, worker):
+                assert not self.busy(worker), "only what is idle is trimmed"
+                assert worker not in self.trimming
+                self.trimming[worker] = self.live[worker]
+            case Dispatch(name, worker, requests):
+                assert self.live[worker] == name
+                assert self.memory.workers[worker].phase == "ready", "a victim is never resurrected"
+                assert worker not in {**self.starting, **self.stopping, **self.sleeping, **self.trimming}
+                for request in requests:
+                    assert request not in self.running, "given out once"
+                    assert request in self.asked, "only for a client that waits"
+                    self.running[request] = worker
+                overlap = books.models[name].policy.concurrency > 1
+                longest = max(self.units[request] for request in requests)
+                unknown = overlap or any(not self.units[request] for request in requests)
+                self.memory.workers[worker].begin(0 if unknown else longest * len(requests))
+            case Cancel(request, worker):
+                assert self.running[request] == worker
+            case Reject(request, rejection):
+                self.end(request, rejection.reason)
+            case SetTimer(at):
+                self.timer = at
+            case Halt():
+                assert not self.halted
+                self.halted = True
+
+    def begins(self, name: str, worker: int) -> None:
+        """A load or a wake."""
+        books = self.controller.books
+        footprint = books.models[name].footprint
+        assert books.ledger.accounts[worker].held >= footprint.load.size, "a load is reserved before it starts"
+        self.starting[worker] = name
+        before = self.memory.workers.get(worker)
+        working = footprint.working.size if before is None else before.working
+        resident = footprint.resident.size
+        residue = int(resident * self.residue)
+        self.memory.workers[worker] = Real(footprint.load.size, resident, working, residue, self.keeps)
+
+    def may_leave(self, worker: int, pinned: set[int], cause: StopCause) -> None:
+        """Whether a worker may be told to leave for others."""
+        assert not self.busy(worker), "a busy model is never evicted"
+        assert worker not in pinned, "a pinned model is never evicted"
+        assert worker not in self.starting, "a starting model is never evicted"
+        if cause is StopCause.EVICTED:
+            served = self.running.keys() | self.ended.keys()
+            waits = {name for request, name in self.asked.items() if request not in served}
+            waits |= {m.name for m in self.controller.books.models.values() if m.wanted_since is not None}
+            assert waits - {self.live[worker]}, "nobody leaves for a client that has left"
+
+    def busy(self, worker: int) -> bool:
+        return worker in self.running.values()
+
+    def end(self, request: int, how: str) -> None:
+        assert request not in self.ended, f"request {request} ended as {self.ended.get(request)} and as {how}"
+        self.ended[request] = how
+        self.asked.pop(request, None)
+
+    def leaves(self, worker: int) -> None:
+        """The process is gone; on a card its memory may be seen a little longer."""
+        for place in (self.live, self.starting, self.stopping, self.sleeping, self.trimming):
+            place.pop(worker, None)
+        self.asleep.discard(worker)
+        real = self.memory.workers.pop(worker)
+        if not self.reaped:
+            self.memory.lingering.append(real.holds)
+        for request in [r for r, w in self.running.items() if w == worker]:
+            del self.running[request]
+
+    def exits(self, worker: int, **what: Any) -> None:
+        """An event of its own for a worker that is gone."""
+        self.leaves(worker)
+        self.send(WorkerExited(worker, **what))
+
+    def comes_in(self, worker: int) -> None:
+        """A load or a wake ends well."""
+        del self.starting[worker]
+        real = self.memory.workers[worker]
+        real.phase = "ready"
+        self.send(WorkerReady(worker, real.resident, real.load, 0.5))
+
+    def falls_asleep(self, worker: int) -> None:
+        del self.sleeping[worker]
+        self.asleep.add(worker)
+        real = self.memory.workers[worker]
+        real.phase, real.kept = "asleep", 0
+        self.send(Slept(worker, real.residue, 0.1))
+
+    def is_trimmed(self, worker: int) -> None:
+        del self.trimming[worker]
+        self.memory.workers[worker].kept //= 4
+        self.send(Trimmed(worker))
+
+    def answers(self, request: int, seconds: float) -> None:
+        """A run ends well, for whoever still waits."""
+        worker = self.running.pop(request)
+        real = self.memory.workers[worker]
+        peak = real.peak
+        if not self.busy(worker):
+            real.end()
+        if request not in self.ended:
+            self.end(request, "answered")
+        self.send(RequestFinished(request, worker, seconds, peak))
