@@ -41,6 +41,10 @@ class Scripted(Engine):
                 yield step
 
 
+class OutOfMemoryError(RuntimeError):
+    """Torch's has this name, and is no MemoryError."""
+
+
 class Recorder:
     """A link that keeps what it was given."""
 
@@ -91,7 +95,11 @@ def test_an_error_belongs_to_its_item() -> None:
 
 @pytest.mark.parametrize(
     ("raised", "code", "oom"),
-    [(MemoryError(), "out_of_memory", True), (ValueError("canary"), "engine_error", False)],
+    [
+        (MemoryError(), "out_of_memory", True),
+        (OutOfMemoryError("canary"), "out_of_memory", True),
+        (ValueError("canary"), "engine_error", False),
+    ],
 )
 def test_an_exception_fails_what_is_open_and_is_not_quoted(
     raised: Exception, code: str, oom: bool, capsys: pytest.CaptureFixture[str]

@@ -7,9 +7,6 @@ import ctypes
 import weakref
 from typing import Any
 
-CONTEXT_BYTES = (
-    512 << 20
-)  # what a process takes on a card before it has allocated anything; measured on the first load
 _OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 
 

@@ -37,6 +37,7 @@ from cohabit.worker.model import Model
 from cohabit.worker.parent import take_group_along
 from cohabit.worker.reporting import report
 from cohabit.worker.run import Runner
+from cohabit.worker.shortage import lacked_memory
 
 
 class Worker:
@@ -95,11 +96,12 @@ class Worker:
         try:
             with self._phase:
                 work()
-        except MemoryError:
-            self._link.send(LoadFailed(f"out of memory while {doing}", out_of_memory=True))
         except EngineError as error:
             self._link.send(LoadFailed(str(error), permanent=True))
         except Exception as error:
+            if lacked_memory(error):
+                self._link.send(LoadFailed(f"out of memory while {doing}", out_of_memory=True))
+                return
             report(error)
             said = f": {error}" if self._runner is None else ""  # later it might quote what a client sent
             self._link.send(LoadFailed(f"{type(error).__name__} while {doing}{said}"))

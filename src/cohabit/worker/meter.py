@@ -74,10 +74,10 @@ class CardMeter:
         Where the driver does not tell of this process, as in a container of its own process ids, it is what the card
         has less than when the worker began: others who came and went meanwhile are in it.
         """
-        held = self._own()
-        if held is None:
-            held = max(0, self._all() - self._before)
         with self._lock:
+            held = self._own()
+            if held is None:
+                held = max(0, self._all() - self._before)
             self._peak = max(self._peak, held)
             return self._peak, held
 
@@ -87,9 +87,9 @@ class CardMeter:
 
     def _watch(self) -> None:
         while self._watching.wait():
-            held = self._own()
-            if held is not None:
-                with self._lock:
+            with self._lock:  # a look that began before a stretch is none of it
+                held = self._own()
+                if held is not None:
                     self._peak = max(self._peak, held)
             threading.Event().wait(EVERY)
 

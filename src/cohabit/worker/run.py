@@ -12,6 +12,7 @@ from cohabit.protocol.tasks import Task
 from cohabit.worker.link import Link
 from cohabit.worker.meter import Meter
 from cohabit.worker.reporting import report
+from cohabit.worker.shortage import lacked_memory
 
 READ_EVERY = 0.002  # seconds between two readings of what memory is in use, while others run
 
@@ -88,11 +89,12 @@ class Runner:
                     del open_items[output.id]
                 else:
                     self._emit(output, item)
-        except MemoryError:
-            self._fail(open_items, "out of memory", "out_of_memory", out_of_memory=True)
         except Exception as error:
-            report(error)
-            self._fail(open_items, f"the engine failed with {type(error).__name__}", "engine_error")
+            if lacked_memory(error):
+                self._fail(open_items, "out of memory", "out_of_memory", out_of_memory=True)
+            else:
+                report(error)
+                self._fail(open_items, f"the engine failed with {type(error).__name__}", "engine_error")
         for request, item in open_items.items():
             self._finish(request, item)
 

@@ -64,6 +64,8 @@ class WorkerProcess:
                         "OMP_NUM_THREADS": str(threads),
                         "OPENBLAS_NUM_THREADS": str(threads),
                         "TOKENIZERS_PARALLELISM": "false",
+                        # CUDA counts cards by speed, the driver's library that measures them by slot.
+                        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
                         # glibc's arena per thread would keep freed memory, and so would the heap, as glibc raises
                         # by itself the size from which on memory is mapped and so returned when freed.
                         "MALLOC_ARENA_MAX": "2",
