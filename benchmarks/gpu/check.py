@@ -4,6 +4,7 @@ The engine ``fake`` takes its memory through the driver, so everything but the m
 processes, budgets, evictions, out of memory. The budget is far below what the card has, so that models compete.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -103,7 +104,7 @@ def serving(folder: Path) -> Iterator[tuple[httpx2.Client, int]]:
             [*COMMAND, "serve", str(config), "--port", "0"], stdout=subprocess.PIPE, stderr=log, text=True
         )
         try:
-            with httpx2.Client(base_url=listening(process), timeout=120.0) as http:
+            with httpx2.Client(base_url=listening(process), timeout=25.0) as http:
                 yield http, process.pid
         except BaseException:
             log.seek(0)
@@ -232,7 +233,12 @@ def foreign(http: httpx2.Client) -> dict[str, Any]:
     assert other.stdout.readline() == "held\n"
     seen = seconds_until(lambda: status(http)["device"]["foreign"] >= took)
     device = status(http)["device"]
-    codes = [chat(http, name).status_code for name in ("one", "two", "three", "small", "one")]
+    codes, waited = [], []
+    for name in ("one", "two", "three", "small", "one"):
+        began = time.monotonic()
+        codes.append(chat(http, name).status_code)
+        waited.append(round(time.monotonic() - began, 2))
+        print("while others hold the card:", name, codes[-1], waited[-1], flush=True)
     other.kill()
     other.wait()
     back = seconds_until(lambda: status(http)["device"]["foreign"] < took // 2)
@@ -241,6 +247,7 @@ def foreign(http: httpx2.Client) -> dict[str, Any]:
         "seen_after_seconds": seen,
         "budget_meanwhile_mib": device["effective_budget"] // MIB,
         "answers_meanwhile": codes,
+        "seconds_of_each": waited,
         "back_after_seconds": back,
     }
     print(json.dumps(figures), flush=True)
@@ -279,6 +286,11 @@ def learned(http: httpx2.Client) -> dict[str, Any]:
 
 def main() -> None:
     """Everything, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=1, help="how often somebody else takes the card")
+    parser.add_argument("--busy", type=float, default=40.0, help="seconds of many clients")
+    parser.add_argument("--log", action="store_true", help="with the end of the server's log")
+    asked = parser.parse_args()
     pynvml.nvmlInit()
     name = pynvml.nvmlDeviceGetName(handle())
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle())
@@ -290,9 +302,9 @@ def main() -> None:
     }
     steps: dict[str, Callable[[httpx2.Client, int], dict[str, Any]]] = {
         "load": lambda http, _: loads(http),
-        "never_over_budget": lambda http, pid: never_over(http, pid, 40.0),
+        "never_over_budget": lambda http, pid: never_over(http, pid, asked.busy),
         "out_of_memory": lambda http, _: out_of_memory(http),
-        "foreign": lambda http, _: foreign(http),
+        **{f"foreign {turn}".removesuffix(" 1"): lambda http, _: foreign(http) for turn in range(1, asked.turns + 1)},
         "killed": lambda http, _: killed(http),
         "measured": lambda http, _: learned(http),
     }
@@ -306,9 +318,11 @@ def main() -> None:
                         figures[step] = do(http, pid)
                     except (AssertionError, KeyError, SystemExit, httpx2.HTTPError) as error:
                         figures[step] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
+                        print(json.dumps(status(http))[:6000], flush=True)
+                        print((Path(folder) / "log").read_text()[-3000:], flush=True)
                 print(step, json.dumps(figures[step]), flush=True)
             figures["alerts"] = status(http)["alerts"]
-            figures["log_tail"] = (Path(folder) / "log").read_text()[-4000:] if "--log" in sys.argv else ""
+            figures["log_tail"] = (Path(folder) / "log").read_text()[-4000:] if asked.log else ""
     if not figures["log_tail"]:
         del figures["log_tail"]
     keep("gpu", figures, Path(os.environ["OUT"]) / "gpu.json" if "OUT" in os.environ else None)
