@@ -64,7 +64,7 @@ async def begin(http: httpx2.AsyncClient, count: int, seed: int, model: str = "e
     words = random.Random(seed)
     lines = []
     for number in range(count):
-        url, body = "/v1/embeddings", {"model": model, "input": [sentence(words), sentence(words)]}
+        url, body = "/v1/embeddings", {"model": model, "input": [sentence(words) for _ in range(6)]}
         if model == "llm":
             url, body = "/v1/chat/completions", next(bodies(words))
         lines.append(json.dumps({"custom_id": str(number), "method": "POST", "url": url, "body": body}))

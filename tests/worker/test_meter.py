@@ -6,12 +6,13 @@ import threading
 import time
 import types
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from cohabit.protocol.spec import Device
-from cohabit.worker.meter import CardMeter, HostMeter, meter_for
+from cohabit.worker.meter import CardMeter, HostMeter, meter_for, uses_cuda
 
 MIB = 1 << 20
 
@@ -95,7 +96,8 @@ def test_nobody_looks_while_nothing_goes_on(card: Card) -> None:
     assert card.looks == looks
 
 
-def test_where_the_driver_does_not_tell_of_us(card: Card) -> None:
+def test_where_the_driver_does_not_tell_of_us(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cohabit.worker.meter.uses_cuda", lambda: True)
     card.told, card.others = False, 1000
     meter = CardMeter(0)
     meter.begin()
@@ -104,6 +106,24 @@ def test_where_the_driver_does_not_tell_of_us(card: Card) -> None:
     card.others = 0
     assert meter.read() == (300, 0), "never below nothing"
     meter.end()
+
+
+def test_a_model_that_leaves_the_card_alone_holds_nothing_of_it(card: Card) -> None:
+    meter = CardMeter(0)
+    meter.begin()
+    card.others = 10_000
+    assert meter.read() == (0, 0)
+    meter.end()
+
+
+def test_what_keeps_a_card_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert not uses_cuda()
+    device = tmp_path / "nvidia-uvm"
+    device.touch()
+    monkeypatch.setattr("cohabit.worker.meter._CUDA_DEVICES", {device})
+    assert not uses_cuda()
+    with device.open():
+        assert uses_cuda()
 
 
 def test_what_others_take_before_we_have_anything_is_not_ours(card: Card) -> None:

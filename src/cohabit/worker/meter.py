@@ -7,12 +7,26 @@ again while something goes on.
 import os
 import threading
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
 
 from cohabit.protocol.memory import peak_and_resident, reset_peak
 from cohabit.protocol.spec import Device
 
+_CUDA_DEVICES = {Path("/dev/nvidia-uvm"), Path("/dev/dxg")}  # the latter under WSL
 EVERY = 0.01  # seconds between two looks at a card
+
+
+def uses_cuda() -> bool:
+    """Whether this process has a context on a card: CUDA keeps these devices open, and nothing else does."""
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            target = descriptor.readlink()
+        except OSError:  # closed meanwhile
+            continue
+        if target in _CUDA_DEVICES:
+            return True
+    return False
 
 
 class Meter(Protocol):
@@ -71,13 +85,13 @@ class CardMeter:
     def read(self) -> tuple[int, int]:
         """The largest of all looks, and one now.
 
-        Where the driver does not tell of this process, as in a container of its own process ids, it is what the card
-        has less than when the worker began: others who came and went meanwhile are in it.
+        Where the driver does not tell of this process, though it uses the card, as in a container of its own process
+        ids, it is what the card has less than when the worker began: others who came and went are in it.
         """
         with self._lock:
             held = self._own()
             if held is None:
-                held = max(0, self._all() - self._before)
+                held = max(0, self._all() - self._before) if uses_cuda() else 0
             self._peak = max(self._peak, held)
             return self._peak, held
 
