@@ -6,8 +6,8 @@ import threading
 import time
 import types
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -97,7 +97,7 @@ def test_nobody_looks_while_nothing_goes_on(card: Card) -> None:
 
 
 def test_where_the_driver_does_not_tell_of_us(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cohabit.worker.meter.uses_cuda", lambda: True)
+    monkeypatch.setattr("cohabit.worker.meter.uses_cuda", lambda _: True)
     card.told, card.others = False, 1000
     meter = CardMeter(0)
     meter.begin()
@@ -116,14 +116,25 @@ def test_a_model_that_leaves_the_card_alone_holds_nothing_of_it(card: Card) -> N
     meter.end()
 
 
-def test_what_keeps_a_card_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert not uses_cuda()
-    device = tmp_path / "nvidia-uvm"
-    device.touch()
-    monkeypatch.setattr("cohabit.worker.meter._CUDA_DEVICES", {device})
-    assert not uses_cuda()
-    with device.open():
-        assert uses_cuda()
+@pytest.mark.parametrize(("code", "active", "used"), [(0, 1, True), (0, 0, False), (3, 0, False)])
+def test_a_context_is_there_if_the_driver_says_so(
+    code: int, active: int, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def state(_index: int, _flags: object, told: Any) -> int:
+        told._obj.value = active
+        return code
+
+    driver = SimpleNamespace(cuDevicePrimaryCtxGetState=state)
+    monkeypatch.setattr("cohabit.worker.meter.ctypes.CDLL", lambda _: driver)
+    assert uses_cuda(0) == used
+
+
+def test_without_a_driver_there_is_no_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: str) -> None:
+        raise OSError
+
+    monkeypatch.setattr("cohabit.worker.meter.ctypes.CDLL", missing)
+    assert not uses_cuda(0)
 
 
 def test_what_others_take_before_we_have_anything_is_not_ours(card: Card) -> None:

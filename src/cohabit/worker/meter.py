@@ -4,29 +4,31 @@ Of host memory the kernel keeps the high mark. The driver of a card has none, so
 again while something goes on.
 """
 
+import ctypes
 import os
 import threading
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Protocol
 
 from cohabit.protocol.memory import peak_and_resident, reset_peak
 from cohabit.protocol.spec import Device
 
-_CUDA_DEVICES = {Path("/dev/nvidia-uvm"), Path("/dev/dxg")}  # the latter under WSL
 EVERY = 0.01  # seconds between two looks at a card
 
 
-def uses_cuda() -> bool:
-    """Whether this process has a context on a card: CUDA keeps these devices open, and nothing else does."""
-    for descriptor in Path("/proc/self/fd").iterdir():
-        try:
-            target = descriptor.readlink()
-        except OSError:  # closed meanwhile
-            continue
-        if target in _CUDA_DEVICES:
-            return True
-    return False
+def uses_cuda(index: int) -> bool:
+    """Whether this process has a context on a card.
+
+    The driver is asked without being initialised: where nobody has done that there is none. Source: NVIDIA's CUDA
+    Driver API, "Primary Context Management"; engines' libraries use the primary context of a card.
+    """
+    try:
+        cuda: Any = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    flags, active = ctypes.c_uint(), ctypes.c_int()
+    code = cuda.cuDevicePrimaryCtxGetState(index, ctypes.byref(flags), ctypes.byref(active))
+    return code == 0 and active.value != 0
 
 
 class Meter(Protocol):
@@ -70,6 +72,7 @@ class CardMeter:
         self._nvml: Any = import_module("pynvml")
         self._nvml.nvmlInit()
         self._card = self._nvml.nvmlDeviceGetHandleByIndex(index)
+        self._index = index
         self._before = self._all()
         self._peak = 0
         self._watching = threading.Event()
@@ -91,7 +94,7 @@ class CardMeter:
         with self._lock:
             held = self._own()
             if held is None:
-                held = max(0, self._all() - self._before) if uses_cuda() else 0
+                held = max(0, self._all() - self._before) if uses_cuda(self._index) else 0
             self._peak = max(self._peak, held)
             return self._peak, held
 
