@@ -61,7 +61,7 @@ def specs(config: Config, threads: int | None) -> dict[str, ModelSpec]:
     counts = thread_counts(config, threads)
     made = {}
     for name, model in config.models.items():
-        derivations = engine_class(model.engine).derivations
+        derivations = resolved.derivations(model)
         files = {
             role: derive(fetched(text), derivations.get(role), derived_dir()) for role, text in model.files.items()
         }

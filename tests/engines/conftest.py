@@ -7,7 +7,6 @@ from platformdirs import user_cache_path
 
 from cohabit.config import resolved
 from cohabit.config.load import load_config
-from cohabit.engines.registry import engine_class
 from cohabit.protocol.spec import ModelSpec
 from cohabit.sources import derive, resolve
 
@@ -22,14 +21,13 @@ def preset_specs() -> dict[str, ModelSpec]:
     def path(source: str | None) -> Path | None:
         return resolve(source, weights_dir=cache / "weights", base_dir=config.base_dir) if source else None
 
-    def files(engine: str, sources: dict[str, str]) -> dict[str, Path]:
-        made = engine_class(engine).derivations
-        found = {role: path(source) for role, source in sources.items()}
-        return {
+    def spec(name: str) -> ModelSpec:
+        model = config.models[name]
+        made = resolved.derivations(model)
+        found = {role: path(source) for role, source in {"source": model.source, **model.files}.items()}
+        files = {
             role: derive(one, made.get(role), cache / "derived") for role, one in found.items() if one is not None
         }
+        return resolved.model_spec(config, name, files.pop("source", None), files)
 
-    return {
-        name: resolved.model_spec(config, name, path(model.source), files(model.engine, model.files))
-        for name, model in config.models.items()
-    }
+    return {name: spec(name) for name in config.models}

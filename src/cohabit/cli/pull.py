@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from cohabit.config import resolved
 from cohabit.config.errors import ConfigError
 from cohabit.config.load import load_config
 from cohabit.config.model import Config
 from cohabit.config.paths import derived_dir, weights_dir
-from cohabit.engines.registry import engine_class
 from cohabit.protocol.engine import Derivation
 from cohabit.sources import PypiSource, SourceError, Step, cached, derive, derived, parse, resolve, verify
 
@@ -64,9 +64,9 @@ def wanted(config: Config) -> dict[str, Wanted]:
     """By who wants it: ``llm``, ``embeddings tokenizer``."""
     found: dict[str, Wanted] = {}
     for name, model in config.models.items():
+        derivations = resolved.derivations(model)
         if model.source is not None:
-            found[name] = Wanted(model.source)
-        derivations = engine_class(model.engine).derivations
+            found[name] = Wanted(model.source, derivations.get("source"))
         for role, source in model.files.items():
             found[f"{name} {role}"] = Wanted(source, derivations.get(role))
     return found

@@ -5,10 +5,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from cohabit.config.model import Config, ModelConfig
 from cohabit.core.state import ModelPolicy
 from cohabit.devices import parse_kind
 from cohabit.engines.registry import engine_class
+from cohabit.protocol.engine import Derivation
 from cohabit.protocol.spec import Device, ModelSpec
 
 _KEEP_FREE = {"cpu": 512 << 20, "cuda": 2 << 30}
@@ -19,6 +22,12 @@ def place(config: Config) -> Device:
     """The device as engines know it."""
     name, index = parse_kind(config.device.kind)
     return Device(name, index)
+
+
+def derivations(model: ModelConfig) -> Mapping[str, Derivation]:
+    """What is to be made of its weights first, by role; ``source`` is the model's own."""
+    engine = engine_class(model.engine)
+    return engine.derivations(msgspec.convert(model.options, engine.Options))
 
 
 def compute_slots(config: Config) -> int:

@@ -47,6 +47,13 @@ def kv_bytes(metadata: dict[str, Any], tokens: int) -> int:
     return 2 * int(layers) * int(kv_heads) * int(width) * 2 * tokens
 
 
+def head_bytes(metadata: dict[str, Any]) -> int:
+    """Bytes of an output head of 16 bits: vocabulary * width * 2. 0 if the header lacks a figure."""
+    architecture = metadata.get("general.architecture")
+    vocabulary = metadata.get(f"{architecture}.vocab_size", 0)
+    return int(vocabulary) * int(metadata.get(f"{architecture}.embedding_length", 0)) * 2
+
+
 def _take(file: BinaryIO, size: int) -> bytes:
     data = file.read(size) if size <= _LONGEST else b""
     if len(data) < size:

@@ -8,21 +8,21 @@ cancelled; a plain answer is put together from the pieces.
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from cohabit.engines.answers import wants_usage
-from cohabit.engines.gguf_header import NotGguf, kv_bytes, read_metadata
+from cohabit.engines.gguf_header import NotGguf, head_bytes, kv_bytes, read_metadata
 from cohabit.engines.grammars import MARK, trial
 from cohabit.engines.llamacpp_body import Asking
 from cohabit.engines.singly import BadItem
 from cohabit.protocol.abilities import Ability
-from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
+from cohabit.protocol.engine import Cancelled, Chunk, Derivation, Engine, EngineError, ItemError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
@@ -39,6 +39,7 @@ class LlamaCppOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     context: int = 4096  # tokens each request may use, prompt and answer together
     threads: int = 1
     gpu_layers: int = -1  # on cuda: layers on the card; -1 is all
+    head: Literal["bf16"] | None = None  # the type that the output head is rewritten to; None: as it is
     chat_template: str | None = None  # llama.cpp's name of one, such as chatml, or Jinja; None: the model's own
 
 
@@ -63,15 +64,24 @@ class LlamaCpp(Engine):
     continuous: ClassVar[bool] = True
 
     @classmethod
+    def derivations(cls, options: msgspec.Struct) -> Mapping[str, Derivation]:
+        """The file with another head, where that is asked for."""
+        assert isinstance(options, LlamaCppOptions)
+        return {} if options.head is None else {"source": Derivation(".gguf", ".gguf", "cohabit.engines.gguf_head")}
+
+    @classmethod
     def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
         """Weights, the key-value cache of all slots (allocated at load) and buffers."""
         options = msgspec.convert(spec.options, LlamaCppOptions)
         tokens = options.context * spec.concurrency
         try:
-            cache = kv_bytes(read_metadata(Path(spec.source)), tokens)
+            metadata = read_metadata(Path(spec.source))
+            cache = kv_bytes(metadata, tokens)
         except (OSError, NotGguf, KeyError):
+            metadata = {}
             cache = 128 * 1024 * tokens  # as Llama 3.1 8B: 128 KiB a token
-        resident = PROCESS_BYTES + source_bytes + cache + COMPUTE_BYTES
+        head = 0 if options.head is None else head_bytes(metadata)
+        resident = PROCESS_BYTES + source_bytes + cache + COMPUTE_BYTES + head
         return Estimate(resident=resident, load=resident, working=48 << 20)
 
     def load(self, spec: ModelSpec, device: Device) -> None:

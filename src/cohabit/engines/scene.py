@@ -56,9 +56,12 @@ class Scene(Engine):
     extra: ClassVar[str | None] = "scene"
     needs_source: ClassVar[bool] = False
     needs_picture: ClassVar[bool] = True
-    derivations: ClassVar[Mapping[str, Derivation]] = {
-        "labels": Derivation(".pth", ".onnx", "cohabit.engines.efficientnet_lite")
-    }
+
+    @classmethod
+    def derivations(cls, options: msgspec.Struct) -> Mapping[str, Derivation]:
+        """A classifier that comes as torch's file."""
+        del options
+        return {"labels": Derivation(".pth", ".onnx", "cohabit.engines.efficientnet_lite")}
 
     @classmethod
     def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:

@@ -101,14 +101,18 @@ class Engine(ABC):
     continuous: ClassVar[bool] = False
     """True if the library batches by itself: requests come singly, ``concurrency`` at once."""
     needs_source: ClassVar[bool] = True
-    derivations: ClassVar[Mapping[str, Derivation]] = {}
-    """By role in ``files``."""
     speech: ClassVar[Speech | None] = None
     """Of engines with the task ``speak``."""
     needs_picture: ClassVar[bool] = False
     """True if a chat without one cannot be answered."""
     sleeps: ClassVar[bool] = True
     """False where only the end of the process frees what ``load`` took, so that the model is stopped instead."""
+
+    @classmethod
+    def derivations(cls, options: msgspec.Struct) -> Mapping[str, Derivation]:
+        """What is to be made of weights first, by role in ``files``; the model's source is ``source``."""
+        del options
+        return {}
 
     @classmethod
     def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:

@@ -95,13 +95,15 @@ def _info(config: Config, name: str) -> ModelInfo:
 
 def _launch(config: Config, name: str, weights: Path, made: Path) -> Launch:
     model = config.models[name]
-    derivations = engine_class(model.engine).derivations
+    derivations = resolved.derivations(model)
 
     def spec() -> ModelSpec:
         def path(source: str) -> Path | None:
             return resolve(source, weights_dir=weights, base_dir=config.base_dir)
 
         source = path(model.source) if model.source is not None else None
+        if source is not None:
+            source = derive(source, derivations.get("source"), made)
         fetched = {role: found for role, text in model.files.items() if (found := path(text)) is not None}
         files = {role: derive(found, derivations.get(role), made) for role, found in fetched.items()}
         return resolved.model_spec(config, name, source, files)
