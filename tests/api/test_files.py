@@ -177,3 +177,11 @@ async def test_parameters_that_are_wrong(stored: Stored) -> None:
 async def test_without_a_store(http: httpx2.AsyncClient) -> None:
     answer = await http.get("/v1/files")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_storage")
+
+
+async def test_a_field_that_is_there_twice(stored: Stored) -> None:
+    form = {**FORM, "expires_after[seconds]": ["3600", "7200"]}
+    answer = await stored.http.post("/v1/files", data=form, files={"file": b"x"})
+    assert answer.status_code == 400
+    assert "twice" in answer.json()["error"]["message"]
+    assert await stored.bytes() == 0

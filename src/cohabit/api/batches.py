@@ -16,7 +16,7 @@ from cohabit.openai.files import Deleted
 router = APIRouter(tags=["batches"], prefix="/v1/batches", responses=only(404, 503))
 
 
-@router.post("", openapi_extra=body_of(BatchRequest), responses=only(413, 507))
+@router.post("", openapi_extra=body_of(BatchRequest, waits=False), responses=only(413, 507))
 async def create_batch(request: Request) -> Batch:
     """Have every line of a file answered. It survives the server, and gives way to whoever waits for an answer."""
     store = await store_of(request)

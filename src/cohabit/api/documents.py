@@ -76,12 +76,12 @@ def only(*statuses: int) -> Responses:
     return {status: (ERRORS | _OTHERS)[status] for status in (*statuses, *EVERYWHERE)}
 
 
-def body_of(kind: type[BaseModel], *others: type[BaseModel]) -> dict[str, Any]:
-    """``openapi_extra`` for a route that reads one of these bodies itself, and a time limit."""
+def body_of(kind: type[BaseModel], *others: type[BaseModel], waits: bool = True) -> dict[str, Any]:
+    """``openapi_extra`` for a route that reads one of these bodies itself and, if it ``waits``, a time limit."""
     kinds = (kind, *others)
     _bodies.update((each.__name__, each) for each in kinds)
     references = [{"$ref": _REF.format(model=each.__name__)} for each in kinds]
-    return _asking({"application/json": {"schema": {"anyOf": references} if others else references[0]}})
+    return _asking({"application/json": {"schema": {"anyOf": references} if others else references[0]}}, waits=waits)
 
 
 def list_of(kind: type[BaseModel], most: int) -> dict[str, Any]:
@@ -92,14 +92,14 @@ def list_of(kind: type[BaseModel], most: int) -> dict[str, Any]:
     return extra
 
 
-def form_of(kind: type[BaseModel]) -> dict[str, Any]:
-    """``openapi_extra`` for a route that reads a form of these fields and a file itself."""
+def form_of(kind: type[BaseModel], *, waits: bool = True) -> dict[str, Any]:
+    """``openapi_extra`` for a route that reads a form of these fields and a file, and if it ``waits`` a limit."""
     schema = kind.model_json_schema()  # with the file inside: it takes no other fields, so ``allOf`` would be empty
     inner = schema.pop("$defs", {})
     fields = dict(each for name, field in schema["properties"].items() for each in _fields(name, field, inner))
     schema["properties"] = {"file": {"type": "string", "format": "binary"}} | fields
     schema["required"] = [*schema["required"], "file"]
-    return _asking({"multipart/form-data": {"schema": schema}})
+    return _asking({"multipart/form-data": {"schema": schema}}, waits=waits)
 
 
 def _fields(name: str, field: dict[str, Any], inner: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -115,8 +115,8 @@ def _fields(name: str, field: dict[str, Any], inner: dict[str, Any]) -> Iterator
         yield f"{name}[]" if field["type"] == "array" else name, field
 
 
-def _asking(content: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": content}, "parameters": [_TIMEOUT]}
+def _asking(content: dict[str, Any], *, waits: bool) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": content}, "parameters": [_TIMEOUT] if waits else []}
 
 
 def install(app: FastAPI) -> None:

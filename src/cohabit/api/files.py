@@ -84,7 +84,9 @@ class _ToStore(FormParser):
             self._sent.append(self._current_part.file)
 
 
-@direct.post("", openapi_extra=form_of(FileUpload), responses={200: {"model": FileObject}, **only(409, 413, 507)})
+@direct.post(
+    "", openapi_extra=form_of(FileUpload, waits=False), responses={200: {"model": FileObject}, **only(409, 413, 507)}
+)
 async def send_file(request: Request) -> Response:
     """Send a file of requests, a line of JSON for each."""
     store = await store_of(request)

@@ -68,7 +68,11 @@ async def parse_form(request: Request, kind: Callable[..., FormParser], other: s
 
 
 def fields_of(form: FormData) -> dict[str, Any]:
-    """All but files. ``x[]`` is the list ``x``, ``x[y]`` is y of the object ``x``."""
+    """All but files. ``x[]`` is the list ``x``, ``x[y]`` is y of the object ``x``.
+
+    Raises BadRequest for one that is there twice.
+    """
+    seen: set[str] = set()
     fields: dict[str, Any] = {}
     lists: dict[str, list[str]] = {}
     objects: dict[str, dict[str, str]] = {}
@@ -77,7 +81,11 @@ def fields_of(form: FormData) -> dict[str, Any]:
             continue
         if name.endswith("[]"):
             lists.setdefault(name.removesuffix("[]"), []).append(value)
-        elif found := _INSIDE.fullmatch(name):
+            continue
+        if name in seen:
+            raise BadRequest("the form has a field twice; only lists, whose names end in [], may be repeated")
+        seen.add(name)
+        if found := _INSIDE.fullmatch(name):
             objects.setdefault(found[1], {})[found[2]] = value
         else:
             fields[name] = value
