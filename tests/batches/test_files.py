@@ -104,6 +104,22 @@ async def test_what_a_batch_made_is_erased_with_its_answers(bench: Bench) -> Non
     assert len(await bench.text(batch.error_file_id)) == 1
 
 
+async def test_what_a_batch_made_gives_its_room_back(bench: Bench) -> None:
+    bench.most_lines = 2000
+    bench.app.reply = lambda body: (200, "x" * 400)
+    bench.start()
+    batch = await bench.ended(await bench.create("\n".join(line(number) for number in range(2000))))
+    assert batch.output_file_id is not None
+    for file_id in (batch.input_file_id, batch.output_file_id):
+        await bench.database.write(files.hide, "ann", file_id)
+    assert bench.database.path is not None
+    before = bench.database.path.stat().st_size
+    await bench.database.erase()
+    assert bench.database.path.stat().st_size < before / 4
+    after = await bench.get(batch.id)
+    assert (after.status, after.request_counts) == (batch.status, batch.request_counts)
+
+
 async def test_not_while_a_batch_reads_it(bench: Bench) -> None:
     batch = await bench.get(await bench.create(line(1)))
     with pytest.raises(Conflict) as raised:
