@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from cohabit.access.keyring import LOOK_EVERY, BrokenKeys, Keyring, edited
+from cohabit.access.errors import BrokenKeys
+from cohabit.access.keyring import LOOK_EVERY, Keyring, edited
 from cohabit.access.keys import PREFIX, Key, digest_of, new_secret
 
 ANN = b'{"name": "ann", "created": 1, "digest": "%b"}' % (b"0" * 64)

@@ -5,9 +5,7 @@ door: a server keeps the keys that it knew, and a file that is gone holds no key
 """
 
 import hmac
-import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,17 +14,15 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from cohabit.access.errors import BrokenKeys
 from cohabit.access.keys import Key, digest_of
+from cohabit.config.writing import stamp, write
 
 log = structlog.get_logger()
 
 LOOK_EVERY = 1.0  # seconds
 _VERSION = 1
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-class BrokenKeys(Exception):
-    """The file cannot be read; the text says which and why."""
 
 
 class _File(msgspec.Struct):
@@ -41,7 +37,7 @@ class Keyring:
         """``clock`` in seconds. Raises BrokenKeys."""
         self._path = path
         self._clock = clock
-        self._seen = _stamp(path)
+        self._seen = stamp(path)
         self._look_at = clock() + LOOK_EVERY
         self._keys = _read(path)
 
@@ -76,10 +72,10 @@ class Keyring:
         if now < self._look_at:
             return
         self._look_at = now + LOOK_EVERY
-        stamp = _stamp(self._path)
-        if stamp == self._seen:
+        seen = stamp(self._path)
+        if seen == self._seen:
             return
-        self._seen = stamp
+        self._seen = seen
         try:
             self._keys = _read(self._path)
         except BrokenKeys as error:
@@ -98,25 +94,7 @@ def edited(path: Path) -> Iterator[dict[str, Key]]:
     with FileLock(path.with_name(f"{path.name}.lock"), mode=0o600):
         keys = dict(_read(path))
         yield keys
-        data = msgspec.json.format(msgspec.json.encode(_File(_VERSION, list(keys.values()))), indent=2)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".keys-")  # which makes it 0600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except OSError:
-            Path(temporary).unlink()
-            raise
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+        write(path, _File(_VERSION, list(keys.values())), durable=True)
 
 
 def _read(path: Path) -> Mapping[str, Key]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import structlog
 
+from cohabit.config.writing import stamp
+
 log = structlog.get_logger()
 
 
@@ -54,14 +56,7 @@ class Certificate:
 
 def _seen(files: Files) -> list[tuple[int, int, int] | None]:
     """Differs once anything has changed."""
-    found: list[tuple[int, int, int] | None] = []
-    for path in (files.certificate, files.key, files.password):
-        try:
-            state = path.stat() if path is not None else None
-        except OSError:
-            state = None
-        found.append(state and (state.st_ino, state.st_size, state.st_mtime_ns))
-    return found
+    return [stamp(path) for path in (files.certificate, files.key, files.password) if path is not None]
 
 
 def _read(files: Files) -> tuple[ssl.SSLContext, str | None]:

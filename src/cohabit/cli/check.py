@@ -26,7 +26,7 @@ def check(config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML f
         certificate_of(loaded)
         missing = missing_engines(loaded)
         made = plan_of(loaded)
-    with suppress(OSError):  # a name that means nothing on this machine may do so on the server's
+    with one_line(), suppress(OSError):  # a name that means nothing on this machine may do so on the server's
         lock_for(loaded.server, str(socket.getaddrinfo(loaded.server.host, None)[0][4][0]))
     if missing:
         raise leave(Code.FAILED, "; ".join(missing))

@@ -6,6 +6,7 @@ from enum import IntEnum
 
 import typer
 
+from cohabit.access.errors import BrokenKeys
 from cohabit.config.errors import ConfigError
 from cohabit.devices import DeviceError
 from cohabit.sources import SourceError
@@ -33,5 +34,5 @@ def one_line() -> Iterator[None]:
         yield
     except ConfigError as error:
         raise leave(Code.BAD_CONFIG, str(error)) from None
-    except (SourceError, DeviceError) as error:
+    except (SourceError, DeviceError, BrokenKeys) as error:
         raise leave(Code.FAILED, str(error)) from None

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cohabit.cli.exits import Code, leave
+from cohabit.cli.exits import Code, leave, one_line
 
 if TYPE_CHECKING:
-    from cohabit.access.keyring import Keyring
     from cohabit.access.keys import Key
 
 app = typer.Typer(help="API keys. A running server sees a change within a second.", no_args_is_help=True)
@@ -76,8 +75,12 @@ def show() -> None:
     """Show all keys and what they may do; the keys themselves are nowhere."""
     from datetime import UTC, datetime
 
+    from cohabit.access.keyring import Keyring
     from cohabit.cli.tables import aligned
+    from cohabit.config.paths import keys_file
 
+    with one_line():
+        keys = Keyring(keys_file()).all()
     rows = [
         (
             key.name,
@@ -87,7 +90,7 @@ def show() -> None:
             _number(key.concurrent),
             "all" if key.models is None else ", ".join(key.models),
         )
-        for key in _keyring().all()
+        for key in keys
     ]
     if not rows:
         typer.echo("no key has been made; `cohabit keys add NAME` makes one", err=True)
@@ -116,23 +119,13 @@ def _changed(key: "Key", models: str | None, requests_per_minute: int | None, co
     return key
 
 
-def _keyring() -> "Keyring":
-    from cohabit.access.keyring import BrokenKeys, Keyring
-    from cohabit.config.paths import keys_file
-
-    try:
-        return Keyring(keys_file())
-    except BrokenKeys as error:
-        raise leave(Code.FAILED, str(error)) from None
-
-
 @contextmanager
 def _edited() -> "Iterator[dict[str, Key]]":
-    from cohabit.access.keyring import BrokenKeys, edited
+    from cohabit.access.keyring import edited
     from cohabit.config.paths import keys_file
 
     try:
-        with edited(keys_file()) as keys:
+        with one_line(), edited(keys_file()) as keys:
             yield keys
-    except (BrokenKeys, OSError) as error:
+    except OSError as error:
         raise leave(Code.FAILED, str(error)) from None

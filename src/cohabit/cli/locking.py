@@ -15,24 +15,21 @@ if TYPE_CHECKING:
 def lock_for(server: "ServerConfig", address: str) -> "Lock | None":
     """None where no key is asked for. ``address`` is what the server is bound to.
 
-    Raises Exit: where keys are asked for and there is none, nobody could come in.
+    Raises BrokenKeys, and Exit: where keys are asked for and there is none, nobody could come in.
     """
     import time
 
-    from cohabit.access.keyring import BrokenKeys, Keyring
+    from cohabit.access.keyring import Keyring
     from cohabit.access.limits import Limits
     from cohabit.api.access import Lock
     from cohabit.config.paths import keys_file
 
-    here = ip_address(address.partition("%")[0]).is_loopback
+    here = ip_address(address).is_loopback
     if server.keys is False or (server.keys is None and here):
         if not here:
             typer.echo(f"warning: anybody who reaches {address} may use this server; see docs/keys.md", err=True)
         return None
-    try:
-        keyring = Keyring(keys_file())
-    except BrokenKeys as error:
-        raise leave(Code.FAILED, str(error)) from None
+    keyring = Keyring(keys_file())
     if not keyring:
         why = "server.keys is true" if server.keys else f"{address} can be reached by others"
         raise leave(

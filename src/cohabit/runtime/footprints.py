@@ -5,14 +5,13 @@ A profile is named by all that decides it: engine, source, files, options, concu
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from cohabit.config.model import ModelConfig
+from cohabit.config.writing import write
 from cohabit.core.footprints import Run
 
 log = structlog.get_logger()
@@ -89,8 +88,4 @@ class Footprints:
 
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        data = msgspec.json.format(msgspec.json.encode(_File(SCHEMA, self._profiles)), indent=2)
-        handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=".footprints-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(self._path)
+        write(self._path, _File(SCHEMA, self._profiles))
