@@ -10,9 +10,10 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from api.driving import CANARY, CHAT, Exchange, FakeService, as_asked
-from cohabit.api.bodies import MOST_BODY, MOST_TEXT, validated
+from cohabit.api.bodies import MOST_TEXT, validated
 from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.errors import BadRequest
+from cohabit.openai.body import MOST_BODY
 from cohabit.openai.chat import ChatRequest
 from cohabit.openai.completion import CompletionRequest
 from cohabit.openai.embedding import EmbeddingRequest

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from api.driving import CHAT, FakeService, as_asked, failing, rejected
 from cohabit.api import errors
 from cohabit.api.addresses import MOST_ADDRESSES
-from cohabit.api.bodies import MOST_BODY, MOST_TEXT
+from cohabit.api.bodies import MOST_TEXT
 from cohabit.api.connections import LIMITS
 from cohabit.api.documents import ERRORS, EVERYWHERE, HEADERS
 from cohabit.api.errors import REASONS
@@ -28,6 +28,7 @@ from cohabit.core.owner import Refusal
 from cohabit.core.reasons import RejectReason
 from cohabit.media.pictures import MOST_PIXELS, MOST_SCANS
 from cohabit.media.sound import MOST_SECONDS
+from cohabit.openai.body import MOST_BODY
 from cohabit.openai.inference import MOST_ITEMS
 from cohabit.openai.rerank import MOST_DOCUMENTS
 from cohabit.openai.speech import MOST_CHARACTERS

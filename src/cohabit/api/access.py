@@ -38,14 +38,12 @@ class Access:
     def __init__(self, app: ASGIApp, lock: Lock) -> None:
         """Wrap the app."""
         self._app = app
-        self._keyring = lock.keyring
-        self._limits = lock.limits
-        self._open_health = lock.open_health
+        self._lock = lock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI."""
         state = scope.setdefault("state", {})
-        if scope["type"] != "http" or "key" in state or (self._open_health and scope["path"] in _OPEN):
+        if scope["type"] != "http" or "key" in state or (self._lock.open_health and scope["path"] in _OPEN):
             await self._app(scope, receive, send)
             return
         try:
@@ -58,14 +56,14 @@ class Access:
         try:
             await self._app(scope, receive, send)
         finally:
-            self._limits.leave(key)
+            self._lock.limits.leave(key)
 
     def _known(self, scope: Scope) -> Key:
         secrets = {_secret(name, value) for name, value in scope["headers"] if name in _SCHEMES}
         if not secrets:
             raise _unknown(scope, "missing_api_key", "a key is needed: send it as authorization: Bearer KEY")
         secret = secrets.pop()
-        key = self._keyring.find(secret) if secret is not None and not secrets else None
+        key = self._lock.keyring.find(secret) if secret is not None and not secrets else None
         if key is None:
             raise _unknown(scope, "invalid_api_key", "this key is not known; it may have been revoked")
         return key
@@ -73,7 +71,7 @@ class Access:
     def _admit(self, scope: Scope, key: Key) -> None:
         if scope["path"].startswith(_OWNERS) and not key.admin:
             raise ApiError(403, "this needs an admin key", kind="permission_error", code="admin_key_required")
-        over = self._limits.enter(key)
+        over = self._lock.limits.enter(key)
         if over is not None:
             raise ApiError(429, over.message, kind="rate_limit_error", code=over.code, retry_after=over.retry_after)
 

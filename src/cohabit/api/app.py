@@ -83,24 +83,23 @@ def create_app(
     app.state.known = known
     app.state.lock = lock
     app.state.store = None  # until ``keeps``
-    for router in (
-        chat.router,
-        responses.router,
-        embeddings.router,
-        rerank.router,
-        speech.router,
-        transcriptions.router,
-        models.router,
-        inference.router,
-        batch.router,
-        files.direct,
-        files.router,
-        batches.router,
-        health.router,
-        admin.router,
-        docs.router,
+    for module in (
+        chat,
+        responses,
+        embeddings,
+        rerank,
+        speech,
+        transcriptions,
+        models,
+        inference,
+        batch,
+        files,
+        batches,
+        health,
+        admin,
+        docs,
     ):
-        app.router.routes += router.routes  # included, each would be looked for through its router
+        app.router.routes += module.router.routes  # included, each would be looked for through its router
     errors.install(app)
     documents.install(app)
     return app

@@ -8,7 +8,7 @@ from cohabit.api.bodies import read, validated
 from cohabit.api.documents import body_of, only
 from cohabit.api.errors import BadRequest
 from cohabit.api.files import After
-from cohabit.api.storage import named, store_of, told, who_asks
+from cohabit.api.storage import asked, named
 from cohabit.batches.errors import Conflict, Missing
 from cohabit.openai.batches import Batch, BatchList, BatchRequest
 from cohabit.openai.files import Deleted
@@ -19,11 +19,10 @@ router = APIRouter(tags=["batches"], prefix="/v1/batches", responses=only(404, 5
 @router.post("", openapi_extra=body_of(BatchRequest, waits=False), responses=only(413, 507))
 async def create_batch(request: Request) -> Batch:
     """Have every line of a file answered. It survives the server, and gives way to whoever waits for an answer."""
-    store = await store_of(request)
-    asked = validated(BatchRequest, await read(request))
-    with told():
+    body = validated(BatchRequest, await read(request))
+    async with asked(request) as (store, who):
         try:
-            return await store.create(who_asks(request), asked)
+            return await store.create(who, body)
         except Missing:
             message = "there is no such file, or it has been erased; send it to /v1/files first"
             raise BadRequest(message, param="input_file_id", code="file_not_found") from None
@@ -36,31 +35,27 @@ async def list_batches(
     request: Request, after: After = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> BatchList:
     """All of them, the newest first."""
-    store = await store_of(request)
-    with told():
-        return await store.batches(who_asks(request), after=after, limit=limit)
+    async with asked(request) as (store, who):
+        return await store.batches(who, after=after, limit=limit)
 
 
 @router.get("/{batch_id}")
 async def get_batch(request: Request, batch_id: str) -> Batch:
     """How far a batch is."""
-    store = await store_of(request)
-    with told():
-        return await store.batch(who_asks(request), named(batch_id, "batch"))
+    async with asked(request) as (store, who):
+        return await store.batch(who, named(batch_id, "batch"))
 
 
 @router.post("/{batch_id}/cancel", responses=only(409))
 async def cancel_batch(request: Request, batch_id: str) -> Batch:
     """Begin no more lines. What has been answered is in the output file."""
-    store = await store_of(request)
-    with told():
-        return await store.cancel(who_asks(request), named(batch_id, "batch"))
+    async with asked(request) as (store, who):
+        return await store.cancel(who, named(batch_id, "batch"))
 
 
 @router.delete("/{batch_id}", responses=only(409))
 async def delete_batch(request: Request, batch_id: str) -> Deleted:
     """Erase a batch that has ended, with the files it made. The file it read stays."""
-    store = await store_of(request)
-    with told():
-        await store.erase_batch(who_asks(request), named(batch_id, "batch"))
+    async with asked(request) as (store, who):
+        await store.erase_batch(who, named(batch_id, "batch"))
     return Deleted(id=batch_id, object="batch")

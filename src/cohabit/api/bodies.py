@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from cohabit.api.errors import ApiError, BadRequest
+from cohabit.openai.body import MOST_BODY
 
-MOST_BODY = 32 << 20  # bytes
 MOST_TEXT = 1 << 20  # bytes of text in one request; tokens are counted in the worker
 
 M = TypeVar("M", bound=BaseModel)

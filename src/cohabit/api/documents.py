@@ -17,9 +17,13 @@ Responses = dict[int | str, dict[str, Any]]
 
 _bodies: dict[str, type[BaseModel]] = {}
 
-ERRORS: Responses = {
-    status: {"model": ErrorResponse, "description": description}
-    for status, description in {
+
+def _errors(descriptions: dict[int, str]) -> Responses:
+    return {status: {"model": ErrorResponse, "description": said} for status, said in descriptions.items()}
+
+
+ERRORS = _errors(
+    {
         400: "The request is wrong; `param` names the field.",
         403: "Not for that web page, or not under that host name.",
         404: "There is no such model.",
@@ -30,15 +34,9 @@ ERRORS: Responses = {
         500: "A bug of ours.",
         502: "The model failed on this request.",
         503: "Not now; `code` says why, `Retry-After` when to come back.",
-    }.items()
-}
-_OTHERS: Responses = {
-    status: {"model": ErrorResponse, "description": description}
-    for status, description in {
-        409: "It cannot be done as things are; `code` says why.",
-        507: "The disk is full.",
-    }.items()
-}
+    }
+)
+_ALL = ERRORS | _errors({409: "It cannot be done as things are; `code` says why.", 507: "The disk is full."})
 EVERYWHERE = (400, 403, 415, 500)
 """What any route may answer, be it at the door."""
 
@@ -73,7 +71,7 @@ def streamed(whole: type[BaseModel]) -> Responses:
 
 def only(*statuses: int) -> Responses:
     """Some errors, and those that are EVERYWHERE."""
-    return {status: (ERRORS | _OTHERS)[status] for status in (*statuses, *EVERYWHERE)}
+    return {status: _ALL[status] for status in (*statuses, *EVERYWHERE)}
 
 
 def body_of(kind: type[BaseModel], *others: type[BaseModel], waits: bool = True) -> dict[str, Any]:

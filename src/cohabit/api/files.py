@@ -1,6 +1,5 @@
 """``/v1/files``: what batches read, and what they have made."""
 
-import re
 from collections.abc import AsyncIterator
 from functools import partial
 from io import BytesIO
@@ -12,11 +11,11 @@ from starlette.datastructures import FormData, UploadFile
 from cohabit.api.bodies import parsed
 from cohabit.api.documents import form_of, only
 from cohabit.api.errors import BadRequest
-from cohabit.api.routes import Direct
-from cohabit.api.storage import named, store_of, told, who_asks
+from cohabit.api.storage import asked, named, store_of, told, who_asks
 from cohabit.api.streams import Cut, Pace, Stream
 from cohabit.api.uploads import FormParser, fields_of, parse_form
 from cohabit.batches.errors import Missing, StorageError
+from cohabit.batches.lines import CONTROL
 from cohabit.openai.files import Deleted, FileList, FileObject, FileUpload, Purpose
 
 if TYPE_CHECKING:
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
     from cohabit.batches.who import Who
 
 router = APIRouter(tags=["files"], prefix="/v1/files", responses=only(404, 503))
-direct = APIRouter(route_class=Direct, tags=["files"], prefix="/v1/files", responses=only(404, 503))
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MOST_NAME = 255  # characters
 _FORM = 1 << 20  # bytes of a form beside its file
 
@@ -37,7 +34,7 @@ class _Sent(UploadFile):
     """The file of a form, on its way into the store instead of a folder."""
 
     def __init__(self, store: "Store", who: "Who", filename: str) -> None:
-        super().__init__(BytesIO(), filename=_CONTROL.sub("", filename)[:_MOST_NAME] or "file")
+        super().__init__(BytesIO(), filename=CONTROL.sub("", filename)[:_MOST_NAME] or "file")
         self._store = store
         self._who = who
         self._upload: Upload | None = None
@@ -84,22 +81,19 @@ class _ToStore(FormParser):
             self._sent.append(self._current_part.file)
 
 
-@direct.post(
-    "", openapi_extra=form_of(FileUpload, waits=False), responses={200: {"model": FileObject}, **only(409, 413, 507)}
-)
-async def send_file(request: Request) -> Response:
+@router.post("", openapi_extra=form_of(FileUpload, waits=False), responses=only(413, 507))
+async def send_file(request: Request) -> FileObject:
     """Send a file of requests, a line of JSON for each."""
     store = await store_of(request)
     sent: list[_Sent] = []
     parser = partial(_ToStore, store=store, who=who_asks(request), sent=sent)
     try:
         form = await parse_form(request, parser, "purpose", store.most_upload + _FORM)
-        made = await _file_of(form).seal(parsed(FileUpload, fields_of(form)))
+        return await _file_of(form).seal(parsed(FileUpload, fields_of(form)))
     except BaseException:
         for each in sent:
             await each.discard()
         raise
-    return Response(made.model_dump_json(), media_type="application/json")
 
 
 def _file_of(form: FormData) -> _Sent:
@@ -118,25 +112,22 @@ async def list_files(
     order: Literal["asc", "desc"] = "desc",
 ) -> FileList:
     """What was sent and what batches have made."""
-    store = await store_of(request)
-    with told():
-        return await store.files(who_asks(request), purpose=purpose, after=after, limit=limit, newest=order == "desc")
+    async with asked(request) as (store, who):
+        return await store.files(who, purpose=purpose, after=after, limit=limit, newest=order == "desc")
 
 
 @router.get("/{file_id}")
 async def get_file(request: Request, file_id: str) -> FileObject:
     """What is known of a file."""
-    store = await store_of(request)
-    with told():
-        return await store.file(who_asks(request), named(file_id, "file"))
+    async with asked(request) as (store, who):
+        return await store.file(who, named(file_id, "file"))
 
 
 @router.delete("/{file_id}", responses=only(409))
 async def delete_file(request: Request, file_id: str) -> Deleted:
     """Erase a file and all that is in it."""
-    store = await store_of(request)
-    with told():
-        await store.erase_file(who_asks(request), named(file_id, "file"))
+    async with asked(request) as (store, who):
+        await store.erase_file(who, named(file_id, "file"))
     return Deleted(id=file_id, object="file")
 
 
@@ -147,8 +138,7 @@ async def delete_file(request: Request, file_id: str) -> Deleted:
 )
 async def read_file(request: Request, file_id: str) -> Response:
     """All that is in it."""
-    store, who = await store_of(request), who_asks(request)
-    with told():
+    async with asked(request) as (store, who):
         found = await store.file(who, named(file_id, "file"))
     pace: Pace = request.app.state.pace
     return Content(store.content(who, file_id), found.bytes, pace)

@@ -1,5 +1,7 @@
 """Which model a request means; ``/v1/models``."""
 
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -35,9 +37,13 @@ class Seen:
     def __init__(self, service: Service, key: Key) -> None:
         """What is asked of it goes to ``service``."""
         self._service = service
-        self.models = {
-            name: info for name, info in service.models.items() if any(map(key.allows, (name, *info.aliases)))
-        }
+        self._key = key
+
+    @cached_property
+    def models(self) -> Mapping[str, ModelInfo]:
+        """Those that it may ask, by name or by an alias."""
+        found = self._service.models.items()
+        return {name: info for name, info in found if any(map(self._key.allows, (name, *info.aliases)))}
 
     def __getattr__(self, name: str) -> Any:
         """All but the models."""

@@ -1,8 +1,8 @@
 """The store of files and batches behind this app, and its errors as HTTP."""
 
 import re
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import Request
@@ -49,8 +49,16 @@ def told() -> Iterator[None]:
         raise ApiError(status, str(error), kind="server_error", code=error.trouble, retry_after=5.0) from None
 
 
+@asynccontextmanager
+async def asked(request: Request) -> "AsyncIterator[tuple[Store, Who]]":
+    """The store, and who asks something of it. Raises ApiError, also for what goes wrong inside."""
+    store = await store_of(request)
+    with told():
+        yield store, who_asks(request)
+
+
 def named(text: str, what: str) -> str:
-    """An id as it may be. Raises NotFound, since nothing has another."""
+    """An id as it may be. Raises Missing, since nothing has another."""
     if _ID.fullmatch(text) is None:
-        raise NotFound(f"there is no such {what}, or it has been erased", code=f"{what}_not_found")
+        raise Missing(what)
     return text

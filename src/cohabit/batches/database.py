@@ -70,11 +70,11 @@ class Database:
         # Even if that was nothing: requests that were answered stand in the log too, and a server that was killed may
         # have erased what it no longer overwrote.
         if self.path is not None:
-            await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, self._vacuum))
+            await self._in_thread(self._vacuum)
 
     async def close(self) -> None:
         """After what was begun."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._dispose)
+        await self._in_thread(self._dispose)
         self._thread.shutdown()
 
     async def _run(
@@ -82,18 +82,18 @@ class Database:
     ) -> T:
         def run() -> T:
             try:
-                with (
-                    self._opened().connect().execution_options(**{_WRITES: writes}) as connection,
-                    connection.begin(),
-                ):
+                with self._opened().connect() as connection, _transaction(connection, writes=writes):
                     found = work(connection, *args, **kwargs)
             except SQLAlchemyError as error:
                 raise self._trouble(error) from None  # its text could hold what was stored
             self._told = None
             return found
 
-        # Shielded: whoever waited may have left, the transaction is carried through.
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, run))
+        return await self._in_thread(run)
+
+    async def _in_thread(self, do: Callable[[], T]) -> T:
+        # Shielded: whoever waited may have left, what was begun is carried through.
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, do))
 
     def _opened(self) -> Engine:
         if self._engine is None:

@@ -4,7 +4,7 @@ What is erased is overwritten, and until a step is done the database's log holds
 once would take room that a full disk has not, and let others wait. Whoever is interrupted goes on later.
 """
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, delete, select
 
 from cohabit.batches.schema import ERASED, batches, chunks, files, lines
 
@@ -19,18 +19,23 @@ def step(connection: Connection) -> bool:
         wanted = select(chunks.c.number).where(chunks.c.file_id == file.id).limit(_CHUNKS)
         numbers = list(connection.scalars(wanted))
         connection.execute(delete(chunks).where(chunks.c.file_id == file.id, chunks.c.number.in_(numbers)))
-        # With their rows: rows that only become shorter leave their pages to SQLite, which gives none of them back.
-        made = (lines.c.batch_id == file.batch_id, lines.c.state == file.state)
-        places = list(connection.scalars(select(lines.c.number).where(*made).limit(_LINES)))
-        connection.execute(delete(lines).where(lines.c.batch_id == file.batch_id, lines.c.number.in_(places)))
-        if not numbers and not places:
+        if not _lines(connection, file.batch_id, lines.c.state == file.state) and not numbers:
             connection.execute(delete(files).where(files.c.id == file.id))
         return True
     batch = connection.scalar(select(batches.c.id).where(batches.c.status == ERASED).limit(1))
     if batch is None:
         return False
-    places = list(connection.scalars(select(lines.c.number).where(lines.c.batch_id == batch).limit(_LINES)))
-    connection.execute(delete(lines).where(lines.c.batch_id == batch, lines.c.number.in_(places)))
-    if not places:
+    if not _lines(connection, batch):
         connection.execute(delete(batches).where(batches.c.id == batch))
     return True
+
+
+def _lines(connection: Connection, batch_id: str | None, *which: ColumnElement[bool]) -> bool:
+    """Erase some lines of a batch; whether there were any.
+
+    With their rows: rows that only become shorter leave their pages to SQLite, which gives none of them back.
+    """
+    there = lines.c.batch_id == batch_id
+    numbers = list(connection.scalars(select(lines.c.number).where(there, *which).limit(_LINES)))
+    connection.execute(delete(lines).where(there, lines.c.number.in_(numbers)))
+    return bool(numbers)

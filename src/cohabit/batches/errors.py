@@ -1,6 +1,6 @@
 """What can go wrong with where batches are kept.
 
-StorageError          the database did not take or give what it was asked for; ``kind`` says why
+StorageError          the database did not take or give what it was asked for; ``trouble`` says why
 Missing               there is no such file or batch
 Conflict              it cannot be done as things are
 TooMuch               more than may be stored

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, tru
 
 from cohabit.batches.errors import Conflict, Missing
 from cohabit.batches.schema import ERASED, batches, chunks, files, lines, new_id
-from cohabit.openai.files import FileList, FileObject, FileUpload
+from cohabit.openai.files import FileList, FileObject, FileUpload, kept_for
 
 PIECE = 1 << 19  # bytes of one commit of an upload, and about as much is read at once
 _MOST_LINES = 256  # looked at for one piece
@@ -50,13 +50,11 @@ def append(connection: Connection, file_id: str, number: int, data: bytes) -> No
 
 def seal(connection: Connection, file_id: str, upload: FileUpload, now: float, retention: float) -> FileObject:
     """It is there, whole."""
-    seconds = retention
-    if upload.expires_after is not None:
-        seconds = min(seconds, upload.expires_after.seconds)
+    expires = int(now + kept_for(retention, upload.expires_after))
     connection.execute(
         update(files)
         .where(files.c.id == file_id)
-        .values(whole=True, purpose=upload.purpose, created_at=int(now), expires_at=int(now + seconds))
+        .values(whole=True, purpose=upload.purpose, created_at=int(now), expires_at=expires)
     )
     return shown(_found(connection, None, file_id))
 
@@ -81,13 +79,7 @@ def page(
     if after is not None:
         wanted = wanted.where(files.c.id < after if newest else files.c.id > after)
     found = connection.execute(wanted.order_by(files.c.id.desc() if newest else files.c.id).limit(limit + 1)).all()
-    data = [shown(row) for row in found[:limit]]
-    return FileList(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=len(found) > limit,
-    )
+    return FileList.of([shown(row) for row in found], limit)
 
 
 def piece(connection: Connection, owner: str | None, file_id: str, after: int) -> tuple[int, bytes]:

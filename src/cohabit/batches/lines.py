@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from cohabit.openai.batches import ENDPOINTS
+from cohabit.openai.body import MOST_BODY
 
-MOST_LINE = 32 << 20  # bytes; as much as a body may have
+MOST_LINE = MOST_BODY
 MOST_CUSTOM_ID = 512  # characters
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # PostgreSQL keeps no zero bytes, and nobody means the others
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # PostgreSQL keeps no zero bytes, and nobody means the others
 
 
 class _Line(msgspec.Struct):
@@ -97,7 +98,7 @@ def _custom_id(raw: bytes) -> str | None:
 
 
 def _sane(custom_id: str) -> bool:
-    return 0 < len(custom_id) <= MOST_CUSTOM_ID and _CONTROL.search(custom_id) is None
+    return 0 < len(custom_id) <= MOST_CUSTOM_ID and CONTROL.search(custom_id) is None
 
 
 class Splitter:

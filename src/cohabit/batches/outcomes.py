@@ -7,8 +7,6 @@ import msgspec
 from cohabit.batches.calls import Said
 from cohabit.batches.schema import ANSWERED, FAILED
 
-_PLAIN = msgspec.json.Encoder()
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -36,4 +34,4 @@ def failed(batch_id: str, number: int, custom_id: str | None, code: str, message
 
 def _line(batch_id: str, number: int, custom_id: str | None, response: object, error: dict[str, str] | None) -> bytes:
     name = f"batch_req_{batch_id.removeprefix('batch_')}_{number}"
-    return _PLAIN.encode({"id": name, "custom_id": custom_id, "response": response, "error": error}) + b"\n"
+    return msgspec.json.encode({"id": name, "custom_id": custom_id, "response": response, "error": error}) + b"\n"

@@ -16,6 +16,7 @@ from cohabit.batches.schema import ANSWERED, ERASED, FAILED, batches, lines, new
 from cohabit.batches.schema import files as files_table
 from cohabit.batches.who import Who
 from cohabit.openai.batches import ENDED, Batch, BatchList, BatchRequest, Counts, LineErrors
+from cohabit.openai.files import kept_for
 
 _MADE = {ANSWERED: "output", FAILED: "error"}
 
@@ -39,9 +40,6 @@ def create(connection: Connection, who: Who, asked: BatchRequest, now: float, re
     source = files.get(connection, who.sees, asked.input_file_id)
     if source.purpose != "batch":
         raise Conflict("this file was made by a batch; send a file of requests first", "wrong_purpose")
-    seconds = retention
-    if asked.output_expires_after is not None:
-        seconds = min(seconds, asked.output_expires_after.seconds)
     batch_id = new_id("batch_", now)
     connection.execute(
         insert(batches),
@@ -53,7 +51,7 @@ def create(connection: Connection, who: Who, asked: BatchRequest, now: float, re
             "endpoint": asked.endpoint,
             "completion_window": asked.completion_window,
             "metadata": None if asked.metadata is None else msgspec.json.encode(asked.metadata).decode(),
-            "output_seconds": int(seconds),
+            "output_seconds": int(kept_for(retention, asked.output_expires_after)),
             "created_at": int(now),
             "expires_at": int(now + asked.window()),
             "total": 0,
@@ -78,13 +76,7 @@ def page(connection: Connection, owner: str | None, *, after: str | None, limit:
     if after is not None:
         wanted = wanted.where(batches.c.id < after)
     rows = connection.execute(wanted.order_by(batches.c.id.desc()).limit(limit + 1)).all()
-    data = [_shown(connection, row) for row in rows[:limit]]
-    return BatchList(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=len(rows) > limit,
-    )
+    return BatchList.of([_shown(connection, row) for row in rows], limit)
 
 
 def cancel(connection: Connection, owner: str | None, batch_id: str, now: float) -> Batch:
@@ -127,9 +119,9 @@ def one(connection: Connection, batch_id: str) -> Work | None:
     return None if row is None else _work(row)
 
 
-def begin(connection: Connection, batch_id: str, now: float) -> bool:
-    """It has been read; False if it was cancelled meanwhile."""
-    return _move(connection, batch_id, "in_progress", now, only="validating")
+def begin(connection: Connection, batch_id: str, now: float) -> None:
+    """It has been read; unless it was cancelled meanwhile, it goes on."""
+    _move(connection, batch_id, "in_progress", now, only="validating")
 
 
 def refuse(connection: Connection, batch_id: str, errors: LineErrors, now: float) -> None:

@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from cohabit.config.quantities import parse_duration
 from cohabit.openai.files import ExpiresAfter
+from cohabit.openai.pages import Entry, Page
 
 Endpoint = Literal[
     "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/rerank", "/inference"
@@ -74,10 +75,9 @@ class Counts(BaseModel):
     failed: int
 
 
-class Batch(BaseModel):
+class Batch(Entry):
     """A batch and how far it is. Times are Unix seconds."""
 
-    id: str
     object: Literal["batch"] = "batch"
     endpoint: str
     errors: LineErrors | None = None
@@ -99,11 +99,5 @@ class Batch(BaseModel):
     metadata: dict[str, Any] | None = None
 
 
-class BatchList(BaseModel):
+class BatchList(Page[Batch]):
     """One page of them, the newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[Batch]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool

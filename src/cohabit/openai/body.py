@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MOST_BODY = 32 << 20  # bytes
 ModelName = Annotated[str, Field(min_length=1, max_length=256, description="A model's name or alias.")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]

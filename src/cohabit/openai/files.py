@@ -4,13 +4,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cohabit.openai.pages import Entry, Page
+
 Purpose = Literal["batch", "batch_output"]
 
 
-class FileObject(BaseModel):
+class FileObject(Entry):
     """A file that was sent, or that a batch has made."""
 
-    id: str
     object: Literal["file"] = "file"
     bytes: int
     created_at: int = Field(description="Unix seconds.")
@@ -21,14 +22,8 @@ class FileObject(BaseModel):
     status_details: None = None
 
 
-class FileList(BaseModel):
+class FileList(Page[FileObject]):
     """One page of them."""
-
-    object: Literal["list"] = "list"
-    data: list[FileObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class Deleted(BaseModel):
@@ -46,6 +41,11 @@ class ExpiresAfter(BaseModel):
 
     anchor: Literal["created_at"] = "created_at"
     seconds: int = Field(ge=3600, le=2592000)
+
+
+def kept_for(retention: float, wanted: ExpiresAfter | None) -> float:
+    """Seconds: as long as the server keeps things, or as was wanted if that is less."""
+    return retention if wanted is None else min(retention, wanted.seconds)
 
 
 class FileUpload(BaseModel):

@@ -7,6 +7,7 @@ again while something goes on.
 import ctypes
 import os
 import threading
+import time
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -108,7 +109,7 @@ class CardMeter:
                 held = self._own()
                 if held is not None:
                     self._peak = max(self._peak, held)
-            threading.Event().wait(EVERY)
+            time.sleep(EVERY)
 
     def _own(self) -> int | None:
         found = [
