@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from cohabit.cli.storage import VARIABLE
+from cohabit.openai.batches import ENDED
 from harness import Running, preset, serving, wait_until
 
 if TYPE_CHECKING:
     import httpx2
-
-ENDED = {"completed", "failed", "expired", "cancelled"}
 
 
 def config() -> str:

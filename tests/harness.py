@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -53,6 +53,15 @@ def preset(*names: str) -> str:
 def uncovered() -> dict[str, str]:
     """The environment for a process whose time or memory is looked at: without what coverage adds to both."""
     return {name: value for name, value in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
+
+
+def cohabit(
+    *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None, seconds: float = 30.0
+) -> subprocess.CompletedProcess[str]:
+    """One command, to its end; by default in this process's environment."""
+    return subprocess.run(
+        [COMMAND, *arguments], env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=seconds
+    )
 
 
 class Running:

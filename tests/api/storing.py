@@ -15,6 +15,7 @@ from cohabit.batches import files
 from cohabit.batches.store import Store
 from cohabit.batches.who import Who
 from cohabit.config.model import BatchesConfig
+from cohabit.openai.batches import ENDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Stored:
         async with asyncio.timeout(10):
             while True:
                 found: dict[str, Any] = (await self.http.get(f"/v1/batches/{batch_id}")).json()
-                if found["status"] in {"completed", "failed", "expired", "cancelled"}:
+                if found["status"] in ENDED:
                     return found
                 await asyncio.sleep(0.005)
 

@@ -1,13 +1,12 @@
 """An owner at work on a running server: over HTTP, from the shell, watching what is decided."""
 
 import json
-import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
-from harness import COMMAND, Running, serving
+from harness import Running, cohabit, serving
 
 pytestmark = pytest.mark.process
 
@@ -22,9 +21,7 @@ models:
 
 def told(server: Running, *words: str) -> tuple[int, str]:
     """A command's exit code, and what it said."""
-    done = subprocess.run(
-        [COMMAND, *words, "--url", server.url], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = cohabit(*words, "--url", server.url, seconds=60)
     return done.returncode, (done.stdout + done.stderr).strip()
 
 

@@ -1,12 +1,12 @@
 """A batch over the preset through the official client: real models, real answers, in the order of the input."""
 
 import json
-import time
 
 import openai
 import pytest
 
-from harness import Running
+from cohabit.openai.batches import ENDED
+from harness import Running, wait_until
 
 pytestmark = [pytest.mark.process, pytest.mark.model]
 
@@ -26,11 +26,9 @@ def test_a_batch_of_every_kind(server: Running, client: openai.OpenAI) -> None:
     batch = client.batches.create(
         input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h", metadata={"of": "a test"}
     )
-    end = time.monotonic() + 60
-    while batch.status not in {"completed", "failed", "expired", "cancelled"}:
-        assert time.monotonic() < end
-        time.sleep(0.1)
-        batch = client.batches.retrieve(batch.id)
+    name = batch.id
+    wait_until(lambda: client.batches.retrieve(name).status in ENDED, 60.0)
+    batch = client.batches.retrieve(name)
     assert batch.status == "completed"
     assert batch.request_counts is not None
     assert (batch.request_counts.completed, batch.request_counts.failed) == (24, 1)

@@ -14,7 +14,7 @@ import openai
 import pytest
 import trustme
 
-from harness import COMMAND, Running, serving
+from harness import Running, cohabit, serving
 
 pytestmark = pytest.mark.process
 
@@ -64,14 +64,7 @@ def test_the_official_client(server: Running) -> None:
 
 def test_our_own_commands(server: Running, trusted: str) -> None:
     def run(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [COMMAND, *arguments, "--url", server.url],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
+        return cohabit(*arguments, "--url", server.url, env=environment)
 
     environment = dict(os.environ)
     assert environment["SSL_CERT_FILE"] == trusted
@@ -135,15 +128,8 @@ def test_it_stops_at_once_though_a_client_stays(tmp_path: Path, authority: trust
 def started(folder: Path) -> subprocess.CompletedProcess[str]:
     """What becomes of a server that cannot be."""
     (folder / "config.yaml").write_text(CONFIG)
-    return subprocess.run(
-        [COMMAND, "serve", "config.yaml", "--port", "0"],
-        cwd=folder,
-        env=os.environ | {"COHABIT_HOME": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    environment = os.environ | {"COHABIT_HOME": str(folder)}
+    return cohabit("serve", "config.yaml", "--port", "0", cwd=folder, env=environment)
 
 
 def test_what_cannot_be_served_with_is_told_in_a_line(tmp_path: Path, authority: trustme.CA) -> None:

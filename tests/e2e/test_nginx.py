@@ -16,7 +16,7 @@ import pytest
 import trustme
 from ruamel.yaml import YAML
 
-from harness import COMMAND, Running, serving, wait_until
+from harness import Running, cohabit, serving, wait_until
 
 pytestmark = pytest.mark.process
 
@@ -95,10 +95,9 @@ class Proxied:
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     """deploy/cohabit.yaml, with other models, behind deploy/nginx.conf."""
     folder = tmp_path_factory.mktemp("served")
-    added = [str(COMMAND), "keys", "add", "root", "--admin"]
-    key = subprocess.run(
-        added, env=os.environ | {"COHABIT_HOME": str(folder)}, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    added = cohabit("keys", "add", "root", "--admin", env=os.environ | {"COHABIT_HOME": str(folder)})
+    assert added.returncode == 0, added.stderr
+    key = added.stdout.strip()
     config = YAML(typ="safe", pure=True).load((DEPLOY / "cohabit.yaml").read_text())
     assert config["server"]["keys"] is True
     config["models"] = {"slow": {"engine": "fake", "options": {"tokens": 1000, "token_seconds": 0.02}}}

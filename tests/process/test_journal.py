@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import COMMAND, Running, serving
+from harness import Running, cohabit, serving
 
 pytestmark = pytest.mark.process
 
@@ -44,9 +44,7 @@ def journal_of(folder: Path) -> Path:
 
 def replay(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own, and so with other hashes of strings."""
-    return subprocess.run(
-        [str(COMMAND), "replay", str(path), *options], capture_output=True, text=True, timeout=30, check=False
-    )
+    return cohabit("replay", path, *options)
 
 
 def test_what_a_server_decided_is_decided_again(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import httpx2
 import openai
 import pytest
 
-from harness import COMMAND, Running, home, serving, wait_until
+from harness import Running, cohabit, home, serving, wait_until
 
 pytestmark = pytest.mark.process
 
@@ -24,10 +24,7 @@ models:
 
 def keys(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """``cohabit keys ...`` for the server of this folder."""
-    environment = os.environ | {"COHABIT_HOME": str(folder)}
-    return subprocess.run(
-        [COMMAND, "keys", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=30
-    )
+    return cohabit("keys", *arguments, env=os.environ | {"COHABIT_HOME": str(folder)})
 
 
 @pytest.fixture
@@ -95,14 +92,7 @@ def test_the_commands_of_an_owner(server: Running, folder: Path, ann: str) -> No
     for key, code in ((admin, 0), (ann, 1), ("", 1)):
         environment = os.environ | {"COHABIT_API_KEY": key}
         for command in (["status"], ["load", "quick"]):
-            asked = subprocess.run(
-                [COMMAND, *command, "--url", server.url],
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=30,
-            )
+            asked = cohabit(*command, "--url", server.url, env=environment)
             assert asked.returncode == code, asked.stderr
             assert code == 0 or "set COHABIT_API_KEY to an admin key" in asked.stderr
 
@@ -136,14 +126,7 @@ def test_it_does_not_start_open(config: str, arguments: list[str], code: int, sa
     path = folder / "config.yaml"
     path.write_text(config)
     environment = os.environ | {"COHABIT_HOME": str(home(folder))}
-    ended = subprocess.run(
-        [COMMAND, "serve", str(path), "--port", "0", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    ended = cohabit("serve", path, "--port", "0", *arguments, env=environment)
     assert ended.returncode == code, ended.stderr
     (line,) = ended.stderr.splitlines()
     assert said in line

@@ -8,7 +8,7 @@ import pytest
 
 from cohabit.config.load import load_config
 from cohabit.runtime.footprints import Footprints, Profile, profile_key
-from harness import COMMAND, home, preset
+from harness import cohabit, home, preset
 
 pytestmark = pytest.mark.process
 
@@ -36,9 +36,7 @@ def measured(tmp_path: Path, config: str) -> tuple[subprocess.CompletedProcess[s
     path = tmp_path / "config.yaml"
     path.write_text(config)
     environment = os.environ | {"COHABIT_HOME": str(home(tmp_path))}
-    ended = subprocess.run(
-        [str(COMMAND), "measure", str(path)], capture_output=True, text=True, timeout=60, env=environment, check=False
-    )
+    ended = cohabit("measure", path, env=environment, seconds=60)
     kept = Footprints(tmp_path / "state" / "footprints.json")
     models = load_config(str(path)).models
     return ended, {name: kept.find(profile_key(model, "cpu")) for name, model in models.items()}

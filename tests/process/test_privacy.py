@@ -18,6 +18,7 @@ import pytest
 from cohabit.config.load import parse_config
 from cohabit.config.model import BatchesConfig
 from cohabit.observability.journal import KEPT as KEPT_JOURNALS
+from cohabit.openai.batches import ENDED
 from cohabit.runtime.workers.process import SILENT
 from harness import Running, home, preset, serving, wait_until
 from samples import asking, saved, written
@@ -28,7 +29,6 @@ WORD = "kanarienvogel"
 OTHER = "zaunkoenig"  # of a client whose data stay
 DOCS = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text()
 TOLD = re.findall(r"^\| `(\S+)` \|", DOCS, re.MULTILINE)  # which files there are
-ENDED = {"completed", "failed", "expired", "cancelled"}
 
 
 @pytest.fixture

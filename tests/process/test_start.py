@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import COMMAND, home, serving
+from harness import cohabit, home, serving
 
 pytestmark = pytest.mark.process
 
@@ -27,9 +27,7 @@ def test_listens_within_a_second_once_installed(tmp_path: Path) -> None:
 def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """One command, to its end."""
     environment = {"COHABIT_HOME": str(home(tmp_path)), "PATH": "/usr/bin:/bin"}
-    return subprocess.run(
-        [str(COMMAND), *arguments], capture_output=True, text=True, timeout=30, env=environment, check=False
-    )
+    return cohabit(*arguments, env=environment)
 
 
 @pytest.mark.parametrize("command", [["check"], ["plan"], ["serve", "--port", "0"]])

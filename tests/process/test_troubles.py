@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from crashing import ENDED
+from cohabit.openai.batches import ENDED
 from harness import Running, serving, wait_until
 from postgres import Cluster, postgres
 

@@ -3,9 +3,7 @@
 import os
 import sys
 import threading
-import time
 import types
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from cohabit.protocol.spec import Device
 from cohabit.worker.meter import CardMeter, HostMeter, meter_for, uses_cuda
+from harness import wait_until
 
 MIB = 1 << 20
 
@@ -35,6 +34,11 @@ class Card:
         monkeypatch.setitem(sys.modules, "pynvml", module)
         self.told = True
 
+    def is_looked_at(self) -> None:
+        """As it is now: the look that may be under way, and one more."""
+        looks = self.looks
+        wait_until(lambda: self.looks > looks + 1, 5.0)
+
     def processes(self, _: int) -> list[SimpleNamespace]:
         self.looks += 1
         found = [SimpleNamespace(pid=1 << 22, usedGpuMemory=self.others)]
@@ -46,13 +50,6 @@ class Card:
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> Card:
     return Card(monkeypatch)
-
-
-def until(what: Callable[[], object]) -> None:
-    end = time.monotonic() + 5
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def test_of_a_model_on_the_host() -> None:
@@ -75,8 +72,7 @@ def test_a_peak_on_a_card_that_is_gone_when_it_is_asked_for(card: Card) -> None:
     card.ours, card.others = 100, 10_000
     meter.begin()
     card.ours = 500
-    looks = card.looks
-    until(lambda: card.looks > looks + 1)
+    card.is_looked_at()
     card.ours = 200
     assert meter.read() == (500, 200)
     meter.end()
@@ -88,7 +84,7 @@ def test_a_peak_on_a_card_that_is_gone_when_it_is_asked_for(card: Card) -> None:
 def test_nobody_looks_while_nothing_goes_on(card: Card) -> None:
     meter = meter_for(Device("cuda", 0))
     meter.begin()
-    until(lambda: card.looks > 2)
+    card.is_looked_at()
     meter.end()
     threading.Event().wait(0.05)  # for a look that was under way
     looks = card.looks
@@ -141,8 +137,7 @@ def test_what_others_take_before_we_have_anything_is_not_ours(card: Card) -> Non
     meter = CardMeter(0)
     meter.begin()
     card.others = 10_000
-    looks = card.looks
-    until(lambda: card.looks > looks + 1)
+    card.is_looked_at()
     card.ours = 5
     assert meter.read() == (5, 5)
     meter.end()
