@@ -45,7 +45,7 @@ def database_url(config: BatchesConfig) -> str:
 
 
 class Opening:
-    """A store that is opened by who awaits it first: most servers need none, and it takes 20 MiB."""
+    """A store that is opened by who awaits it first: most servers need none, and its library is large."""
 
     def __init__(self, opens: "Callable[[], Coroutine[Any, Any, Store]]") -> None:
         """``opens`` does it."""
