@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from batches.driving import Answering, Bench, eventually, line
 from cohabit.batches import erasing, files, records, runner, work
 from cohabit.batches.errors import StorageError, Trouble
+from cohabit.batches.leader import Leader
 from cohabit.batches.means import AT_ONCE
 from cohabit.batches.runner import Runner
 from cohabit.core.reasons import RejectReason
@@ -313,11 +314,28 @@ async def test_a_bug_of_ours_is_logged_without_what_was_sent_and_tried_again(ben
     assert "kanarienvogel" not in str(lines)
 
 
+async def test_a_batch_does_not_end_while_a_line_waits(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, lost = bench.database.write, [True]
+
+    async def forgetful(do: Any, *args: Any, **kwargs: Any) -> Any:
+        if do is work.record and lost:
+            lost.pop()
+            return 0
+        return await write(do, *args, **kwargs)
+
+    monkeypatch.setattr(bench.database, "write", forgetful)
+    bench.start()
+    batch = await bench.ended(await bench.create("\n".join(line(number) for number in range(5))))
+    assert not lost
+    assert len(await bench.answers(batch)) == 5
+
+
 async def test_two_servers_on_one_database(bench: Bench, app: Answering) -> None:
     other = Bench(bench.database, Answering())
     bench.start()
     batch_id = await bench.create(line(1))
     await bench.ended(batch_id)
+    assert not await Leader(bench.database).leads()
     other.start()
     batch_id = await bench.create(line(2))
     await bench.ended(batch_id)

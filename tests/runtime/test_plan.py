@@ -9,6 +9,7 @@ import pytest
 from cohabit.config.load import parse_config
 from cohabit.config.model import Config
 from cohabit.core.footprints import Figure, Origin
+from cohabit.devices.cuda import CONTEXT_BYTES
 from cohabit.runtime import assemble
 from cohabit.runtime.assemble import missing_engines
 from cohabit.runtime.footprints import Footprints, Profile, profile_key
@@ -46,6 +47,17 @@ def test_measured_before_declared_before_estimated(tmp_path: Path) -> None:
     assert second.load_seconds.value == 3.5
     kept.record(key, Profile(model="a", resident=90 * MIB, load=95 * MIB, working=9 * MIB, load_seconds=3.5))
     assert footprint_of(made, "a", kept, tmp_path).working == Figure(9 * MIB, Origin.MEASURED)
+
+
+def test_an_estimate_for_a_card_has_the_context_in_it_and_what_was_declared_has_it_already(tmp_path: Path) -> None:
+    made = parse_config(f"device: {{kind: cuda:0}}\nmodels: {A}", Path("/"))
+    kept = Footprints(tmp_path / "footprints.json")
+    found = footprint_of(made, "a", kept, tmp_path)
+    assert found.resident == found.load == Figure(140 * MIB + CONTEXT_BYTES, Origin.ESTIMATED)
+    declared = parse_config(
+        "device: {kind: cuda:0}\nmodels: {a: {engine: fake, footprint: {resident: 600MiB}}}", Path("/")
+    )
+    assert footprint_of(declared, "a", kept, tmp_path).resident == Figure(600 * MIB, Origin.DECLARED)
 
 
 def test_sleep_and_times_are_as_they_were_measured(tmp_path: Path) -> None:
