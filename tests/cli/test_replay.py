@@ -55,7 +55,7 @@ def test_another(path: Path) -> None:
         "recorded:",
         "  Halt()",
         "replayed:",
-        "  StartWorker(model='a', worker=1)",
+        "  StartWorker(model='a', worker=1, keep_copy=False)",
     ]
 
 

@@ -44,6 +44,7 @@ def model(
     working: int = 10,
     load: int | None = None,
     residue: int | None = None,
+    copy: int | None = None,
     wake_seconds: float | None = None,
     load_seconds: float = 1.0,
     exit_seconds: float = 0.0,
@@ -59,7 +60,7 @@ def model(
     max_run: float = 600.0,
     queue_limit: int = 256,
 ) -> Model:
-    """A model with sizes in MiB; one with a residue sleeps."""
+    """A model with sizes in MiB; one with a residue sleeps, one with a copy only by that."""
     declared = Origin.DECLARED
     return Model(
         ModelPolicy(
@@ -70,6 +71,7 @@ def model(
             priority=priority,
             pin=pin,
             sleeps=residue is not None,
+            copies=copy is not None and residue is not None,
             preload=preload,
             keep_alive=keep_alive,
             patience=patience,
@@ -82,6 +84,7 @@ def model(
             load=Figure((resident if load is None else load) * MIB, declared),
             working=Figure(working * MIB, declared),
             residue=None if residue is None else Figure(residue * MIB, declared),
+            copy=None if copy is None else Figure(copy * MIB, declared),
             wake_seconds=wake_seconds,
             load_seconds=load_seconds,
             exit_seconds=exit_seconds,
@@ -99,13 +102,17 @@ class Core:
         slots: int = 4,
         policy: Policy = Policy.GDSF,
         releases_when_reaped: bool = True,
+        host_cache: int = 0,
     ) -> None:
-        """``budget`` in MiB."""
-        self.controller = Controller(
-            models,
-            Ledger(budget=budget * MIB, keep_free=0, slots=slots, releases_when_reaped=releases_when_reaped),
-            policy,
+        """``budget`` and ``host_cache`` in MiB."""
+        ledger = Ledger(
+            budget=budget * MIB,
+            keep_free=0,
+            slots=slots,
+            releases_when_reaped=releases_when_reaped,
+            host_cache=host_cache * MIB,
         )
+        self.controller = Controller(models, ledger, policy)
         self.now = 0.0
         self.timer: float | None = None
         self.workers: dict[str, int] = {}
@@ -168,7 +175,8 @@ class Core:
         """The load of a model ends with what its footprint says."""
         footprint = self[name].footprint
         seconds = footprint.load_seconds.value if seconds is None else seconds
-        event = WorkerReady(self.workers[name], footprint.resident.size, footprint.load.size, seconds)
+        copy = self.books.ledger.copies.get(self.workers[name], 0)
+        event = WorkerReady(self.workers[name], footprint.resident.size, footprint.load.size, seconds, copy)
         return self.send(event, at)
 
     def slept(self, name: str, *, at: float | None = None, held: int | None = None) -> Sequence[Command]:
@@ -219,7 +227,7 @@ class Core:
     def bring(self, name: str, *, at: float | None = None) -> int:
         """A first request brings a model in and is answered; the model is idle then."""
         request = self.ask(name, at=at)
-        assert StartWorker(name, self.workers[name]) in self.did
+        assert f"start {name}#{self.workers[name]}" in brief(self.did)
         self.ready(name)
         self.done(name, request)
         self.measured(at=self.now + 0.001)

@@ -16,6 +16,7 @@ class Real:
     working: int  # of the largest run
     residue: int
     keeps: float  # share of a run's memory that its allocator keeps
+    copy: int = 0  # in host memory
     phase: str = "loading"  # or "ready", "asleep"
     kept: int = 0
     run: int = 0

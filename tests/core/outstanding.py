@@ -19,6 +19,7 @@ from cohabit.core.commands import (
     WakeWorker,
 )
 from cohabit.core.controller import Controller
+from cohabit.core.copies import copy_bytes
 from cohabit.core.events import (
     DeviceMeasured,
     Event,
@@ -59,7 +60,9 @@ class Outstanding:
         keeps: float,
         residue: float,
         sized: bool,
+        host: int,
     ) -> None:
+        self.host = host  # MiB for copies
         self.sized = sized  # whether it is known what runs of each size take
         self.settings, self.policy, self.reaped, self.keeps, self.residue = settings, policy, reaped, keeps, residue
         peaks = [m.footprint.peak // MIB for m in (model(**one) for one in settings)]  # type: ignore[arg-type]  # drawn fields
@@ -92,7 +95,13 @@ class Outstanding:
             working = one.footprint.working.size
             runs = (Run(units, working * units // LARGEST) for units in (1, 3, 8, 16, LARGEST))
             one.footprint.buckets = {(run.units - 1).bit_length(): run for run in runs}
-        ledger = Ledger(budget=self.budget * MIB, keep_free=0, slots=2, releases_when_reaped=self.reaped)
+        ledger = Ledger(
+            budget=self.budget * MIB,
+            keep_free=0,
+            slots=2,
+            releases_when_reaped=self.reaped,
+            host_cache=self.host * MIB,
+        )
         return kind(made, ledger, self.policy)
 
     def send(self, event: Event) -> None:
@@ -115,6 +124,8 @@ class Outstanding:
             for worker, real in self.memory.workers.items():
                 assert books.ledger.accounts[worker].held >= real.holds, "what a worker holds is booked"
             assert books.ledger.foreign == 0, "what is ours is not taken for a stranger's"
+        copies = sum(real.copy for real in self.memory.workers.values())
+        assert copies == books.ledger.copied <= books.ledger.host_cache, "copies take no more than they may"
         reserving = [c for c in commands if isinstance(c, StartWorker | WakeWorker)]
         if over_before and not isinstance(
             event, DeviceMeasured | RequestFinished | RequestFailed | WorkerExited | WorkerReady | Slept
@@ -127,11 +138,8 @@ class Outstanding:
         """Note what the shell is to do, if it may be asked to."""
         books = self.controller.books
         match command:
-            case StartWorker(name, worker):
-                assert worker not in self.live
-                assert name not in self.live.values(), "one worker a model"
-                self.live[worker] = name
-                self.begins(name, worker)
+            case StartWorker(name, worker, keep_copy):
+                self.starts(name, worker, keep_copy=keep_copy)
             case WakeWorker(name, worker):
                 assert worker in self.asleep
                 self.asleep.remove(worker)
@@ -143,7 +151,9 @@ class Outstanding:
                     self.may_leave(worker, pinned, cause)
                 assert kill or not self.busy(worker)
                 self.stopping[worker] = self.live[worker]
-            case SleepWorker(_, worker, cause):
+            case SleepWorker(name, worker, cause):
+                copied = self.memory.workers[worker].copy > 0 or not books.models[name].policy.copies
+                assert copied, "nobody sleeps who could not wake"
                 self.may_leave(worker, pinned, cause)
                 assert worker not in self.stopping
                 assert worker not in self.asleep
@@ -174,6 +184,15 @@ class Outstanding:
                 assert not self.halted
                 self.halted = True
 
+    def starts(self, name: str, worker: int, *, keep_copy: bool) -> None:
+        """A process, and what it will hold of both memories."""
+        assert worker not in self.live
+        assert name not in self.live.values(), "one worker a model"
+        self.live[worker] = name
+        self.begins(name, worker)
+        if keep_copy:
+            self.memory.workers[worker].copy = copy_bytes(self.controller.books.models[name])
+
     def begins(self, name: str, worker: int) -> None:
         """A load or a wake."""
         books = self.controller.books
@@ -181,10 +200,11 @@ class Outstanding:
         assert books.ledger.accounts[worker].held >= footprint.load.size, "a load is reserved before it starts"
         self.starting[worker] = name
         before = self.memory.workers.get(worker)
+        copy = 0 if before is None else before.copy
         working = footprint.working.size if before is None else before.working
         resident = footprint.resident.size
         residue = int(resident * self.residue)
-        self.memory.workers[worker] = Real(footprint.load.size, resident, working, residue, self.keeps)
+        self.memory.workers[worker] = Real(footprint.load.size, resident, working, residue, self.keeps, copy)
 
     def may_leave(self, worker: int, pinned: set[int], cause: StopCause) -> None:
         """Whether a worker may be told to leave for others."""
@@ -226,7 +246,7 @@ class Outstanding:
         del self.starting[worker]
         real = self.memory.workers[worker]
         real.phase = "ready"
-        self.send(WorkerReady(worker, real.resident, real.load, 0.5))
+        self.send(WorkerReady(worker, real.resident, real.load, 0.5, real.copy))
 
     def falls_asleep(self, worker: int) -> None:
         del self.sleeping[worker]

@@ -46,6 +46,7 @@ def models(draw: st.DrawFn) -> list[dict[str, object]]:
             "priority": draw(st.sampled_from([1.0, 3.0])),
             "pin": draw(st.integers(0, 9)) == 0,
             "residue": draw(st.sampled_from([None, 5, 15])),
+            "copy": draw(st.sampled_from([None, None, 60, 100])),
             "wake_seconds": draw(st.sampled_from([None, 0.1])),
             "preload": draw(st.integers(0, 4)) == 0,
             "keep_alive": draw(st.sampled_from([None, None, 3.0])),
@@ -68,6 +69,7 @@ class Shell(Outstanding, RuleBasedStateMachine):
         keeps=st.sampled_from([0.0, 0.5, 1.0]),
         residue=st.sampled_from([0.2, 0.2, 0.9]),
         sized=st.booleans(),
+        host=st.sampled_from([0, 100, 170, 1000]),
     )
     def begin(self, **drawn: Any) -> None:
         super().begin(**drawn)

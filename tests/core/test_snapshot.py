@@ -28,6 +28,8 @@ def test_the_device_and_a_model_that_is_not_there() -> None:
         "reserved": 0,
         "unreturned": 0,
         "foreign": 200 * MIB,
+        "host_cache": 0,
+        "host_copies": 0,
         "compute_slots": 2,
         "slots_used": 0,
     }
@@ -44,6 +46,7 @@ def test_the_device_and_a_model_that_is_not_there() -> None:
         "resident": 0,
         "working": 0,
         "cached": 0,
+        "copy": 0,
         "needs": declared,
         "margin": 0,
         "load_seconds": 1.0,

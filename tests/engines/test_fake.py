@@ -1,9 +1,11 @@
 """The fake engine does what it is told: it stands in for real ones, so it must be exact."""
 
 import time
+from typing import ClassVar
 
 import pytest
 
+from cohabit.engines import fake as module
 from cohabit.engines.fake import Fake, touched
 from cohabit.protocol.engine import EngineError
 from cohabit.protocol.memory import resident_bytes
@@ -19,6 +21,38 @@ def fake(**options: object) -> Fake:
     engine = Fake()
     engine.load(ModelSpec(name="f", engine="fake", options=options, concurrency=2), Device("cpu"))
     return engine
+
+
+class Card:
+    """In a card's place: notes what is taken."""
+
+    taken: ClassVar[list[tuple[str, int]]] = []
+
+    def __init__(self, index: int) -> None:
+        assert index == 2
+
+    def touched(self, size: int) -> object:
+        self.taken.append(("written", size))
+        return object()
+
+    def filled(self, content: bytearray) -> object:
+        self.taken.append(("copied", len(content)))
+        return object()
+
+
+@pytest.mark.parametrize("keep_copy", [False, True])
+def test_on_a_card_it_wakes_from_its_copy(monkeypatch: pytest.MonkeyPatch, *, keep_copy: bool) -> None:
+    monkeypatch.setattr(module, "Card", Card)
+    Card.taken.clear()
+    engine = Fake()
+    options = {"resident": 5000, "residue": 10}
+    spec = ModelSpec(name="f", engine="fake", options=options, keep_copy=keep_copy)
+    engine.load(spec, Device("cuda", 2))
+    assert engine.copied == (5000 if keep_copy else 0)
+    assert engine.sleep()
+    engine.wake()
+    assert Card.taken == [("written", 5000), ("written", 10), ("copied" if keep_copy else "written", 5000)]
+    engine.close()
 
 
 def test_a_plain_chat_has_openais_shape_and_nothing_of_the_question() -> None:

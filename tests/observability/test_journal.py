@@ -41,7 +41,7 @@ def test_a_line_an_event(tmp_path: Path) -> None:
     assert lines[0] == {
         "now": 1000.0,
         "event": {"Started": {}},
-        "commands": [{"StartWorker": {"model": "a", "worker": 1}}],
+        "commands": [{"StartWorker": {"model": "a", "worker": 1, "keep_copy": False}}],
     }
 
 

@@ -93,14 +93,18 @@ def test_gauges_are_read_when_asked() -> None:
         "resident": 5,
         "working": 2,
         "cached": 0,
+        "copy": 4,
         "waiting": 3,
         "in_flight": 1,
     }
     device = {"budget": 10, "effective_budget": 9, "reserved": 7, "foreign": 1, "slots_used": 1, "compute_slots": 2}
+    device |= {"host_cache": 20, "host_copies": 4}
     metrics.watch(lambda: {"device": device, "models": [model]})
     found = values(metrics)
     assert found["cohabit_device_bytes", "effective_budget"] == 9
     assert found["cohabit_model_bytes", "held", "a"] == 7
+    assert found["cohabit_model_bytes", "copy", "a"] == 4
+    assert (found["cohabit_host_bytes", "cache"], found["cohabit_host_bytes", "copies"]) == (20, 4)
     assert found["cohabit_model_requests", "a", "waiting"] == 3
     assert found["cohabit_model_state", "a", "ready"] == 1
     assert found["cohabit_compute_slots", "used"] == 1

@@ -63,7 +63,14 @@ def test_sleeps_wakes_and_exits(learning: Learning) -> None:
     footprint.residue = Figure(20 * MIB, Origin.MEASURED)
     footprint.sleep_seconds.add(0.25)
     learning.heard(Slept(5, 20 * MIB, 0.25), [], 0)
+    footprint.copy = Figure(40 * MIB, Origin.ESTIMATED)
+    learning.heard(Slept(5, 20 * MIB, 0.25), [], 0)
+    guessed = learning.profile
+    assert guessed.copy is None, "a guess is not kept"
+    footprint.copy = Figure(50 * MIB, Origin.MEASURED)
+    learning.heard(Slept(5, 20 * MIB, 0.25), [], 0)
     asleep = learning.profile
+    assert asleep.copy == 50 * MIB
     assert (asleep.residue, asleep.sleep_seconds, asleep.wake_seconds) == (20 * MIB, 0.25, None)
     footprint.wake_seconds.add(0.5)
     footprint.run_seconds.add(0.75)

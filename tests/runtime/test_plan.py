@@ -6,6 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cohabit.cli.plan import as_data, as_table
+from cohabit.config import resolved
 from cohabit.config.load import parse_config
 from cohabit.config.model import Config
 from cohabit.core.footprints import Figure, Origin
@@ -13,7 +15,7 @@ from cohabit.devices.cuda import CONTEXT_BYTES
 from cohabit.runtime import assemble
 from cohabit.runtime.assemble import missing_engines
 from cohabit.runtime.footprints import Footprints, Profile, profile_key
-from cohabit.runtime.plan import Plan, footprint_of, make_plan, precision
+from cohabit.runtime.plan import COPYING_BYTES, START_SECONDS, Plan, footprint_of, make_plan, precision
 
 MIB = 1 << 20
 
@@ -26,7 +28,8 @@ def config(models: str, budget: str = "1GiB") -> Config:
 def planned(models: str, budget: str = "1GiB", footprints: Footprints | None = None) -> Plan:
     """On a device of 4 GiB, with nothing fetched."""
     kept = footprints or Footprints(Path("/nowhere/footprints.json"))
-    return make_plan(config(models, budget), total=4096 * MIB, footprints=kept, weights=Path("/nowhere"))
+    nowhere = Path("/nowhere")
+    return make_plan(config(models, budget), total=4096 * MIB, host=0, footprints=kept, weights=nowhere)
 
 
 A = "{a: {engine: fake, options: {resident: 104857600}, footprint: {working: 7MiB}}}"
@@ -58,6 +61,49 @@ def test_an_estimate_for_a_card_has_the_context_in_it_and_what_was_declared_has_
         "device: {kind: cuda:0}\nmodels: {a: {engine: fake, footprint: {resident: 600MiB}}}", Path("/")
     )
     assert footprint_of(declared, "a", kept, tmp_path).resident == Figure(600 * MIB, Origin.DECLARED)
+
+
+def test_what_sleeps_by_a_copy_may_do_so_before_it_was_measured(tmp_path: Path) -> None:
+    models = "{a: {engine: fake, footprint: {resident: 20GiB}}}"
+    made = parse_config(f"device: {{kind: cuda:0}}\nmodels: {models}", Path("/"))
+    kept = Footprints(tmp_path / "footprints.json")
+    guessed = footprint_of(made, "a", kept, tmp_path)
+    weights = (20 << 30) - CONTEXT_BYTES
+    assert guessed.residue == Figure(CONTEXT_BYTES, Origin.ESTIMATED)
+    assert guessed.copy == Figure(weights, Origin.ESTIMATED)
+    assert guessed.wake_seconds.value == guessed.load_seconds.value == START_SECONDS, "never more than a load"
+    key = profile_key(made.models["a"], "cuda:0")
+    known = Profile(model="a", resident=20 << 30, load=20 << 30, load_seconds=30.0)
+    kept.record(key, known)
+    assert footprint_of(made, "a", kept, tmp_path).wake_seconds.value == pytest.approx(weights / COPYING_BYTES)
+    kept.record(key, msgspec.structs.replace(known, copy=5 << 30, residue=7 << 20, wake_seconds=0.25))
+    measured = footprint_of(made, "a", kept, tmp_path)
+    assert measured.copy == Figure(5 << 30, Origin.MEASURED)
+    assert measured.residue == Figure(7 << 20, Origin.MEASURED)
+    assert measured.wake_seconds.value == 0.25
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "allowed"),
+    [
+        ("cuda:0", "", 32 << 30),
+        ("cuda:0", ", host_cache: 3GiB", 3 << 30),
+        ("cuda:0", ", host_cache: 25%", 16 << 30),
+        ("cuda:0", ", host_cache: 0", 0),
+        ("cpu", ", host_cache: 3GiB", 0),
+    ],
+)
+def test_what_copies_may_take_of_the_host(kind: str, said: str, allowed: int) -> None:
+    made = parse_config(f"device: {{kind: {kind}, budget: 40GiB{said}}}\nmodels: {A}", Path("/"))
+    nowhere = Path("/nowhere")
+    plan = make_plan(made, total=80 << 30, host=64 << 30, footprints=Footprints(nowhere / "f.json"), weights=nowhere)
+    assert plan.host_cache == allowed
+    assert plan.copies == (140 * MIB if kind == "cuda:0" else 0)
+    assert resolved.model_policy(made, "a").copies == (kind == "cuda:0")
+    assert ("copies in host memory 140 MiB, allowed" in as_table(plan)) == (kind == "cuda:0")
+    data = as_data(plan)
+    assert (data["device"]["host_cache"], data["copies"]) == (allowed, plan.copies)
+    assert (data["models"][0]["copy"] is None) == (kind == "cpu")
 
 
 def test_sleep_and_times_are_as_they_were_measured(tmp_path: Path) -> None:

@@ -130,3 +130,23 @@ models:
 """)
     assert replayed(load_fleet(file), Policy.GDSF) == {"often": 1, "large": 1, "other": 1}
     assert replayed(load_fleet(file), Policy.LRU) == {"often": 2, "large": 1, "other": 1}
+
+
+@pytest.mark.parametrize(
+    ("host_cache", "wakes"),
+    [("400MiB", {"a": 3, "b": 3, "c": 0}), ("150MiB", {"a": 3, "b": 0, "c": 0}), ("0", {"a": 0, "b": 0, "c": 0})],
+)
+def test_on_a_card_who_has_a_copy_is_woken(file: Path, host_cache: str, wakes: dict[str, int]) -> None:
+    one = "{engine: fake, load_seconds: 3, %s footprint: {resident: 640MiB, load: 640MiB, working: 1MiB}}"
+    file.write_text(f"""
+device: {{kind: "cuda:0", budget: 800MiB, keep_free: 0, host_cache: {host_cache}}}
+models:
+  a: {one % "wake_seconds: 0.1,"}
+  b: {one % "wake_seconds: 0.1,"}
+  c: {one % ""}
+""")
+    fleet = load_fleet(file)
+    assert fleet.behaviours["a"].copy == 128 * MIB, "all but the context"
+    assert [policy.copies for policy in fleet.policies.values()] == [True, True, False]
+    trace = [Arrival(100.0 * number, "abc"[number % 3], 0.1) for number in range(12)]
+    assert {name: tally.wakes for name, tally in replay(fleet, trace).models.items()} == wakes

@@ -1,6 +1,7 @@
 """Every command ends in the event that ``core.events`` names, when it should; what was overtaken never ends."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -41,9 +42,7 @@ REFUSED = Rejection(RejectReason.QUEUE_FULL, "no")
 class Script:
     """In a core's place: answers the first event of a kind with what it is told to, and keeps what it hears."""
 
-    def __init__(
-        self, answers: dict[type[Event], Sequence[Command]], *, seconds: float = 1.0, **sleep: float
-    ) -> None:
+    def __init__(self, answers: dict[type[Event], Sequence[Command]], *, seconds: float = 1.0, **sleep: Any) -> None:
         """``seconds`` a load takes, ``sleep`` goes into the behaviour."""
         self.answers = dict(answers)
         self.heard: list[tuple[float, Event]] = []

@@ -59,6 +59,15 @@ class Keeper(Noted):
         self.said.append("wake")
 
 
+class Copier(Keeper):
+    """By a copy in host memory."""
+
+    def load(self, spec: ModelSpec, device: Device) -> None:
+        """With a copy of seven bytes."""
+        super().load(spec, device)
+        self.copied = 7
+
+
 def made(monkeypatch: pytest.MonkeyPatch, engine: type[Engine]) -> Model:
     Noted.said.clear()
     monkeypatch.setattr(module, "engine_class", {"noted": engine}.__getitem__)
@@ -89,6 +98,18 @@ def test_one_that_keeps_something_is_woken_itself(monkeypatch: pytest.MonkeyPatc
     assert model.wake() is first
     model.trim()
     assert Noted.said[3:] == ["sleep", "wake", "trim"]
+
+
+def test_of_a_copy_it_is_told_how_large_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made(monkeypatch, Copier)
+    assert model.copied == 0, "there is none before the load"
+    model.load()
+    model.sleep()
+    assert model.copied == 7
+    model.wake()
+    assert model.copied == 7
+    model.close()
+    assert model.copied == 0
 
 
 def test_an_engine_is_called_from_as_many_threads_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:

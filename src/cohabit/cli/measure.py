@@ -29,7 +29,7 @@ def measure(config: ConfigArgument = None) -> None:
     import uvloop
 
     from cohabit.config.paths import footprints_file, weights_dir
-    from cohabit.devices import device_for
+    from cohabit.devices import device_for, host_available
     from cohabit.observability.logs import configure
     from cohabit.runtime.footprints import Footprints
     from cohabit.runtime.plan import make_plan
@@ -41,9 +41,9 @@ def measure(config: ConfigArgument = None) -> None:
         fetch_missing(loaded)  # what cannot be had is told when its model's turn comes
         device = device_for(loaded.device.kind)
         total = device.total_bytes()
-        plan = make_plan(loaded, total=total, footprints=footprints, weights=weights_dir())
+        plan = make_plan(loaded, total=total, host=host_available(), footprints=footprints, weights=weights_dir())
         figures, failures = uvloop.run(_measured(loaded, plan, device.read({}).available, footprints))
-        plan = make_plan(loaded, total=total, footprints=footprints, weights=weights_dir())
+        plan = make_plan(loaded, total=total, host=host_available(), footprints=footprints, weights=weights_dir())
     if figures:
         typer.echo(as_table(figures))
     typer.echo(f"verdict: {plan.verdict}")

@@ -39,12 +39,13 @@ def plan(
 def plan_of(config: "Config") -> "Plan":
     """The plan of a config on this machine. Raises DeviceError, SourceError."""
     from cohabit.config.paths import footprints_file, weights_dir
-    from cohabit.devices import device_for
+    from cohabit.devices import device_for, host_available
     from cohabit.runtime.footprints import Footprints
     from cohabit.runtime.plan import make_plan
 
     total = device_for(config.device.kind).total_bytes()
-    return make_plan(config, total=total, footprints=Footprints(footprints_file()), weights=weights_dir())
+    footprints = Footprints(footprints_file())
+    return make_plan(config, total=total, host=host_available(), footprints=footprints, weights=weights_dir())
 
 
 def as_data(made: "Plan") -> dict[str, Any]:
@@ -55,6 +56,7 @@ def as_data(made: "Plan") -> dict[str, Any]:
             "total": made.total,
             "keep_free": made.keep_free,
             "budget": made.budget,
+            "host_cache": made.host_cache,
         },
         "models": [
             {
@@ -65,11 +67,13 @@ def as_data(made: "Plan") -> dict[str, Any]:
                 "load": {"bytes": row.footprint.load_need, "origin": row.footprint.load.origin},
                 "working": {"bytes": row.footprint.working.size, "origin": row.footprint.working.origin},
                 "peak": {"bytes": row.peak.size, "origin": row.peak.origin},
+                "copy": None if (copy := row.footprint.copy) is None else {"bytes": copy.size, "origin": copy.origin},
                 "fits": row.fits,
             }
             for row in made.rows
         ],
         "resident": made.resident,
+        "copies": made.copies,
         "needed": made.needed,
         "headroom": made.headroom,
         "verdict": made.verdict,
@@ -107,6 +111,7 @@ def as_table(made: "Plan") -> str:
             lines[-1],
             f"budget {mib(made.budget)}; {beyond}",
             f"device {made.device} with {mib(made.total)}, {mib(made.keep_free)} kept free",
+            *([f"copies in host memory {mib(made.copies)}, allowed {mib(made.host_cache)}"] if made.copies else []),
             f"verdict: {made.verdict}",
         ]
     )

@@ -46,7 +46,7 @@ def serve(
     """
     from cohabit.cli.storage import database_url
     from cohabit.config.paths import footprints_file, weights_dir
-    from cohabit.devices import device_for
+    from cohabit.devices import device_for, host_available
     from cohabit.runtime.assemble import missing_engines
     from cohabit.runtime.footprints import Footprints
     from cohabit.runtime.plan import make_plan
@@ -67,7 +67,13 @@ def serve(
                 typer.echo(f"{user}: {why}", err=True)
         device = device_for(loaded.device.kind)
         footprints = Footprints(footprints_file())
-        plan = make_plan(loaded, total=device.total_bytes(), footprints=footprints, weights=weights_dir())
+        plan = make_plan(
+            loaded,
+            total=device.total_bytes(),
+            host=host_available(),
+            footprints=footprints,
+            weights=weights_dir(),
+        )
     typer.echo(as_table(plan))
     if missing:
         raise leave(Code.FAILED, "; ".join(missing))

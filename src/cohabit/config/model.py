@@ -165,7 +165,9 @@ class DeviceConfig(Section):
         None, ge=1, le=1024, description="What may run at once; default: the cores on cpu, 3 on cuda."
     )
     host_cache: Amount | None = Field(
-        None, description="Host memory for copies of sleeping models (cuda); not used on cpu."
+        None,
+        description="Host memory for copies from which models on a card wake: a size, or a share of what is free at "
+        "the start; default: half of that. Not used on cpu.",
     )
 
 

@@ -67,6 +67,21 @@ def budget(config: Config, total: int) -> int:
     return most if config.device.budget is None else min(most, config.device.budget.of(total))
 
 
+def host_cache(config: Config, free: int) -> int:
+    """Bytes that copies may take of a host's memory: as configured, else half of what is ``free``.
+
+    None on cpu, where there is one memory.
+    """
+    if place(config).kind == "cpu":
+        return 0
+    return free // 2 if config.device.host_cache is None else config.device.host_cache.of(free)
+
+
+def copies(config: Config, model: ModelConfig) -> bool:
+    """Whether it sleeps by a copy in host memory."""
+    return engine_class(model.engine).copies and place(config).kind != "cpu"
+
+
 def model_policy(config: Config, name: str) -> ModelPolicy:
     """The core's slice of one model's config."""
     model, scheduling = config.models[name], config.scheduling
@@ -78,6 +93,7 @@ def model_policy(config: Config, name: str) -> ModelPolicy:
         priority=model.priority,
         pin=model.pin,
         sleeps=engine_class(model.engine).sleeps,
+        copies=copies(config, model),
         preload=model.preload,
         keep_alive=model.keep_alive,
         patience=scheduling.patience if model.patience is None else model.patience,

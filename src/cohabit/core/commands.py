@@ -20,10 +20,14 @@ class StopCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StartWorker:
-    """Start a process for a model and load it. The books already hold what it may take."""
+    """Start a process for a model and load it. The books already hold what it may take.
+
+    With ``keep_copy`` a copy of its weights is to stay in host memory.
+    """
 
     model: str
     worker: int
+    keep_copy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

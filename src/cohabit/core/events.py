@@ -63,6 +63,7 @@ class WorkerReady:
     resident: int
     load_peak: int
     seconds: float
+    copy: int = 0  # bytes in host memory, of a load that was to keep a copy
 
 
 @dataclass(frozen=True, slots=True)

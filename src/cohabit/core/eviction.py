@@ -45,7 +45,7 @@ def switch_cost(waiter: Model, victim: Model | None, chosen: Exit = Exit.STOP) -
 def preferred_exit(model: Model) -> Exit:
     """Of a ready model: what has the smaller exit and return seconds; what was never measured is not chosen."""
     footprint = model.footprint
-    if not model.policy.sleeps or model.sleep_failed or footprint.residue is None:
+    if not model.can_sleep or footprint.residue is None:
         return Exit.STOP
     asleep = footprint.sleep_seconds.value + footprint.wake_seconds.value
     stopped = footprint.exit_seconds.value + footprint.load_seconds.value

@@ -41,7 +41,7 @@ def worker_exited(books: Books, event: WorkerExited, now: float) -> None:
     books.stirred = True
     del books.workers[event.worker]
     model.worker = None
-    model.draining = False
+    model.draining = model.copied = False
     model.went_out = now
     if asked and event.seconds > 0:
         model.footprint.exit_seconds.add(event.seconds)

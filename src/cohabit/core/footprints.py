@@ -52,6 +52,7 @@ class Footprint:
         load: Figure,
         working: Figure,
         residue: Figure | None = None,
+        copy: Figure | None = None,
         buckets: dict[int, Run] | None = None,
         load_seconds: float = 2.0,
         exit_seconds: float | None = None,
@@ -61,6 +62,7 @@ class Footprint:
     ) -> None:
         """Seconds are guesses until measured (None: ours); they decide only when to switch, never what fits.
 
+        ``copy`` is in host memory, of a model that keeps one to wake from.
         ``residue`` is what stays of a sleeping model; until it is known, stopping is preferred to sleeping.
         ``buckets`` are runs as measured, by the power of two that bounds their units.
         """
@@ -68,6 +70,7 @@ class Footprint:
         self.load = load
         self.working = working
         self.residue = residue
+        self.copy = copy
         self.buckets = dict(buckets or {})
         self.margin = 0
         self.load_seconds = Average(load_seconds)

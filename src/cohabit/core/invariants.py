@@ -20,6 +20,8 @@ def check(books: Books) -> None:
         _check_worker(books, model)
     held = sum(account.held for account in ledger.accounts.values())
     _must(held + ledger.unreturned == ledger.reserved, "reserved is the sum of what is held")
+    _must(ledger.copied == sum(ledger.copies.values()), "the copies are what they are together")
+    _must(ledger.copies.keys() <= ledger.accounts.keys(), "copies are given up with their process")
     slots = sum(model.policy.slots for model in books.workers.values() if model.busy)
     _must(slots == ledger.slots_used, "slots are taken by busy models only")
     _must(slots <= ledger.slots, "no more slots are taken than there are")
@@ -41,6 +43,8 @@ def _check_worker(books: Books, model: Model) -> None:
     _must(account.leaving == (state in {State.STOPPING, State.FALLING_ASLEEP}), f"{model.name} leaves or stays")
     _must(not account.trimming or not model.busy, f"{model.name} runs nothing while it is trimmed")
     _must(set(model.running) == set().union(*model.batches), f"{model.name} runs what its batches hold")
+    _must(model.copied == (model.worker in books.ledger.copies), f"{model.name} knows whether it has a copy")
+    _must(not model.copied or model.policy.copies, f"{model.name} has a copy only if it can wake from it")
     _must(len(model.batches) <= model.policy.concurrency, f"{model.name} keeps its concurrency")
 
 

@@ -6,6 +6,8 @@ a run ends, a model falls asleep or caches are trimmed, the bytes stay booked as
 begun after that shows what is kept. They are not free, but nobody is evicted for them either: the next reading is
 a moment away. Of a model asleep ``resident`` is its residue, and what it kept beyond that shows as ``cached``.
 
+Copies in host memory (``copies``) are booked apart, by worker, from the load to the end of the process.
+
 An account closes when the process is reaped. Where a device may show the memory later than that (a card), it is
 ``unreturned`` until a reading shows it free.
 """
@@ -34,9 +36,11 @@ class Account:
 
 
 class Ledger:
-    """All accounts of one device. ``budget`` and ``keep_free`` are the owner's, in bytes."""
+    """All accounts of one device. ``budget``, ``keep_free`` and ``host_cache`` are the owner's, in bytes."""
 
-    def __init__(self, *, budget: int, keep_free: int, slots: int, releases_when_reaped: bool = True) -> None:
+    def __init__(
+        self, *, budget: int, keep_free: int, slots: int, releases_when_reaped: bool = True, host_cache: int = 0
+    ) -> None:
         """Before the first reading the device is taken to have what the owner said."""
         self.budget = budget
         self.keep_free = keep_free
@@ -48,6 +52,9 @@ class Ledger:
         self.unreturned = 0
         self.unreturned_since: float | None = None
         self.accounts: dict[int, Account] = {}
+        self.host_cache = host_cache  # what copies may take of the host's memory
+        self.copies: dict[int, int] = {}  # bytes by worker
+        self.copied = 0  # bytes of all of them
         self._releases_when_reaped = releases_when_reaped
         self._quiet_foreign = 0  # as last seen while nothing was loading or leaving
         self._held = 0
@@ -75,6 +82,12 @@ class Ledger:
         account.load = account.cached = account.unconfirmed = 0
         account.resident = resident
         self._book(account)
+
+    def copy(self, worker: int, size: int) -> None:
+        """A copy of it is made in host memory, or has turned out to be so large; 0: there is none."""
+        self.copied += size - self.copies.pop(worker, 0)
+        if size:
+            self.copies[worker] = size
 
     def run(self, worker: int, working: int) -> None:
         """Something begins to run on an idle worker."""
@@ -129,6 +142,7 @@ class Ledger:
     def close(self, worker: int, now: float) -> None:
         """The process is reaped. Its memory is back on cpu; on a card when the device shows it."""
         account = self.accounts.pop(worker)
+        self.copied -= self.copies.pop(worker, 0)
         self._held -= account.held
         if not self._releases_when_reaped:
             self.unreturned += account.held

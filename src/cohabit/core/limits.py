@@ -163,7 +163,7 @@ def _keep_alive(books: Books, model: Model, now: float) -> None:
     if until is None or now < until or books.account(model).trimming:
         return
     why = f"idle for {model.policy.keep_alive:g} s (keep_alive)"
-    if model.state is State.READY and model.policy.sleeps and not model.sleep_failed:
+    if model.state is State.READY and model.can_sleep:
         sleep(books, model, StopCause.KEEP_ALIVE, why, now)
     else:
         stop(books, model, StopCause.KEEP_ALIVE, why, now)

@@ -64,8 +64,10 @@ def objection(books: Books, asked: OwnerRequest) -> Objection | None:
 def _cannot_sleep(model: Model) -> Objection | None:
     if model.state in _GONE:
         return Objection(Refusal.NOT_LOADED, f"{model.name} is not loaded")
-    if not model.policy.sleeps or model.sleep_failed:
-        return Objection(Refusal.CANNOT_SLEEP, f"{model.name} cannot sleep; unload it instead")
+    if not model.can_sleep:
+        lacking = model.policy.sleeps and not model.sleep_failed
+        why = " without a copy in host memory, for which there was no room (device.host_cache)" if lacking else ""
+        return Objection(Refusal.CANNOT_SLEEP, f"{model.name} cannot sleep{why}; unload it instead")
     return None
 
 

@@ -20,6 +20,8 @@ def ready(books: Books, event: WorkerReady, now: float) -> None:
     else:
         model.footprint.learn_load(event.resident, event.load_peak, event.seconds)
         model.loads += 1
+        if model.policy.copies:
+            _note_copy(books, model, event)
     model.lifecycle.move(Move.LOADED, now)
     books.ledger.settle(event.worker, event.resident)
     model.came_in = model.idle_since = model.last_used = now
@@ -27,6 +29,14 @@ def ready(books: Books, event: WorkerReady, now: float) -> None:
     books.stirred = True
     if model.policy.pin:
         books.room_has_changed()
+
+
+def _note_copy(books: Books, model: Model, event: WorkerReady) -> None:
+    """Where there was no memory for one after all, it goes on without."""
+    model.copied = event.copy > 0
+    books.ledger.copy(event.worker, event.copy)
+    if model.copied:
+        model.footprint.copy = Figure(event.copy, Origin.MEASURED)
 
 
 def slept(books: Books, event: Slept, now: float) -> None:

@@ -1,7 +1,8 @@
 """Who is brought in, and when. Branch 3 of the decision tree.
 
 3.0  The books are over the budget (it shrank, or a worker outgrew them): caches are trimmed, then sleepers and then
-     idle workers are stopped, each by their score.
+     idle workers are stopped, each by their score. Sleepers are, too, while copies take more of host memory than
+     they may.
 3.1  The claim's model needs it no more: it is withdrawn, victims that still drain go on serving.
 3.2  There is a claim: its victims leave as they fall idle; it is fulfilled once everything it needs fits.
 3.3  There is none: the most urgent waiter that may be served gets it. Whom it may take the room from, and from when,
@@ -14,6 +15,7 @@ from itertools import islice
 
 from cohabit.core.claim import Claim
 from cohabit.core.commands import SleepWorker, StartWorker, StopCause, StopWorker, TrimWorker, WakeWorker
+from cohabit.core.copies import copy_bytes, in_the_way, is_copied, too_many
 from cohabit.core.eviction import Policy, account_for, score, switch_cost
 from cohabit.core.exits import Exit
 from cohabit.core.lifecycle import Move, State
@@ -58,7 +60,11 @@ def trim(books: Books, model: Model, why: str) -> None:
 
 
 def relieve(books: Books, policy: Policy, now: float) -> None:
-    """Branch 3.0: come back within the budget by letting idle workers go."""
+    """Branch 3.0: come back within the budgets by letting idle workers go."""
+    if books.ledger.copied > books.ledger.host_cache:
+        for sleeper in list(too_many(books, policy)):
+            why = "copies of weights are over what they may take of host memory (device.host_cache)"
+            stop(books, sleeper, StopCause.OVER_BUDGET, why, now)
     over = books.ledger.reserved - books.ledger.effective_budget
     if over <= 0:
         return
@@ -168,6 +174,8 @@ def _try_to_claim(search: Search, later: list[float]) -> bool:
             waiter.may_at = min(times, default=None)
             later += times
         return False
+    if search.sought:
+        exits |= dict.fromkeys(in_the_way(books, waiter, exits, search.policy, now), Exit.STOP)
     waited = now - since
     reason = "it waited max_wait" if overdue else "idle for longer than its return costs, or its patience is over"
     why = f"for {waiter.name}, waiting {waited:.1f} s: {reason}"
@@ -239,5 +247,8 @@ def start(books: Books, model: Model, now: float) -> None:
         model.lifecycle.move(Move.START, now)
         books.workers[model.worker] = model
         books.ledger.open(model.worker, model.footprint.load_need)
-        books.out.append(StartWorker(model.name, model.worker))
+        model.copied = is_copied(books, model)
+        if model.copied:
+            books.ledger.copy(model.worker, copy_bytes(model))
+        books.out.append(StartWorker(model.name, model.worker, keep_copy=model.copied))
     books.changed(model)

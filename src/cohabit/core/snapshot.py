@@ -26,6 +26,8 @@ def snapshot(books: Books, now: float) -> dict[str, Any]:
             "reserved": ledger.reserved,
             "unreturned": ledger.unreturned,
             "foreign": ledger.foreign,
+            "host_cache": ledger.host_cache,
+            "host_copies": ledger.copied,
             "compute_slots": ledger.slots,
             "slots_used": ledger.slots_used,
         },
@@ -49,7 +51,8 @@ def snapshot(books: Books, now: float) -> dict[str, Any]:
 
 
 def _model(books: Books, model: Model, now: float) -> dict[str, Any]:
-    account = books.ledger.accounts[model.worker] if model.worker is not None else Account()
+    ledger = books.ledger
+    account = ledger.accounts[model.worker] if model.worker is not None else Account()
     footprint = model.footprint
     return {
         "name": model.name,
@@ -62,6 +65,7 @@ def _model(books: Books, model: Model, now: float) -> dict[str, Any]:
         "resident": account.resident,
         "working": account.working,
         "cached": max(account.cached, account.unconfirmed),
+        "copy": ledger.copies.get(model.worker, 0) if model.worker is not None else 0,
         "needs": {
             part: {"bytes": figure.size, "origin": figure.origin}
             for part, figure in (
@@ -69,6 +73,7 @@ def _model(books: Books, model: Model, now: float) -> dict[str, Any]:
                 ("load", footprint.load),
                 ("working", footprint.working),
                 ("residue", footprint.residue),
+                ("copy", footprint.copy),
             )
             if figure is not None
         },
@@ -126,6 +131,9 @@ def alerts(books: Books, now: float) -> Iterator[str]:
         yield f"{short >> 20} MiB more are booked than the device now allows; nothing new is brought in"
     if ledger.unreturned and ledger.unreturned_since is not None and now - ledger.unreturned_since > RETURN_SECONDS:
         yield f"the device still holds {ledger.unreturned >> 20} MiB of workers that have ended"
+    if ledger.copied > ledger.host_cache:
+        over = ledger.copied - ledger.host_cache
+        yield f"copies of weights take {over >> 20} MiB more of host memory than they may (device.host_cache)"
     for model in books.models.values():
         if model.footprint.margin:
             yield f"{model.name} ran out of memory; {model.footprint.margin >> 20} MiB more are allowed for it"

@@ -32,6 +32,7 @@ class ModelPolicy:
     priority: float = 1.0
     pin: bool = False
     sleeps: bool = False  # its engine can let go of the weights and keep its process
+    copies: bool = False  # and it can do so only with a copy of them in host memory, made when it loads
     preload: bool = False
     keep_alive: float | None = None  # idle seconds before it sleeps or stops; None: only on pressure
     patience: float = 4.0
@@ -61,6 +62,7 @@ class Model:
     came_in: float = 0.0
     went_out: float = float("-inf")
     idle_since: float = 0.0
+    copied: bool = False  # its worker has a copy of it in host memory, or is making one
     dispatches: int = 0  # since it came in; what GDSF calls F
     inflation: float = 0.0  # GDSF's L when it was last used
     last_used: float = 0.0
@@ -94,6 +96,11 @@ class Model:
     def busy(self) -> bool:
         """Whether its worker holds any request."""
         return bool(self.running)
+
+    @property
+    def can_sleep(self) -> bool:
+        """Whether its worker, if it has one, may be put to sleep."""
+        return self.policy.sleeps and not self.sleep_failed and (self.copied or not self.policy.copies)
 
     @property
     def out(self) -> bool:

@@ -2,7 +2,7 @@
 
 from cohabit.devices.reading import Device, DeviceError, Reading
 
-__all__ = ["Device", "DeviceError", "Reading", "device_for", "parse_kind"]
+__all__ = ["Device", "DeviceError", "Reading", "device_for", "host_available", "parse_kind"]
 
 
 def parse_kind(kind: str) -> tuple[str, int]:
@@ -23,3 +23,10 @@ def device_for(kind: str) -> Device:
     from cohabit.devices.cuda import Cuda
 
     return Cuda(index)
+
+
+def host_available() -> int:
+    """Bytes of host memory that nobody uses now."""
+    from cohabit.devices.cpu import Cpu
+
+    return Cpu().read({}).available

@@ -5,6 +5,7 @@ Source: NVIDIA's CUDA Driver API, "Memory Management" and "Primary Context Manag
 
 import ctypes
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 _OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
@@ -27,6 +28,16 @@ class Card:
 
     def touched(self, size: int) -> object:
         """So many bytes, written to; freed with the object. Raises MemoryError if the card has not so many."""
+        return self._taken(size, lambda to: self._do("cuMemsetD8_v2", to, ctypes.c_ubyte(1), ctypes.c_size_t(size)))
+
+    def filled(self, content: bytearray) -> object:
+        """As many bytes as these, with them in it."""
+        source = (ctypes.c_char * len(content)).from_buffer(content)
+        return self._taken(
+            len(content), lambda to: self._do("cuMemcpyHtoD_v2", to, source, ctypes.c_size_t(len(content)))
+        )
+
+    def _taken(self, size: int, fill: Callable[[ctypes.c_uint64], None]) -> object:
         self._do("cuCtxSetCurrent", self._context)  # of this thread
         address = ctypes.c_uint64()
         if not size:
@@ -34,7 +45,7 @@ class Card:
         self._do("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
         held = _Held()
         weakref.finalize(held, self._free, address)
-        self._do("cuMemsetD8_v2", address, ctypes.c_ubyte(1), ctypes.c_size_t(size))
+        fill(address)
         self._do("cuCtxSynchronize")
         return held
 

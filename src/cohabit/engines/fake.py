@@ -58,6 +58,9 @@ class Fake(Engine):
     _memory: object
     _touched: Callable[[int], object]
     needs_source: ClassVar[bool] = False
+    copies: ClassVar[bool] = True
+    _card: Card | None = None
+    _copy: bytearray | None = None
 
     @classmethod
     def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
@@ -75,8 +78,13 @@ class Fake(Engine):
         if self._options.fail == "load":
             raise EngineError("told to fail at load")
         time.sleep(self._options.load_seconds)
-        self._touched = touched if device.kind == "cpu" else Card(device.index).touched
+        if device.kind != "cpu":
+            self._card = Card(device.index)
+        self._touched = touched if self._card is None else self._card.touched
         self._memory = self._touched(self._options.resident)
+        if spec.keep_copy:
+            self._copy = touched(self._options.resident)
+            self.copied = len(self._copy)
 
     def sleep(self) -> bool:
         """Take the time, give the memory back but for the residue."""
@@ -94,7 +102,10 @@ class Fake(Engine):
             raise MemoryError
         time.sleep(options.load_seconds if options.wake_seconds is None else options.wake_seconds)
         self._memory = None
-        self._memory = self._touched(options.resident)
+        if self._card is not None and self._copy:
+            self._memory = self._card.filled(self._copy)
+        else:
+            self._memory = self._touched(options.resident)
 
     def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
         """Answer each request in turn."""
@@ -103,7 +114,7 @@ class Fake(Engine):
 
     def close(self) -> None:
         """Give the memory back."""
-        self._memory = None
+        self._memory = self._copy = None
 
     def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
         body = json.loads(request.body)

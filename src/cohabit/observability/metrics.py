@@ -139,13 +139,17 @@ class _Gauges(Collector):
         for account in ("budget", "effective_budget", "reserved", "foreign"):
             memory.add_metric([account], device[account])
         yield memory
+        host = GaugeMetricFamily("cohabit_host_bytes", "Host memory for copies, by account", labels=["account"])
+        host.add_metric(["cache"], device["host_cache"])
+        host.add_metric(["copies"], device["host_copies"])
+        yield host
         held = GaugeMetricFamily(
             "cohabit_model_bytes", "Memory booked, by model and account", labels=["model", "account"]
         )
         requests = GaugeMetricFamily("cohabit_model_requests", "Requests now, by model", labels=["model", "state"])
         up = GaugeMetricFamily("cohabit_model_state", "1 for the state a model is in", labels=["model", "state"])
         for model in state["models"]:
-            for account in ("held", "resident", "working", "cached"):
+            for account in ("held", "resident", "working", "cached", "copy"):
                 held.add_metric([model["name"], account], model[account])
             requests.add_metric([model["name"], "waiting"], model["waiting"])
             requests.add_metric([model["name"], "in_flight"], model["in_flight"])

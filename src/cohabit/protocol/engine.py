@@ -107,6 +107,11 @@ class Engine(ABC):
     """True if a chat without one cannot be answered."""
     sleeps: ClassVar[bool] = True
     """False where only the end of the process frees what ``load`` took, so that the model is stopped instead."""
+    copies: ClassVar[bool] = False
+    """True if on a card it sleeps by a copy of its weights in host memory, which ``load`` makes where the spec says
+    ``keep_copy``, and which does not change. Without one it is stopped instead."""
+    copied: int = 0
+    """Bytes of the copy that ``load`` has made; 0 where it was not to, or found no memory for it."""
 
     @classmethod
     def derivations(cls, options: msgspec.Struct) -> Mapping[str, Derivation]:

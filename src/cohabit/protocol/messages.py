@@ -38,12 +38,14 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """The model is ready, or back from its sleep. Bytes are of the worker's process.
 
-    Seconds are counted from the start of the process or, for a wake, from the word.
+    Seconds are counted from the start of the process or, for a wake, from the word. ``copy`` is what a load that was
+    to keep a copy in host memory has made.
     """
 
     resident: int
     load_peak: int
     seconds: float
+    copy: int = 0
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):

@@ -22,6 +22,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}  # the engine's own options, already checked against its ``Options``
     concurrency: int = 1  # requests the engine may be given at once
     trust_remote_code: bool = False
+    keep_copy: bool = False  # its load is to leave a copy of the weights in host memory, from which it wakes
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,6 +60,7 @@ def assemble(
             keep_free=plan.keep_free,
             slots=resolved.compute_slots(config),
             releases_when_reaped=resolved.place(config).kind == "cpu",
+            host_cache=plan.host_cache,
         ),
         policy=Policy(config.scheduling.policy),
         device=device,

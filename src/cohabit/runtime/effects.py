@@ -59,8 +59,8 @@ class Effects:
     def execute(self, command: Command) -> None:
         """Begin to carry a command out. Never blocks, never raises."""
         match command:
-            case StartWorker(model, worker):
-                self._supervisor.start(model, worker)
+            case StartWorker(model, worker, keep_copy):
+                self._supervisor.start(model, worker, keep_copy=keep_copy)
             case StopWorker(model, worker, cause, why, kill):
                 log.info("stopping worker", model=model, cause=cause, why=why)
                 self._supervisor.stop(worker, kill=kill)

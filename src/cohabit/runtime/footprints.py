@@ -27,6 +27,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     load: int
     working: int = 0
     residue: int | None = None  # what stays while it sleeps
+    copy: int | None = None  # in host memory, to wake from
     load_seconds: float
     exit_seconds: float | None = None
     sleep_seconds: float | None = None

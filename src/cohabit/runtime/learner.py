@@ -54,6 +54,7 @@ class Learner:
             load=footprint.load.size,
             working=max(_bytes(footprint.working, None) or 0, seen.working),
             residue=_bytes(footprint.residue, seen.residue),
+            copy=_bytes(footprint.copy, seen.copy),
             load_seconds=round(footprint.load_seconds.value, 3),
             exit_seconds=_seconds(footprint.exit_seconds, seen.exit_seconds),
             sleep_seconds=_seconds(footprint.sleep_seconds, seen.sleep_seconds),

@@ -44,6 +44,7 @@ class Figures:
     load_seconds: float
     peak: int | None = None  # of the whole process while it ran
     residue: int | None = None
+    copy: int | None = None  # in host memory
     sleep_seconds: float | None = None
     wake_seconds: float | None = None
     exit_seconds: float | None = None
@@ -61,6 +62,7 @@ class Figures:
             load=self.load,
             working=max(self.working or 0, before.working if before else 0),
             residue=self.residue,
+            copy=self.copy,
             load_seconds=round(self.load_seconds, 3),
             exit_seconds=self.exit_seconds and round(self.exit_seconds, 3),
             sleep_seconds=self.sleep_seconds and round(self.sleep_seconds, 3),
@@ -99,14 +101,15 @@ class Measurer:
         model, worker = policy.name, next(self._ids)
         try:
             step("loading")
-            ready = await self._done(StartWorker(model, worker))
+            ready = await self._done(StartWorker(model, worker, keep_copy=policy.copies))
             assert isinstance(ready, WorkerReady)
             figures = Figures(resident=ready.resident, load=ready.load_peak, load_seconds=ready.seconds)
+            figures.copy = ready.copy or None
             step("running")
             figures.peak = await self._run(policy, worker, batches)
             step("trimming")
             await self._done(TrimWorker(model, worker, WHY))
-            if policy.sleeps:
+            if policy.sleeps and (figures.copy or not policy.copies):
                 step("falling asleep")
                 slept = await self._done(SleepWorker(model, worker, StopCause.KEEP_ALIVE, WHY))
                 assert isinstance(slept, Slept)

@@ -12,7 +12,7 @@ from cohabit.core.room import never_fits
 from cohabit.core.state import Books, Model
 from cohabit.devices.cuda import CONTEXT_BYTES
 from cohabit.engines.registry import engine_class
-from cohabit.runtime.footprints import Footprints, profile_key
+from cohabit.runtime.footprints import Footprints, Profile, profile_key
 from cohabit.sources import cached, size_of
 
 _PRECISION = re.compile(
@@ -20,6 +20,7 @@ _PRECISION = re.compile(
 )
 
 START_SECONDS = 0.5  # of a process with its imports
+COPYING_BYTES = 10e9  # a second: a host copy back to a card; 26 GB/s are reached by a 4090, but not in small pieces
 READING_BYTES = 1e9  # a second: weights into fresh buffers, measured at 1.0 to 1.3 GB/s
 
 
@@ -56,6 +57,7 @@ class Plan:
     total: int
     keep_free: int
     budget: int
+    host_cache: int
 
     @property
     def resident(self) -> int:
@@ -71,6 +73,11 @@ class Plan:
     def headroom(self) -> int:
         """What the budget leaves beyond that; negative where they take turns."""
         return self.budget - self.needed
+
+    @property
+    def copies(self) -> int:
+        """Host memory that copies of all models that keep one would take."""
+        return sum(copy.size for row in self.rows if (copy := row.footprint.copy) is not None)
 
     @property
     def never(self) -> list[Row]:
@@ -93,8 +100,11 @@ def mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 
-def make_plan(config: Config, *, total: int, footprints: Footprints, weights: Path) -> Plan:
-    """For a device with ``total`` bytes. Raises SourceError for a source that cannot be read."""
+def make_plan(config: Config, *, total: int, host: int, footprints: Footprints, weights: Path) -> Plan:
+    """For a device with ``total`` bytes, in a host of whose memory ``host`` bytes are free.
+
+    Raises SourceError for a source that cannot be read.
+    """
     budget = resolved.budget(config, total)
     made = {name: footprint_of(config, name, footprints, weights) for name in config.models}
     # The core's own rule decides, so that the plan and the first request cannot disagree.
@@ -110,18 +120,20 @@ def make_plan(config: Config, *, total: int, footprints: Footprints, weights: Pa
         )
         for name, footprint in made.items()
     ]
-    return Plan(rows, config.device.kind, total, resolved.keep_free(config, total), budget)
+    keep_free, host_cache = resolved.keep_free(config, total), resolved.host_cache(config, host)
+    return Plan(rows, config.device.kind, total, keep_free, budget, host_cache)
 
 
 def footprint_of(config: Config, name: str, footprints: Footprints, weights: Path) -> Footprint:
     """In order of trust, figure by figure: measured here, declared by the owner, estimated from the files."""
     model = config.models[name]
     declared = model.footprint
-    profile = footprints.find(profile_key(model, config.device.kind))
     sources = [source for source in (model.source, *model.files.values()) if source is not None]
     found = cached(model.source, weights_dir=weights, base_dir=config.base_dir) if model.source else None
     size = sum(size_of(source, weights_dir=weights, base_dir=config.base_dir) for source in sources)
     estimate = engine_class(model.engine).estimate(resolved.model_spec(config, name, found, {}), size)
+    unknown = Profile(model=name, resident=0, load=0, load_seconds=guessed_load_seconds(size))
+    profile = footprints.find(profile_key(model, config.device.kind)) or unknown
 
     context = 0 if config.device.kind == "cpu" else CONTEXT_BYTES
 
@@ -130,23 +142,29 @@ def footprint_of(config: Config, name: str, footprints: Footprints, weights: Pat
             return Figure(measured, Origin.MEASURED)
         return Figure(guessed, Origin.ESTIMATED) if said is None else Figure(said, Origin.DECLARED)
 
-    resident = figure(profile.resident if profile else None, declared.resident, estimate.resident + context)
-    load = figure(profile.load if profile else None, declared.load or declared.resident, estimate.load + context)
+    resident = figure(profile.resident, declared.resident, estimate.resident + context)
+    load = figure(profile.load, declared.load or declared.resident, estimate.load + context)
     working = figure(None, declared.working, estimate.working)
-    if profile is not None and profile.working > working.size:
+    if profile.working > working.size:
         working = Figure(profile.working, Origin.MEASURED)  # a run can only show that more is needed
-    if profile is None:
-        return Footprint(resident=resident, load=load, working=working, load_seconds=guessed_load_seconds(size))
+    residue = None if profile.residue is None else Figure(profile.residue, Origin.MEASURED)
+    copy, wake_seconds = None, profile.wake_seconds
+    if resolved.copies(config, model):  # what is guessed lets it sleep before it was measured
+        copy = figure(profile.copy, None, max(0, resident.size - context))
+        residue = residue or Figure(context, Origin.ESTIMATED)
+        if wake_seconds is None:
+            wake_seconds = min(profile.load_seconds, copy.size / COPYING_BYTES)
     return Footprint(
         resident=resident,
         load=load,
         working=working,
-        residue=None if profile.residue is None else Figure(profile.residue, Origin.MEASURED),
+        residue=residue,
+        copy=copy,
         buckets=profile.buckets,
         load_seconds=profile.load_seconds,
         exit_seconds=profile.exit_seconds,
         sleep_seconds=profile.sleep_seconds,
-        wake_seconds=profile.wake_seconds,
+        wake_seconds=wake_seconds,
         run_seconds=profile.run_seconds,
     )
 

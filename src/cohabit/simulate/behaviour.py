@@ -19,6 +19,7 @@ class Behaviour:
     wake_seconds: float | None = None
     sleep_seconds: float = 0.0
     residue: int = 0
+    copy: int | None = None  # in host memory, by which alone it sleeps
     exit_seconds: float = EXIT_SECONDS
 
 
@@ -34,6 +35,7 @@ def known_model(policy: ModelPolicy, behaviour: Behaviour) -> Model:
         load=measured(behaviour.load),
         working=measured(behaviour.working),
         residue=measured(behaviour.residue) if sleeps else None,
+        copy=None if behaviour.copy is None else measured(behaviour.copy),
         load_seconds=behaviour.load_seconds,
         exit_seconds=behaviour.exit_seconds,
         sleep_seconds=behaviour.sleep_seconds if sleeps else None,

@@ -3,7 +3,8 @@
 Every model has the engine ``fake``: its option ``load_seconds`` says how long it takes to load, ``wake_seconds``
 (which also says that it can sleep), ``sleep_seconds`` and ``residue`` how it sleeps. The first two may also stand
 directly under the model. Bytes are those of ``cohabit plan``: ``footprint``, else of the options.
-No device is asked, so the budget is a size.
+No device is asked, so the budget is a size. On ``cuda:0`` models sleep by copies in host memory, as far as
+``device.host_cache``, a size too, has room for them; without it none is kept.
 """
 
 import json
@@ -51,7 +52,12 @@ class Fleet:
     def controller(self, policy: Policy | None = None) -> Controller:
         """A production core that has seen nothing yet; ``policy`` instead of the config's."""
         models = [known_model(self.policies[name], takes) for name, takes in self.behaviours.items()]
-        ledger = Ledger(budget=self.plan.budget, keep_free=self.plan.keep_free, slots=self.slots)
+        ledger = Ledger(
+            budget=self.plan.budget,
+            keep_free=self.plan.keep_free,
+            slots=self.slots,
+            host_cache=self.plan.host_cache,
+        )
         return Controller(models, ledger, policy or self.policy)
 
 
@@ -90,11 +96,12 @@ def fleet_of(config: Config) -> Fleet:
         if model.engine != "fake":
             raise ConfigError(f"models.{name}.engine: {model.engine} cannot be simulated; use fake")
     plan = _plan(config)
+    policies = {name: resolved.model_policy(config, name) for name in config.models}
     options = {name: msgspec.convert(model.options, FakeOptions) for name, model in config.models.items()}
     return Fleet(
         policies={
-            name: replace(resolved.model_policy(config, name), sleeps=options[name].wake_seconds is not None)
-            for name in config.models
+            name: policy if options[name].wake_seconds is not None else replace(policy, sleeps=False, copies=False)
+            for name, policy in policies.items()
         },
         behaviours={
             row.name: Behaviour(
@@ -105,6 +112,7 @@ def fleet_of(config: Config) -> Fleet:
                 wake_seconds=options[row.name].wake_seconds,
                 sleep_seconds=options[row.name].sleep_seconds,
                 residue=options[row.name].residue,
+                copy=row.footprint.copy.size if row.footprint.copy is not None else None,
             )
             for row in plan.rows
         },
@@ -121,4 +129,6 @@ def _plan(config: Config) -> Plan:
         raise ConfigError("device.budget: a simulation asks no device; give a size such as 24GiB")
     total = budget.size + resolved.keep_free(config, budget.size)
     with TemporaryDirectory() as empty:  # what this machine has measured is no matter
-        return make_plan(config, total=total, footprints=Footprints(Path(empty) / "none"), weights=Path(empty))
+        return make_plan(
+            config, total=total, host=0, footprints=Footprints(Path(empty) / "none"), weights=Path(empty)
+        )

@@ -191,12 +191,13 @@ class VirtualShell:
                 self._timer = inf if at is None else at
             case Dispatch(_, worker, requests):
                 self._dispatch(worker, requests)
-            case StartWorker(model, worker):
+            case StartWorker(model, worker, keep_copy):
                 takes = self._behaviours[model]
                 self._workers[worker] = _Worker(takes)
                 self._held[worker] = takes.load
                 seconds = takes.load_seconds
-                self._begin(worker, WorkerReady(worker, takes.resident, takes.load, seconds), seconds)
+                copy = (takes.copy or 0) if keep_copy else 0
+                self._begin(worker, WorkerReady(worker, takes.resident, takes.load, seconds, copy), seconds)
             case WakeWorker(_, worker):
                 takes = self._workers[worker].behaviour
                 self._held[worker] = takes.resident

@@ -124,9 +124,10 @@ class Worker:
         self._ready(since=began)
 
     def _ready(self, *, since: float) -> None:
+        assert self._model is not None
         peak, resident = self._held.read()
         self._held.end()
-        self._link.send(Loaded(resident, peak, time.monotonic() - since))
+        self._link.send(Loaded(resident, peak, time.monotonic() - since, self._model.copied))
 
     def _sleep(self) -> None:
         model, runner, began = self._model, self._runner, time.monotonic()

@@ -23,6 +23,11 @@ class Model:
         """From how many the engine may be called at once."""
         return self._spec.concurrency if self._class.continuous else 1
 
+    @property
+    def copied(self) -> int:
+        """Bytes in host memory from which it would wake."""
+        return self.engine.copied if self.engine is not None else 0
+
     def load(self) -> Engine:
         """Bring it in. Raises as ``Engine.load``."""
         engine = self._class()

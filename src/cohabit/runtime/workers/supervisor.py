@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from msgspec.structs import replace
 
 from cohabit.core.events import Event, Slept, Trimmed, WorkerExited, WorkerReady
 from cohabit.protocol import messages
@@ -37,6 +38,7 @@ class Worker:
     """A started worker, with or without its process yet."""
 
     model: str
+    keep_copy: bool
     began: float  # to come in: when it was told to start, later to wake
     process: WorkerProcess | None = None
     ready_at: float | None = None
@@ -82,9 +84,9 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self.last_lines: dict[str, list[str]] = {}  # by model, of its last worker that has ended
 
-    def start(self, model: str, worker_id: int) -> None:
-        """Start a process and load the model."""
-        worker = self._workers[worker_id] = Worker(model, time.monotonic())
+    def start(self, model: str, worker_id: int, *, keep_copy: bool) -> None:
+        """Start a process and load the model, with a copy in host memory if it is to keep one."""
+        worker = self._workers[worker_id] = Worker(model, keep_copy, time.monotonic())
         self._spawn(self._live(worker_id, worker))
 
     def sleep(self, worker_id: int) -> None:
@@ -141,7 +143,7 @@ class Supervisor:
         launch = self._launches[worker.model]
         detail = ""
         try:
-            spec = await asyncio.to_thread(launch.resolve)
+            spec = replace(await asyncio.to_thread(launch.resolve), keep_copy=worker.keep_copy)
             if not worker.unwanted():
                 worker.process = await WorkerProcess.spawn(
                     worker.model,
@@ -190,12 +192,12 @@ class Supervisor:
                 else:
                     why = f"its worker speaks version {version} of the protocol, not {messages.PROTOCOL_VERSION}"
                     self._give_up(worker, messages.LoadFailed(why, permanent=True))
-            case messages.Loaded(resident, load_peak, seconds):
+            case messages.Loaded(resident, load_peak, seconds, copy):
                 worker.done.set()
                 worker.ready_at = time.monotonic()
                 worker.loaded = True
                 log.info("worker ready", model=worker.model, seconds=round(seconds, 2))
-                self._post(WorkerReady(worker_id, resident, load_peak, seconds))
+                self._post(WorkerReady(worker_id, resident, load_peak, seconds, copy))
                 self._rested()
             case messages.Slept(held, seconds):
                 worker.done.set()
