@@ -12,6 +12,7 @@ from cohabit.core.commands import (
     Reject,
     SetTimer,
     SleepWorker,
+    SpawnWorker,
     StartWorker,
     StopWorker,
     TrimWorker,
@@ -45,6 +46,7 @@ def model(
     load: int | None = None,
     residue: int | None = None,
     copy: int | None = None,
+    spawned: int | None = None,
     wake_seconds: float | None = None,
     load_seconds: float = 1.0,
     exit_seconds: float = 0.0,
@@ -60,7 +62,10 @@ def model(
     max_run: float = 600.0,
     queue_limit: int = 256,
 ) -> Model:
-    """A model with sizes in MiB; one with a residue sleeps, one with a copy only by that."""
+    """A model with sizes in MiB; one with a residue sleeps, one with a copy only by that.
+
+    ``spawned`` is what its bare process takes; None: not known.
+    """
     declared = Origin.DECLARED
     return Model(
         ModelPolicy(
@@ -85,6 +90,7 @@ def model(
             working=Figure(working * MIB, declared),
             residue=None if residue is None else Figure(residue * MIB, declared),
             copy=None if copy is None else Figure(copy * MIB, declared),
+            spawned=None if spawned is None else spawned * MIB,
             wake_seconds=wake_seconds,
             load_seconds=load_seconds,
             exit_seconds=exit_seconds,
@@ -144,7 +150,7 @@ class Core:
                 case SetTimer(at=when):
                     self.timer = when
                     continue
-                case StartWorker(name, worker):
+                case SpawnWorker(name, worker) | StartWorker(name, worker):
                     self.workers[name] = worker
                 case Reject(request, rejection):
                     assert request not in self.rejected, "answered once"
@@ -247,6 +253,8 @@ def brief(commands: Sequence[Command]) -> list[str]:
 
 def _brief(command: Command) -> str:
     match command:
+        case SpawnWorker(name, worker):
+            return f"spawn {name}#{worker}"
         case StartWorker(name, worker):
             return f"start {name}#{worker}"
         case StopWorker(name, worker, cause, _, kill):

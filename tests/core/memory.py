@@ -17,7 +17,8 @@ class Real:
     residue: int
     keeps: float  # share of a run's memory that its allocator keeps
     copy: int = 0  # in host memory
-    phase: str = "loading"  # or "ready", "asleep"
+    spawned: int = 0  # of its bare process
+    phase: str = "loading"  # or "spawned", "ready", "asleep"
     kept: int = 0
     run: int = 0
 
@@ -40,7 +41,7 @@ class Real:
         """Now; at worst, while it loads."""
         if self.phase == "loading":
             return max(self.load, self.resident)
-        return self.residue if self.phase == "asleep" else self.peak
+        return {"asleep": self.residue, "spawned": self.spawned}.get(self.phase, self.peak)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from cohabit.core.commands import (
     Reject,
     SetTimer,
     SleepWorker,
+    SpawnWorker,
     StartWorker,
     StopCause,
     StopWorker,
@@ -126,7 +127,7 @@ class Outstanding:
             assert books.ledger.foreign == 0, "what is ours is not taken for a stranger's"
         copies = sum(real.copy for real in self.memory.workers.values())
         assert copies == books.ledger.copied <= books.ledger.host_cache, "copies take no more than they may"
-        reserving = [c for c in commands if isinstance(c, StartWorker | WakeWorker)]
+        reserving = [c for c in commands if isinstance(c, SpawnWorker | StartWorker | WakeWorker)]
         if over_before and not isinstance(
             event, DeviceMeasured | RequestFinished | RequestFailed | WorkerExited | WorkerReady | Slept
         ):
@@ -138,6 +139,8 @@ class Outstanding:
         """Note what the shell is to do, if it may be asked to."""
         books = self.controller.books
         match command:
+            case SpawnWorker(name, worker):
+                self.spawns(name, worker)
             case StartWorker(name, worker, keep_copy):
                 self.starts(name, worker, keep_copy=keep_copy)
             case WakeWorker(name, worker):
@@ -184,11 +187,21 @@ class Outstanding:
                 assert not self.halted
                 self.halted = True
 
-    def starts(self, name: str, worker: int, *, keep_copy: bool) -> None:
-        """A process, and what it will hold of both memories."""
+    def spawns(self, name: str, worker: int) -> None:
+        """A bare process, or one that loads at once."""
         assert worker not in self.live
         assert name not in self.live.values(), "one worker a model"
         self.live[worker] = name
+        spawned = self.controller.books.models[name].footprint.spawned
+        self.memory.workers[worker] = Real(0, 0, 0, 0, 0, spawned=spawned or 0, phase="spawned")
+
+    def starts(self, name: str, worker: int, *, keep_copy: bool) -> None:
+        """A load, in its own process or a new one, and what it will hold of both memories."""
+        if worker not in self.live:
+            self.spawns(name, worker)
+        assert self.live[worker] == name
+        assert worker not in self.stopping
+        assert self.memory.workers[worker].phase == "spawned"
         self.begins(name, worker)
         if keep_copy:
             self.memory.workers[worker].copy = copy_bytes(self.controller.books.models[name])
@@ -199,12 +212,12 @@ class Outstanding:
         footprint = books.models[name].footprint
         assert books.ledger.accounts[worker].held >= footprint.load.size, "a load is reserved before it starts"
         self.starting[worker] = name
-        before = self.memory.workers.get(worker)
-        copy = 0 if before is None else before.copy
-        working = footprint.working.size if before is None else before.working
+        before = self.memory.workers[worker]
+        copy, spawned = before.copy, before.spawned
+        working = footprint.working.size if before.phase == "spawned" else before.working
         resident = footprint.resident.size
         residue = int(resident * self.residue)
-        self.memory.workers[worker] = Real(footprint.load.size, resident, working, residue, self.keeps, copy)
+        self.memory.workers[worker] = Real(footprint.load.size, resident, working, residue, self.keeps, copy, spawned)
 
     def may_leave(self, worker: int, pinned: set[int], cause: StopCause) -> None:
         """Whether a worker may be told to leave for others."""
@@ -246,7 +259,7 @@ class Outstanding:
         del self.starting[worker]
         real = self.memory.workers[worker]
         real.phase = "ready"
-        self.send(WorkerReady(worker, real.resident, real.load, 0.5, real.copy))
+        self.send(WorkerReady(worker, real.resident, real.load, 0.5, real.copy, real.spawned))
 
     def falls_asleep(self, worker: int) -> None:
         del self.sleeping[worker]

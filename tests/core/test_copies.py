@@ -50,9 +50,9 @@ def test_a_load_keeps_a_copy_where_there_is_room_and_it_is_booked_at_once() -> N
     assert core["a"].footprint.copy.origin == "measured"
     state = snapshot(core.books, 5)
     assert (state["device"]["host_cache"], state["device"]["host_copies"]) == (250 * MIB, 90 * MIB)
-    assert state["models"][0]["copy"] == 90 * MIB
-    assert state["models"][0]["needs"]["copy"] == {"bytes": 90 * MIB, "origin": "measured"}
-    assert state["models"][1]["copy"] == 0
+    assert state["models"][0]["host_copy"] == 90 * MIB
+    assert state["models"][0]["needs"]["host_copy"] == {"bytes": 90 * MIB, "origin": "measured"}
+    assert state["models"][1]["host_copy"] == 0
 
 
 def test_it_is_given_up_with_the_process() -> None:

@@ -46,6 +46,7 @@ def models(draw: st.DrawFn) -> list[dict[str, object]]:
             "priority": draw(st.sampled_from([1.0, 3.0])),
             "pin": draw(st.integers(0, 9)) == 0,
             "residue": draw(st.sampled_from([None, 5, 15])),
+            "spawned": draw(st.sampled_from([None, 0, 10])),
             "copy": draw(st.sampled_from([None, None, 60, 100])),
             "wake_seconds": draw(st.sampled_from([None, 0.1])),
             "preload": draw(st.integers(0, 4)) == 0,

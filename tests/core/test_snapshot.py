@@ -46,7 +46,7 @@ def test_the_device_and_a_model_that_is_not_there() -> None:
         "resident": 0,
         "working": 0,
         "cached": 0,
-        "copy": 0,
+        "host_copy": 0,
         "needs": declared,
         "margin": 0,
         "load_seconds": 1.0,

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -15,6 +16,8 @@ def test_every_engine_tells_of_itself(name: str) -> None:
     assert engine.tasks
     assert engine.Options()
     assert not engine.libraries or engine.extra
+    assert all(find_spec(module) is not None for module in engine.imports), "what it is to import first is there"
+    assert engine.imports or not engine.libraries
 
 
 def test_looking_at_engines_imports_none_of_their_libraries() -> None:

@@ -57,6 +57,18 @@ async def test_a_switch_step_by_step() -> None:
     assert claim_over == ("claim", {"model": None})
 
 
+async def test_a_process_that_waits_for_room() -> None:
+    core = Watched(model("a"), model("b", spawned=10), budget=150)
+    core.bring("a")
+    core.ask("a")
+    waiting = core.ask("b")
+    core.send(RequestCancelled(waiting))
+    assert [(fields["model"], fields["state"], fields.get("cause")) for _, fields in (await core.told())[2:]] == [
+        ("b", "spawned", None),
+        ("b", "stopping", "unstarted"),
+    ]
+
+
 async def test_sleep_wake_trim_pin_and_a_death() -> None:
     core = Watched(model("a", residue=10, wake_seconds=0.1, keep_alive=1.0))
     core.bring("a")

@@ -4,7 +4,16 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from cohabit.core.commands import Reject, SleepWorker, StartWorker, StopCause, StopWorker, TrimWorker, WakeWorker
+from cohabit.core.commands import (
+    Reject,
+    SleepWorker,
+    SpawnWorker,
+    StartWorker,
+    StopCause,
+    StopWorker,
+    TrimWorker,
+    WakeWorker,
+)
 from cohabit.core.events import RequestArrived, Slept, TimerFired, WorkerExited, WorkerReady
 from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.observability.metrics import Metrics
@@ -30,15 +39,16 @@ def test_what_happens_is_counted() -> None:
     metrics.handled(WorkerReady(1, 1, 1, 0.5), [], 0)
     metrics.handled(TimerFired(), [StopWorker("a", 1, StopCause.EVICTED, "why")], 0)
     metrics.handled(WorkerExited(1, seconds=0.1), [StartWorker("a", 2)], 0)
+    metrics.handled(WorkerExited(2, seconds=0), [SpawnWorker("a", 3)], 0)
     metrics.handled(WorkerExited(2, seconds=0), [], 0)
-    metrics.handled(WorkerExited(2, seconds=0), [], 0)
+    metrics.handled(WorkerExited(3, seconds=0), [], 0)
     found = values(metrics)
     assert found["cohabit_requests_total", "a"] == 1, "a request that was refused was not accepted"
     assert found["cohabit_rejections_total", "queue_full"] == 1
     assert found["cohabit_loads_total", "a"] == 1
     assert found["cohabit_load_seconds_sum", "a"] == 0.5
     assert found["cohabit_stops_total", "evicted", "a"] == 1
-    assert found["cohabit_deaths_total", "a"] == 1
+    assert found["cohabit_deaths_total", "a"] == 2, "one before it was told to load"
 
 
 def test_sleeps_and_wakes_are_counted_apart_from_loads() -> None:
@@ -93,7 +103,7 @@ def test_gauges_are_read_when_asked() -> None:
         "resident": 5,
         "working": 2,
         "cached": 0,
-        "copy": 4,
+        "host_copy": 4,
         "waiting": 3,
         "in_flight": 1,
     }
@@ -103,7 +113,7 @@ def test_gauges_are_read_when_asked() -> None:
     found = values(metrics)
     assert found["cohabit_device_bytes", "effective_budget"] == 9
     assert found["cohabit_model_bytes", "held", "a"] == 7
-    assert found["cohabit_model_bytes", "copy", "a"] == 4
+    assert found["cohabit_model_bytes", "host_copy", "a"] == 4
     assert (found["cohabit_host_bytes", "cache"], found["cohabit_host_bytes", "copies"]) == (20, 4)
     assert found["cohabit_model_requests", "a", "waiting"] == 3
     assert found["cohabit_model_state", "a", "ready"] == 1

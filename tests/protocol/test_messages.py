@@ -17,6 +17,7 @@ from cohabit.protocol.tasks import Task
         messages.Run([Request(1, Task.CHAT, b'{"x": "\xc3\xa9"}', {"file": b"\0\xff"})]),
         messages.Cancel(1),
         messages.Credit(1, 2, 3),
+        messages.Prepare("fake", Device("cuda", 1)),
         messages.Ping(),
         messages.Trim(),
         messages.Sleep(),
@@ -34,7 +35,9 @@ def test_to_a_worker(message: messages.ToWorker) -> None:
     "message",
     [
         messages.Hello(1, 2),
+        messages.Prepared(),
         messages.Loaded(1, 2, 0.5),
+        messages.Loaded(1, 2, 0.5, copy=3, bare=0),
         messages.LoadFailed("no", permanent=True),
         Chunk(1, b"\0", 3),
         messages.Finished(1, Task.EMBED, 0.1, 2, 3, error=ItemError(1, "no", param="input")),

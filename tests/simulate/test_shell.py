@@ -12,6 +12,7 @@ from cohabit.core.commands import (
     Reject,
     SetTimer,
     SleepWorker,
+    SpawnWorker,
     StartWorker,
     StopCause,
     StopWorker,
@@ -87,6 +88,19 @@ def test_a_load_a_run_and_an_exit() -> None:
         DeviceMeasured(3.001, 1000, 900, {1: 100}),
         DeviceMeasured(3.501, 1000, 1000, {}),
     ]
+
+
+def test_a_process_that_waits_for_room_and_a_copy_where_one_is_kept() -> None:
+    script = Script(
+        {RequestArrived: [SpawnWorker("a", 1), SetTimer(2.0)], TimerFired: [StartWorker("a", 1, keep_copy=True)]},
+        wake_seconds=0.25,
+        copy=60,
+        spawned=7,
+    )
+    script.shell.ask("a", at=1.5, run_seconds=0.0)
+    assert script.story(0.0)[1:] == [(3.0, WorkerReady(1, 100, 120, 1.0, copy=60))]
+    other = Script({RequestArrived: [StartWorker("a", 1)]}, wake_seconds=0.25, copy=60)
+    assert other.story(0.0) == [(1.0, WorkerReady(1, 100, 120, 1.0))]
 
 
 def test_sleep_and_wake() -> None:

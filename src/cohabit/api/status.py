@@ -27,6 +27,8 @@ class Device(BaseModel):
     reserved: Bytes = Field(description="Booked.")
     unreturned: Bytes = Field(description="Booked for workers that have ended: not seen free yet.")
     foreign: Bytes = Field(description="Held by others.")
+    host_cache: Bytes = Field(description="What copies may take of the host's memory; 0 on cpu.")
+    host_copies: Bytes = Field(description="What they take.")
     compute_slots: Count
     slots_used: Count
 
@@ -44,7 +46,8 @@ class Needs(BaseModel):
     resident: Need = Field(description="While it is ready and idle.")
     load: Need = Field(description="The peak of its load.")
     working: Need = Field(description="While it runs, beyond that.")
-    residue: Need | None = Field(None, description="While it sleeps; once measured.")
+    residue: Need | None = Field(None, description="While it sleeps; once known.")
+    host_copy: Need | None = Field(None, description="In host memory, of one that wakes from a copy.")
 
 
 class ModelStatus(BaseModel):
@@ -64,6 +67,7 @@ class ModelStatus(BaseModel):
     resident: Bytes
     working: Bytes
     cached: Bytes = Field(description="Kept by its allocator, or not yet seen free.")
+    host_copy: Bytes = Field(description="In host memory, to wake from.")
     needs: Needs
     margin: Bytes = Field(description="Allowed beyond what it needs, since it ran out of memory.")
     load_seconds: Seconds = Field(description="What a load takes.")

@@ -14,15 +14,24 @@ class StopCause(StrEnum):
     KEEP_ALIVE = "keep_alive"
     SLEEP_FAILED = "sleep_failed"  # asleep it still held too much
     HUNG = "hung"  # a run outlived its limit and did not heed the cancel
+    UNSTARTED = "unstarted"  # a process that waited for room: for nobody any more, or in the way itself
     SHUTDOWN = "shutdown"
     OWNER = "owner"  # told so
 
 
 @dataclass(frozen=True, slots=True)
-class StartWorker:
-    """Start a process for a model and load it. The books already hold what it may take.
+class SpawnWorker:
+    """Start a process for a model and let it import what it needs, while there is no room for the model yet."""
 
-    With ``keep_copy`` a copy of its weights is to stay in host memory.
+    model: str
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Load a model, in the process that was spawned for it or else in a new one.
+
+    The books already hold what it may take. With ``keep_copy`` a copy of its weights is to stay in host memory.
     """
 
     model: str
@@ -106,5 +115,15 @@ class Halt:
 
 
 Command = (
-    StartWorker | StopWorker | SleepWorker | WakeWorker | TrimWorker | Dispatch | Cancel | Reject | SetTimer | Halt
+    SpawnWorker
+    | StartWorker
+    | StopWorker
+    | SleepWorker
+    | WakeWorker
+    | TrimWorker
+    | Dispatch
+    | Cancel
+    | Reject
+    | SetTimer
+    | Halt
 )

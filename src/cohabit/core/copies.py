@@ -35,7 +35,7 @@ def in_the_way(books: Books, newcomer: Model, exits: Mapping[int, Exit], policy:
     None where it needs no copy or could not have one all the same.
     """
     ledger = books.ledger
-    if newcomer.worker is not None or not _wanted(newcomer) or is_copied(books, newcomer):
+    if newcomer.state is State.ASLEEP or not _wanted(newcomer) or is_copied(books, newcomer):
         return []
     going = [
         worker

@@ -1,10 +1,10 @@
 """Into the core. Every command ends in exactly one event, failure included.
 
-StartWorker and WakeWorker end in WorkerReady, SleepWorker in Slept, TrimWorker in Trimmed, and each of them
-instead in WorkerExited if the process ends first; StopWorker in WorkerExited; each request of a Dispatch in
-RequestFinished, RequestFailed or, all together, in the WorkerExited of its worker; SetTimer in TimerFired
-unless a later SetTimer replaced it. Reject and Cancel end nothing of their own. What an owner asks for ends when the
-model is as it was asked to be; no event says so.
+SpawnWorker ends with the StartWorker or StopWorker that follows. StartWorker and WakeWorker end in WorkerReady,
+SleepWorker in Slept, TrimWorker in Trimmed, and each of them instead in WorkerExited if the process ends first;
+StopWorker in WorkerExited; each request of a Dispatch in RequestFinished, RequestFailed or, all together, in the
+WorkerExited of its worker; SetTimer in TimerFired unless a later SetTimer replaced it. Reject and Cancel end nothing
+of their own. What an owner asks for ends when the model is as it was asked to be; no event says so.
 """
 
 from dataclasses import dataclass, field
@@ -64,6 +64,7 @@ class WorkerReady:
     load_peak: int
     seconds: float
     copy: int = 0  # bytes in host memory, of a load that was to keep a copy
+    spawned: int | None = None  # bytes that the process held before the load, with all imports; None: not told
 
 
 @dataclass(frozen=True, slots=True)

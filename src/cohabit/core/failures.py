@@ -46,7 +46,7 @@ def worker_exited(books: Books, event: WorkerExited, now: float) -> None:
     if asked and event.seconds > 0:
         model.footprint.exit_seconds.add(event.seconds)
     if not asked:
-        _count(model, event, now, loading=state in {State.STARTING, State.WAKING})
+        _count(model, event, now, loading=state in {State.SPAWNED, State.STARTING, State.WAKING})
     if state in {State.WAKING, State.FALLING_ASLEEP} and not asked:
         model.sleep_failed = True
     books.changed(model)

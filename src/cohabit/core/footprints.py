@@ -53,6 +53,7 @@ class Footprint:
         working: Figure,
         residue: Figure | None = None,
         copy: Figure | None = None,
+        spawned: int | None = None,
         buckets: dict[int, Run] | None = None,
         load_seconds: float = 2.0,
         exit_seconds: float | None = None,
@@ -62,7 +63,8 @@ class Footprint:
     ) -> None:
         """Seconds are guesses until measured (None: ours); they decide only when to switch, never what fits.
 
-        ``copy`` is in host memory, of a model that keeps one to wake from.
+        ``copy`` is in host memory, of a model that keeps one to wake from. ``spawned`` are the bytes of its process
+        before the load; until they are known none is started before there is room for the model.
         ``residue`` is what stays of a sleeping model; until it is known, stopping is preferred to sleeping.
         ``buckets`` are runs as measured, by the power of two that bounds their units.
         """
@@ -71,6 +73,7 @@ class Footprint:
         self.working = working
         self.residue = residue
         self.copy = copy
+        self.spawned = spawned
         self.buckets = dict(buckets or {})
         self.margin = 0
         self.load_seconds = Average(load_seconds)

@@ -39,6 +39,7 @@ def _check_worker(books: Books, model: Model) -> None:
     account, state = books.account(model), model.state
     loading = state in {State.STARTING, State.WAKING}
     _must((account.load > 0) == loading or account.leaving, f"{model.name} books a load while it loads")
+    _must((state is State.SPAWNED) == (books.spawned is model), f"{model.name} is known to wait with its process")
     _must((account.working > 0) <= model.busy, f"{model.name} books working only while busy")
     _must(account.leaving == (state in {State.STOPPING, State.FALLING_ASLEEP}), f"{model.name} leaves or stays")
     _must(not account.trimming or not model.busy, f"{model.name} runs nothing while it is trimmed")

@@ -1,10 +1,11 @@
 """The books over two resources: memory in bytes, compute slots.
 
-A worker's account holds ``load`` while it starts or wakes; after that ``resident``, and on top the larger of
-``working`` (while anything runs) and ``cached`` (what its allocator was last seen to keep: a run reuses it). When
-a run ends, a model falls asleep or caches are trimmed, the bytes stay booked as ``unconfirmed`` until a reading
-begun after that shows what is kept. They are not free, but nobody is evicted for them either: the next reading is
-a moment away. Of a model asleep ``resident`` is its residue, and what it kept beyond that shows as ``cached``.
+A worker's account holds ``load`` while it starts or wakes, and before that what its bare process takes. After that
+it holds ``resident``, and on top the larger of ``working`` (while anything runs) and ``cached`` (what its allocator
+was last seen to keep: a run reuses it). When a run ends, a model falls asleep or caches are trimmed, the bytes stay
+booked as ``unconfirmed`` until a reading begun after that shows what is kept. They are not free, but nobody is
+evicted for them either: the next reading is a moment away. Of a model asleep ``resident`` is its residue, and what it
+kept beyond that shows as ``cached``.
 
 Copies in host memory (``copies``) are booked apart, by worker, from the load to the end of the process.
 
@@ -71,9 +72,15 @@ class Ledger:
         account.at_rest = max(account.load, account.resident + account.cached)
         account.afterwards = account.remains if account.leaving else account.at_rest
 
-    def open(self, worker: int, load: int) -> None:
-        """Reserve a load before it starts."""
-        account = self.accounts[worker] = Account(load=load)
+    def spawn(self, worker: int, size: int) -> None:
+        """A process is started that is to load a model later; so much it takes before that."""
+        account = self.accounts[worker] = Account(resident=size)
+        self._book(account)
+
+    def load(self, worker: int, size: int) -> None:
+        """Reserve a load or a wake before it starts."""
+        account = self.accounts.setdefault(worker, Account())
+        account.load = size
         self._book(account)
 
     def settle(self, worker: int, resident: int) -> None:
@@ -118,12 +125,6 @@ class Ledger:
         account.unconfirmed = max(0, account.held - residue)
         account.resident, account.cached = residue, 0
         account.settled_at = now
-        self._book(account)
-
-    def wake(self, worker: int, load: int) -> None:
-        """Reserve what waking takes, before it begins."""
-        account = self.accounts[worker]
-        account.load = load
         self._book(account)
 
     def trim(self, worker: int) -> None:
@@ -176,7 +177,7 @@ class Ledger:
             self.unreturned = min(self.unreturned, max(0, used - self._quiet_foreign - ours))
             self.unreturned_since = self.unreturned_since if self.unreturned else None
         quiet = not any(account.load or account.leaving for account in self.accounts.values())
-        if quiet and workers.keys() >= self.accounts.keys():
+        if quiet and all(worker in workers or not account.held for worker, account in self.accounts.items()):
             self.foreign = self._quiet_foreign = max(0, used - sum(workers.values()) - self.unreturned)
         else:
             self.foreign = max(self._quiet_foreign, used - self.reserved)

@@ -11,6 +11,7 @@ class State(StrEnum):
     """What a model's worker is doing."""
 
     STOPPED = "stopped"
+    SPAWNED = "spawned"  # a process that imports what its engine needs, and waits for room
     STARTING = "starting"
     READY = "ready"
     FALLING_ASLEEP = "falling_asleep"
@@ -23,6 +24,7 @@ class State(StrEnum):
 class Move(StrEnum):
     """What makes it change."""
 
+    SPAWN = "spawn"
     START = "start"
     LOADED = "loaded"
     SLEEP = "sleep"
@@ -34,6 +36,9 @@ class Move(StrEnum):
 
 
 TRANSITIONS: dict[tuple[State, Move], State] = {
+    (State.STOPPED, Move.SPAWN): State.SPAWNED,
+    (State.FAILED, Move.SPAWN): State.SPAWNED,
+    (State.SPAWNED, Move.START): State.STARTING,
     (State.STOPPED, Move.START): State.STARTING,
     (State.FAILED, Move.START): State.STARTING,
     (State.STARTING, Move.LOADED): State.READY,
@@ -41,11 +46,13 @@ TRANSITIONS: dict[tuple[State, Move], State] = {
     (State.FALLING_ASLEEP, Move.SLEPT): State.ASLEEP,
     (State.ASLEEP, Move.WAKE): State.WAKING,
     (State.WAKING, Move.LOADED): State.READY,
+    (State.SPAWNED, Move.STOP): State.STOPPING,
     (State.STARTING, Move.STOP): State.STOPPING,
     (State.FALLING_ASLEEP, Move.STOP): State.STOPPING,
     (State.ASLEEP, Move.STOP): State.STOPPING,
     (State.WAKING, Move.STOP): State.STOPPING,
     (State.READY, Move.STOP): State.STOPPING,
+    (State.SPAWNED, Move.EXITED): State.STOPPED,
     (State.STARTING, Move.EXITED): State.STOPPED,
     (State.READY, Move.EXITED): State.STOPPED,
     (State.FALLING_ASLEEP, Move.EXITED): State.STOPPED,

@@ -62,7 +62,7 @@ def objection(books: Books, asked: OwnerRequest) -> Objection | None:
 
 
 def _cannot_sleep(model: Model) -> Objection | None:
-    if model.state in _GONE:
+    if model.state in _GONE or model.state is State.SPAWNED:
         return Objection(Refusal.NOT_LOADED, f"{model.name} is not loaded")
     if not model.can_sleep:
         lacking = model.policy.sleeps and not model.sleep_failed

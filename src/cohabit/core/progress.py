@@ -20,6 +20,8 @@ def ready(books: Books, event: WorkerReady, now: float) -> None:
     else:
         model.footprint.learn_load(event.resident, event.load_peak, event.seconds)
         model.loads += 1
+        if event.spawned is not None:
+            model.footprint.spawned = event.spawned
         if model.policy.copies:
             _note_copy(books, model, event)
     model.lifecycle.move(Move.LOADED, now)

@@ -6,7 +6,8 @@
 3.1  The claim's model needs it no more: it is withdrawn, victims that still drain go on serving.
 3.2  There is a claim: its victims leave as they fall idle; it is fulfilled once everything it needs fits.
 3.3  There is none: the most urgent waiter that may be served gets it. Whom it may take the room from, and from when,
-     is in ``victims``.
+     is in ``victims``. While it waits for its room its process is started, if what that takes is known and free: one
+     at a time, which goes again when nobody waits for its model any more.
 """
 
 import math
@@ -14,15 +15,16 @@ from collections.abc import Iterator
 from itertools import islice
 
 from cohabit.core.claim import Claim
-from cohabit.core.commands import SleepWorker, StartWorker, StopCause, StopWorker, TrimWorker, WakeWorker
+from cohabit.core.commands import SleepWorker, SpawnWorker, StartWorker, StopCause, StopWorker, TrimWorker, WakeWorker
 from cohabit.core.copies import copy_bytes, in_the_way, is_copied, too_many
 from cohabit.core.eviction import Policy, account_for, score, switch_cost
 from cohabit.core.exits import Exit
 from cohabit.core.lifecycle import Move, State
-from cohabit.core.room import Standing, frees, infeasible, need, residue, shortfall
+from cohabit.core.room import Standing, fits_now, frees, infeasible, need, residue, shortfall
 from cohabit.core.state import Books, Model
 from cohabit.core.victims import Search
 
+_LEAVES = frozenset({State.SPAWNED, State.READY, State.ASLEEP})
 LOOK_AHEAD = 8  # waiters for whom room is sought, the most urgent first, before the others must wait for a change
 LOOK_FURTHER = 64  # waiters that may have room which is free
 
@@ -68,6 +70,9 @@ def relieve(books: Books, policy: Policy, now: float) -> None:
     over = books.ledger.reserved - books.ledger.effective_budget
     if over <= 0:
         return
+    if books.spawned is not None:
+        over -= books.account(books.spawned).held
+        stop(books, books.spawned, StopCause.UNSTARTED, "the books are over the budget", now)
     for account in books.ledger.accounts.values():
         if account.leaving:
             over -= account.held - account.remains
@@ -93,12 +98,15 @@ def relieve(books: Books, policy: Policy, now: float) -> None:
 def bring_in(books: Books, policy: Policy, now: float) -> None:
     """Branches 3.1 to 3.3. Looks at waiters only where something has changed that may let one in."""
     _withdraw_if_needless(books)
+    if books.spawned is not None and books.spawned not in books.waiters:
+        stop(books, books.spawned, StopCause.UNSTARTED, "nobody waits for it any more", now)
     _pursue(books, policy, now)
     books.stirred |= any(not model.running for model in books.rested)
     books.rested.clear()
     while books.claim is None and (books.stirred or (books.next_try is not None and now >= books.next_try)):
         books.stirred, books.next_try = False, None
         later: list[float] = []
+        next_in: Model | None = None  # who has the claim, else the most urgent of those without a process
         standing = Standing.of(books)
         for place, waiter in enumerate(list(islice(_eligible(books, standing, now), LOOK_FURTHER))):
             if place >= LOOK_AHEAD and standing.shortfall(books, waiter) > 0:
@@ -107,7 +115,12 @@ def bring_in(books: Books, policy: Policy, now: float) -> None:
             search = Search(books=books, waiter=waiter, policy=policy, standing=standing, since=since, now=now)
             if _try_to_claim(search, later):
                 _pursue(books, policy, now)
+                next_in = waiter
                 break
+            if next_in is None and search.sought and waiter.worker is None:
+                next_in = waiter
+        if next_in is not None:
+            _spawn(books, next_in, now)
         books.next_try = min((at for at in later if at > now), default=None)
 
 
@@ -188,6 +201,28 @@ def _try_to_claim(search: Search, later: list[float]) -> bool:
     return True
 
 
+def _spawn(books: Books, model: Model, now: float) -> None:
+    """Let a waiter's process start, and import what it needs, before there is room for its model."""
+    size = model.footprint.spawned
+    if size is None or books.spawned is not None or model.worker is not None or model.yields:
+        return
+    standing = Standing.of(books)
+    if not fits_now(books, size) or standing.rest + standing.largest + size > books.ledger.effective_budget:
+        return  # it would be in the way of runs
+    worker = _give_process(books, model)
+    model.lifecycle.move(Move.SPAWN, now)
+    books.ledger.spawn(worker, size)
+    books.out.append(SpawnWorker(model.name, worker))
+    books.changed(model)
+
+
+def _give_process(books: Books, model: Model) -> int:
+    books.worker_count += 1
+    model.worker = books.worker_count
+    books.workers[model.worker] = model
+    return model.worker
+
+
 def missing_now(books: Books, waiter: Model, exits: dict[int, Exit]) -> int:
     """Bytes missing if the chosen had made room but what runs elsewhere ran on."""
     freed = sum(frees(books, worker, chosen) for worker, chosen in exits.items())
@@ -202,7 +237,7 @@ def _pursue(books: Books, policy: Policy, now: float) -> None:
         return
     for worker, chosen in claim.victims.items():
         victim = books.workers.get(worker)
-        if victim is not None and not victim.running and victim.state in {State.READY, State.ASLEEP}:
+        if victim is not None and not victim.running and victim.state in _LEAVES:
             _make_room(books, victim, chosen, policy, now)
     model = books.models[claim.model]
     claim.need = need(books, model)
@@ -223,6 +258,8 @@ def _make_room(books: Books, victim: Model, chosen: Exit, policy: Policy, now: f
     if chosen is Exit.TRIM:
         if not account.trimmed:
             trim(books, victim, claim.why)
+    elif victim.state is State.SPAWNED:
+        stop(books, victim, StopCause.UNSTARTED, claim.why, now)
     elif chosen is Exit.STOP:
         why = f"{claim.why}; {account_for(books, victim, policy, chosen)}"
         stop(books, victim, StopCause.EVICTED, why, now)
@@ -237,18 +274,15 @@ def start(books: Books, model: Model, now: float) -> None:
     model.dispatches = 0
     model.inflation = books.inflation
     model.may_at = None
-    if model.worker is not None:
+    worker = _give_process(books, model) if model.worker is None else model.worker
+    books.ledger.load(worker, model.footprint.load_need)
+    if model.state is State.ASLEEP:
         model.lifecycle.move(Move.WAKE, now)
-        books.ledger.wake(model.worker, model.footprint.load_need)
-        books.out.append(WakeWorker(model.name, model.worker))
+        books.out.append(WakeWorker(model.name, worker))
     else:
-        books.worker_count += 1
-        model.worker = books.worker_count
         model.lifecycle.move(Move.START, now)
-        books.workers[model.worker] = model
-        books.ledger.open(model.worker, model.footprint.load_need)
         model.copied = is_copied(books, model)
         if model.copied:
-            books.ledger.copy(model.worker, copy_bytes(model))
-        books.out.append(StartWorker(model.name, model.worker, keep_copy=model.copied))
+            books.ledger.copy(worker, copy_bytes(model))
+        books.out.append(StartWorker(model.name, worker, keep_copy=model.copied))
     books.changed(model)

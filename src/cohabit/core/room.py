@@ -38,7 +38,7 @@ def need(books: Books, model: Model) -> int:
     """Bytes the model must still be able to book before it can serve."""
     if model.worker is None:
         return model.footprint.peak
-    if model.state is State.ASLEEP:
+    if model.state in {State.ASLEEP, State.SPAWNED}:
         return max(0, model.footprint.peak - books.account(model).at_rest)
     return extra_now(books, model, next_units(model))
 

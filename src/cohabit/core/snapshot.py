@@ -65,7 +65,7 @@ def _model(books: Books, model: Model, now: float) -> dict[str, Any]:
         "resident": account.resident,
         "working": account.working,
         "cached": max(account.cached, account.unconfirmed),
-        "copy": ledger.copies.get(model.worker, 0) if model.worker is not None else 0,
+        "host_copy": ledger.copies.get(model.worker, 0) if model.worker is not None else 0,
         "needs": {
             part: {"bytes": figure.size, "origin": figure.origin}
             for part, figure in (
@@ -73,7 +73,7 @@ def _model(books: Books, model: Model, now: float) -> dict[str, Any]:
                 ("load", footprint.load),
                 ("working", footprint.working),
                 ("residue", footprint.residue),
-                ("copy", footprint.copy),
+                ("host_copy", footprint.copy),
             )
             if figure is not None
         },

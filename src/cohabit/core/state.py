@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cohabit.core.commands import Command
 
 _STAYS = frozenset({State.STARTING, State.READY, State.WAKING})
-_OUT = frozenset({State.STOPPED, State.FAILED, State.ASLEEP})
+_OUT = frozenset({State.STOPPED, State.SPAWNED, State.FAILED, State.ASLEEP})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +155,7 @@ class Books:
         self.waiters = Waiters()
         self.agenda = Agenda()
         self.dismissed: dict[str, Model] = {}  # told to leave, and not gone yet
+        self.spawned: Model | None = None  # the one whose process waits for room
         self.touched: dict[str, Model] = {}
         self.rested: list[Model] = []  # fell idle in this event, and may have been given work since
         self.stirred = False  # something has changed that may let somebody in who was not let in before
@@ -178,6 +179,10 @@ class Books:
         if yields is not model.yields:
             model.yields = yields
             self.stirred = True  # others may take its room sooner now, or it theirs
+        if state is State.SPAWNED:
+            self.spawned = model
+        elif model is self.spawned:
+            self.spawned = None
         if model.dismissed is not None or name in self.dismissed:
             self._note_dismissed(model)
         free = not model.draining and model.dismissed is None

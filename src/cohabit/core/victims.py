@@ -1,6 +1,6 @@
 """Who makes room for a waiter, how, and from when. Branch 3.3 of the decision tree, its ladder.
 
-a. Idle workers give their caches back (trim).
+a. Idle workers give their caches back (trim), and a process that waits for room of its own goes.
 b. Idle workers that have been idle for longer than bringing them back costs, put to sleep or stopped by which has
    the smaller exit and return seconds; and sleepers that nobody waits for, stopped for their residue. By GDSF, which
    weighs the little that a residue frees against the whole load that it spares.
@@ -81,7 +81,7 @@ class Search:
         allowed = [step for step in steps if step.allowed_at <= self.now]
         later = [step.allowed_at for step in steps if step.allowed_at > self.now]
         # Stops come after trims of the same workers, so this is the most that can be had.
-        everything = {_worker(step): Exit.TRIM if step.rank == _CACHES else Exit.STOP for step in allowed}
+        everything = {_worker(step): step.exit if step.rank == _CACHES else Exit.STOP for step in allowed}
         if not allowed or self._missing(everything):
             return Choice(None, later)
         return Choice(self._least(sorted(allowed, key=lambda step: (step.rank, step.score))), [])
@@ -118,6 +118,8 @@ class Search:
             state = model.lifecycle.state
             if state is State.READY:
                 yield from self._of_ready(model)
+            elif state is State.SPAWNED:
+                yield Step(model, Exit.STOP, _CACHES, -self.books.account(model).held, self.now)
             elif state is State.ASLEEP:
                 at = self.overdue_at if model.queue else self.now
                 if self.waiter.yields:

@@ -26,6 +26,7 @@ class Hibari(Engine):
 
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.SPEAK})
     libraries: ClassVar[tuple[str, ...]] = ("hibari", "onnxruntime", "numpy")
+    imports: ClassVar[tuple[str, ...]] = ("hibari.dsp", "onnxruntime", "numpy")
     extra: ClassVar[str | None] = "hibari"
     needs_source: ClassVar[bool] = False
     speech: ClassVar[Speech | None] = Speech(RATE, slowest=0.5, fastest=2.0, voices=("default", "heart"))

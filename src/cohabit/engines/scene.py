@@ -53,6 +53,7 @@ class Scene(Engine):
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.DESCRIBE, Task.CHAT})
     Options: ClassVar[type[msgspec.Struct]] = SceneOptions
     libraries: ClassVar[tuple[str, ...]] = ("rapidocr", "onnxruntime", "numpy", "onnx")
+    imports: ClassVar[tuple[str, ...]] = ("rapidocr", "cv2", "onnxruntime", "numpy", "PIL.Image")
     extra: ClassVar[str | None] = "scene"
     needs_source: ClassVar[bool] = False
     needs_picture: ClassVar[bool] = True

@@ -8,7 +8,16 @@ from typing import Any
 
 import msgspec
 
-from cohabit.core.commands import Command, Reject, SleepWorker, StartWorker, StopWorker, TrimWorker, WakeWorker
+from cohabit.core.commands import (
+    Command,
+    Reject,
+    SleepWorker,
+    SpawnWorker,
+    StartWorker,
+    StopWorker,
+    TrimWorker,
+    WakeWorker,
+)
 from cohabit.core.events import DeviceMeasured, Event, PinRequested, Slept, WorkerExited, WorkerReady
 from cohabit.core.ledger import Ledger
 from cohabit.core.lifecycle import State
@@ -119,6 +128,9 @@ class Feed:
 
     def _of_command(self, command: Command) -> Iterator[tuple[str, dict[str, Any]]]:
         match command:
+            case SpawnWorker(model, worker):
+                self._models[worker] = model
+                yield "model", {"model": model, "state": "spawned"}
             case StartWorker(model, worker):
                 self._models[worker] = model
                 yield "model", {"model": model, "state": "starting"}

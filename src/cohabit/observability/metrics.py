@@ -9,7 +9,16 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from cohabit.core.commands import Command, Reject, SleepWorker, StartWorker, StopWorker, TrimWorker, WakeWorker
+from cohabit.core.commands import (
+    Command,
+    Reject,
+    SleepWorker,
+    SpawnWorker,
+    StartWorker,
+    StopWorker,
+    TrimWorker,
+    WakeWorker,
+)
 from cohabit.core.events import Event, RequestArrived, Slept, WorkerExited, WorkerReady
 from cohabit.protocol.messages import Finished
 
@@ -84,7 +93,7 @@ class Metrics:
                 pass
         for command in commands:
             match command:
-                case StartWorker(model, worker):
+                case SpawnWorker(model, worker) | StartWorker(model, worker):
                     self._names[worker] = model
                 case StopWorker(model, _, cause):
                     self._stops.labels(model, cause).inc()
@@ -149,7 +158,7 @@ class _Gauges(Collector):
         requests = GaugeMetricFamily("cohabit_model_requests", "Requests now, by model", labels=["model", "state"])
         up = GaugeMetricFamily("cohabit_model_state", "1 for the state a model is in", labels=["model", "state"])
         for model in state["models"]:
-            for account in ("held", "resident", "working", "cached", "copy"):
+            for account in ("held", "resident", "working", "cached", "host_copy"):
                 held.add_metric([model["name"], account], model[account])
             requests.add_metric([model["name"], "waiting"], model["waiting"])
             requests.add_metric([model["name"], "in_flight"], model["in_flight"])

@@ -96,6 +96,8 @@ class Engine(ABC):
     """What it can do beside its tasks; the rest is refused before anything is queued."""
     libraries: ClassVar[tuple[str, ...]] = ()
     """Import names that must be there, so that a missing extra is told before anything starts."""
+    imports: ClassVar[tuple[str, ...]] = ()
+    """Modules that ``load`` imports and that take a while: they are imported first, and need no room on a card."""
     extra: ClassVar[str | None] = None
     """The extra of this package that installs ``libraries``."""
     continuous: ClassVar[bool] = False

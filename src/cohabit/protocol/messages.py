@@ -14,7 +14,7 @@ from cohabit.protocol.engine import Chunk, ItemError, Request
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_FRAME = 64 << 20  # bytes
 CREDIT_CHUNKS = 64
 CREDIT_BYTES = 1 << 20
@@ -28,6 +28,17 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     pid: int
 
 
+class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
+    """Import what this engine needs, and take nothing of the device beyond that. Answered by Prepared."""
+
+    engine: str
+    device: Device
+
+
+class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
+    """Done; the model may be loaded."""
+
+
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """Bring this model in."""
 
@@ -38,14 +49,16 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """The model is ready, or back from its sleep. Bytes are of the worker's process.
 
-    Seconds are counted from the start of the process or, for a wake, from the word. ``copy`` is what a load that was
-    to keep a copy in host memory has made.
+    Seconds are counted from the start of the process, without those between Prepared and Load, or, for a wake, from
+    the word. ``copy`` is what a load that was to keep a copy in host memory has made, ``bare`` what the process held
+    before the load.
     """
 
     resident: int
     load_peak: int
     seconds: float
     copy: int = 0
+    bare: int | None = None
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
@@ -138,8 +151,8 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """Close the engine and leave."""
 
 
-ToWorker = Load | Run | Cancel | Credit | Ping | Trim | Sleep | Wake | Shutdown
-FromWorker = Hello | Loaded | LoadFailed | Chunk | Finished | End | Pong | Trimmed | Slept
+ToWorker = Prepare | Load | Run | Cancel | Credit | Ping | Trim | Sleep | Wake | Shutdown
+FromWorker = Hello | Prepared | Loaded | LoadFailed | Chunk | Finished | End | Pong | Trimmed | Slept
 
 _encoder = msgspec.msgpack.Encoder()
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

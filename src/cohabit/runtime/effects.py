@@ -12,6 +12,7 @@ from cohabit.core.commands import (
     Reject,
     SetTimer,
     SleepWorker,
+    SpawnWorker,
     StartWorker,
     StopWorker,
     TrimWorker,
@@ -59,6 +60,8 @@ class Effects:
     def execute(self, command: Command) -> None:
         """Begin to carry a command out. Never blocks, never raises."""
         match command:
+            case SpawnWorker(model, worker):
+                self._supervisor.spawn(model, worker)
             case StartWorker(model, worker, keep_copy):
                 self._supervisor.start(model, worker, keep_copy=keep_copy)
             case StopWorker(model, worker, cause, why, kill):

@@ -28,6 +28,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     working: int = 0
     residue: int | None = None  # what stays while it sleeps
     copy: int | None = None  # in host memory, to wake from
+    spawned: int | None = None  # by the process before the load
     load_seconds: float
     exit_seconds: float | None = None
     sleep_seconds: float | None = None

@@ -55,6 +55,7 @@ class Learner:
             working=max(_bytes(footprint.working, None) or 0, seen.working),
             residue=_bytes(footprint.residue, seen.residue),
             copy=_bytes(footprint.copy, seen.copy),
+            spawned=footprint.spawned,
             load_seconds=round(footprint.load_seconds.value, 3),
             exit_seconds=_seconds(footprint.exit_seconds, seen.exit_seconds),
             sleep_seconds=_seconds(footprint.sleep_seconds, seen.sleep_seconds),

@@ -45,6 +45,7 @@ class Figures:
     peak: int | None = None  # of the whole process while it ran
     residue: int | None = None
     copy: int | None = None  # in host memory
+    spawned: int | None = None  # by the process before the load
     sleep_seconds: float | None = None
     wake_seconds: float | None = None
     exit_seconds: float | None = None
@@ -63,6 +64,7 @@ class Figures:
             working=max(self.working or 0, before.working if before else 0),
             residue=self.residue,
             copy=self.copy,
+            spawned=self.spawned,
             load_seconds=round(self.load_seconds, 3),
             exit_seconds=self.exit_seconds and round(self.exit_seconds, 3),
             sleep_seconds=self.sleep_seconds and round(self.sleep_seconds, 3),
@@ -104,7 +106,7 @@ class Measurer:
             ready = await self._done(StartWorker(model, worker, keep_copy=policy.copies))
             assert isinstance(ready, WorkerReady)
             figures = Figures(resident=ready.resident, load=ready.load_peak, load_seconds=ready.seconds)
-            figures.copy = ready.copy or None
+            figures.copy, figures.spawned = ready.copy or None, ready.spawned
             step("running")
             figures.peak = await self._run(policy, worker, batches)
             step("trimming")

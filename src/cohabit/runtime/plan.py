@@ -160,6 +160,7 @@ def footprint_of(config: Config, name: str, footprints: Footprints, weights: Pat
         working=working,
         residue=residue,
         copy=copy,
+        spawned=profile.spawned if context == 0 else 0,  # on a card nothing
         buckets=profile.buckets,
         load_seconds=profile.load_seconds,
         exit_seconds=profile.exit_seconds,

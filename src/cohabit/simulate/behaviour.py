@@ -21,6 +21,7 @@ class Behaviour:
     residue: int = 0
     copy: int | None = None  # in host memory, by which alone it sleeps
     exit_seconds: float = EXIT_SECONDS
+    spawned: int | None = None  # by its process before the load; None: that is not started ahead
 
 
 def known_model(policy: ModelPolicy, behaviour: Behaviour) -> Model:
@@ -36,6 +37,7 @@ def known_model(policy: ModelPolicy, behaviour: Behaviour) -> Model:
         working=measured(behaviour.working),
         residue=measured(behaviour.residue) if sleeps else None,
         copy=None if behaviour.copy is None else measured(behaviour.copy),
+        spawned=behaviour.spawned,
         load_seconds=behaviour.load_seconds,
         exit_seconds=behaviour.exit_seconds,
         sleep_seconds=behaviour.sleep_seconds if sleeps else None,

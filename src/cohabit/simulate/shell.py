@@ -22,6 +22,7 @@ from cohabit.core.commands import (
     Reject,
     SetTimer,
     SleepWorker,
+    SpawnWorker,
     StartWorker,
     StopWorker,
     TrimWorker,
@@ -191,9 +192,12 @@ class VirtualShell:
                 self._timer = inf if at is None else at
             case Dispatch(_, worker, requests):
                 self._dispatch(worker, requests)
+            case SpawnWorker(model, worker):
+                self._workers[worker] = _Worker(self._behaviours[model])
+                self._held[worker] = self._behaviours[model].spawned or 0
             case StartWorker(model, worker, keep_copy):
                 takes = self._behaviours[model]
-                self._workers[worker] = _Worker(takes)
+                self._workers.setdefault(worker, _Worker(takes))
                 self._held[worker] = takes.load
                 seconds = takes.load_seconds
                 copy = (takes.copy or 0) if keep_copy else 0

@@ -1,4 +1,4 @@
-"""A worker's life: hello, load, run, sleep and wake, leave.
+"""A worker's life: hello, imports, load, run, sleep and wake, leave.
 
 The main thread reads the link and does nothing that takes long, so that a cancel or a ping is heard while the
 engine works; the engine loads, sleeps, wakes and runs in threads of its own.
@@ -10,7 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib import import_module
 
+from cohabit.engines.registry import engine_class
 from cohabit.protocol.engine import EngineError
 from cohabit.protocol.messages import (
     PROTOCOL_VERSION,
@@ -22,6 +25,8 @@ from cohabit.protocol.messages import (
     LoadFailed,
     Ping,
     Pong,
+    Prepare,
+    Prepared,
     Run,
     Shutdown,
     Sleep,
@@ -31,6 +36,7 @@ from cohabit.protocol.messages import (
     Trimmed,
     Wake,
 )
+from cohabit.protocol.spec import Device
 from cohabit.worker.link import Link
 from cohabit.worker.meter import Meter, meter_for
 from cohabit.worker.model import Model
@@ -46,6 +52,8 @@ class Worker:
     def __init__(self, fd: int) -> None:
         """Speak over the socket ``fd``."""
         self._started = time.monotonic()
+        self._prepared = 0.0  # seconds that took
+        self._bare = 0  # bytes held then
         self._link = Link(fd)
         self._meter: Meter | None = None
         self._model: Model | None = None
@@ -66,6 +74,8 @@ class Worker:
     def _take(self, message: ToWorker | None) -> None:
         # A frame of its own: what a request held would otherwise stay until the next one comes.
         match message:
+            case Prepare(engine, device):
+                self._begin("importing", lambda: self._prepare(engine, device))
             case Load() as load:
                 self._begin("loading", lambda: self._load(load))
             case Run(batch) if self._runner is not None:
@@ -106,14 +116,31 @@ class Worker:
             said = f": {error}" if self._runner is None else ""  # later it might quote what a client sent
             self._link.send(LoadFailed(f"{type(error).__name__} while {doing}{said}"))
 
+    def _prepare(self, engine: str, device: Device) -> None:
+        self._import(engine, device)
+        self._link.send(Prepared())
+
+    def _import(self, engine: str, device: Device) -> Meter:
+        """Once, and all that needs no room."""
+        if self._meter is None:
+            for name in engine_class(engine).imports:
+                with suppress(ImportError):  # ``load`` says what is missing, and how to get it
+                    import_module(name)
+            meter = meter_for(device)
+            self._bare = meter.read()[1]
+            self._prepared = time.monotonic() - self._started
+            self._meter = meter
+        return self._meter
+
     def _load(self, load: Load) -> None:
-        self._meter = meter = meter_for(load.device)
+        meter = self._import(load.spec.engine, load.device)
+        began = time.monotonic() - self._prepared
         meter.begin()
         self._model = model = Model(load.spec, load.device)
         engine = model.load()
         pool = ThreadPoolExecutor(model.threads, thread_name_prefix="run")
         self._runner = Runner(engine, self._link, pool, meter)
-        self._ready(since=self._started)
+        self._ready(since=began, bare=self._bare)
 
     def _wake(self) -> None:
         model, runner, began = self._model, self._runner, time.monotonic()
@@ -123,11 +150,11 @@ class Worker:
         runner.engine = model.wake()
         self._ready(since=began)
 
-    def _ready(self, *, since: float) -> None:
+    def _ready(self, *, since: float, bare: int | None = None) -> None:
         assert self._model is not None
         peak, resident = self._held.read()
         self._held.end()
-        self._link.send(Loaded(resident, peak, time.monotonic() - since, self._model.copied))
+        self._link.send(Loaded(resident, peak, time.monotonic() - since, self._model.copied, bare))
 
     def _sleep(self) -> None:
         model, runner, began = self._model, self._runner, time.monotonic()

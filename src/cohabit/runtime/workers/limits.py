@@ -18,6 +18,8 @@ class Limit(NamedTuple):
 
 # Python and our package from a slow disk; a second or less from a fast one.
 FIRST_WORD = Limit("say anything", 60.0)
+# Torch and what hangs on it, from a slow disk.
+PREPARE = Limit("import what its engine needs", 60.0, progress=True)
 # Reading weights from a slow disk or compiling kernels takes minutes, but always some processor time.
 LOAD = Limit("load", 60.0, progress=True)
 WAKE = Limit("wake up", 60.0, progress=True)

@@ -38,9 +38,12 @@ class Worker:
     """A started worker, with or without its process yet."""
 
     model: str
-    keep_copy: bool
-    began: float  # to come in: when it was told to start, later to wake
+    began: float  # to come in: when it was told to load, later to wake
+    spec: ModelSpec | None = None  # once its files are there
     process: WorkerProcess | None = None
+    to_load: bool = False  # it has been told to; else it imports, and waits for room
+    keep_copy: bool = False
+    greeted: bool = False
     ready_at: float | None = None
     stop_told: float | None = None
     failed: messages.LoadFailed | None = None  # why it is ended unasked
@@ -81,13 +84,26 @@ class Supervisor:
         self._answers = answers
         self._post = post
         self._rested = rested
+        self._newest = 0  # worker; their numbers ascend
         self._tasks: set[asyncio.Task[None]] = set()
         self.last_lines: dict[str, list[str]] = {}  # by model, of its last worker that has ended
 
+    def spawn(self, model: str, worker_id: int) -> None:
+        """Start a process, which imports what it needs and waits."""
+        self._newest = worker_id
+        worker = self._workers[worker_id] = Worker(model, time.monotonic())
+        self._run(self._live(worker_id, worker))
+
     def start(self, model: str, worker_id: int, *, keep_copy: bool) -> None:
-        """Start a process and load the model, with a copy in host memory if it is to keep one."""
-        worker = self._workers[worker_id] = Worker(model, keep_copy, time.monotonic())
-        self._spawn(self._live(worker_id, worker))
+        """Load the model, in the process that waits or else a new one; with a copy if it is to keep one."""
+        if worker_id > self._newest:
+            self.spawn(model, worker_id)
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return  # it has died while it waited, and the core is about to hear of that
+        worker.began, worker.to_load, worker.keep_copy = time.monotonic(), True, keep_copy
+        if worker.process is not None:
+            self._load(worker)
 
     def sleep(self, worker_id: int) -> None:
         """Let the model go and keep the process."""
@@ -112,12 +128,19 @@ class Supervisor:
         if kill or not worker.loaded:
             worker.process.kill()
         else:
-            self._spawn(worker.process.stop())
+            self._run(worker.process.stop())
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _load(self, worker: Worker) -> None:
+        assert worker.spec is not None
+        worker.send(messages.Load(replace(worker.spec, keep_copy=worker.keep_copy), self._device))
+        if worker.greeted:
+            worker.done.set()  # with its imports, or that is part of the load now
+            self._limit(worker, limits.LOAD)
 
     def _tell(self, worker: Worker, message: messages.ToWorker, limit: Limit) -> None:
         worker.send(message)
@@ -127,7 +150,7 @@ class Supervisor:
         """From now on."""
         worker.done = asyncio.Event()
         if worker.process is not None:
-            self._spawn(self._mind(worker, worker.process, limit, worker.done))
+            self._run(self._mind(worker, worker.process, limit, worker.done))
 
     async def _mind(self, worker: Worker, process: WorkerProcess, limit: Limit, done: asyncio.Event) -> None:
         if not await limits.kept(limit, process, done):
@@ -143,7 +166,7 @@ class Supervisor:
         launch = self._launches[worker.model]
         detail = ""
         try:
-            spec = replace(await asyncio.to_thread(launch.resolve), keep_copy=worker.keep_copy)
+            worker.spec = await asyncio.to_thread(launch.resolve)
             if not worker.unwanted():
                 worker.process = await WorkerProcess.spawn(
                     worker.model,
@@ -152,7 +175,9 @@ class Supervisor:
                     nice=launch.nice,
                 )
                 log.info("starting worker", model=worker.model, pid=worker.process.pid)
-                self._tell(worker, messages.Load(spec, self._device), limits.FIRST_WORD)
+                self._tell(worker, messages.Prepare(worker.spec.engine, self._device), limits.FIRST_WORD)
+                if worker.to_load:
+                    self._load(worker)
                 if worker.unwanted():  # told while it was spawned
                     worker.process.kill()
                 detail = await worker.process.exited()
@@ -187,17 +212,21 @@ class Supervisor:
                 self._answers.said(worker_id, worker.model, message)
             case messages.Hello(version):
                 worker.done.set()
+                worker.greeted = True
                 if version == messages.PROTOCOL_VERSION:
-                    self._limit(worker, limits.LOAD)
+                    self._limit(worker, limits.LOAD if worker.to_load else limits.PREPARE)
                 else:
                     why = f"its worker speaks version {version} of the protocol, not {messages.PROTOCOL_VERSION}"
                     self._give_up(worker, messages.LoadFailed(why, permanent=True))
-            case messages.Loaded(resident, load_peak, seconds, copy):
+            case messages.Prepared():
+                if not worker.to_load:
+                    worker.done.set()
+            case messages.Loaded(resident, load_peak, seconds, copy, bare):
                 worker.done.set()
                 worker.ready_at = time.monotonic()
                 worker.loaded = True
                 log.info("worker ready", model=worker.model, seconds=round(seconds, 2))
-                self._post(WorkerReady(worker_id, resident, load_peak, seconds, copy))
+                self._post(WorkerReady(worker_id, resident, load_peak, seconds, copy, bare))
                 self._rested()
             case messages.Slept(held, seconds):
                 worker.done.set()

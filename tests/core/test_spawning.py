@@ -1,0 +1,193 @@
+"""A process is started before there is room for its model, where that costs nobody anything."""
+
+from typing import Any
+
+import pytest
+
+from cohabit.core.commands import StopCause
+from cohabit.core.events import (
+    DeviceMeasured,
+    RequestCancelled,
+    ShutdownRequested,
+    SleepRequested,
+    TimerFired,
+    UnloadRequested,
+    WorkerReady,
+)
+from cohabit.core.owner import Refusal, objection
+from cohabit.core.state import Model
+from core.driver import MIB, Core, brief, model
+
+
+def early(name: str, *, spawned: int | None = 10, **more: Any) -> Model:
+    """100 + 10, and 10 before it is loaded."""
+    return model(name, spawned=spawned, **more)
+
+
+def two(*, budget: int = 150, **more: Any) -> Core:
+    """Of which one fits."""
+    return Core(early("a", **more), early("b", **more), budget=budget)
+
+
+def test_while_a_waiter_waits_for_its_turn_its_process_starts() -> None:
+    core = two()
+    core.ask("a", at=0)
+    core.ready("a")
+    assert brief(core.did) == ["start a#1"], "who has room at once is loaded at once"
+    core.ask("b", at=2)
+    assert brief(core.did) == ["spawn b#2"]
+    assert core["b"].state == "spawned"
+    assert core.books.ledger.accounts[2].held == 10 * MIB
+    core.ask("b", at=2.1)
+    assert brief(core.did) == [], "once"
+    while not core.draining:
+        core.ring()
+    core.done("a", 1)
+    did = core.gone("a", at=core.now + 0.1)
+    assert brief(did) == ["start b#2"], "in the same process"
+    assert core.books.ledger.accounts[2].held == 100 * MIB
+    assert brief(core.ready("b")) == ["run b#2: 2"]
+
+
+def test_it_starts_beside_a_victim_that_leaves_at_once() -> None:
+    core = two()
+    core.bring("a", at=0)
+    core.ask("b", at=20)
+    assert brief(core.did) == ["stop a#1: evicted", "spawn b#2"]
+    assert brief(core.gone("a", at=20.1)) == ["start b#2"]
+
+
+def test_not_before_it_is_known_what_that_takes() -> None:
+    core = two(spawned=None)
+    core.bring("a", at=0)
+    core.ask("b", at=20)
+    assert brief(core.did) == ["stop a#1: evicted"]
+    core.gone("a", at=20.1)
+    core.send(WorkerReady(2, 100 * MIB, 100 * MIB, 1.0, spawned=7 * MIB), at=21)
+    assert core["b"].footprint.spawned == 7 * MIB, "every load tells"
+
+
+@pytest.mark.parametrize(("budget", "spawned"), [(119, []), (120, ["spawn b#2"])])
+def test_not_where_it_would_be_in_the_way_of_runs(budget: int, spawned: list[str]) -> None:
+    core = two(budget=budget)
+    core.ask("a", at=0)
+    core.ready("a")
+    core.ask("b", at=2)
+    assert brief(core.did) == spawned
+
+
+def test_not_beyond_what_is_booked_now() -> None:
+    core = Core(early("a"), early("b"), model("c", resident=1, working=0), budget=130)
+    core.bring("a", at=0)
+    core.done("a", core.ask("a", at=1), at=1.1, used=25)
+    core.ask("b", at=1.2)
+    assert brief(core.did) == [], "what the run used is not seen to be free yet"
+
+
+def test_one_at_a_time_and_the_one_whose_turn_comes_first() -> None:
+    core = Core(early("a"), early("b", max_wait=60), early("c", max_wait=20), budget=150)
+    core.ask("a", at=0)
+    core.ready("a")
+    core.ask("b", at=2)
+    assert brief(core.did) == ["spawn b#2"]
+    core.ask("c", at=2)
+    assert brief(core.did) == []
+
+
+def test_no_process_for_a_preload_or_for_background_work() -> None:
+    core = Core(early("a"), early("b", preload=True), early("c"), budget=150)
+    core.ask("a", at=0)
+    core.ready("a")
+    core.ask("c", at=2, background=True)
+    assert brief(core.did) == []
+
+
+def test_nobody_waits_any_more() -> None:
+    core = two()
+    core.ask("a", at=0)
+    core.ready("a")
+    left = core.ask("b", at=2)
+    did = core.send(RequestCancelled(left), at=3)
+    assert brief(did) == [f"stop b#2: {StopCause.UNSTARTED}"]
+    assert core.gone("b", at=3.1) == []
+    assert core.books.ledger.reserved == 110 * MIB
+
+
+def test_it_gives_way_to_whoever_may_come_in() -> None:
+    core = Core(early("a"), early("b"), model("c", resident=30, working=0, load_seconds=0.1), budget=145)
+    core.ask("a", at=0)
+    core.ready("a")
+    core.ask("b", at=2)
+    assert brief(core.did) == ["spawn b#2"]
+    core.ask("c", at=2.5)
+    assert brief(core.did) == [f"stop b#2: {StopCause.UNSTARTED}"]
+    assert core.books.inflation == 0, "it is nobody's eviction"
+    assert brief(core.gone("b", at=2.6)) == ["start c#3"]
+
+
+def test_it_goes_first_when_the_budget_shrinks() -> None:
+    core = two()
+    core.ask("a", at=0)
+    core.ready("a")
+    core.ask("b", at=2)
+    reading = DeviceMeasured(3, 115 * MIB, 5 * MIB, {1: 100 * MIB, 2: 10 * MIB})
+    assert brief(core.send(reading, at=3)) == [f"stop b#2: {StopCause.UNSTARTED}"]
+
+
+def test_on_a_card_it_takes_nothing_and_is_in_no_reading() -> None:
+    core = two(spawned=0, budget=110)
+    core.ask("a", at=0)
+    core.ready("a")
+    core.ask("b", at=2)
+    assert brief(core.did) == ["spawn b#2"]
+    core.send(DeviceMeasured(3, 1000 * MIB, 800 * MIB, {1: 110 * MIB}), at=3)
+    assert core.books.ledger.foreign == 90 * MIB, "the reading is whole without it"
+
+
+def test_one_that_dies_counts_as_a_failed_start() -> None:
+    core = two()
+    core.ask("a", at=0)
+    core.ready("a")
+    request = core.ask("b", at=2)
+    assert brief(core.gone("b", at=3, detail="no such library")) == ["spawn b#3"]
+    assert core.gone("b", at=4) == [], "then there is a pause"
+    assert core["b"].failures == 2
+    assert brief(core.send(TimerFired(), at=6.1)) == ["spawn b#4"]
+    core.gone("b", at=7, detail="no such library")
+    assert core.rejected == {request: "model_failed"}
+    assert core["a"].state == "ready", "nobody has left for it"
+
+
+def test_one_that_cannot_be_started_at_all_is_told_at_once() -> None:
+    core = two()
+    core.ask("a", at=0)
+    core.ready("a")
+    core.ask("b", at=2)
+    core.gone("b", at=3, detail="its files are not there", permanent=True)
+    assert core.rejected == {2: "model_failed"}
+    assert brief(core.send(TimerFired(), at=40)) == []
+    core.ask("b", at=40)
+    assert brief(core.did) == ["spawn b#3"], "a probe"
+
+
+def test_the_owner_may_end_it_and_it_cannot_sleep() -> None:
+    core = two()
+    core.ask("a", at=0)
+    core.ready("a")
+    core.ask("b", at=2)
+    refused = objection(core.books, SleepRequested("b"))
+    assert refused is not None
+    assert refused.refusal is Refusal.NOT_LOADED
+    assert brief(core.send(UnloadRequested("b"), at=3)) == ["stop b#2: owner"]
+    assert brief(core.gone("b", at=3.1)) == ["spawn b#3"], "what waits goes on waiting"
+
+
+def test_a_shutdown_ends_it() -> None:
+    core = two()
+    core.ask("a", at=0)
+    core.ready("a")
+    core.ask("b", at=2)
+    did = core.send(ShutdownRequested(0), at=3)
+    assert "stop b#2: shutdown" in brief(did)
+    core.gone("b", at=3.1)
+    assert brief(core.gone("a", at=3.2)) == ["halt"]
