@@ -1,0 +1,181 @@
+"""The server on a card that is a stand-in (``tests/card``): NVML and CUDA's driver are replaced, all else is real.
+
+What a real card does is tested by ``benchmarks/gpu`` and ``tests/worker/test_card.py``, where there is one.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+import pytest
+
+from card import books
+from harness import Running, cohabit, home, serving
+
+TESTS = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.process
+
+MIB = 1 << 20
+BUDGET = 330
+
+
+@pytest.fixture
+def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of 1 GiB, for the server and its workers."""
+    where = tmp_path / "card"
+    books.make(where, total=1024 * MIB)
+    monkeypatch.setenv("PYTHONPATH", f"{TESTS / 'card'}:{TESTS}")
+    monkeypatch.setenv(books.FOLDER, str(where))
+    return where
+
+
+class Watch:
+    """The most that all have ever held, as seen from outside."""
+
+    def __init__(self, where: Path) -> None:
+        self.most = 0
+        self._where = where
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.005):
+            self.most = max(self.most, sum(books.held(self._where).values()))
+
+
+def config(*, host_cache: str, **options: Any) -> str:
+    """Three models of 100 MiB, of which two fit beside a sleeper."""
+    fields = {"resident": 100 * MIB, "working": 10 * MIB, "load_seconds": 0.3, "wake_seconds": 0.01, **options}
+    models = "\n".join(
+        f"  {name}: {{engine: fake, footprint: {{resident: 140MiB, working: 10MiB}}, options: {fields}}}"
+        for name in "abc"
+    )
+    return f"""
+device: {{kind: "cuda:0", budget: {BUDGET}MiB, keep_free: 100MiB, host_cache: {host_cache}}}
+scheduling: {{max_wait: 5s}}
+models:
+{models}
+"""
+
+
+@pytest.fixture
+def host_cache() -> str:
+    """What copies may take."""
+    return "1GiB"
+
+
+@pytest.fixture
+def measured(card: Path, tmp_path: Path) -> None:
+    """``cohabit measure`` has been run: what is guessed of a card's context is more than these models have in all."""
+    path = tmp_path / "measured.yaml"
+    path.write_text(config(host_cache="1GiB"))
+    done = cohabit("measure", path, env=os.environ | {"COHABIT_HOME": str(home(tmp_path))}, seconds=60)
+    assert done.returncode == 0, done.stderr
+    assert books.held(card) == {}
+
+
+@pytest.fixture
+def server(card: Path, tmp_path: Path, host_cache: str) -> Iterator[Running]:
+    """On the card."""
+    with serving(tmp_path, config(host_cache=host_cache)) as running:
+        yield running
+
+
+def chat(server: Running, model: str, **fake: Any) -> int:
+    """One request; its status."""
+    body = {"model": model, "messages": [{"role": "user", "content": "x"}], "fake": fake}
+    return server.http.post("/v1/chat/completions", json=body).status_code
+
+
+def models(server: Running) -> dict[str, Any]:
+    """As the status has them."""
+    return {entry["name"]: entry for entry in server.http.get("/admin/status").json()["models"]}
+
+
+@pytest.mark.usefixtures("measured")
+def test_models_wake_from_their_copies_and_the_budget_holds(server: Running, card: Path) -> None:
+    with Watch(card) as watch:
+        for _ in range(3):
+            for name in "abc":
+                assert chat(server, name) == 200
+    assert 200 * MIB < watch.most <= BUDGET * MIB
+    found = models(server)
+    assert sum(entry["loads"] for entry in found.values()) == 3, "each was loaded once"
+    assert sum(entry["wakes"] for entry in found.values()) >= 3
+    assert [entry["host_copy"] for entry in found.values()] == [100 * MIB] * 3
+    asleep = next(entry for entry in found.values() if entry["state"] == "asleep")
+    assert asleep["resident"] == 40 * MIB, "the context"
+    assert books.held(card)[asleep["pid"]] == 40 * MIB
+    assert psutil.Process(asleep["pid"]).memory_info().rss > 100 * MIB, "in host memory"
+    device = server.http.get("/admin/status").json()["device"]
+    assert (device["host_cache"], device["host_copies"]) == (1024 * MIB, 300 * MIB)
+
+
+@pytest.mark.parametrize("host_cache", ["0"])
+def test_without_room_for_copies_they_are_stopped(server: Running, card: Path) -> None:
+    with Watch(card) as watch:
+        for name in "abca":
+            assert chat(server, name) == 200
+    assert watch.most <= BUDGET * MIB
+    found = models(server)
+    assert sum(entry["wakes"] for entry in found.values()) == 0
+    assert sum(entry["loads"] for entry in found.values()) == 4
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("host_cache", ["250MiB"])
+def test_copies_take_no_more_than_they_may(server: Running) -> None:
+    for name in "abcabc":
+        assert chat(server, name) == 200
+        assert server.http.get("/admin/status").json()["device"]["host_copies"] <= 250 * MIB
+
+
+def test_a_process_waits_for_room_with_nothing_on_the_card(server: Running, card: Path) -> None:
+    for name in "ab":
+        assert chat(server, name) == 200
+    with ThreadPoolExecutor(3) as pool:
+        busy = [pool.submit(chat, server, name, run_seconds=2.0) for name in "ab"]
+        server.until(lambda: [models(server)[name]["in_flight"] for name in "ab"] == [1, 1])
+        later = pool.submit(chat, server, "c")
+        server.until(lambda: models(server)["c"]["pid"] is not None)
+        found = models(server)["c"]
+        assert found["state"] == "spawned"
+        assert found["pid"] not in books.held(card)
+        assert [one.result() for one in (*busy, later)] == [200] * 3
+    assert models(server)["c"]["pid"] == found["pid"]
+
+
+def test_memory_that_the_card_shows_late_is_not_given_twice(server: Running, card: Path) -> None:
+    for name in "ab":
+        assert chat(server, name) == 200
+    for name in "ab":
+        assert server.http.post(f"/admin/models/{name}/unload").status_code == 200
+    with Watch(card) as watch:
+        assert chat(server, "c") == 200
+    assert watch.most <= BUDGET * MIB
+    server.until(lambda: server.http.get("/admin/status").json()["device"]["unreturned"] == 0)
+    assert server.http.get("/admin/status").json()["alerts"] == []
+
+
+def test_a_stranger_on_the_card_is_seen_and_what_is_left_is_shared(server: Running, card: Path) -> None:
+    assert chat(server, "a") == 200
+    with books.changing(card):
+        books.hold(card, 700 * MIB)  # this process: 1024 - 700 - 100 are left
+    server.until(lambda: server.http.get("/admin/status").json()["device"]["foreign"] == 700 * MIB)
+    with Watch(card) as watch:
+        for name in "bca":
+            assert chat(server, name) == 200
+    assert watch.most - 700 * MIB <= 224 * MIB
