@@ -164,6 +164,8 @@ def loads(http: httpx2.Client) -> dict[str, Any]:
     slept = http.post("/admin/models/one/sleep")
     assert slept.status_code == 200, slept.text
     figures["asleep_mib"] = used()[found["pid"]] // MIB
+    figures["host_copy_mib"] = model(http, "one")["host_copy"] // MIB
+    assert figures["host_copy_mib"] == MODELS["one"]["resident"] // MIB, figures
     began = time.monotonic()
     assert chat(http, "one").status_code == 200
     figures["wake_and_answer_seconds"] = round(time.monotonic() - began, 3)
@@ -196,8 +198,11 @@ def never_over(http: httpx2.Client, pid: int, seconds: float) -> dict[str, Any]:
         "budget_mib": BUDGET // MIB,
         "most_held_mib": watch.most // MIB,
         "samples": watch.samples,
+        "host_copies_mib": status(http)["device"]["host_copies"] // MIB,
+        "host_cache_mib": status(http)["device"]["host_cache"] // MIB,
     }
     print(json.dumps(figures), flush=True)
+    assert figures["host_copies_mib"] <= figures["host_cache_mib"], figures
     assert figures["refused"] == 0, figures
     assert watch.most <= BUDGET, figures
     return figures

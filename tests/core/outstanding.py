@@ -1,5 +1,6 @@
 """What the core told the shell to do and has not been answered, on workers that hold real memory."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,11 +41,13 @@ from core.memory import LARGEST, Memory, Real
 
 
 class Thorough(Controller):
-    """Asks all who wait at every event, whether or not anything has changed that might let one in."""
+    """Asks all who wait at every event, and gives out what it can, whether or not anything has changed that might let
+    one in or run."""
 
     def handle(self, event: Event, now: float) -> Sequence[Command]:
         """As the other, without the gate."""
         self.books.stirred = True
+        self.books.changes = math.nan  # other than itself
         return super().handle(event, now)
 
 

@@ -69,8 +69,10 @@ class Controller:
         leave_as_told(books, now)
         relieve(books, self._policy, now)
         dispatch_all(books, now)
+        before = books.changes
         bring_in(books, self._policy, now)
-        dispatch_all(books, now)
+        if books.changes != before:
+            dispatch_all(books, now)
         plan(books, now)
         self._set_timer(now)
         if books.draining_until is not None and not books.workers and not books.requests:

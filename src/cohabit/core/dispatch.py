@@ -203,7 +203,6 @@ def _dispatch(books: Books, model: Model, now: float) -> None:
 
 def withdraw(books: Books, model: Model, request_ids: Iterable[int], now: float) -> None:
     """These requests are off the worker, one way or the other; free what their run held."""
-    charge(books, now)
     for request_id in request_ids:
         request = model.running.pop(request_id)
         model.interactive -= not request.background

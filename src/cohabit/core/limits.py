@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from cohabit.core.admission import SHUTTING_DOWN, never_fitting, past_deadline
 from cohabit.core.background import urgent_at
 from cohabit.core.commands import Cancel, Reject, StopCause
-from cohabit.core.dispatch import charge, keep_out, kept_out_at
+from cohabit.core.dispatch import keep_out, kept_out_at
 from cohabit.core.lifecycle import State
 from cohabit.core.queues import Request
 from cohabit.core.reasons import Rejection, RejectReason
@@ -182,7 +182,6 @@ def _drain(books: Books, now: float) -> None:
                 drop(books, model, request, SHUTTING_DOWN)
             elif not request.ended:
                 reject(books, request, SHUTTING_DOWN)
-    charge(books, now)
     for model in list(books.resident):
         if model.state is not State.STOPPING:
             stop(books, model, StopCause.SHUTDOWN, "the server is shutting down", now, kill=model.busy)

@@ -20,7 +20,7 @@ from cohabit.core.copies import copy_bytes, in_the_way, is_copied, too_many
 from cohabit.core.eviction import Policy, account_for, score, switch_cost
 from cohabit.core.exits import Exit
 from cohabit.core.lifecycle import Move, State
-from cohabit.core.room import Standing, fits_now, frees, infeasible, need, residue, shortfall
+from cohabit.core.room import Standing, frees, infeasible, need, residue, shortfall
 from cohabit.core.state import Books, Model
 from cohabit.core.victims import Search
 
@@ -106,7 +106,7 @@ def bring_in(books: Books, policy: Policy, now: float) -> None:
     while books.claim is None and (books.stirred or (books.next_try is not None and now >= books.next_try)):
         books.stirred, books.next_try = False, None
         later: list[float] = []
-        next_in: Model | None = None  # who has the claim, else the most urgent of those without a process
+        waiting: list[Model] = []
         standing = Standing.of(books)
         for place, waiter in enumerate(list(islice(_eligible(books, standing, now), LOOK_FURTHER))):
             if place >= LOOK_AHEAD and standing.shortfall(books, waiter) > 0:
@@ -115,12 +115,11 @@ def bring_in(books: Books, policy: Policy, now: float) -> None:
             search = Search(books=books, waiter=waiter, policy=policy, standing=standing, since=since, now=now)
             if _try_to_claim(search, later):
                 _pursue(books, policy, now)
-                next_in = waiter
+                waiting.insert(0, waiter)
                 break
-            if next_in is None and search.sought and waiter.worker is None:
-                next_in = waiter
-        if next_in is not None:
-            _spawn(books, next_in, now)
+            if search.sought:
+                waiting.append(waiter)
+        _spawn(books, waiting, now)
         books.next_try = min((at for at in later if at > now), default=None)
 
 
@@ -153,6 +152,7 @@ def _withdraw_if_needless(books: Books) -> None:
     if model in books.waiters and shortfall(books, model, victims) <= 0:
         return
     books.claim = None
+    books.changes += 1
     books.stirred = True
     for worker in claim.victims:
         victim = books.workers[worker]
@@ -201,19 +201,21 @@ def _try_to_claim(search: Search, later: list[float]) -> bool:
     return True
 
 
-def _spawn(books: Books, model: Model, now: float) -> None:
-    """Let a waiter's process start, and import what it needs, before there is room for its model."""
-    size = model.footprint.spawned
-    if size is None or books.spawned is not None or model.worker is not None or model.yields:
+def _spawn(books: Books, waiting: list[Model], now: float) -> None:
+    """Let one process start, and import what it needs, before there is room for its model: of who comes first."""
+    if books.spawned is not None or not waiting:
         return
-    standing = Standing.of(books)
-    if not fits_now(books, size) or standing.rest + standing.largest + size > books.ledger.effective_budget:
-        return  # it would be in the way of runs
-    worker = _give_process(books, model)
-    model.lifecycle.move(Move.SPAWN, now)
-    books.ledger.spawn(worker, size)
-    books.out.append(SpawnWorker(model.name, worker))
-    books.changed(model)
+    standing, ledger = Standing.of(books), books.ledger
+    free = ledger.effective_budget - max(ledger.reserved, standing.rest + standing.largest)  # in the way of no run
+    for model in waiting:
+        size = model.footprint.spawned
+        if model.worker is None and not model.yields and size is not None and size <= free:
+            worker = _give_process(books, model)
+            model.lifecycle.move(Move.SPAWN, now)
+            ledger.spawn(worker, size)
+            books.out.append(SpawnWorker(model.name, worker))
+            books.changed(model)
+            return
 
 
 def _give_process(books: Books, model: Model) -> int:
@@ -240,7 +242,8 @@ def _pursue(books: Books, policy: Policy, now: float) -> None:
         if victim is not None and not victim.running and victim.state in _LEAVES:
             _make_room(books, victim, chosen, policy, now)
     model = books.models[claim.model]
-    claim.need = need(books, model)
+    needed, claim.need = claim.need, need(books, model)
+    books.changes += claim.need != needed
     if any(not _has_made_room(books, worker, chosen) for worker, chosen in claim.victims.items()):
         return  # a victim that stops is never resurrected, and one that drains has been promised to go
     if model.out and books.ledger.reserved + claim.need <= books.ledger.effective_budget:

@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cohabit.core.exits import Exit
+from cohabit.core.footprints import Footprint
+from cohabit.core.ledger import Account
 from cohabit.core.lifecycle import State
 from cohabit.core.state import Books, Model
 
 _RUNS = frozenset({State.STARTING, State.READY, State.WAKING})
 
 
-def running_extra(books: Books, model: Model) -> int:
+def running_extra(account: Account, footprint: Footprint) -> int:
     """Bytes a run adds to what the model holds at rest, once what its last run left is known."""
-    account = books.account(model)
-    if account.load:
-        return max(0, model.footprint.peak - account.load)
-    return max(0, model.footprint.most_working - account.cached)
+    most = footprint.peak - account.load if account.load else footprint.most_working - account.cached
+    return max(0, most)
 
 
 def extra_now(books: Books, model: Model, units: int) -> int:
@@ -63,7 +63,7 @@ def shortfall(books: Books, model: Model, exits: Mapping[int, Exit]) -> int:
         elif chosen is Exit.SLEEP:
             left = min(left, residue(other))
         elif not account.leaving and other.lifecycle.state in _RUNS:
-            extra = running_extra(books, other)
+            extra = running_extra(account, other.footprint)
             if chosen is Exit.TRIM:
                 left -= account.cached
                 extra = other.footprint.most_working
@@ -94,7 +94,7 @@ class Standing:
             account = books.ledger.accounts[worker]
             rest += account.afterwards
             if not account.leaving and other.lifecycle.state in _RUNS:
-                largest = max(largest, running_extra(books, other))
+                largest = max(largest, running_extra(account, other.footprint))
         return cls(rest, largest)
 
     def shortfall(self, books: Books, model: Model) -> int:
@@ -122,7 +122,7 @@ def infeasible(books: Books, model: Model) -> bool:
         if other is not model and other.worker is not None:
             account = books.account(other)
             rest += account.afterwards
-            largest = max(largest, running_extra(books, other))
+            largest = max(largest, running_extra(account, other.footprint))
     if model.lifecycle.state is State.READY:
         account = books.account(model)
         most = rest + max(account.at_rest, account.resident + footprint.working_for(next_units(model)))

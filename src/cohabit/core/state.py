@@ -158,6 +158,7 @@ class Books:
         self.spawned: Model | None = None  # the one whose process waits for room
         self.touched: dict[str, Model] = {}
         self.rested: list[Model] = []  # fell idle in this event, and may have been given work since
+        self.changes = 0.0  # how often anything has changed that may let something run
         self.stirred = False  # something has changed that may let somebody in who was not let in before
         self.next_try: float | None = None  # when time alone may do so
 
@@ -173,6 +174,7 @@ class Books:
 
     def changed(self, model: Model) -> None:
         """Its queue, state, or what runs on it is not what it was: keep what is derived from them true."""
+        self.changes += 1
         name, state = model.policy.name, model.lifecycle.state
         waits = bool(model.queue)
         yields = model.background_only
