@@ -84,6 +84,7 @@ def measured(card: Path, tmp_path: Path) -> None:
     path.write_text(config(host_cache="1GiB"))
     done = cohabit("measure", path, env=os.environ | {"COHABIT_HOME": str(home(tmp_path))}, seconds=60)
     assert done.returncode == 0, done.stderr
+    assert "100 MiB" in done.stdout.splitlines()[2].rpartition("40 MiB")[2], "the copy beside the residue"
     assert books.held(card) == {}
 
 

@@ -111,12 +111,14 @@ def as_table(figures: dict[str, "Figures"]) -> str:
     def time(seconds: float | None) -> str:
         return "-" if seconds is None else f"{seconds:.2f} s"
 
-    head = ("model", "resident", "load peak", "working", "load", "sleep", "wake", "residue")
+    copies = any(one.copy for one in figures.values())
+    head = ["model", "resident", "load peak", "working", "load", "sleep", "wake", "residue", *["host copy"] * copies]
     rows = [
-        (
+        [
             *(name, size(one.resident), size(one.load), size(one.working)),
             *(time(one.load_seconds), time(one.sleep_seconds), time(one.wake_seconds), size(one.residue)),
-        )
+            *[size(one.copy)] * copies,
+        ]
         for name, one in figures.items()
     ]
     head_line, *lines = aligned([head, *rows], right=range(1, len(head)))
