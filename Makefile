@@ -34,7 +34,7 @@ test: postgresql lint clients ## all checks and all tests, with coverage; ARGS g
 	$(BIN)/coverage report --include='$(CORE)' --fail-under=100
 
 quick: $(VENV)/.dev ## the tests that start no process and need no weights
-	$(BIN)/pytest -q -m 'not process and not model and not gpu and not browser' $(ARGS)
+	$(BIN)/pytest -q -n auto -m 'not process and not model and not gpu and not browser' $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check
