@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from cohabit.api.errors import ApiError, BadRequest
+from cohabit.api.joined import Joined
 
 log = structlog.get_logger()
 
@@ -141,6 +142,7 @@ class Connection(HttpToolsProtocol):
             self._refusal = self._too_large()
             raise self._refusal
         super().on_headers_complete()
+        self.cycle.transport = Joined(self.cycle)
         self.headers = []  # where the parser puts trailers: what the app was given stays as it is
         self._phase = _Phase.BODY
         self._barren = self._since = 0
