@@ -57,12 +57,13 @@ def test_a_frame_over_the_limit_is_not_made(monkeypatch: pytest.MonkeyPatch) -> 
         encode(Chunk(1, b"x" * 200))
 
 
-def test_the_peak_is_since_it_was_reset() -> None:
-    memory = bytearray(48 << 20)
-    memory[::4096] = b"x" * len(range(0, len(memory), 4096))
-    peak, resident = peak_and_resident()
-    assert peak >= resident > len(memory)
-    del memory
-    assert reset_peak()
-    peak, resident = peak_and_resident()
-    assert peak - resident < 16 << 20
+def test_the_peak_is_since_it_was_last_reset() -> None:
+    for _ in range(2):
+        memory = bytearray(48 << 20)
+        memory[::4096] = b"x" * len(range(0, len(memory), 4096))
+        peak, resident = peak_and_resident()
+        assert peak >= resident > len(memory)
+        del memory
+        assert reset_peak()
+        peak, resident = peak_and_resident()
+        assert peak - resident < 16 << 20

@@ -8,16 +8,14 @@ import ctypes
 import os
 import re
 from functools import cache
-from pathlib import Path
 
-_CLEAR_REFS = Path("/proc/self/clear_refs")
 _SIZES = re.compile(rb"VmHWM:\s+(\d+) kB\nVmRSS:\s+(\d+) kB")
 
 
 @cache
-def _status(process: int) -> int:
-    # Kept open, since it is read after every run. Of the process it is asked for: a fork has its own.
-    return os.open(f"/proc/{process}/status", os.O_RDONLY | os.O_CLOEXEC)
+def _open(process: int, name: str, mode: int) -> int:
+    # Kept open, since they are used for every run. Of the process it is asked for: a fork has its own.
+    return os.open(f"/proc/{process}/{name}", mode | os.O_CLOEXEC)
 
 
 def peak_and_resident() -> tuple[int, int]:
@@ -25,7 +23,7 @@ def peak_and_resident() -> tuple[int, int]:
 
     The kernel keeps its high mark some pages late: here it is at least what is resident.
     """
-    found = _SIZES.search(os.pread(_status(os.getpid()), 4096, 0))
+    found = _SIZES.search(os.pread(_open(os.getpid(), "status", os.O_RDONLY), 4096, 0))
     if found is None:
         raise LookupError("/proc/self/status does not tell of VmHWM and VmRSS")
     peak, resident = (int(size) * 1024 for size in found.groups())
@@ -40,7 +38,7 @@ def resident_bytes() -> int:
 def reset_peak() -> bool:
     """Start a new peak reading. False where the kernel refuses, so that peaks are then since the start."""
     try:
-        _CLEAR_REFS.write_text("5")
+        os.write(_open(os.getpid(), "clear_refs", os.O_WRONLY), b"5")
     except OSError:
         return False
     return True
