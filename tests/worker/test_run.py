@@ -3,7 +3,6 @@
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import pytest
@@ -15,6 +14,7 @@ from cohabit.protocol.tasks import Task
 from cohabit.worker import run
 from cohabit.worker.meter import HostMeter
 from cohabit.worker.run import Runner
+from cohabit.worker.threads import Threads
 
 
 class Scripted(Engine):
@@ -67,11 +67,11 @@ BATCH = [Request(1, Task.CHAT, b"{}"), Request(2, Task.CHAT, b"{}")]
 def played(engine: Scripted, between: Any = None) -> Recorder:
     """Run the batch to its end."""
     link = Recorder()
-    with ThreadPoolExecutor(1) as pool:
-        runner = Runner(engine, link, pool, HostMeter())  # type: ignore[arg-type]  # a stand-in that records
-        runner.submit(BATCH)
-        if between is not None:
-            between(runner)
+    runner = Runner(engine, link, Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
+    runner.submit(BATCH)
+    if between is not None:
+        between(runner)
+    runner.settle()
     return link
 
 
@@ -131,33 +131,31 @@ def test_a_cancel_is_seen_and_what_comes_after_is_counted_not_sent() -> None:
 
 def test_a_cancel_that_comes_too_late_is_nothing() -> None:
     link = Recorder()
-    with ThreadPoolExecutor(1) as pool:
-        Runner(Scripted(), link, pool, HostMeter()).cancel(7)  # type: ignore[arg-type]  # a stand-in that records
+    Runner(Scripted(), link, Threads(1), HostMeter()).cancel(7)  # type: ignore[arg-type]  # a stand-in that records
     assert link.said == [("drop", 7)]
 
 
 def test_settling_waits_until_the_engine_is_left() -> None:
     go, settled = threading.Event(), threading.Event()
     link = Recorder()
-    with ThreadPoolExecutor(1) as pool:
-        runner = Runner(Scripted(ItemError(1, "no"), ItemError(2, "no"), go), link, pool, HostMeter())  # type: ignore[arg-type]  # a stand-in that records
-        runner.submit(BATCH)
+    runner = Runner(Scripted(ItemError(1, "no"), ItemError(2, "no"), go), link, Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
+    runner.submit(BATCH)
 
-        def settle() -> None:
-            runner.settle()
-            settled.set()
-
-        thread = threading.Thread(target=settle)
-        thread.start()
-        assert not settled.wait(0.1), "both have ended, but the engine is still in its run"
-        go.set()
-        assert settled.wait(5)
-        thread.join()
-        assert link.finished().keys() == {1, 2}
+    def settle() -> None:
         runner.settle()
-        runner.engine = None
-        with pytest.raises(AssertionError):
-            runner.submit(BATCH)
+        settled.set()
+
+    thread = threading.Thread(target=settle)
+    thread.start()
+    assert not settled.wait(0.1), "both have ended, but the engine is still in its run"
+    go.set()
+    assert settled.wait(5)
+    thread.join()
+    assert link.finished().keys() == {1, 2}
+    runner.settle()
+    runner.engine = None
+    with pytest.raises(AssertionError):
+        runner.submit(BATCH)
 
 
 def test_memory_is_read_at_the_first_and_the_last_of_a_stretch_whatever_comes_between(
@@ -168,9 +166,8 @@ def test_memory_is_read_at_the_first_and_the_last_of_a_stretch_whatever_comes_be
     monkeypatch.setattr(meter, "read", lambda: (next(sizes), 0))
     monkeypatch.setattr(run, "READ_EVERY", 60)
     link = Recorder()
-    with ThreadPoolExecutor(1) as pool:
-        runner = Runner(Scripted(), link, pool, meter)  # type: ignore[arg-type]  # a stand-in that records
-        for first in (1, 4):
-            runner.submit([Request(number, Task.CHAT, b"{}") for number in range(first, first + 3)])
-            runner.settle()
+    runner = Runner(Scripted(), link, Threads(1), meter)  # type: ignore[arg-type]  # a stand-in that records
+    for first in (1, 4):
+        runner.submit([Request(number, Task.CHAT, b"{}") for number in range(first, first + 3)])
+        runner.settle()
     assert [done.peak for done in link.finished().values()] == [1, 1, 2, 3, 3, 4]

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
 
@@ -44,6 +43,7 @@ from cohabit.worker.parent import take_group_along
 from cohabit.worker.reporting import report
 from cohabit.worker.run import Runner
 from cohabit.worker.shortage import lacked_memory
+from cohabit.worker.threads import Threads
 
 
 class Worker:
@@ -138,8 +138,7 @@ class Worker:
         meter.begin()
         self._model = model = Model(load.spec, load.device)
         engine = model.load()
-        pool = ThreadPoolExecutor(model.threads, thread_name_prefix="run")
-        self._runner = Runner(engine, self._link, pool, meter)
+        self._runner = Runner(engine, self._link, Threads(model.threads), meter)
         self._ready(since=began, bare=self._bare)
 
     def _wake(self) -> None:

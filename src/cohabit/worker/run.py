@@ -3,8 +3,8 @@
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 
 from cohabit.protocol.engine import Chunk, Engine, ItemError, Request
 from cohabit.protocol.messages import Finished
@@ -13,6 +13,7 @@ from cohabit.worker.link import Link
 from cohabit.worker.meter import Meter
 from cohabit.worker.reporting import report
 from cohabit.worker.shortage import lacked_memory
+from cohabit.worker.threads import Threads
 
 READ_EVERY = 0.002  # seconds between two readings of what memory is in use, while others run
 
@@ -32,15 +33,14 @@ class _Item:
 class Runner:
     """Hands batches to the engine's threads and tells the control plane how each request ended."""
 
-    def __init__(self, engine: Engine, link: Link, pool: ThreadPoolExecutor, meter: Meter) -> None:
-        """``pool`` has as many threads as the engine may be called from at once."""
+    def __init__(self, engine: Engine, link: Link, threads: Threads, meter: Meter) -> None:
+        """``threads`` are as many as the engine may be called from at once."""
         self._meter = meter
         self.engine: Engine | None = engine
         """None while the model is not in."""
         self._link = link
-        self._pool = pool
+        self._threads = threads
         self._items: dict[int, _Item] = {}
-        self._runs: set[Future[None]] = set()
         self._lock = threading.Lock()
         self._sizes = (0, 0)  # peak and resident bytes, as last read
         self._read_next = 0.0
@@ -57,13 +57,11 @@ class Runner:
                 self._items[request.id] = _Item(request.task, now)
         for request in batch:
             self._link.open(request.id)
-        run = self._pool.submit(self._run, self.engine, batch)
-        self._runs.add(run)
-        run.add_done_callback(self._runs.discard)
+        self._threads.submit(partial(self._run, self.engine, batch))
 
     def settle(self) -> None:
         """Until every run has left the engine: the last Finished is sent a moment before."""
-        wait(list(self._runs))
+        self._threads.settle()
 
     def cancel(self, request: int) -> None:
         """The client is gone. The engine hears of it at its next step."""

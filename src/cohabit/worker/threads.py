@@ -1,0 +1,54 @@
+"""The threads that an engine is called from."""
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from cohabit.worker.reporting import report
+
+
+class Threads:
+    """Does work on up to so many threads, each made when it is first needed.
+
+    The standard library's pool makes a future for everything, with a lock of its own, that nobody here would look
+    at: for a short run that is a third of what handing it over costs.
+    """
+
+    def __init__(self, most: int) -> None:
+        """None is started yet."""
+        self._most = most
+        self._count = 0
+        self._under_way = 0
+        self._changed = threading.Condition()
+        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Do it when a thread is free; returns at once."""
+        with self._changed:
+            self._under_way += 1
+            lacking = self._count < min(self._under_way, self._most)
+            self._count += lacking
+        self._work.put(work)
+        if lacking:
+            threading.Thread(target=self._serve, name="run", daemon=True).start()
+
+    def settle(self) -> None:
+        """Until all that was submitted is done."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._under_way)
+
+    def _serve(self) -> None:
+        while True:
+            self._do(self._work.get())
+
+    def _do(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            report(error)
+        finally:
+            del work  # what it holds may be an engine that is to leave as soon as all is settled
+            with self._changed:
+                self._under_way -= 1
+                if not self._under_way:
+                    self._changed.notify_all()
