@@ -117,6 +117,25 @@ def test_chunks_beyond_the_credit_wait_and_come_in_order(pair: tuple[Link, Peer]
     assert end == End(1)
 
 
+def test_an_answer_of_use_only_as_a_whole_goes_out_with_its_end(pair: tuple[Link, Peer]) -> None:
+    link, peer = pair
+    link.open(1)
+    link.put(Chunk(1, b"a"), whole=True)
+    assert peer.silent()
+    link.finish(done(1))
+    assert peer.socket.recv(1 << 16) == encode(Chunk(1, b"a")) + encode(done(1)) + encode(End(1))
+
+
+def test_what_is_to_go_out_whole_does_not_wait_for_the_credit_that_only_its_reader_can_give(
+    pair: tuple[Link, Peer],
+) -> None:
+    link, peer = pair
+    link.open(1)
+    for number in range(CREDIT_CHUNKS + 1):
+        link.put(Chunk(1, b"%d" % number), whole=True)
+    assert len(peer.frames(CREDIT_CHUNKS)) == CREDIT_CHUNKS
+
+
 def test_one_slow_reader_does_not_hold_up_another(pair: tuple[Link, Peer]) -> None:
     link, peer = pair
     link.open(1)

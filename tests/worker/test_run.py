@@ -52,7 +52,7 @@ class Recorder:
         self.said: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *arguments: self.said.append((name, *arguments))
+        return lambda *arguments, **how: self.said.append((name, *arguments, *how.items()))
 
     def finished(self) -> dict[int, Finished]:
         """By request."""
@@ -77,13 +77,24 @@ def played(engine: Scripted, between: Any = None) -> Recorder:
 
 def test_chunks_then_finished_then_the_end() -> None:
     link = played(Scripted(Chunk(1, b"a", tokens=2), Chunk(2, b"b", tokens=1)))
-    assert link.said[-4:-2] == [("put", Chunk(1, b"a", tokens=2)), ("put", Chunk(2, b"b", tokens=1))]
+    assert link.said[-4:-2] == [
+        ("put", Chunk(1, b"a", tokens=2), ("whole", False)),
+        ("put", Chunk(2, b"b", tokens=1), ("whole", False)),
+    ]
     assert [kind for kind, *_ in link.said] == ["open", "open", "put", "put", "finish", "finish"]
     done = link.finished()
     assert (done[1].tokens, done[2].tokens) == (2, 1)
     assert done[1].error is None
     assert done[1].peak >= done[1].resident > 0
     assert done[1].task is Task.CHAT
+
+
+def test_vectors_go_out_whole() -> None:
+    link = Recorder()
+    runner = Runner(Scripted(Chunk(1, b"a")), link, Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
+    runner.submit([Request(1, Task.EMBED, b"{}")])
+    runner.settle()
+    assert ("put", Chunk(1, b"a"), ("whole", True)) in link.said
 
 
 def test_an_error_belongs_to_its_item() -> None:
@@ -126,7 +137,7 @@ def test_a_cancel_is_seen_and_what_comes_after_is_counted_not_sent() -> None:
     done = link.finished()
     assert (done[1].cancelled, done[1].tokens, done[1].overrun) == (True, 4, 3)
     assert not done[2].cancelled
-    assert ("put", Chunk(1, b"late", tokens=3)) not in link.said
+    assert ("put", Chunk(1, b"late", tokens=3)) not in [entry[:2] for entry in link.said]
 
 
 def test_a_cancel_that_comes_too_late_is_nothing() -> None:

@@ -19,3 +19,7 @@ class Task(StrEnum):
     TRANSCRIBE = "transcribe"
     DESCRIBE = "describe"
     RERANK = "rerank"
+
+
+NEVER_STREAMED = frozenset({Task.EMBED, Task.RERANK})
+"""Their answers go to clients whole."""

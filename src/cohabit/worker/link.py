@@ -72,8 +72,11 @@ class Link:
         with self._condition:
             self._streams[request] = _Stream()
 
-    def put(self, chunk: Chunk) -> None:
-        """Send a chunk, or keep it until its reader has taken earlier ones. Blocks while BUFFER_CAP bytes wait."""
+    def put(self, chunk: Chunk, *, whole: bool = False) -> None:
+        """Send a chunk, or keep it until its reader has taken earlier ones. Blocks while BUFFER_CAP bytes wait.
+
+        Of an answer that is of use only as a ``whole`` it goes out with what is sent next, at the latest its end.
+        """
         with self._condition:
             stream = self._streams.get(chunk.id)
             if stream is None:
@@ -81,6 +84,8 @@ class Link:
             stream.pending.append(chunk)
             stream.pending_size += len(chunk.data)
             self._flush(stream)
+            if whole and not stream.pending:
+                return
         self._write()
         if stream.pending_size > BUFFER_CAP:
             with self._condition:

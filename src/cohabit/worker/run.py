@@ -8,7 +8,7 @@ from functools import partial
 
 from cohabit.protocol.engine import Chunk, Engine, ItemError, Request
 from cohabit.protocol.messages import Finished
-from cohabit.protocol.tasks import Task
+from cohabit.protocol.tasks import NEVER_STREAMED, Task
 from cohabit.worker.link import Link
 from cohabit.worker.meter import Meter
 from cohabit.worker.reporting import report
@@ -101,7 +101,7 @@ class Runner:
         if item.cancelled:
             item.overrun += chunk.tokens
         else:
-            self._link.put(chunk)
+            self._link.put(chunk, whole=item.task in NEVER_STREAMED)
 
     def _fail(self, items: dict[int, _Item], message: str, code: str, *, out_of_memory: bool = False) -> None:
         for request, item in items.items():
