@@ -3,6 +3,8 @@
 import asyncio
 import socket
 
+import pytest
+
 from cohabit.protocol.messages import HEADER, Cancel, End, Hello, Pong, decode_to_worker, encode
 from cohabit.runtime.links.native import NativeLink
 
@@ -46,4 +48,28 @@ async def test_what_a_leaving_worker_sent_is_heard_although_it_is_still_written_
     assert len(heard) == 2000
     assert await asyncio.to_thread(theirs.recv, 1000) == encode(Cancel(4))
     assert await asyncio.to_thread(theirs.recv, 1) == b"", "it hung up, so the worker may go"
+    theirs.close()
+
+
+async def test_what_is_said_in_one_round_of_the_loop_goes_out_together_in_the_next() -> None:
+    ours, theirs = socket.socketpair()
+    link = await NativeLink.connect(ours, print)
+    theirs.setblocking(False)
+    for request in (4, 5):
+        link.send(Cancel(request))
+    with pytest.raises(BlockingIOError):
+        theirs.recv(1)
+    await asyncio.sleep(0)
+    assert theirs.recv(100) == encode(Cancel(4)) + encode(Cancel(5))
+    theirs.close()
+    await asyncio.wait_for(link.closed, 5)
+
+
+async def test_what_was_said_before_the_end_is_sent() -> None:
+    ours, theirs = socket.socketpair()
+    link = await NativeLink.connect(ours, print)
+    link.send(Cancel(4))
+    link.close()
+    assert await asyncio.to_thread(theirs.recv, 100) == encode(Cancel(4))
+    assert await asyncio.to_thread(theirs.recv, 1) == b""
     theirs.close()

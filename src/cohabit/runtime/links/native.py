@@ -16,7 +16,9 @@ class NativeLink(asyncio.Protocol):
         self._on_message = on_message
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
-        self.closed = asyncio.get_running_loop().create_future()
+        self._outgoing: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self.closed = self._loop.create_future()
         """Done when the worker has closed its end and everything it sent was handed on."""
 
     @classmethod
@@ -29,16 +31,25 @@ class NativeLink(asyncio.Protocol):
     def send(self, message: ToWorker) -> None:
         """Send one message. After the end of the link it goes nowhere: the exit event tells of it.
 
+        It goes out in the next round of the loop, with all else that is sent in this one: of requests that come
+        together each would wake the worker by itself, which on few cores takes this process's own from under it.
         Raises FrameTooLarge.
         """
         frame = encode(message)
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame)
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(frame)
 
     def close(self) -> None:
         """Hang up."""
+        self._flush()
         if self._transport is not None:
             self._transport.close()
+
+    def _flush(self) -> None:
+        frames, self._outgoing = self._outgoing, []
+        if frames and self._transport is not None and not self._transport.is_closing():
+            self._transport.writelines(frames)
 
     # asyncio.Protocol
 
