@@ -76,12 +76,15 @@ def _moments(books: Books, model: Model, now: float) -> Iterator[float]:
     soon = math.nextafter(now, math.inf)  # what is due already, and was not yet when this event was looked at
     if model.deadlines and (at := _nearest_deadline(model)) is not None:
         yield at
+    first: Request | None = None  # they stand in the order in which they were dispatched, so it is due first
     for request in model.running.values():
-        assert request.dispatched is not None
         if request.cancelled is not None:
             yield request.cancelled + CANCEL_GRACE
-        else:
-            yield request.dispatched + model.policy.max_run
+        elif first is None:
+            first = request
+    if first is not None:
+        assert first.dispatched is not None
+        yield first.dispatched + model.policy.max_run
     if model.infeasible_since is not None:
         yield max(soon, model.infeasible_since + model.policy.max_wait)
     if (at := _keep_alive_until(model)) is not None:
