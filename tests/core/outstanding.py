@@ -47,7 +47,7 @@ class Thorough(Controller):
     def handle(self, event: Event, now: float) -> Sequence[Command]:
         """As the other, without the gate."""
         self.books.stirred = True
-        self.books.changes = math.nan  # other than itself
+        self.books.changes = math.nan  # type: ignore[assignment]  # other than itself
         return super().handle(event, now)
 
 

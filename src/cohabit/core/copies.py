@@ -10,12 +10,10 @@ wake) for C and its bytes for S. Where they do not suffice none is stopped, and 
 
 from collections.abc import Iterator, Mapping
 
-from cohabit.core.eviction import Policy
+from cohabit.core.eviction import Policy, spared_by_waking, worth
 from cohabit.core.exits import Exit
 from cohabit.core.lifecycle import State
 from cohabit.core.state import Books, Model
-
-_GIB = 1 << 30
 
 
 def copy_bytes(model: Model) -> int:
@@ -84,6 +82,4 @@ def _score(model: Model, policy: Policy) -> float:
 
 
 def _worth(model: Model, uses: int) -> float:
-    footprint = model.footprint
-    spared = max(0.0, footprint.load_seconds.value - footprint.wake_seconds.value)
-    return uses * spared / max(copy_bytes(model), 1) * _GIB
+    return worth(uses, spared_by_waking(model), copy_bytes(model))

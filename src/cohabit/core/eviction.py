@@ -13,8 +13,6 @@ from cohabit.core.lifecycle import State
 from cohabit.core.room import residue
 from cohabit.core.state import Books, Model
 
-_GIB = 1 << 30
-
 
 class Policy(StrEnum):
     """How victims are ordered."""
@@ -29,8 +27,13 @@ def return_seconds(model: Model, chosen: Exit) -> float:
     if chosen is Exit.SLEEP:
         return footprint.wake_seconds.value
     if model.state is State.ASLEEP:  # it would have had to be woken anyway
-        return max(0.0, footprint.load_seconds.value - footprint.wake_seconds.value)
+        return spared_by_waking(model)
     return footprint.load_seconds.value
+
+
+def spared_by_waking(model: Model) -> float:
+    """Seconds that a load takes more than a wake."""
+    return max(0.0, model.footprint.load_seconds.value - model.footprint.wake_seconds.value)
 
 
 def switch_cost(waiter: Model, victim: Model | None, chosen: Exit = Exit.STOP) -> float:
@@ -42,10 +45,10 @@ def switch_cost(waiter: Model, victim: Model | None, chosen: Exit = Exit.STOP) -
     return enter.value + leave.value
 
 
-def preferred_exit(model: Model) -> Exit:
+def preferred_exit(books: Books, model: Model) -> Exit:
     """Of a ready model: what has the smaller exit and return seconds; what was never measured is not chosen."""
     footprint = model.footprint
-    if not model.can_sleep or footprint.residue is None:
+    if not books.can_sleep(model) or footprint.residue is None:
         return Exit.STOP
     asleep = footprint.sleep_seconds.value + footprint.wake_seconds.value
     stopped = footprint.exit_seconds.value + footprint.load_seconds.value
@@ -58,7 +61,12 @@ def score(books: Books, model: Model, policy: Policy, chosen: Exit = Exit.STOP) 
         return model.last_used
     account = books.account(model)
     freed = account.held - (residue(model) if chosen is Exit.SLEEP else 0)
-    return model.inflation + model.dispatches * return_seconds(model, chosen) / max(freed, 1) * _GIB
+    return model.inflation + worth(model.dispatches, return_seconds(model, chosen), freed)
+
+
+def worth(uses: int, seconds: float, size: int) -> float:
+    """F * C / S, with S in GiB; ``size`` in bytes."""
+    return uses * seconds / max(size, 1) * (1 << 30)
 
 
 def account_for(books: Books, model: Model, policy: Policy, chosen: Exit) -> str:

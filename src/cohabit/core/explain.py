@@ -5,11 +5,9 @@ from collections.abc import Iterator
 
 from cohabit.core.dispatch import blocked_by
 from cohabit.core.eviction import switch_cost
-from cohabit.core.lifecycle import State
+from cohabit.core.lifecycle import COMING, State
 from cohabit.core.room import infeasible
 from cohabit.core.state import Books, Model
-
-_COMING = frozenset({State.STARTING, State.WAKING})
 
 
 def expected_wait(books: Books, model: Model, position: int, now: float) -> float:
@@ -22,7 +20,7 @@ def waits_for(books: Books, model: Model, now: float) -> str:
     claim, state = books.claim, model.state
     if state is State.READY:
         return blocked_by(books, model, now) or ("its turn after others" if model.queue.defers else "its turn")
-    if state in _COMING:
+    if state in COMING:
         return "the model to be loaded" if state is State.STARTING else "the model to be woken"
     if state in {State.STOPPING, State.FALLING_ASLEEP}:
         return "the model to leave before it can be brought back"
@@ -62,7 +60,7 @@ def _until_ready(books: Books, model: Model, now: float) -> float:
     if model.state is State.READY:
         return 0.0
     enter = switch_cost(model, None)
-    if model.state in _COMING:
+    if model.state in COMING:
         return max(0.0, _load_seconds(model) - (now - model.lifecycle.since))
     claim = books.claim
     if claim is not None and claim.model == model.name:

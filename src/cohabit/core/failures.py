@@ -12,7 +12,7 @@ each request of the batch is tried once more by itself.
 from cohabit.core.admission import failed
 from cohabit.core.dispatch import withdraw
 from cohabit.core.events import RequestFailed, WorkerExited
-from cohabit.core.lifecycle import Move, State
+from cohabit.core.lifecycle import COMING, Move, State
 from cohabit.core.limits import drop, reject
 from cohabit.core.queues import Request
 from cohabit.core.reasons import Rejection, RejectReason
@@ -41,12 +41,12 @@ def worker_exited(books: Books, event: WorkerExited, now: float) -> None:
     books.stirred = True
     del books.workers[event.worker]
     model.worker = None
-    model.draining = model.copied = False
+    model.draining = False
     model.went_out = now
     if asked and event.seconds > 0:
         model.footprint.exit_seconds.add(event.seconds)
     if not asked:
-        _count(model, event, now, loading=state in {State.SPAWNED, State.STARTING, State.WAKING})
+        _count(model, event, now, loading=state in COMING | {State.SPAWNED})
     if state in {State.WAKING, State.FALLING_ASLEEP} and not asked:
         model.sleep_failed = True
     books.changed(model)

@@ -1,7 +1,7 @@
 """What must hold after every event. Called by tests after each, and by the shell when told to debug."""
 
 from cohabit.core.exits import Exit
-from cohabit.core.lifecycle import State
+from cohabit.core.lifecycle import COMING, State
 from cohabit.core.state import Books, Model
 
 _GONE = frozenset({State.STOPPED, State.FAILED})
@@ -37,15 +37,15 @@ def check(books: Books) -> None:
 
 def _check_worker(books: Books, model: Model) -> None:
     account, state = books.account(model), model.state
-    loading = state in {State.STARTING, State.WAKING}
+    loading = state in COMING
     _must((account.load > 0) == loading or account.leaving, f"{model.name} books a load while it loads")
     _must((state is State.SPAWNED) == (books.spawned is model), f"{model.name} is known to wait with its process")
     _must((account.working > 0) <= model.busy, f"{model.name} books working only while busy")
     _must(account.leaving == (state in {State.STOPPING, State.FALLING_ASLEEP}), f"{model.name} leaves or stays")
     _must(not account.trimming or not model.busy, f"{model.name} runs nothing while it is trimmed")
     _must(set(model.running) == set().union(*model.batches), f"{model.name} runs what its batches hold")
-    _must(model.copied == (model.worker in books.ledger.copies), f"{model.name} knows whether it has a copy")
-    _must(not model.copied or model.policy.copies, f"{model.name} has a copy only if it can wake from it")
+    copied = model.worker in books.ledger.copies
+    _must(not copied or model.policy.copies, f"{model.name} has a copy only if it can wake from it")
     _must(len(model.batches) <= model.policy.concurrency, f"{model.name} keeps its concurrency")
 
 

@@ -21,6 +21,10 @@ class State(StrEnum):
     FAILED = "failed"  # no process; started again only as a probe
 
 
+COMING = frozenset({State.STARTING, State.WAKING})  # being brought in
+STAYS = COMING | {State.READY}  # in, or about to be
+
+
 class Move(StrEnum):
     """What makes it change."""
 

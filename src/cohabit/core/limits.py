@@ -166,7 +166,7 @@ def _keep_alive(books: Books, model: Model, now: float) -> None:
     if until is None or now < until or books.account(model).trimming:
         return
     why = f"idle for {model.policy.keep_alive:g} s (keep_alive)"
-    if model.state is State.READY and model.can_sleep:
+    if model.state is State.READY and books.can_sleep(model):
         sleep(books, model, StopCause.KEEP_ALIVE, why, now)
     else:
         stop(books, model, StopCause.KEEP_ALIVE, why, now)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from cohabit.core.commands import StopCause
 from cohabit.core.events import LoadRequested, OwnerRequest, PinRequested, SleepRequested, UnloadRequested
 from cohabit.core.exits import Exit
-from cohabit.core.lifecycle import State
+from cohabit.core.lifecycle import COMING, STAYS, State
 from cohabit.core.residency import sleep, stop
 from cohabit.core.room import never_fits, pinned_resident
 from cohabit.core.state import Books, Model
@@ -53,7 +53,7 @@ def objection(books: Books, asked: OwnerRequest) -> Objection | None:
             if model.policy.pin:
                 return Objection(Refusal.PINNED, f"{model.name} is pinned; unpin it first")
             if isinstance(asked, SleepRequested):
-                return _cannot_sleep(model)
+                return _cannot_sleep(books, model)
         case PinRequested(pinned=True):
             return _leaves_no_room(books, model)
         case _:
@@ -61,10 +61,10 @@ def objection(books: Books, asked: OwnerRequest) -> Objection | None:
     return None
 
 
-def _cannot_sleep(model: Model) -> Objection | None:
+def _cannot_sleep(books: Books, model: Model) -> Objection | None:
     if model.state in _GONE or model.state is State.SPAWNED:
         return Objection(Refusal.NOT_LOADED, f"{model.name} is not loaded")
-    if not model.can_sleep:
+    if not books.can_sleep(model):
         lacking = model.policy.sleeps and not model.sleep_failed
         why = " without a copy in host memory, for which there was no room (device.host_cache)" if lacking else ""
         return Objection(Refusal.CANNOT_SLEEP, f"{model.name} cannot sleep{why}; unload it instead")
@@ -113,7 +113,7 @@ def leave_as_told(books: Books, now: float) -> None:
 
 def _load(model: Model, now: float) -> None:
     model.dismissed = None
-    if model.state not in {State.STARTING, State.READY, State.WAKING}:
+    if model.state not in STAYS:
         model.wanted = True
         if model.wanted_since is None:  # asked again he has waited since he asked first
             model.wanted_since = now
@@ -122,7 +122,7 @@ def _load(model: Model, now: float) -> None:
 
 def _dismiss(books: Books, model: Model, how: Exit, now: float) -> None:
     model.wanted, model.wanted_since = False, None
-    if model.state is State.READY or (how is Exit.SLEEP and model.state in {State.STARTING, State.WAKING}):
+    if model.state is State.READY or (how is Exit.SLEEP and model.state in COMING):
         model.dismissed = how
     elif how is Exit.STOP and model.state not in _GONE:
         stop(books, model, StopCause.OWNER, _WHY, now)

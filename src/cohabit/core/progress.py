@@ -4,7 +4,7 @@ reading has come."""
 from cohabit.core.commands import StopCause
 from cohabit.core.events import DeviceMeasured, Slept, Trimmed, WorkerReady
 from cohabit.core.footprints import Figure, Origin
-from cohabit.core.lifecycle import Move, State
+from cohabit.core.lifecycle import COMING, Move, State
 from cohabit.core.residency import stop
 from cohabit.core.state import Books, Model
 
@@ -12,7 +12,7 @@ from cohabit.core.state import Books, Model
 def ready(books: Books, event: WorkerReady, now: float) -> None:
     """A load or a wake has ended well; told to stop meanwhile, it does not count."""
     model = books.workers.get(event.worker)
-    if model is None or model.state not in {State.STARTING, State.WAKING}:
+    if model is None or model.state not in COMING:
         return
     if model.state is State.WAKING:
         model.footprint.learn_wake(event.resident, event.load_peak, event.seconds)
@@ -35,9 +35,8 @@ def ready(books: Books, event: WorkerReady, now: float) -> None:
 
 def _note_copy(books: Books, model: Model, event: WorkerReady) -> None:
     """Where there was no memory for one after all, it goes on without."""
-    model.copied = event.copy > 0
     books.ledger.copy(event.worker, event.copy)
-    if model.copied:
+    if event.copy:
         model.footprint.copy = Figure(event.copy, Origin.MEASURED)
 
 

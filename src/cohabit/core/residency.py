@@ -19,7 +19,7 @@ from cohabit.core.commands import SleepWorker, SpawnWorker, StartWorker, StopCau
 from cohabit.core.copies import copy_bytes, in_the_way, is_copied, too_many
 from cohabit.core.eviction import Policy, account_for, score, switch_cost
 from cohabit.core.exits import Exit
-from cohabit.core.lifecycle import Move, State
+from cohabit.core.lifecycle import COMING, Move, State
 from cohabit.core.room import Standing, frees, infeasible, need, residue, shortfall
 from cohabit.core.state import Books, Model
 from cohabit.core.victims import Search
@@ -64,7 +64,7 @@ def trim(books: Books, model: Model, why: str) -> None:
 def relieve(books: Books, policy: Policy, now: float) -> None:
     """Branch 3.0: come back within the budgets by letting idle workers go."""
     if books.ledger.copied > books.ledger.host_cache:
-        for sleeper in list(too_many(books, policy)):
+        for sleeper in too_many(books, policy):
             why = "copies of weights are over what they may take of host memory (device.host_cache)"
             stop(books, sleeper, StopCause.OVER_BUDGET, why, now)
     over = books.ledger.reserved - books.ledger.effective_budget
@@ -125,7 +125,7 @@ def bring_in(books: Books, policy: Policy, now: float) -> None:
 
 def _eligible(books: Books, standing: Standing, now: float) -> Iterator[Model]:
     """Models that lack room and could have it, the most urgent first."""
-    loading = [model for model in books.workers.values() if model.state in {State.STARTING, State.WAKING}]
+    loading = [model for model in books.workers.values() if model.state in COMING]
     if any(model.footprint.margin for model in loading):
         return  # it ran out of memory before: this time it loads alone
     tight = standing.tight(books)
@@ -284,8 +284,8 @@ def start(books: Books, model: Model, now: float) -> None:
         books.out.append(WakeWorker(model.name, worker))
     else:
         model.lifecycle.move(Move.START, now)
-        model.copied = is_copied(books, model)
-        if model.copied:
+        copied = is_copied(books, model)
+        if copied:
             books.ledger.copy(worker, copy_bytes(model))
-        books.out.append(StartWorker(model.name, worker, keep_copy=model.copied))
+        books.out.append(StartWorker(model.name, worker, keep_copy=copied))
     books.changed(model)

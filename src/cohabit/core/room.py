@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from cohabit.core.exits import Exit
 from cohabit.core.footprints import Footprint
 from cohabit.core.ledger import Account
-from cohabit.core.lifecycle import State
+from cohabit.core.lifecycle import STAYS, State
 from cohabit.core.state import Books, Model
-
-_RUNS = frozenset({State.STARTING, State.READY, State.WAKING})
 
 
 def running_extra(account: Account, footprint: Footprint) -> int:
@@ -62,7 +60,7 @@ def shortfall(books: Books, model: Model, exits: Mapping[int, Exit]) -> int:
             left = 0
         elif chosen is Exit.SLEEP:
             left = min(left, residue(other))
-        elif not account.leaving and other.lifecycle.state in _RUNS:
+        elif not account.leaving and other.lifecycle.state in STAYS:
             extra = running_extra(account, other.footprint)
             if chosen is Exit.TRIM:
                 left -= account.cached
@@ -93,7 +91,7 @@ class Standing:
         for worker, other in books.workers.items():
             account = books.ledger.accounts[worker]
             rest += account.afterwards
-            if not account.leaving and other.lifecycle.state in _RUNS:
+            if not account.leaving and other.lifecycle.state in STAYS:
                 largest = max(largest, running_extra(account, other.footprint))
         return cls(rest, largest)
 

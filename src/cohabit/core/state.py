@@ -9,7 +9,7 @@ from cohabit.core.agenda import Agenda
 from cohabit.core.exits import Exit
 from cohabit.core.footprints import Footprint
 from cohabit.core.ledger import Account, Ledger
-from cohabit.core.lifecycle import Lifecycle, State
+from cohabit.core.lifecycle import STAYS, Lifecycle, State
 from cohabit.core.queues import ModelQueue, Request
 from cohabit.core.waiters import Waiters
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from cohabit.core.claim import Claim
     from cohabit.core.commands import Command
 
-_STAYS = frozenset({State.STARTING, State.READY, State.WAKING})
 _OUT = frozenset({State.STOPPED, State.SPAWNED, State.FAILED, State.ASLEEP})
 
 
@@ -62,7 +61,6 @@ class Model:
     came_in: float = 0.0
     went_out: float = float("-inf")
     idle_since: float = 0.0
-    copied: bool = False  # its worker has a copy of it in host memory, or is making one
     dispatches: int = 0  # since it came in; what GDSF calls F
     inflation: float = 0.0  # GDSF's L when it was last used
     last_used: float = 0.0
@@ -96,11 +94,6 @@ class Model:
     def busy(self) -> bool:
         """Whether its worker holds any request."""
         return bool(self.running)
-
-    @property
-    def can_sleep(self) -> bool:
-        """Whether its worker, if it has one, may be put to sleep."""
-        return self.policy.sleeps and not self.sleep_failed and (self.copied or not self.policy.copies)
 
     @property
     def out(self) -> bool:
@@ -158,7 +151,7 @@ class Books:
         self.spawned: Model | None = None  # the one whose process waits for room
         self.touched: dict[str, Model] = {}
         self.rested: list[Model] = []  # fell idle in this event, and may have been given work since
-        self.changes = 0.0  # how often anything has changed that may let something run
+        self.changes = 0  # how often anything has changed that may let something run
         self.stirred = False  # something has changed that may let somebody in who was not let in before
         self.next_try: float | None = None  # when time alone may do so
 
@@ -171,6 +164,11 @@ class Books:
         """What a model with a process holds."""
         assert model.worker is not None
         return self.ledger.accounts[model.worker]
+
+    def can_sleep(self, model: Model) -> bool:
+        """Whether its worker, if it has one, may be put to sleep."""
+        policy = model.policy
+        return policy.sleeps and not model.sleep_failed and (not policy.copies or model.worker in self.ledger.copies)
 
     def changed(self, model: Model) -> None:
         """Its queue, state, or what runs on it is not what it was: keep what is derived from them true."""
@@ -209,7 +207,7 @@ class Books:
             self.touched[model.policy.name] = model
 
     def _note_dismissed(self, model: Model) -> None:
-        if model.lifecycle.state not in _STAYS:
+        if model.lifecycle.state not in STAYS:
             model.dismissed = None
         if model.dismissed is None:
             self.dismissed.pop(model.policy.name, None)

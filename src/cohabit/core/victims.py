@@ -134,7 +134,7 @@ class Search:
             yield Step(model, Exit.TRIM, _CACHES, -account.cached, self.now)
         if _finishes_first(self.books, self.waiter, model, self.now):
             return
-        chosen = preferred_exit(model)
+        chosen = preferred_exit(self.books, model)
         rank = _BUSY
         if self.waiter.yields:
             at = math.inf  # branch 5.2
