@@ -67,6 +67,15 @@ async def test_a_library_is_there_before_the_load() -> None:
 async def test_told_to_load_while_it_still_imports() -> None:
     async with driving(fake(load_seconds=0.1)) as driver:
         driver.effects.execute(SpawnWorker("m", 1))
+        await asyncio.to_thread(wait_until, lambda: driver.effects.workers[1].process)
+        assert not driver.effects.workers[1].greeted
+        assert (await driver.done(START, WorkerReady)).worker == 1
+
+
+async def test_told_to_load_before_there_is_a_process() -> None:
+    async with driving(fake(load_seconds=0.1)) as driver:
+        driver.effects.execute(SpawnWorker("m", 1))
+        assert driver.effects.workers[1].process is None
         assert (await driver.done(START, WorkerReady)).worker == 1
 
 

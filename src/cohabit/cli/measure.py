@@ -40,10 +40,10 @@ def measure(config: ConfigArgument = None) -> None:
         loaded = load_config(config)
         fetch_missing(loaded)  # what cannot be had is told when its model's turn comes
         device = device_for(loaded.device.kind)
-        total = device.total_bytes()
-        plan = make_plan(loaded, total=total, host=host_available(), footprints=footprints, weights=weights_dir())
+        total, host = device.total_bytes(), host_available()
+        plan = make_plan(loaded, total=total, host=host, footprints=footprints, weights=weights_dir())
         figures, failures = uvloop.run(_measured(loaded, plan, device.read({}).available, footprints))
-        plan = make_plan(loaded, total=total, host=host_available(), footprints=footprints, weights=weights_dir())
+        plan = make_plan(loaded, total=total, host=host, footprints=footprints, weights=weights_dir())
     if figures:
         typer.echo(as_table(figures))
     typer.echo(f"verdict: {plan.verdict}")

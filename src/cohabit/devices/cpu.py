@@ -33,23 +33,26 @@ def _cgroup() -> tuple[int, int] | None:
     return None
 
 
+def memory() -> tuple[int, int]:
+    """Bytes in all and bytes that nobody uses, of the machine or its cgroup where that has less."""
+    machine = psutil.virtual_memory()
+    cgroup = _cgroup()
+    if cgroup is None:
+        return machine.total, machine.available
+    limit, usage = cgroup
+    return limit, min(machine.available, max(0, limit - usage))
+
+
 class Cpu:
     """The machine's memory, or its cgroup's where that is less."""
 
     def total_bytes(self) -> int:
         """min(MemTotal, cgroup limit)."""
-        cgroup = _cgroup()
-        total: int = psutil.virtual_memory().total
-        return min(total, cgroup[0]) if cgroup else total
+        return memory()[0]
 
     def read(self, workers: Mapping[int, int]) -> Reading:
         """PSS of every worker's process group; a process that is gone holds nothing."""
-        memory = psutil.virtual_memory()
-        total, available = memory.total, memory.available
-        cgroup = _cgroup()
-        if cgroup is not None:
-            limit, usage = cgroup
-            total, available = limit, min(available, max(0, limit - usage))
+        total, available = memory()
         groups = group_members()
         return Reading(
             total=total,

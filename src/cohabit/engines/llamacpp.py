@@ -60,7 +60,7 @@ class LlamaCpp(Engine):
         }
     )
     libraries: ClassVar[tuple[str, ...]] = ("xllamacpp",)
-    imports: ClassVar[tuple[str, ...]] = ("xllamacpp",)
+    imports: ClassVar[tuple[str, ...]] = libraries
     extra: ClassVar[str | None] = "llamacpp"
     continuous: ClassVar[bool] = True
 

@@ -58,7 +58,7 @@ class OnnxEmbed(Engine):
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.EMBED})
     Options: ClassVar[type[msgspec.Struct]] = OnnxEmbedOptions
     libraries: ClassVar[tuple[str, ...]] = ("onnxruntime", "tokenizers", "numpy")
-    imports: ClassVar[tuple[str, ...]] = ("onnxruntime", "tokenizers", "numpy")
+    imports: ClassVar[tuple[str, ...]] = libraries
     extra: ClassVar[str | None] = "onnx-embed"
 
     @classmethod

@@ -52,7 +52,7 @@ class Whisper(Engine):
     Options: ClassVar[type[msgspec.Struct]] = WhisperOptions
     abilities: ClassVar[frozenset[Ability]] = frozenset({Ability.TRANSLATE, Ability.WORD_TIMES})
     libraries: ClassVar[tuple[str, ...]] = ("faster_whisper", "numpy")
-    imports: ClassVar[tuple[str, ...]] = ("faster_whisper", "numpy")
+    imports: ClassVar[tuple[str, ...]] = libraries
     extra: ClassVar[str | None] = "whisper"
 
     @classmethod

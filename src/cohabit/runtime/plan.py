@@ -20,7 +20,7 @@ _PRECISION = re.compile(
 )
 
 START_SECONDS = 0.5  # of a process with its imports
-COPYING_BYTES = 10e9  # a second: a host copy back to a card; 26 GB/s are reached by a 4090, but not in small pieces
+COPYING_BYTES = 10e9  # a second: a host copy back to a card, a guess until measured
 READING_BYTES = 1e9  # a second: weights into fresh buffers, measured at 1.0 to 1.3 GB/s
 
 

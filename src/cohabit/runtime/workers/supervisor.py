@@ -175,9 +175,11 @@ class Supervisor:
                     nice=launch.nice,
                 )
                 log.info("starting worker", model=worker.model, pid=worker.process.pid)
-                self._tell(worker, messages.Prepare(worker.spec.engine, self._device), limits.FIRST_WORD)
+                self._limit(worker, limits.FIRST_WORD)
                 if worker.to_load:
                     self._load(worker)
+                else:
+                    worker.send(messages.Prepare(worker.spec.engine, self._device))
                 if worker.unwanted():  # told while it was spawned
                     worker.process.kill()
                 detail = await worker.process.exited()
