@@ -202,15 +202,21 @@ def chat_over_socket(server: Running, body: dict[str, Any], window: int | None =
     return connection
 
 
-class MemoryWatch:
-    """Samples the proportional memory of all worker process groups every 50 ms, from outside."""
+class Watch:
+    """Samples something, from outside, while the block runs."""
 
-    def __init__(self, server: int) -> None:
-        """``server`` is the control plane's pid."""
+    def __init__(self, sample: Callable[[], int], *, every: float) -> None:
+        """``every`` so many seconds."""
         self.samples: list[int] = []
-        self._server = psutil.Process(server)
+        self._sample = sample
+        self._every = every
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @property
+    def most(self) -> int:
+        """Ever seen."""
+        return max(self.samples, default=0)
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -222,8 +228,18 @@ class MemoryWatch:
         self._stop.set()
         self._thread.join()
 
-    def _sample(self) -> None:
-        while not self._stop.wait(0.05):
-            groups = group_members()
-            leaders = [child.pid for child in self._server.children()]
-            self.samples.append(sum(pss(pid) for leader in leaders for pid in groups.get(leader, ())))
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            self.samples.append(self._sample())
+
+
+def memory_watch(server: int) -> Watch:
+    """Of the proportional memory of all worker process groups; ``server`` is the control plane's pid."""
+    process = psutil.Process(server)
+
+    def sample() -> int:
+        groups = group_members()
+        leaders = [child.pid for child in process.children()]
+        return sum(pss(pid) for leader in leaders for pid in groups.get(leader, ()))
+
+    return Watch(sample, every=0.05)

@@ -18,15 +18,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx2
 import psutil
 import pynvml
 
 sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[2] / "tests"))
 
 from _machine import keep
+from harness import Watch
 from start import listening
 
 GIB = 1 << 30
@@ -48,32 +50,15 @@ time.sleep(600)
 """
 
 
-class Watch:
-    """What NVML says that a server's workers hold together, every 20 ms, from outside."""
+def watched(server: int) -> Watch:
+    """Of what NVML says that a server's workers hold together; ``server`` is a pid."""
+    process = psutil.Process(server)
 
-    def __init__(self, server: int) -> None:
-        """``server`` is a pid."""
-        self.most = 0
-        self.samples = 0
-        self._server = psutil.Process(server)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+    def sample() -> int:
+        pids = {child.pid for child in process.children(recursive=True)}
+        return sum(size for pid, size in used().items() if pid in pids)
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.02):
-            pids = {child.pid for child in self._server.children(recursive=True)}
-            self.most = max(self.most, sum(size for pid, size in used().items() if pid in pids))
-            self.samples += 1
+    return Watch(sample, every=0.02)
 
 
 def handle() -> Any:
@@ -183,7 +168,7 @@ def never_over(http: httpx2.Client, pid: int, seconds: float) -> dict[str, Any]:
             codes.append(chat(http, words.choice(list(MODELS))).status_code)
 
     clients = [threading.Thread(target=client, args=(seed,)) for seed in range(8)]
-    with Watch(pid) as watch:
+    with watched(pid) as watch:
         for each in clients:
             each.start()
         for each in clients:
@@ -197,7 +182,7 @@ def never_over(http: httpx2.Client, pid: int, seconds: float) -> dict[str, Any]:
         "wakes": sum(each["wakes"] for each in found),
         "budget_mib": BUDGET // MIB,
         "most_held_mib": watch.most // MIB,
-        "samples": watch.samples,
+        "samples": len(watch.samples),
         "host_copies_mib": status(http)["device"]["host_copies"] // MIB,
         "host_cache_mib": status(http)["device"]["host_cache"] // MIB,
     }

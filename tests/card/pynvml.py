@@ -20,6 +20,16 @@ def nvmlDeviceGetHandleByIndex(index: int) -> int:
     return index
 
 
+def nvmlDeviceGetName(_: int) -> str:
+    """No card's."""
+    return "stand-in"
+
+
+def nvmlSystemGetDriverVersion() -> str:
+    """No driver's."""
+    return "none"
+
+
 def nvmlDeviceGetMemoryInfo(_: int) -> SimpleNamespace:
     """Total, used and free bytes."""
     total, used = books.total(books.folder()), books.used(books.folder())

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from harness import MemoryWatch, Running, preset, serving
+from harness import Running, Watch, memory_watch, preset, serving
 from samples import saved, tone, written
 
 MIB = 1 << 20
@@ -54,7 +54,7 @@ def load(server: Running, seconds: float, *names: str) -> tuple[dict[str, int], 
     return answered, failed
 
 
-def check(memory: MemoryWatch, budget: int) -> None:
+def check(memory: Watch, budget: int) -> None:
     """All workers together were within the budget; 2 % tolerance, never in two samples running."""
     most = budget * MIB * 1.02
     over = [index for index, sample in enumerate(memory.samples) if sample > most]
@@ -73,7 +73,7 @@ def test_models_take_turns_within_the_budget(
 ) -> None:
     with (
         serving(tmp_path, preset(*names), "--budget", f"{budget}MiB", measured=True) as server,
-        MemoryWatch(server.pid) as memory,
+        memory_watch(server.pid) as memory,
     ):
         answered, failed = load(server, seconds, *names)
         state = server.status()

@@ -4,17 +4,16 @@ What a real card does is tested by ``benchmarks/gpu`` and ``tests/worker/test_ca
 """
 
 import os
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import psutil
 import pytest
 
 from card import books
-from harness import Running, cohabit, home, serving
+from harness import Running, Watch, cohabit, home, serving
 
 TESTS = Path(__file__).parents[1]
 
@@ -34,26 +33,9 @@ def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return where
 
 
-class Watch:
-    """The most that all have ever held, as seen from outside."""
-
-    def __init__(self, where: Path) -> None:
-        self.most = 0
-        self._where = where
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.005):
-            self.most = max(self.most, sum(books.held(self._where).values()))
+def watched(card: Path) -> Watch:
+    """Of what all hold together, as seen from outside."""
+    return Watch(lambda: sum(books.held(card).values()), every=0.005)
 
 
 def config(*, host_cache: str, **options: Any) -> str:
@@ -108,7 +90,7 @@ def models(server: Running) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("measured")
 def test_models_wake_from_their_copies_and_the_budget_holds(server: Running, card: Path) -> None:
-    with Watch(card) as watch:
+    with watched(card) as watch:
         for _ in range(3):
             for name in "abc":
                 assert chat(server, name) == 200
@@ -127,7 +109,7 @@ def test_models_wake_from_their_copies_and_the_budget_holds(server: Running, car
 
 @pytest.mark.parametrize("host_cache", ["0"])
 def test_without_room_for_copies_they_are_stopped(server: Running, card: Path) -> None:
-    with Watch(card) as watch:
+    with watched(card) as watch:
         for name in "abca":
             assert chat(server, name) == 200
     assert watch.most <= BUDGET * MIB
@@ -164,7 +146,7 @@ def test_memory_that_the_card_shows_late_is_not_given_twice(server: Running, car
         assert chat(server, name) == 200
     for name in "ab":
         assert server.http.post(f"/admin/models/{name}/unload").status_code == 200
-    with Watch(card) as watch:
+    with watched(card) as watch:
         assert chat(server, "c") == 200
     assert watch.most <= BUDGET * MIB
     server.until(lambda: server.http.get("/admin/status").json()["device"]["unreturned"] == 0)
@@ -176,7 +158,7 @@ def test_a_stranger_on_the_card_is_seen_and_what_is_left_is_shared(server: Runni
     with books.changing(card):
         books.hold(card, 700 * MIB)  # this process: 1024 - 700 - 100 are left
     server.until(lambda: server.http.get("/admin/status").json()["device"]["foreign"] == 700 * MIB)
-    with Watch(card) as watch:
+    with watched(card) as watch:
         for name in "bca":
             assert chat(server, name) == 200
     assert watch.most - 700 * MIB <= 224 * MIB
