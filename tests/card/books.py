@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FOLDER = "STAND_IN_CARD"  # the environment's name for it
-LINGERS = 0.3  # seconds after the end of a process in which a card still shows its memory as used
+LINGERS = 1.0  # seconds after the end of a process in which a card still shows its memory as used
 
 
 def folder() -> Path:

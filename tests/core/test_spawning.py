@@ -29,6 +29,16 @@ def two(*, budget: int = 150, **more: Any) -> Core:
     return Core(early("a", **more), early("b", **more), budget=budget)
 
 
+def waiting(**more: Any) -> Core:
+    """``two``, where b waits with its process beside a busy a; its request is 2."""
+    core = two(**more)
+    core.ask("a", at=0)
+    core.ready("a")
+    core.ask("b", at=2)
+    assert brief(core.did) == ["spawn b#2"]
+    return core
+
+
 def test_while_a_waiter_waits_for_its_turn_its_process_starts() -> None:
     core = two()
     core.ask("a", at=0)
@@ -103,11 +113,8 @@ def test_no_process_for_a_preload_or_for_background_work() -> None:
 
 
 def test_nobody_waits_any_more() -> None:
-    core = two()
-    core.ask("a", at=0)
-    core.ready("a")
-    left = core.ask("b", at=2)
-    did = core.send(RequestCancelled(left), at=3)
+    core = waiting()
+    did = core.send(RequestCancelled(2), at=3)
     assert brief(did) == [f"stop b#2: {StopCause.UNSTARTED}"]
     assert core.gone("b", at=3.1) == []
     assert core.books.ledger.reserved == 110 * MIB
@@ -126,43 +133,30 @@ def test_it_gives_way_to_whoever_may_come_in() -> None:
 
 
 def test_it_goes_first_when_the_budget_shrinks() -> None:
-    core = two()
-    core.ask("a", at=0)
-    core.ready("a")
-    core.ask("b", at=2)
+    core = waiting()
     reading = DeviceMeasured(3, 115 * MIB, 5 * MIB, {1: 100 * MIB, 2: 10 * MIB})
     assert brief(core.send(reading, at=3)) == [f"stop b#2: {StopCause.UNSTARTED}"]
 
 
 def test_on_a_card_it_takes_nothing_and_is_in_no_reading() -> None:
-    core = two(spawned=0, budget=110)
-    core.ask("a", at=0)
-    core.ready("a")
-    core.ask("b", at=2)
-    assert brief(core.did) == ["spawn b#2"]
+    core = waiting(spawned=0, budget=110)
     core.send(DeviceMeasured(3, 1000 * MIB, 800 * MIB, {1: 110 * MIB}), at=3)
     assert core.books.ledger.foreign == 90 * MIB, "the reading is whole without it"
 
 
 def test_one_that_dies_counts_as_a_failed_start() -> None:
-    core = two()
-    core.ask("a", at=0)
-    core.ready("a")
-    request = core.ask("b", at=2)
+    core = waiting()
     assert brief(core.gone("b", at=3, detail="no such library")) == ["spawn b#3"]
     assert core.gone("b", at=4) == [], "then there is a pause"
     assert core["b"].failures == 2
     assert brief(core.send(TimerFired(), at=6.1)) == ["spawn b#4"]
     core.gone("b", at=7, detail="no such library")
-    assert core.rejected == {request: "model_failed"}
+    assert core.rejected == {2: "model_failed"}
     assert core["a"].state == "ready", "nobody has left for it"
 
 
 def test_one_that_cannot_be_started_at_all_is_told_at_once() -> None:
-    core = two()
-    core.ask("a", at=0)
-    core.ready("a")
-    core.ask("b", at=2)
+    core = waiting()
     core.gone("b", at=3, detail="its files are not there", permanent=True)
     assert core.rejected == {2: "model_failed"}
     assert brief(core.send(TimerFired(), at=40)) == []
@@ -171,10 +165,7 @@ def test_one_that_cannot_be_started_at_all_is_told_at_once() -> None:
 
 
 def test_the_owner_may_end_it_and_it_cannot_sleep() -> None:
-    core = two()
-    core.ask("a", at=0)
-    core.ready("a")
-    core.ask("b", at=2)
+    core = waiting()
     refused = objection(core.books, SleepRequested("b"))
     assert refused is not None
     assert refused.refusal is Refusal.NOT_LOADED
@@ -183,10 +174,7 @@ def test_the_owner_may_end_it_and_it_cannot_sleep() -> None:
 
 
 def test_a_shutdown_ends_it() -> None:
-    core = two()
-    core.ask("a", at=0)
-    core.ready("a")
-    core.ask("b", at=2)
+    core = waiting()
     did = core.send(ShutdownRequested(0), at=3)
     assert "stop b#2: shutdown" in brief(did)
     core.gone("b", at=3.1)
