@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Iterable
 
 import pytest
 
@@ -63,6 +64,34 @@ async def test_what_is_said_in_one_round_of_the_loop_goes_out_together_in_the_ne
     assert theirs.recv(100) == encode(Cancel(4)) + encode(Cancel(5))
     theirs.close()
     await asyncio.wait_for(link.closed, 5)
+
+
+class Written(asyncio.Transport):
+    """Notes what it is given at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.pieces.append(bytes(data))
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.pieces.append(b"".join(list_of_data))
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def test_it_is_one_write() -> None:
+    link, written = NativeLink(print), Written()
+    link.connection_made(written)
+    for request in (4, 5):
+        link.send(Cancel(request))
+    await asyncio.sleep(0)
+    assert written.pieces == [encode(Cancel(4)) + encode(Cancel(5))]
+    await asyncio.sleep(0)
+    assert len(written.pieces) == 1
 
 
 async def test_what_was_said_before_the_end_is_sent() -> None:
