@@ -1,7 +1,8 @@
 """Writes a GGUF file anew with its output head in BF16; run as ``python -m cohabit.engines.gguf_head SOURCE TARGET``.
 
 The head is multiplied once for every token of every sequence. llama.cpp's CPU build in the xllamacpp wheel is slow at
-some quantized types of it where two or three sequences are at work at once, and not at BF16. Where the embedding of tokens serves as the head, it is that. All else is copied as it is.
+some quantized types of it where two or three sequences are at work at once, and not at BF16. Where the embedding of
+tokens serves as the head, it is that. All else is copied as it is.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
