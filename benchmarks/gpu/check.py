@@ -15,26 +15,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import psutil
 import pynvml
 
 sys.path.append(str(Path(__file__).parents[1]))
-sys.path.append(str(Path(__file__).parents[2] / "tests"))
 
+from _card import card, chat, handle, learned, model, seconds_until, serving, status, used, watched
 from _machine import keep
-from harness import Watch
-from start import listening
 
 GIB = 1 << 30
 MIB = 1 << 20
 BUDGET = 12 * GIB
-COMMAND = [sys.executable, "-c", "from cohabit.cli.main import app; app()"]
 MODELS: dict[str, dict[str, Any]] = {
     "one": {"resident": 4 * GIB, "working": 512 * MIB},
     "two": {"resident": 4 * GIB, "working": 512 * MIB},
@@ -50,82 +45,16 @@ time.sleep(600)
 """
 
 
-def watched(server: int) -> Watch:
-    """Of what NVML says that a server's workers hold together; ``server`` is a pid."""
-    process = psutil.Process(server)
-
-    def sample() -> int:
-        pids = {child.pid for child in process.children(recursive=True)}
-        return sum(size for pid, size in used().items() if pid in pids)
-
-    return Watch(sample, every=0.02)
-
-
-def handle() -> Any:
-    """The card."""
-    return pynvml.nvmlDeviceGetHandleByIndex(0)
-
-
-def used() -> dict[int, int]:
-    """Bytes by pid."""
-    return {each.pid: each.usedGpuMemory or 0 for each in pynvml.nvmlDeviceGetComputeRunningProcesses(handle())}
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[tuple[httpx2.Client, int]]:
-    """A server on the card, its client and its pid."""
+def config() -> dict[str, Any]:
+    """Of the server."""
     models = {
         name: {"engine": "fake", "options": {**options, "load_seconds": 0.2, "run_seconds": 0.05}}
         for name, options in MODELS.items()
     }
     # It says that it needs little, and takes more than there is.
     models["liar"] = {"engine": "fake", "options": {"resident": 400 * GIB}, "footprint": {"resident": "1GiB"}}
-    config = folder / "config.json"
     device = {"kind": "cuda:0", "budget": BUDGET, "keep_free": GIB}
-    config.write_text(json.dumps({"device": device, "scheduling": {"max_wait": 5}, "models": models}))
-    print(subprocess.run([*COMMAND, "plan", str(config)], capture_output=True, text=True, check=False).stdout)
-    with (folder / "log").open("w+") as log:
-        process = subprocess.Popen(
-            [*COMMAND, "serve", str(config), "--port", "0"], stdout=subprocess.PIPE, stderr=log, text=True
-        )
-        try:
-            with httpx2.Client(base_url=listening(process), timeout=25.0) as http:
-                yield http, process.pid
-        except BaseException:
-            log.seek(0)
-            print(log.read()[-6000:], file=sys.stderr)
-            raise
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=60)
-
-
-def chat(http: httpx2.Client, model: str, **fake: Any) -> httpx2.Response:
-    """One request."""
-    body = {"model": model, "messages": [{"role": "user", "content": "x"}], "fake": fake}
-    return http.post("/v1/chat/completions", json=body)
-
-
-def status(http: httpx2.Client) -> dict[str, Any]:
-    """The core's snapshot."""
-    found: dict[str, Any] = http.get("/admin/status").json()
-    return found
-
-
-def model(http: httpx2.Client, name: str) -> dict[str, Any]:
-    """One model of it."""
-    found: dict[str, Any] = next(each for each in status(http)["models"] if each["name"] == name)
-    return found
-
-
-def seconds_until(what: Callable[[], object], within: float = 30.0) -> float:
-    """How long it took until something was so."""
-    began = time.monotonic()
-    while not what():
-        if time.monotonic() - began > within:
-            raise SystemExit(f"not within {within} s")
-        time.sleep(0.005)
-    return round(time.monotonic() - began, 3)
+    return {"device": device, "scheduling": {"max_wait": 5}, "models": models}
 
 
 def loads(http: httpx2.Client) -> dict[str, Any]:
@@ -195,7 +124,7 @@ def never_over(http: httpx2.Client, pid: int, seconds: float) -> dict[str, Any]:
 
 def out_of_memory(http: httpx2.Client) -> dict[str, Any]:
     """More than the card has: in a run, and in a load of a model that has lied about what it needs."""
-    run = chat(http, "small", working=400 * GIB)
+    run = chat(http, "small", fake={"working": 400 * GIB})
     load = chat(http, "liar")
     after = chat(http, "small")
     figures = {
@@ -261,17 +190,7 @@ def killed(http: httpx2.Client) -> dict[str, Any]:
     }
 
 
-def learned(http: httpx2.Client) -> dict[str, Any]:
-    """What is known of every model by now."""
-    return {
-        each["name"]: {
-            "needs_mib": {what: need and need["bytes"] // MIB for what, need in each["needs"].items()},
-            "origins": {what: need and need["origin"] for what, need in each["needs"].items()},
-            "load_seconds": each["load_seconds"],
-            "wake_seconds": each["wake_seconds"],
-        }
-        for each in status(http)["models"]
-    }
+Step = Callable[[httpx2.Client, int], dict[str, Any]]
 
 
 def main() -> None:
@@ -281,16 +200,8 @@ def main() -> None:
     parser.add_argument("--busy", type=float, default=40.0, help="seconds of many clients")
     parser.add_argument("--log", action="store_true", help="with the end of the server's log")
     asked = parser.parse_args()
-    pynvml.nvmlInit()
-    name = pynvml.nvmlDeviceGetName(handle())
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle())
-    figures: dict[str, Any] = {
-        "card": name if isinstance(name, str) else name.decode(),
-        "driver": str(pynvml.nvmlSystemGetDriverVersion()),
-        "total_mib": memory.total // MIB,
-        "taken_before_mib": memory.used // MIB,
-    }
-    steps: dict[str, Callable[[httpx2.Client, int], dict[str, Any]]] = {
+    figures = card()
+    steps: dict[str, Step] = {
         "load": lambda http, _: loads(http),
         "never_over_budget": lambda http, pid: never_over(http, pid, asked.busy),
         "out_of_memory": lambda http, _: out_of_memory(http),
@@ -300,7 +211,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COHABIT_HOME"] = folder
-        with serving(Path(folder)) as (http, pid):
+        with serving(config(), Path(folder)) as (http, pid):
             for step, do in steps.items():
                 # One that fails does not hide the others: a card is lent for minutes.
                 with contextlib.suppress(StopIteration):

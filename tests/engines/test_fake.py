@@ -27,9 +27,15 @@ class Card:
     """In a card's place: notes what is taken."""
 
     taken: ClassVar[list[tuple[str, int]]] = []
+    host_is_full: ClassVar[bool] = False
 
     def __init__(self, index: int) -> None:
         assert index == 2
+
+    def pinned(self, content: bytearray) -> bytearray:
+        if self.host_is_full:
+            raise MemoryError
+        return content
 
     def touched(self, size: int) -> object:
         self.taken.append(("written", size))
@@ -53,6 +59,18 @@ def test_on_a_card_it_wakes_from_its_copy(monkeypatch: pytest.MonkeyPatch, *, ke
     engine.wake()
     assert Card.taken == [("written", 5000), ("written", 10), ("copied" if keep_copy else "written", 5000)]
     engine.close()
+
+
+def test_without_memory_for_a_copy_it_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Card", Card)
+    monkeypatch.setattr(Card, "host_is_full", True)
+    Card.taken.clear()
+    engine = Fake()
+    engine.load(ModelSpec(name="f", engine="fake", options={"resident": 5000}, keep_copy=True), Device("cuda", 2))
+    assert engine.copied == 0
+    assert engine.sleep()
+    engine.wake()
+    assert Card.taken == [("written", 5000), ("written", 0), ("written", 5000)]
 
 
 def test_a_plain_chat_has_openais_shape_and_nothing_of_the_question() -> None:

@@ -31,6 +31,24 @@ del held
 peak, left = meter.read()
 print(context, full, peak, left)
 """
+COPIES = """
+import ctypes, gc, os
+from cohabit.engines.card_memory import Card
+card = Card(0)
+content = os.urandom(1 << 24)
+copy = card.pinned(bytearray(content))
+held = card.filled(copy)
+address = held.address
+back = ctypes.create_string_buffer(len(content))
+assert card._cuda.cuMemcpyDtoH_v2(back, address, ctypes.c_size_t(len(content))) == 0
+kind = ctypes.c_uint()
+start = ctypes.addressof(copy.start)
+HOST, MEMORY_TYPE = 1, 2  # CU_MEMORYTYPE_HOST, CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+asked = lambda: card._cuda.cuPointerGetAttribute(ctypes.byref(kind), MEMORY_TYPE, ctypes.c_uint64(start))
+known = asked() == 0 and kind.value == HOST
+del copy
+print(int(back.raw == content), int(known), int(asked() == 0))
+"""
 TORCH = """
 import torch
 from cohabit.worker.meter import CardMeter
@@ -66,6 +84,10 @@ def test_a_process_is_told_its_context_and_what_it_took() -> None:
     assert abs(full - context - GIB) <= 8 * MIB
     assert peak == full
     assert abs(left - context) <= 8 * MIB
+
+
+def test_a_copy_is_pinned_and_comes_back_whole() -> None:
+    assert numbers(COPIES) == [1, 1, 0], "equal; known to the driver as host memory; no longer so once it is gone"
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")

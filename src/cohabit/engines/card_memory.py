@@ -30,12 +30,18 @@ class Card:
         """So many bytes, written to; freed with the object. Raises MemoryError if the card has not so many."""
         return self._taken(size, lambda to: self._do("cuMemsetD8_v2", to, ctypes.c_ubyte(1), ctypes.c_size_t(size)))
 
-    def filled(self, content: bytearray) -> object:
+    def pinned(self, content: bytearray) -> "Pinned":
+        """These bytes, from now on where the card reads them by itself, which is several times as fast."""
+        self._do("cuCtxSetCurrent", self._context)
+        pinned = Pinned(content)
+        self._do("cuMemHostRegister_v2", pinned.start, ctypes.c_size_t(len(content)), ctypes.c_uint(0))
+        weakref.finalize(pinned, self._unpin, pinned.start)
+        return pinned
+
+    def filled(self, content: "Pinned") -> object:
         """As many bytes as these, with them in it."""
-        source = (ctypes.c_char * len(content)).from_buffer(content)
-        return self._taken(
-            len(content), lambda to: self._do("cuMemcpyHtoD_v2", to, source, ctypes.c_size_t(len(content)))
-        )
+        size = ctypes.c_size_t(len(content))
+        return self._taken(len(content), lambda to: self._do("cuMemcpyHtoD_v2", to, content.start, size))
 
     def _taken(self, size: int, fill: Callable[[ctypes.c_uint64], None]) -> object:
         self._do("cuCtxSetCurrent", self._context)  # of this thread
@@ -43,11 +49,15 @@ class Card:
         if not size:
             return address
         self._do("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
-        held = _Held()
+        held = _Held(address)
         weakref.finalize(held, self._free, address)
         fill(address)
         self._do("cuCtxSynchronize")
         return held
+
+    def _unpin(self, start: ctypes.Array[ctypes.c_char]) -> None:
+        self._do("cuCtxSetCurrent", self._context)
+        self._do("cuMemHostUnregister", start)
 
     def _free(self, address: ctypes.c_uint64) -> None:
         self._do("cuCtxSetCurrent", self._context)
@@ -61,5 +71,20 @@ class Card:
             raise CardError(f"{name} failed with {code}")
 
 
+class Pinned:
+    """Host memory that stays where it is."""
+
+    def __init__(self, content: bytearray) -> None:
+        """Of at least one byte."""
+        self.start = (ctypes.c_char * len(content)).from_buffer(content)
+
+    def __len__(self) -> int:
+        """Bytes."""
+        return len(self.start)
+
+
 class _Held:
     """Stands for an allocation; what frees it hangs on this."""
+
+    def __init__(self, address: ctypes.c_uint64) -> None:
+        self.address = address

@@ -11,12 +11,13 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from cohabit.engines.answers import Answer, usage, wants_usage
-from cohabit.engines.card_memory import Card
+from cohabit.engines.card_memory import Card, Pinned
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
@@ -60,7 +61,7 @@ class Fake(Engine):
     needs_source: ClassVar[bool] = False
     copies: ClassVar[bool] = True
     _card: Card | None = None
-    _copy: bytearray | None = None
+    _copy: Pinned | None = None
 
     @classmethod
     def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
@@ -82,9 +83,10 @@ class Fake(Engine):
             self._card = Card(device.index)
         self._touched = touched if self._card is None else self._card.touched
         self._memory = self._touched(self._options.resident)
-        if spec.keep_copy:
-            self._copy = touched(self._options.resident)
-            self.copied = len(self._copy)
+        if spec.keep_copy and self._card is not None and self._options.resident:
+            with suppress(MemoryError):  # then it is loaded anew each time
+                self._copy = self._card.pinned(touched(self._options.resident))
+                self.copied = len(self._copy)
 
     def sleep(self) -> bool:
         """Take the time, give the memory back but for the residue."""

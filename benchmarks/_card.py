@@ -1,0 +1,119 @@
+"""A server on a card and what is seen of it, by its books and through NVML from outside. Not a benchmark itself."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pynvml
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from harness import Watch
+from start import listening
+
+COMMAND = [sys.executable, "-c", "from cohabit.cli.main import app; app()"]
+
+
+def handle() -> Any:
+    """The card."""
+    return pynvml.nvmlDeviceGetHandleByIndex(0)
+
+
+def card() -> dict[str, Any]:
+    """Which it is. Raises what NVML raises without one."""
+    pynvml.nvmlInit()
+    name = pynvml.nvmlDeviceGetName(handle())
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle())
+    return {
+        "card": name if isinstance(name, str) else name.decode(),
+        "driver": str(pynvml.nvmlSystemGetDriverVersion()),
+        "total_mib": memory.total >> 20,
+        "taken_before_mib": memory.used >> 20,
+    }
+
+
+def used() -> dict[int, int]:
+    """Bytes by pid."""
+    return {each.pid: each.usedGpuMemory or 0 for each in pynvml.nvmlDeviceGetComputeRunningProcesses(handle())}
+
+
+def watched(server: int) -> Watch:
+    """Of what NVML says that a server's workers hold together; ``server`` is a pid."""
+    process = psutil.Process(server)
+
+    def sample() -> int:
+        pids = {child.pid for child in process.children(recursive=True)}
+        return sum(size for pid, size in used().items() if pid in pids)
+
+    return Watch(sample, every=0.02)
+
+
+@contextmanager
+def serving(config: dict[str, Any], folder: Path, patience: float = 25.0) -> Iterator[tuple[httpx2.Client, int]]:
+    """A server, its client and its pid; its log is in the folder. ``patience``: seconds a client waits."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(config))
+    print(subprocess.run([*COMMAND, "plan", str(path)], capture_output=True, text=True, check=False).stdout)
+    with (folder / "log").open("w+") as log:
+        process = subprocess.Popen(
+            [*COMMAND, "serve", str(path), "--port", "0"], stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        try:
+            with httpx2.Client(base_url=listening(process), timeout=patience) as http:
+                yield http, process.pid
+        except BaseException:
+            log.seek(0)
+            print(log.read()[-6000:], file=sys.stderr)
+            raise
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+
+
+def chat(http: httpx2.Client, model: str, **fields: Any) -> httpx2.Response:
+    """One request; ``fields`` are added to it."""
+    body = {"model": model, "messages": [{"role": "user", "content": "x"}], **fields}
+    return http.post("/v1/chat/completions", json=body)
+
+
+def status(http: httpx2.Client) -> dict[str, Any]:
+    """The core's snapshot."""
+    found: dict[str, Any] = http.get("/admin/status").json()
+    return found
+
+
+def model(http: httpx2.Client, name: str) -> dict[str, Any]:
+    """One model of it."""
+    found: dict[str, Any] = next(each for each in status(http)["models"] if each["name"] == name)
+    return found
+
+
+def learned(http: httpx2.Client) -> dict[str, Any]:
+    """What is known of every model by now."""
+    return {
+        each["name"]: {
+            "needs_mib": {what: need and need["bytes"] >> 20 for what, need in each["needs"].items()},
+            "origins": {what: need and need["origin"] for what, need in each["needs"].items()},
+            "load_seconds": each["load_seconds"],
+            "wake_seconds": each["wake_seconds"],
+        }
+        for each in status(http)["models"]
+    }
+
+
+def seconds_until(what: Callable[[], object], within: float = 30.0) -> float:
+    """How long it took until something was so."""
+    began = time.monotonic()
+    while not what():
+        if time.monotonic() - began > within:
+            raise SystemExit(f"not within {within} s")
+        time.sleep(0.005)
+    return round(time.monotonic() - began, 3)

@@ -1,0 +1,273 @@
+"""Real engines on a real card: llama.cpp and CTranslate2, by their own answers, by our books and by the driver.
+
+``python benchmarks/gpu/real.py --llm SMALL.gguf --big BIG.gguf --stt FOLDER --sound FILE``: ``BIG.gguf`` is what
+``weights.py`` writes, or any other of some GiB; it is served under two names that do not fit together. xllamacpp has
+to be a build with CUDA. What the models answer on the card is put beside what they answer on the host.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from _card import COMMAND, card, learned, model, seconds_until, serving, status, used, watched
+from _load import percentile
+from _machine import keep
+
+GIB = 1 << 30
+BUDGET = 8 * GIB
+PATIENCE = 120.0  # seconds for an answer: kernels may have to be compiled for the card
+QUESTIONS = ["Which city is the capital of France?", "What is water made of?", "Say hello."]
+
+
+def config(asked: argparse.Namespace, kind: str) -> dict[str, Any]:
+    """Of a server on a card, or of the two small models on the host."""
+    models: dict[str, Any] = {
+        "llm": {
+            "engine": "llamacpp",
+            "source": f"file:{asked.llm}",
+            "concurrency": 4,
+            "priority": 3,
+            "options": {"context": 2048, "chat_template": "chatml"},
+        },
+        "stt": {"engine": "whisper", "source": f"file:{asked.stt}", "options": {"beam_size": 1}},
+    }
+    if kind == "cpu":
+        return {"device": {"kind": kind}, "models": models}
+    for name in ("one", "two"):
+        options = {"context": 4096, "chat_template": "chatml"}
+        models[name] = {"engine": "llamacpp", "source": f"file:{asked.big}", "concurrency": 2, "options": options}
+    return {
+        "device": {"kind": kind, "budget": BUDGET, "keep_free": GIB},
+        "scheduling": {"max_wait": 5},
+        "models": models,
+    }
+
+
+def say(http: httpx2.Client, name: str, text: str, tokens: int) -> str:
+    """One greedy answer."""
+    body = {
+        "model": name,
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": tokens,
+        "temperature": 0,
+    }
+    answer = http.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    content: str = answer.json()["choices"][0]["message"]["content"]
+    return content
+
+
+def hear(http: httpx2.Client, sound: Path) -> str:
+    """What is said there."""
+    answer = http.post("/v1/audio/transcriptions", data={"model": "stt"}, files={"file": sound.read_bytes()})
+    assert answer.status_code == 200, answer.text
+    text: str = answer.json()["text"]
+    return text
+
+
+def answers(http: httpx2.Client, asked: argparse.Namespace) -> dict[str, Any]:
+    """Of the two small models."""
+    return {"said": [say(http, "llm", text, 24) for text in QUESTIONS], "heard": hear(http, asked.sound)}
+
+
+def streamed(http: httpx2.Client, name: str, tokens: int) -> list[float]:
+    """When each token of an answer came, after when it was asked for."""
+    body = {
+        "model": name,
+        "messages": [{"role": "user", "content": random.choice(QUESTIONS)}],
+        "max_tokens": tokens,
+        "stream": True,
+    }
+    came = [time.monotonic()]
+    with http.stream("POST", "/v1/chat/completions", json=body) as answer:
+        assert answer.status_code == 200, answer.read()
+        came += [time.monotonic() for line in answer.iter_lines() if line.startswith("data: {")]
+    return came
+
+
+def rates(http: httpx2.Client, name: str, clients: int, seconds: float) -> dict[str, Any]:
+    """Chats in a closed loop."""
+    ends = time.monotonic() + seconds
+    seen: list[list[float]] = []
+
+    def client() -> None:
+        while time.monotonic() < ends:
+            seen.append(streamed(http, name, 64))
+
+    together(*[client] * clients)
+    gaps = [later - earlier for came in seen for earlier, later in pairwise(came[1:])]
+    return {
+        "clients": clients,
+        "answers": len(seen),
+        "pieces_per_second": round(sum(len(came) - 1 for came in seen) / seconds),
+        "first_token_p50_ms": round(statistics.median(came[1] - came[0] for came in seen) * 1000, 1),
+        "first_token_p99_ms": round(percentile([came[1] - came[0] for came in seen], 99) * 1000, 1),
+        "between_tokens_p50_ms": round(statistics.median(gaps) * 1000, 2),
+        "between_tokens_p99_ms": round(percentile(gaps, 99) * 1000, 2),
+    }
+
+
+def together(*clients: Any) -> None:
+    """All at once, to their ends. Raises what the first of them raised."""
+    raised: list[BaseException] = []
+
+    def kept(client: Any) -> None:
+        try:
+            client()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=kept, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if raised:
+        raise raised[0]
+
+
+def one_by_one(http: httpx2.Client, pid: int, names: list[str]) -> dict[str, Any]:
+    """Each model alone: what it takes by the driver and by the books, and how long it takes to come and to wake."""
+    figures = {}
+    for name in names:
+        with watched(pid) as watch:
+            took = seconds_until(lambda name=name: first(http, name))  # type: ignore[misc]
+            time.sleep(2.5)  # so that the device has been read while it is idle
+        found = model(http, name)
+        figures[name] = {
+            "first_answer_seconds": took,
+            "driver_says_mib": used().get(found["pid"], 0) >> 20,
+            "most_of_all_mib": watch.most >> 20,
+            "booked_mib": found["resident"] >> 20,
+        }
+        slept = http.post(f"/admin/models/{name}/sleep")
+        assert slept.status_code == 200, slept.text
+        figures[name]["asleep_mib"] = used().get(found["pid"], 0) >> 20
+        figures[name]["wake_and_answer_seconds"] = seconds_until(lambda name=name: first(http, name))  # type: ignore[misc]
+        assert http.post(f"/admin/models/{name}/stop").status_code == 200
+    return figures
+
+
+def first(http: httpx2.Client, name: str) -> bool:
+    """One request of a model that has nothing to hear."""
+    return bool(streamed(http, name, 4))
+
+
+def mixed(http: httpx2.Client, pid: int, asked: argparse.Namespace) -> dict[str, Any]:
+    """Two chat with the small model, one has sound heard, two ask for either of the large ones."""
+    ends = time.monotonic() + asked.busy
+    served: dict[str, list[float]] = {}
+    streams: list[list[float]] = []
+
+    def chats() -> None:
+        while time.monotonic() < ends:
+            streams.append(streamed(http, "llm", 48))
+
+    def hears() -> None:
+        while time.monotonic() < ends:
+            began = time.monotonic()
+            hear(http, asked.sound)
+            served.setdefault("stt", []).append(time.monotonic() - began)
+
+    def swaps(seed: int) -> None:
+        words = random.Random(seed)
+        while time.monotonic() < ends:
+            name = words.choice(["one", "two"])
+            came = streamed(http, name, 24)
+            served.setdefault(name, []).append(came[-1] - came[0])
+
+    with watched(pid) as watch:
+        together(chats, chats, hears, lambda: swaps(1), lambda: swaps(2))
+    gaps = [later - earlier for came in streams for earlier, later in pairwise(came[1:])]
+    served["llm"] = [came[-1] - came[0] for came in streams]
+    device = status(http)["device"]
+    figures = {
+        "seconds": asked.busy,
+        "budget_mib": BUDGET >> 20,
+        "most_held_mib": watch.most >> 20,
+        "samples": len(watch.samples),
+        "foreign_mib": device["foreign"] >> 20,
+        "answers": {
+            name: {
+                "answers": len(took),
+                "p50_seconds": round(statistics.median(took), 3),
+                "worst_seconds": round(max(took), 3),
+            }
+            for name, took in served.items()
+        },
+        "between_tokens_p50_ms": round(statistics.median(gaps) * 1000, 2),
+        "between_tokens_p99_ms": round(percentile(gaps, 99) * 1000, 2),
+        "loads": {each["name"]: each["loads"] for each in status(http)["models"]},
+        "wakes": {each["name"]: each["wakes"] for each in status(http)["models"]},
+    }
+    print(json.dumps(figures), flush=True)
+    assert watch.most <= BUDGET, figures
+    return figures
+
+
+def main() -> None:
+    """Everything, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for option in ("--llm", "--big", "--stt"):
+        parser.add_argument(option, required=True)
+    parser.add_argument("--sound", type=Path, required=True)
+    parser.add_argument("--busy", type=float, default=40.0, help="seconds of many clients")
+    asked = parser.parse_args()
+    figures = card()
+    failed = False
+
+    def step(name: str, do: Any) -> None:
+        # One that fails does not hide the others: a card is lent for minutes.
+        nonlocal failed
+        try:
+            figures[name] = do()
+        except (AssertionError, KeyError, SystemExit, httpx2.HTTPError) as error:
+            figures[name] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
+            failed = True
+        print(name, json.dumps(figures[name]), flush=True)
+
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home)
+        os.environ["COHABIT_HOME"] = home
+        with serving(config(asked, "cpu"), folder, PATIENCE) as (http, _):
+            step("on_the_host", lambda: answers(http, asked))
+        on_card = config(asked, "cuda:0")
+        with serving(on_card, folder, PATIENCE) as (http, pid):
+            step("on_the_card", lambda: answers(http, asked))
+            step("one_by_one", lambda: one_by_one(http, pid, ["llm", "one", "two"]))
+            step("learned", lambda: learned(http))
+            step("alone", lambda: rates(http, "llm", 4, 8.0))
+        began = time.monotonic()
+        done = subprocess.run(
+            [*COMMAND, "measure", str(folder / "config.json")], capture_output=True, text=True, check=False
+        )
+        figures["measure"] = {"seconds": round(time.monotonic() - began, 1), "said": done.stdout.splitlines()}
+        print(done.stdout, done.stderr[-3000:], flush=True)
+        failed |= done.returncode != 0
+        with serving(on_card, folder, PATIENCE) as (http, pid):
+            step("mixed", lambda: mixed(http, pid, asked))
+            step("measured", lambda: learned(http))
+            figures["alerts"] = status(http)["alerts"]
+        if failed:
+            print((folder / "log").read_text()[-6000:], flush=True)
+    keep("gpu_real", figures, Path(os.environ["OUT"]) / "gpu_real.json" if "OUT" in os.environ else None)
+    if failed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
