@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ def one_by_one(http: httpx2.Client, pid: int, names: list[str]) -> dict[str, Any
     figures = {}
     for name in names:
         with watched(pid) as watch:
-            took = seconds_until(lambda name=name: first(http, name))  # type: ignore[misc]
+            took = seconds_until(partial(first, http, name))
             time.sleep(2.5)  # so that the device has been read while it is idle
         found = model(http, name)
         figures[name] = {
@@ -157,7 +158,7 @@ def one_by_one(http: httpx2.Client, pid: int, names: list[str]) -> dict[str, Any
         slept = http.post(f"/admin/models/{name}/sleep")
         assert slept.status_code == 200, slept.text
         figures[name]["asleep_mib"] = used().get(found["pid"], 0) >> 20
-        figures[name]["wake_and_answer_seconds"] = seconds_until(lambda name=name: first(http, name))  # type: ignore[misc]
+        figures[name]["wake_and_answer_seconds"] = seconds_until(partial(first, http, name))
         assert http.post(f"/admin/models/{name}/stop").status_code == 200
     return figures
 

@@ -51,6 +51,26 @@ async def test_what_a_command_posts_comes_after_the_commands_of_its_event() -> N
     assert core.heard == [Started(), TimerFired(), TimerFired()]
 
 
+async def test_what_may_wait_comes_after_whoever_was_woken_with_it_and_in_order() -> None:
+    told: list[Any] = []
+    core = Core()
+    loop = ControlLoop(core, print, [lambda event, *_: told.append(event)])  # type: ignore[arg-type]  # a stand-in, or drawn fields
+    running = asyncio.get_running_loop()
+    for number in range(3):  # as what a worker says in one piece: each wakes a client and tells the core
+        running.call_soon(told.append, number)
+        loop.post_soon(ShutdownRequested(number))
+    assert told == []
+    for _round in range(4):
+        await asyncio.sleep(0)
+    assert told == [0, 1, 2, *map(ShutdownRequested, range(3))]
+    loop.post_soon(TimerFired())
+    loop.post(Started())
+    assert told[6:] == [TimerFired(), Started()], "not overtaken by what is posted after it"
+    for _round in range(4):
+        await asyncio.sleep(0)
+    assert len(told) == 8, "taken once"
+
+
 async def test_the_timer_posts_and_can_be_taken_back() -> None:
     fired = asyncio.Event()
     core = Core([SetTimer(0.0)], [SetTimer(1e12)], [SetTimer(None)])

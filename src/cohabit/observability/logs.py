@@ -1,9 +1,13 @@
 """Logs: one line an event, for people on a terminal and as JSON elsewhere. Never a prompt, never an answer."""
 
+import asyncio
+import atexit
 import logging
 import sys
+import threading
 import traceback
-from typing import Any
+from collections import deque
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
@@ -13,6 +17,46 @@ log = structlog.get_logger()
 
 def _json(line: dict[str, Any], default: Any) -> str:
     return msgspec.json.encode(line, enc_hook=default).decode()
+
+
+class _InRounds:
+    """A file that is written to once a round of the event loop, with all that is logged in it.
+
+    What other threads log, or what is logged without a loop, is written at once.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._lines: deque[str] = deque()
+        self._lock = threading.Lock()
+        self._due = False
+        atexit.register(self._out)
+
+    def write(self, text: str) -> None:
+        """Keep it until ``flush``."""
+        self._lines.append(text)
+
+    def flush(self) -> None:
+        """Soon."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._out()
+        else:
+            if not self._due:
+                self._due = True
+                loop.call_soon(self._out_of_loop)
+
+    def _out_of_loop(self) -> None:
+        self._due = False
+        self._out()
+
+    def _out(self) -> None:
+        with self._lock:
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            if lines:
+                self._file.write("".join(lines))
+                self._file.flush()
 
 
 def configure(level: str) -> None:
@@ -34,7 +78,7 @@ def configure(level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _InRounds(sys.stderr))),
         cache_logger_on_first_use=True,
     )
 

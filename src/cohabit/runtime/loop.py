@@ -48,6 +48,18 @@ class ControlLoop:
     def post(self, event: Event) -> None:
         """Take an event, now; one that is posted while another is taken comes after it."""
         self._events.append(event)
+        self._take_waiting()
+
+    def post_soon(self, event: Event) -> None:
+        """Take an event once whoever is being woken in this round of the event loop has had his turn.
+
+        Or before the next that is posted: they stay in order.
+        """
+        if not self._events:
+            self._loop.call_soon(self._loop.call_soon, self._take_waiting)
+        self._events.append(event)
+
+    def _take_waiting(self) -> None:
         if not self._busy:
             self._busy = True
             self._take_all()

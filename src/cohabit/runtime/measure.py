@@ -85,6 +85,7 @@ class Measurer:
             launches,
             device,
             post=self._events.put_nowait,
+            post_soon=self._events.put_nowait,
             rested=lambda: None,
             halt=lambda: None,
             watcher=self,

@@ -63,6 +63,7 @@ class Server:
             launches,
             place,
             post=self._post,
+            post_soon=self._post_soon,
             rested=self._rested,
             halt=self._halted.set,
             watcher=watcher,
@@ -161,6 +162,9 @@ class Server:
 
     def _post(self, event: Any) -> None:
         self.loop.post(event)
+
+    def _post_soon(self, event: Any) -> None:
+        self.loop.post_soon(event)
 
     def _client_left(self, request: int) -> None:
         self._effects.answers.forget(request)
