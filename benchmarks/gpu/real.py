@@ -159,7 +159,7 @@ def one_by_one(http: httpx2.Client, pid: int, names: list[str]) -> dict[str, Any
         assert slept.status_code == 200, slept.text
         figures[name]["asleep_mib"] = used().get(found["pid"], 0) >> 20
         figures[name]["wake_and_answer_seconds"] = seconds_until(partial(first, http, name))
-        assert http.post(f"/admin/models/{name}/stop").status_code == 200
+        assert http.post(f"/admin/models/{name}/unload").status_code == 200
     return figures
 
 
