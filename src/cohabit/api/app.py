@@ -83,10 +83,10 @@ def create_app(
     app.state.known = known
     app.state.lock = lock
     app.state.store = None  # until ``keeps``
-    for module in (
+    for module in (  # they are tried in this order: what is short and frequent first
+        embeddings,
         chat,
         responses,
-        embeddings,
         rerank,
         speech,
         transcriptions,
