@@ -72,8 +72,7 @@ class _Soon:
 
     _loops: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Self]] = WeakKeyDictionary()
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
         self._waiting: deque[tuple[float, Watch]] = deque()
 
     @classmethod
@@ -82,13 +81,13 @@ class _Soon:
         loop = asyncio.get_running_loop()
         found = cls._loops.get(loop)
         if found is None:
-            found = cls._loops[loop] = cls(loop)
+            found = cls._loops[loop] = cls()
         return found
 
     def add(self, watch: Watch) -> None:
         """One more."""
         if not self._waiting:
-            self._loop.call_later(WATCHED_AFTER, self._begin)
+            asyncio.get_running_loop().call_later(WATCHED_AFTER, self._begin)
         self._waiting.append((time.monotonic() + WATCHED_AFTER, watch))
 
     def _begin(self) -> None:
@@ -96,4 +95,4 @@ class _Soon:
         while self._waiting and self._waiting[0][0] <= now:
             self._waiting.popleft()[1].begin()
         if self._waiting:
-            self._loop.call_later(self._waiting[0][0] - now, self._begin)
+            asyncio.get_running_loop().call_later(self._waiting[0][0] - now, self._begin)
