@@ -147,7 +147,6 @@ def one_by_one(http: httpx2.Client, pid: int, names: list[str]) -> dict[str, Any
     for name in names:
         with watched(pid) as watch:
             took = seconds_until(partial(first, http, name))
-            time.sleep(2.5)  # so that the device has been read while it is idle
         found = model(http, name)
         figures[name] = {
             "first_answer_seconds": took,

@@ -25,13 +25,7 @@ class Driver:
         self.rested = 0
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.effects = Effects(
-            launches,
-            Device("cpu"),
-            post=self.events.put_nowait,
-            post_soon=self.events.put_nowait,
-            rested=self._rested,
-            halt=lambda: None,
-            watcher=self,
+            launches, Device("cpu"), post=self.events.put_nowait, rested=self._rested, halt=lambda: None, watcher=self
         )
         self._requests = 0
 

@@ -8,7 +8,6 @@ import msgspec
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
-from starlette.requests import ClientDisconnect
 
 from cohabit.api.errors import ApiError, BadRequest
 from cohabit.openai.body import MOST_BODY
@@ -54,17 +53,11 @@ async def read(request: Request) -> bytes:
         raise _too_large()
     chunks = []
     size = 0
-    more = True
-    while more:  # what ``request.stream()`` does, without a generator
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk: bytes = message.get("body", b"")
+    async for chunk in request.stream():
         size += len(chunk)
         if size > MOST_BODY:
             raise _too_large()
         chunks.append(chunk)
-        more = message.get("more_body", False)
     return b"".join(chunks)
 
 

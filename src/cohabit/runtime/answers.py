@@ -41,18 +41,13 @@ class Answers:
         workers: "Mapping[int, Worker]",
         *,
         post: Callable[[Event], None],
-        post_soon: Callable[[Event], None],
         rested: Callable[[], None],
         watcher: Watcher,
     ) -> None:
-        """``post_soon`` may let clients have their answers first.
-
-        ``rested`` is called when a worker may have come to rest.
-        """
+        """``rested`` is called when a worker may have come to rest."""
         self.open: dict[int, Open] = {}
         self._workers = workers
         self._post = post
-        self._post_soon = post_soon
         self._rested = rested
         self._watcher = watcher
 
@@ -145,7 +140,7 @@ class Answers:
             entry.finished = True
             entry.answer.finished = time.monotonic()
         if error is None or finished.cancelled:
-            self._post_soon(RequestFinished(finished.id, worker_id, finished.seconds, finished.peak))
+            self._post(RequestFinished(finished.id, worker_id, finished.seconds, finished.peak))
         else:
             if entry is not None:
                 entry.error = error

@@ -36,14 +36,13 @@ class Effects:
         device: Device,
         *,
         post: Callable[[Event], None],
-        post_soon: Callable[[Event], None],
         rested: Callable[[], None],
         halt: Callable[[], None],
         watcher: Watcher,
     ) -> None:
         """``rested`` is called when memory may have come free, ``halt`` when everything has ended."""
         self.workers: dict[int, Worker] = {}
-        self.answers = Answers(self.workers, post=post, post_soon=post_soon, rested=rested, watcher=watcher)
+        self.answers = Answers(self.workers, post=post, rested=rested, watcher=watcher)
         self._supervisor = Supervisor(self.workers, launches, device, answers=self.answers, post=post, rested=rested)
         self._halt = halt
 

@@ -9,7 +9,14 @@ from typing import Any
 import structlog
 
 from cohabit.core.controller import Controller
-from cohabit.core.events import OwnerRequest, RequestArrived, RequestCancelled, ShutdownRequested, Started
+from cohabit.core.events import (
+    OwnerRequest,
+    RequestArrived,
+    RequestCancelled,
+    RequestFinished,
+    ShutdownRequested,
+    Started,
+)
 from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
 from cohabit.core.owner import Objection
@@ -63,7 +70,6 @@ class Server:
             launches,
             place,
             post=self._post,
-            post_soon=self._post_soon,
             rested=self._rested,
             halt=self._halted.set,
             watcher=watcher,
@@ -161,10 +167,10 @@ class Server:
         return {worker: process.pid for worker, process in self._effects.processes().items()}
 
     def _post(self, event: Any) -> None:
-        self.loop.post(event)
-
-    def _post_soon(self, event: Any) -> None:
-        self.loop.post_soon(event)
+        if isinstance(event, RequestFinished):
+            self.loop.post_soon(event)  # its client, and whose answers came with it, have theirs first
+        else:
+            self.loop.post(event)
 
     def _client_left(self, request: int) -> None:
         self._effects.answers.forget(request)
