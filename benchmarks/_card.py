@@ -16,7 +16,7 @@ import pynvml
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from harness import Watch
+from harness import Watch, wait_until
 from start import listening
 
 COMMAND = [sys.executable, "-c", "from cohabit.cli.main import app; app()"]
@@ -110,10 +110,7 @@ def learned(http: httpx2.Client) -> dict[str, Any]:
 
 
 def seconds_until(what: Callable[[], object], within: float = 30.0) -> float:
-    """How long it took until something was so."""
+    """How long it took until something was so. Raises AssertionError."""
     began = time.monotonic()
-    while not what():
-        if time.monotonic() - began > within:
-            raise SystemExit(f"not within {within} s")
-        time.sleep(0.005)
+    wait_until(what, within, every=0.005)
     return round(time.monotonic() - began, 3)

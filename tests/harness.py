@@ -125,12 +125,12 @@ class Running:
         return self.process.wait(timeout=40)
 
 
-def wait_until(what: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_until(what: Callable[[], object], seconds: float = 20.0, every: float = 0.02) -> None:
     """Poll until something is so; AssertionError if it is not within ``seconds``."""
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 @contextmanager

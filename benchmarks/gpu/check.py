@@ -217,7 +217,7 @@ def main() -> None:
                 with contextlib.suppress(StopIteration):
                     try:
                         figures[step] = do(http, pid)
-                    except (AssertionError, KeyError, SystemExit, httpx2.HTTPError) as error:
+                    except (AssertionError, KeyError, httpx2.HTTPError) as error:
                         figures[step] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
                         print(json.dumps(status(http))[:6000], flush=True)
                         print((Path(folder) / "log").read_text()[-3000:], flush=True)

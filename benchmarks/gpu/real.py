@@ -24,7 +24,7 @@ import httpx2
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from _card import COMMAND, card, learned, model, seconds_until, serving, status, used, watched
+from _card import COMMAND, card, chat, learned, model, seconds_until, serving, status, used, watched
 from _load import percentile
 from _machine import keep
 
@@ -60,13 +60,8 @@ def config(asked: argparse.Namespace, kind: str) -> dict[str, Any]:
 
 def say(http: httpx2.Client, name: str, text: str, tokens: int) -> str:
     """One greedy answer."""
-    body = {
-        "model": name,
-        "messages": [{"role": "user", "content": text}],
-        "max_tokens": tokens,
-        "temperature": 0,
-    }
-    answer = http.post("/v1/chat/completions", json=body)
+    messages = [{"role": "user", "content": text}]
+    answer = chat(http, name, messages=messages, max_tokens=tokens, temperature=0)
     assert answer.status_code == 200, answer.text
     content: str = answer.json()["choices"][0]["message"]["content"]
     return content
@@ -235,7 +230,7 @@ def main() -> None:
         nonlocal failed
         try:
             figures[name] = do()
-        except (AssertionError, KeyError, SystemExit, httpx2.HTTPError) as error:
+        except (AssertionError, KeyError, httpx2.HTTPError) as error:
             figures[name] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
             failed = True
         print(name, json.dumps(figures[name]), flush=True)
