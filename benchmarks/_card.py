@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,6 +108,43 @@ def learned(http: httpx2.Client) -> dict[str, Any]:
         }
         for each in status(http)["models"]
     }
+
+
+def together(*clients: Callable[[], object]) -> None:
+    """All at once in threads, to their ends. Raises what the first of them raised."""
+    raised: list[BaseException] = []
+
+    def kept(client: Callable[[], object]) -> None:
+        try:
+            client()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=kept, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if raised:
+        raise raised[0]
+
+
+class Steps:
+    """Figures, step by step. One that fails does not hide the others: a card is lent for minutes."""
+
+    def __init__(self, figures: dict[str, Any]) -> None:
+        """Go on with what is known already."""
+        self.figures = figures
+        self.failed = False
+
+    def do(self, name: str, step: Callable[[], Any]) -> None:
+        """What it returns is kept under its name; or why it failed."""
+        try:
+            self.figures[name] = step()
+        except (AssertionError, KeyError, StopIteration, httpx2.HTTPError) as error:
+            self.figures[name] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
+            self.failed = True
+        print(name, json.dumps(self.figures[name]), flush=True)
 
 
 def seconds_until(what: Callable[[], object], within: float = 30.0) -> float:

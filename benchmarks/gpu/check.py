@@ -5,7 +5,6 @@ processes, budgets, evictions, out of memory. The budget is far below what the c
 """
 
 import argparse
-import contextlib
 import json
 import os
 import random
@@ -13,9 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ import pynvml
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from _card import card, chat, handle, learned, model, seconds_until, serving, status, used, watched
+from _card import Steps, card, chat, handle, learned, model, seconds_until, serving, status, together, used, watched
 from _machine import keep
 
 GIB = 1 << 30
@@ -62,9 +60,10 @@ def loads(http: httpx2.Client) -> dict[str, Any]:
     began = time.monotonic()
     assert chat(http, "one").status_code == 200
     first = round(time.monotonic() - began, 3)
-    time.sleep(2.5)  # so that the device has been read while it is idle
+    pid = model(http, "one")["pid"]
+    seconds_until(lambda: abs(model(http, "one")["held"] - used()[pid]) <= 64 * MIB)  # once the device was read again
     found = model(http, "one")
-    truth = used()[found["pid"]]
+    truth = used()[pid]
     figures = {
         "first_answer_seconds": first,
         "told_to_take_mib": MODELS["one"]["resident"] // MIB,
@@ -77,7 +76,7 @@ def loads(http: httpx2.Client) -> dict[str, Any]:
     assert abs(found["resident"] - truth) <= 64 * MIB, figures
     slept = http.post("/admin/models/one/sleep")
     assert slept.status_code == 200, slept.text
-    figures["asleep_mib"] = used()[found["pid"]] // MIB
+    figures["asleep_mib"] = used()[pid] // MIB
     figures["host_copy_mib"] = model(http, "one")["host_copy"] // MIB
     assert figures["host_copy_mib"] == MODELS["one"]["resident"] // MIB, figures
     began = time.monotonic()
@@ -96,12 +95,8 @@ def never_over(http: httpx2.Client, pid: int, seconds: float) -> dict[str, Any]:
         while time.monotonic() < ends:
             codes.append(chat(http, words.choice(list(MODELS))).status_code)
 
-    clients = [threading.Thread(target=client, args=(seed,)) for seed in range(8)]
     with watched(pid) as watch:
-        for each in clients:
-            each.start()
-        for each in clients:
-            each.join()
+        together(*[partial(client, seed) for seed in range(8)])
     found = status(http)["models"]
     figures = {
         "seconds": seconds,
@@ -190,9 +185,6 @@ def killed(http: httpx2.Client) -> dict[str, Any]:
     }
 
 
-Step = Callable[[httpx2.Client, int], dict[str, Any]]
-
-
 def main() -> None:
     """Everything, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -200,34 +192,24 @@ def main() -> None:
     parser.add_argument("--busy", type=float, default=40.0, help="seconds of many clients")
     parser.add_argument("--log", action="store_true", help="with the end of the server's log")
     asked = parser.parse_args()
-    figures = card()
-    steps: dict[str, Step] = {
-        "load": lambda http, _: loads(http),
-        "never_over_budget": lambda http, pid: never_over(http, pid, asked.busy),
-        "out_of_memory": lambda http, _: out_of_memory(http),
-        **{f"foreign {turn}".removesuffix(" 1"): lambda http, _: foreign(http) for turn in range(1, asked.turns + 1)},
-        "killed": lambda http, _: killed(http),
-        "measured": lambda http, _: learned(http),
-    }
+    steps = Steps(card())
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COHABIT_HOME"] = folder
         with serving(config(), Path(folder)) as (http, pid):
-            for step, do in steps.items():
-                # One that fails does not hide the others: a card is lent for minutes.
-                with contextlib.suppress(StopIteration):
-                    try:
-                        figures[step] = do(http, pid)
-                    except (AssertionError, KeyError, httpx2.HTTPError) as error:
-                        figures[step] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
-                        print(json.dumps(status(http))[:6000], flush=True)
-                        print((Path(folder) / "log").read_text()[-3000:], flush=True)
-                print(step, json.dumps(figures[step]), flush=True)
-            figures["alerts"] = status(http)["alerts"]
-            figures["log_tail"] = (Path(folder) / "log").read_text()[-4000:] if asked.log else ""
-    if not figures["log_tail"]:
-        del figures["log_tail"]
-    keep("gpu", figures, Path(os.environ["OUT"]) / "gpu.json" if "OUT" in os.environ else None)
-    if any("failed" in part for part in figures.values() if isinstance(part, dict)):
+            steps.do("load", lambda: loads(http))
+            steps.do("never_over_budget", lambda: never_over(http, pid, asked.busy))
+            steps.do("out_of_memory", lambda: out_of_memory(http))
+            for turn in range(1, asked.turns + 1):
+                steps.do(f"foreign {turn}".removesuffix(" 1"), lambda: foreign(http))
+            steps.do("killed", lambda: killed(http))
+            steps.do("measured", lambda: learned(http))
+            steps.figures["alerts"] = status(http)["alerts"]
+            if steps.failed:
+                print(json.dumps(status(http))[:6000], flush=True)
+        if steps.failed or asked.log:
+            print((Path(folder) / "log").read_text()[-6000:], flush=True)
+    keep("gpu", steps.figures, Path(os.environ["OUT"]) / "gpu.json" if "OUT" in os.environ else None)
+    if steps.failed:
         raise SystemExit(1)
 
 

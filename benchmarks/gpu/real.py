@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from functools import partial
 from itertools import pairwise
@@ -24,7 +23,20 @@ import httpx2
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from _card import COMMAND, card, chat, learned, model, seconds_until, serving, status, used, watched
+from _card import (
+    COMMAND,
+    Steps,
+    card,
+    chat,
+    learned,
+    model,
+    seconds_until,
+    serving,
+    status,
+    together,
+    used,
+    watched,
+)
 from _load import percentile
 from _machine import keep
 
@@ -117,25 +129,6 @@ def rates(http: httpx2.Client, name: str, clients: int, seconds: float) -> dict[
     }
 
 
-def together(*clients: Any) -> None:
-    """All at once, to their ends. Raises what the first of them raised."""
-    raised: list[BaseException] = []
-
-    def kept(client: Any) -> None:
-        try:
-            client()
-        except BaseException as error:
-            raised.append(error)
-
-    threads = [threading.Thread(target=kept, args=(client,)) for client in clients]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if raised:
-        raise raised[0]
-
-
 def one_by_one(http: httpx2.Client, pid: int, names: list[str]) -> dict[str, Any]:
     """Each model alone: what it takes by the driver and by the books, and how long it takes to come and to wake."""
     figures = {}
@@ -222,45 +215,33 @@ def main() -> None:
     parser.add_argument("--sound", type=Path, required=True)
     parser.add_argument("--busy", type=float, default=40.0, help="seconds of many clients")
     asked = parser.parse_args()
-    figures = card()
-    failed = False
-
-    def step(name: str, do: Any) -> None:
-        # One that fails does not hide the others: a card is lent for minutes.
-        nonlocal failed
-        try:
-            figures[name] = do()
-        except (AssertionError, KeyError, httpx2.HTTPError) as error:
-            figures[name] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
-            failed = True
-        print(name, json.dumps(figures[name]), flush=True)
-
+    steps = Steps(card())
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
         os.environ["COHABIT_HOME"] = home
         with serving(config(asked, "cpu"), folder, PATIENCE) as (http, _):
-            step("on_the_host", lambda: answers(http, asked))
+            steps.do("on_the_host", lambda: answers(http, asked))
         on_card = config(asked, "cuda:0")
         with serving(on_card, folder, PATIENCE) as (http, pid):
-            step("on_the_card", lambda: answers(http, asked))
-            step("one_by_one", lambda: one_by_one(http, pid, ["llm", "one", "two"]))
-            step("learned", lambda: learned(http))
-            step("alone", lambda: rates(http, "llm", 4, 8.0))
+            steps.do("on_the_card", lambda: answers(http, asked))
+            steps.do("one_by_one", lambda: one_by_one(http, pid, ["llm", "one", "two"]))
+            steps.do("learned", lambda: learned(http))
+            steps.do("alone", lambda: rates(http, "llm", 4, 8.0))
         began = time.monotonic()
         done = subprocess.run(
             [*COMMAND, "measure", str(folder / "config.json")], capture_output=True, text=True, check=False
         )
-        figures["measure"] = {"seconds": round(time.monotonic() - began, 1), "said": done.stdout.splitlines()}
+        steps.figures["measure"] = {"seconds": round(time.monotonic() - began, 1), "said": done.stdout.splitlines()}
         print(done.stdout, done.stderr[-3000:], flush=True)
-        failed |= done.returncode != 0
+        steps.failed |= done.returncode != 0
         with serving(on_card, folder, PATIENCE) as (http, pid):
-            step("mixed", lambda: mixed(http, pid, asked))
-            step("measured", lambda: learned(http))
-            figures["alerts"] = status(http)["alerts"]
-        if failed:
+            steps.do("mixed", lambda: mixed(http, pid, asked))
+            steps.do("measured", lambda: learned(http))
+            steps.figures["alerts"] = status(http)["alerts"]
+        if steps.failed:
             print((folder / "log").read_text()[-6000:], flush=True)
-    keep("gpu_real", figures, Path(os.environ["OUT"]) / "gpu_real.json" if "OUT" in os.environ else None)
-    if failed:
+    keep("gpu_real", steps.figures, Path(os.environ["OUT"]) / "gpu_real.json" if "OUT" in os.environ else None)
+    if steps.failed:
         raise SystemExit(1)
 
 
