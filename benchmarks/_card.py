@@ -4,9 +4,9 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -111,22 +111,11 @@ def learned(http: httpx2.Client) -> dict[str, Any]:
 
 
 def together(*clients: Callable[[], object]) -> None:
-    """All at once in threads, to their ends. Raises what the first of them raised."""
-    raised: list[BaseException] = []
-
-    def kept(client: Callable[[], object]) -> None:
-        try:
-            client()
-        except BaseException as error:
-            raised.append(error)
-
-    threads = [threading.Thread(target=kept, args=(client,)) for client in clients]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if raised:
-        raise raised[0]
+    """All at once in threads, to their ends. Raises what the first of them in this order raised."""
+    with ThreadPoolExecutor(len(clients)) as threads:
+        under_way = [threads.submit(client) for client in clients]
+    for each in under_way:
+        each.result()
 
 
 class Steps:

@@ -223,6 +223,7 @@ def main() -> None:
             steps.do("on_the_host", lambda: answers(http, asked))
         on_card = config(asked, "cuda:0")
         with serving(on_card, folder, PATIENCE) as (http, pid):
+            steps.do("planned", lambda: learned(http))
             steps.do("on_the_card", lambda: answers(http, asked))
             steps.do("one_by_one", lambda: one_by_one(http, pid, ["llm", "one", "two"]))
             steps.do("learned", lambda: learned(http))
