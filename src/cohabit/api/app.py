@@ -31,6 +31,7 @@ from cohabit.api.door import Door
 from cohabit.api.middleware import RequestLog
 from cohabit.api.origins import ANYBODY, Cors, Known, Origins
 from cohabit.api.streams import PACE, Pace
+from cohabit.api.turns import Turns
 from cohabit.observability.feed import Feed
 from cohabit.runtime.service import Service
 
@@ -53,7 +54,7 @@ class App(FastAPI):
         if self.state.lock is not None:
             app = Access(app, self.state.lock)
         known: Known = self.state.known
-        app = RequestLog(Origins(Door(app), known))
+        app = RequestLog(Turns(Origins(Door(app), known)))
         return Cors(app, known.origins) if known.origins else app
 
 
