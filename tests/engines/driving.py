@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from cohabit.protocol.engine import Chunk, Engine, ItemError, Request
+from cohabit.protocol.memory import peak_and_resident, reset_peak, resident_bytes
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 
@@ -58,3 +61,24 @@ def refusal(engine: Engine, task: Task, body: dict[str, Any]) -> ItemError:
     (output,) = run(engine, task, body)[0]
     assert isinstance(output, ItemError), output
     return output
+
+
+def memory_taken(kind: type[Engine], spec: ModelSpec, task: Task, *bodies: dict[str, Any]) -> tuple[int, int]:
+    """Bytes that a run takes beyond what is loaded: at most, and after a trim.
+
+    In a process of its own, as in a worker: in one that tests have used, other memory comes and goes.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_memory_taken, kind, spec, task, bodies).result()
+
+
+def _memory_taken(
+    kind: type[Engine], spec: ModelSpec, task: Task, bodies: tuple[dict[str, Any], ...]
+) -> tuple[int, int]:
+    with loaded(kind(), spec) as engine:
+        before = resident_bytes()
+        reset_peak()
+        run(engine, task, *bodies)
+        peak = peak_and_resident()[0]
+        engine.trim()
+        return peak - before, resident_bytes() - before

@@ -14,11 +14,10 @@ from cohabit.config.load import load_config
 from cohabit.engines.onnx_embed import OnnxEmbed, OnnxEmbedOptions
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Chunk, EngineError, ItemError, Request
-from cohabit.protocol.memory import peak_and_resident, reset_peak, resident_bytes
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.exercises import batches
-from engines.driving import answer, loaded, refusal, request_of, run
+from engines.driving import answer, loaded, memory_taken, refusal, request_of, run
 
 pytestmark = pytest.mark.model
 
@@ -185,14 +184,11 @@ def test_a_cancelled_request_costs_no_more_runs(engine: OnnxEmbed) -> None:
     assert isinstance(outputs[1][0], Chunk)
 
 
-def test_memory_of_a_run_is_bounded_whatever_is_sent(engine: OnnxEmbed) -> None:
-    before = resident_bytes()
-    reset_peak()
-    longest = "word " * 254
-    run(engine, Task.EMBED, *[{"input": [longest] * 4} for _ in range(4)])
-    assert peak_and_resident()[0] - before < 80 * MIB, "what the preset declares as working"
-    engine.trim()
-    assert resident_bytes() - before < 16 * MIB, "and it is given back"
+def test_memory_of_a_run_is_bounded_whatever_is_sent(preset_specs: dict[str, ModelSpec]) -> None:
+    body = {"input": ["word " * 254] * 4}
+    peak, left = memory_taken(OnnxEmbed, preset_specs["embeddings"], Task.EMBED, *[body] * 4)
+    assert 16 * MIB < peak < 80 * MIB, "what the preset declares as working"
+    assert left < 16 * MIB, "and it is given back"
 
 
 def test_what_it_is_measured_with_fills_its_context(engine: OnnxEmbed) -> None:
