@@ -59,7 +59,8 @@ def test_a_broken_file_is_named_as_such(tmp_path: Path, broken: bytes) -> None:
 def test_an_unknown_type_and_a_giant_string_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     start = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + text("k")
-    for rest in (struct.pack("<I", 99), struct.pack("<IQ", 8, 1 << 60)):
+    past = struct.pack("<IIQQ", 9, 8, 2, 1 << 63)  # an array's first string, of which the second would lie beyond all
+    for rest in (struct.pack("<I", 99), struct.pack("<IQ", 8, 1 << 60), struct.pack("<IIQ", 9, 9, 1), past):
         path.write_bytes(start + rest)
         with pytest.raises(NotGguf):
             read_metadata(path)

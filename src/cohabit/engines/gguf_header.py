@@ -4,13 +4,16 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 import struct
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_FORMS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_SCALARS = {kind: struct.Struct("<" + form) for kind, form in _FORMS.items()}
+_U32, _U64 = _SCALARS[4], _SCALARS[10]
+_HEAD = struct.Struct("<4sIQQ")
 _STRING, _ARRAY = 8, 9
 _MOST_KEYS = 10_000
-_LONGEST = 64 << 20  # bytes of one string
 
 
 class NotGguf(ValueError):
@@ -20,16 +23,11 @@ class NotGguf(ValueError):
 def read_metadata(path: Path) -> dict[str, Any]:
     """Scalars and strings by key; arrays are skipped, since vocabularies are long. Raises NotGguf, OSError."""
     with path.open("rb") as file:
-        magic, version, _tensors, count = struct.unpack("<4sIQQ", _take(file, 24))
-        if magic != b"GGUF" or version < 2 or count > _MOST_KEYS:
-            raise NotGguf(f"{path.name} is not a GGUF file of version 2 or later")
-        found: dict[str, Any] = {}
-        for _ in range(count):
-            key = _string(file)
-            value = _value(file, _scalar(file, 4))
-            if value is not None:
-                found[key] = value
-        return found
+        try:
+            with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+                return _Header(path.name, data).metadata()
+        except ValueError as error:  # an empty file cannot be mapped; NotGguf goes through as it is
+            raise error if isinstance(error, NotGguf) else NotGguf(f"{path.name} is empty") from None
 
 
 def kv_bytes(metadata: dict[str, Any], tokens: int) -> int:
@@ -54,33 +52,57 @@ def head_bytes(metadata: dict[str, Any]) -> int:
     return int(vocabulary) * int(metadata.get(f"{architecture}.embedding_length", 0)) * 2
 
 
-def _take(file: BinaryIO, size: int) -> bytes:
-    data = file.read(size) if size <= _LONGEST else b""
-    if len(data) < size:
-        raise NotGguf("the file ends within its header")
-    return data
+class _Header:
+    """A place in a mapped file, and what is read there. A vocabulary has 100,000 strings: none costs a call."""
 
+    def __init__(self, name: str, data: mmap) -> None:
+        self._name = name
+        self._data = data
+        self._at = 0
 
-def _scalar(file: BinaryIO, kind: int) -> Any:
-    form = _SCALARS.get(kind)
-    if form is None:
-        raise NotGguf(f"unknown value type {kind}")
-    return struct.unpack(form, _take(file, struct.calcsize(form)))[0]
+    def metadata(self) -> dict[str, Any]:
+        try:
+            magic, version, _tensors, count = self._unpack(_HEAD)
+            if magic != b"GGUF" or version < 2 or count > _MOST_KEYS:
+                raise NotGguf(f"{self._name} is not a GGUF file of version 2 or later")
+            pairs = [(self._string(), self._value()) for _ in range(count)]
+        except (struct.error, OverflowError):
+            raise NotGguf(f"{self._name} ends within its header") from None
+        return {key: value for key, value in pairs if value is not None}
 
+    def _value(self) -> Any:
+        (kind,) = self._unpack(_U32)
+        if kind == _STRING:
+            return self._string()
+        if kind != _ARRAY:
+            return self._unpack(self._form(kind))[0]
+        (kind,), (count,) = self._unpack(_U32), self._unpack(_U64)
+        if kind == _STRING:
+            self._skip_strings(count)
+        else:
+            self._at += self._form(kind).size * count
+        return None
 
-def _string(file: BinaryIO) -> str:
-    return _take(file, _scalar(file, 10)).decode("utf-8", errors="replace")
-
-
-def _value(file: BinaryIO, kind: int) -> Any:
-    if kind == _STRING:
-        return _string(file)
-    if kind != _ARRAY:
-        return _scalar(file, kind)
-    inner, count = _scalar(file, 4), _scalar(file, 10)
-    if inner in _SCALARS:
-        file.seek(struct.calcsize(_SCALARS[inner]) * count, 1)
-    else:
+    def _skip_strings(self, count: int) -> None:
+        data, at, length = self._data, self._at, _U64.unpack_from
         for _ in range(count):
-            _value(file, inner)
-    return None
+            at += 8 + length(data, at)[0]
+        self._at = at
+
+    def _string(self) -> str:
+        (size,) = self._unpack(_U64)
+        begin, self._at = self._at, self._at + size
+        if self._at > len(self._data):
+            raise NotGguf(f"{self._name} ends within its header")
+        return self._data[begin : self._at].decode("utf-8", errors="replace")
+
+    def _unpack(self, form: struct.Struct) -> tuple[Any, ...]:
+        found = form.unpack_from(self._data, self._at)
+        self._at += form.size
+        return found
+
+    def _form(self, kind: int) -> struct.Struct:
+        form = _SCALARS.get(kind)
+        if form is None:
+            raise NotGguf(f"{self._name} has a value of the unknown type {kind}")
+        return form
