@@ -27,10 +27,10 @@ START_SECONDS = 30.0
 
 
 def home(folder: Path) -> Path:
-    """An empty state folder beside the shared cache of fetched weights."""
+    """An empty state folder beside the shared cache of fetched weights, unless it has a cache of its own."""
     shared = user_cache_path("cohabit")
     shared.mkdir(parents=True, exist_ok=True)
-    if not (folder / "cache").is_symlink():  # a server that is started again has it
+    if not (folder / "cache").exists():  # a server that is started again has it
         (folder / "cache").symlink_to(shared, target_is_directory=True)
     return folder
 

