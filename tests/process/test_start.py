@@ -19,7 +19,7 @@ LIBRARIES = "import fastapi, prometheus_client, pydantic, structlog, typer, uvic
 
 @pytest.mark.model
 def test_listens_soon_after_its_libraries_are_there(tmp_path: Path) -> None:
-    """Within two and a half times what importing them takes: seconds would tell of the machine (benchmarks/start.py has them)."""
+    """Held against what importing them takes: seconds tell of the machine too (benchmarks/start.py has them)."""
     ratios = []
     for number in range(5):
         folder = tmp_path / str(number)
