@@ -116,6 +116,10 @@ def test_it_reranks_and_makes_vectors_as_long_as_asked() -> None:
     assert [result["relevance_score"] for result in found["results"]] == [0.5, 1.0]
     vector = answer(engine, Task.EMBED, {"input": "a", "dimensions": 2})["data"][0]["embedding"]
     assert vector == [1, 0]
+    for wanted in (5, 30_000_000_000):
+        error = refusal(engine, Task.EMBED, {"input": "a", "dimensions": wanted})
+        assert (error.status, error.param) == (400, "dimensions")
+        assert "from 1 to 4" in error.message
 
 
 def test_it_allocates_what_it_is_told() -> None:

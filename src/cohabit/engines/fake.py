@@ -139,7 +139,12 @@ class Fake(Engine):
                     while True:
                         time.sleep(3600)
         if request.task is Task.EMBED:
-            yield Chunk(request.id, _embeddings(self._name, body, body.get("dimensions") or options.dimensions))
+            dimensions = body.get("dimensions") or options.dimensions
+            if dimensions > options.dimensions:
+                message = f"dimensions must be from 1 to {options.dimensions} for {self._name}"
+                yield ItemError(request.id, message, param="dimensions")
+                return
+            yield Chunk(request.id, _embeddings(self._name, body, dimensions))
         elif request.task is Task.RERANK:
             yield Chunk(request.id, _ranks(self._name, len(body["documents"])))
         elif body.get("stream"):
