@@ -8,13 +8,16 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 CORE := */cohabit/core/*
+FAST := not process and not model and not gpu and not browser
+CLOCKLESS := tests/engines tests/clients# real engines and servers may share the machine where no test looks at the time
+COVER := --cov --cov-append --cov-report=
 CLIENTS := $(patsubst tests/%/requirements.txt,build/%/.done,$(wildcard tests/clients/*/requirements.txt)) build/clients/node/.done
 
 export PATH := $(PATH):/usr/sbin# where Debian puts nginx
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test quick lint nginx clients bench fuzz lock clean postgresql
+.PHONY: help serve test histories fast quick lint nginx clients bench fuzz lock clean postgresql
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,16 +28,22 @@ serve: $(VENV)/.embedded ## fetch the weights once and serve; CONFIG=my.yaml ARG
 
 test: postgresql lint clients ## all checks and all tests, with coverage; ARGS go to pytest
 	$(BIN)/cohabit pull # the tests use the user's cache; a slow network is not what they are to find
-	@echo "thousands of random histories of the core:" # apart, since coverage makes them slow
-	$(BIN)/pytest -q tests/core/test_properties.py --hypothesis-profile=many --timeout=900
 	$(BIN)/coverage erase
-	$(BIN)/pytest --cov --cov-report= $(ARGS)
+	@$(MAKE) --no-print-directory --output-sync -j2 histories fast
+	$(BIN)/pytest -n auto --dist loadfile $(COVER) -m 'not ($(FAST))' $(CLOCKLESS) $(ARGS)
+	$(BIN)/pytest $(COVER) -m 'not ($(FAST))' $(CLOCKLESS:%=--ignore=%) $(ARGS)
 	$(BIN)/coverage report --skip-covered
 	@echo "the core, every branch:"
 	$(BIN)/coverage report --include='$(CORE)' --fail-under=100
 
+histories: $(VENV)/.dev # thousands of random ones of the core; apart, since coverage makes them slow
+	$(BIN)/pytest -q tests/core/test_properties.py --hypothesis-profile=many --timeout=900
+
+fast: $(VENV)/.dev
+	$(BIN)/pytest -n auto $(COVER) -m '$(FAST)' $(ARGS)
+
 quick: $(VENV)/.dev ## the tests that start no process and need no weights
-	$(BIN)/pytest -q -n auto -m 'not process and not model and not gpu and not browser' $(ARGS)
+	$(BIN)/pytest -q -n auto -m '$(FAST)' $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check

@@ -60,7 +60,7 @@ def line(number: int, **body: Any) -> str:
 
 async def eventually(what: Callable[[], Awaitable[object]]) -> None:
     """Poll until something is so: what is looked at is a database, which tells nobody."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await what():  # noqa: ASYNC110 - see above
             await asyncio.sleep(0.002)
 
