@@ -23,9 +23,10 @@ def text(value: str) -> bytes:
 
 
 def header(values: Mapping[str, str | int]) -> bytes:
-    """Key, type, value of each, with an array of strings and one of floats between them."""
+    """Key, type, value of each, behind an array of strings, one of floats and one of arrays."""
     entries = [text("skipped") + struct.pack("<IIQ", 9, 8, 2) + text("a") + text("b")]
     entries.append(text("floats") + struct.pack("<IIQ3f", 9, 6, 3, 1, 2, 3))
+    entries.append(text("nested") + struct.pack("<IIQ", 9, 9, 2) + 2 * struct.pack("<IQ2H", 2, 2, 1, 2))
     for key, value in values.items():
         typed = struct.pack("<I", 8) + text(value) if isinstance(value, str) else struct.pack("<II", 4, value)
         entries.append(text(key) + typed)
@@ -60,7 +61,19 @@ def test_an_unknown_type_and_a_giant_string_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     start = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + text("k")
     past = struct.pack("<IIQQ", 9, 8, 2, 1 << 63)  # an array's first string, of which the second would lie beyond all
-    for rest in (struct.pack("<I", 99), struct.pack("<IQ", 8, 1 << 60), struct.pack("<IIQ", 9, 9, 1), past):
+    deep = struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 100_000
+    cut = struct.pack("<IIQ", 9, 9, 1)
+    for rest in (struct.pack("<I", 99), struct.pack("<IQ", 8, 1 << 60), cut, past, deep):
         path.write_bytes(start + rest)
         with pytest.raises(NotGguf):
             read_metadata(path)
+
+
+def test_a_string_that_is_there_but_far_too_long_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    size = 65 << 20
+    path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + text("k") + struct.pack("<IQ", 8, size))
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size + size)
+    with pytest.raises(NotGguf):
+        read_metadata(path)

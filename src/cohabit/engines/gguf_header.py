@@ -14,6 +14,7 @@ _U32, _U64 = _SCALARS[4], _SCALARS[10]
 _HEAD = struct.Struct("<4sIQQ")
 _STRING, _ARRAY = 8, 9
 _MOST_KEYS = 10_000
+_LONGEST = 64 << 20  # bytes of one string that is kept
 
 
 class NotGguf(ValueError):
@@ -24,10 +25,11 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """Scalars and strings by key; arrays are skipped, since vocabularies are long. Raises NotGguf, OSError."""
     with path.open("rb") as file:
         try:
-            with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-                return _Header(path.name, data).metadata()
-        except ValueError as error:  # an empty file cannot be mapped; NotGguf goes through as it is
-            raise error if isinstance(error, NotGguf) else NotGguf(f"{path.name} is empty") from None
+            data = mmap(file.fileno(), 0, access=ACCESS_READ)
+        except ValueError:
+            raise NotGguf(f"{path.name} is empty") from None
+    with data:
+        return _Header(path.name, data).metadata()
 
 
 def kv_bytes(metadata: dict[str, Any], tokens: int) -> int:
@@ -66,8 +68,8 @@ class _Header:
             if magic != b"GGUF" or version < 2 or count > _MOST_KEYS:
                 raise NotGguf(f"{self._name} is not a GGUF file of version 2 or later")
             pairs = [(self._string(), self._value()) for _ in range(count)]
-        except (struct.error, OverflowError):
-            raise NotGguf(f"{self._name} ends within its header") from None
+        except (struct.error, OverflowError, RecursionError):  # beyond its end, or arrays in arrays without one
+            raise NotGguf(f"{self._name} has a broken header") from None
         return {key: value for key, value in pairs if value is not None}
 
     def _value(self) -> Any:
@@ -76,12 +78,18 @@ class _Header:
             return self._string()
         if kind != _ARRAY:
             return self._unpack(self._form(kind))[0]
+        self._skip_array()
+        return None
+
+    def _skip_array(self) -> None:
         (kind,), (count,) = self._unpack(_U32), self._unpack(_U64)
         if kind == _STRING:
             self._skip_strings(count)
+        elif kind == _ARRAY:
+            for _ in range(count):
+                self._skip_array()
         else:
             self._at += self._form(kind).size * count
-        return None
 
     def _skip_strings(self, count: int) -> None:
         data, at, length = self._data, self._at, _U64.unpack_from
@@ -92,8 +100,8 @@ class _Header:
     def _string(self) -> str:
         (size,) = self._unpack(_U64)
         begin, self._at = self._at, self._at + size
-        if self._at > len(self._data):
-            raise NotGguf(f"{self._name} ends within its header")
+        if size > _LONGEST or self._at > len(self._data):
+            raise NotGguf(f"{self._name} has a broken header")
         return self._data[begin : self._at].decode("utf-8", errors="replace")
 
     def _unpack(self, form: struct.Struct) -> tuple[Any, ...]:
