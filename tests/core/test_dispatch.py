@@ -1,5 +1,7 @@
 """Branch 2: who is given work, by device-seconds, slots, turns and batches."""
 
+from typing import Any
+
 import pytest
 
 from cohabit.core.commands import Dispatch
@@ -178,4 +180,56 @@ def test_2_3_by_their_priorities() -> None:
     third = core.ask("a", at=13.5)
     assert brief(core.done("a", first, at=13.9, seconds=1.0)) == [f"run a#1: {third}"], (
         "three times the share, three times 4 s"
+    )
+
+
+def beside(**more: Any) -> Core:
+    """a and b, in and at rest, of which one may run at a time; both have more work than that."""
+    core = Core(model("a", **more), model("b", **more), budget=215)
+    core.bring("a")
+    core.bring("b", at=1)
+    core.measured(at=2)
+    for name in "abab":
+        core.ask(name, at=3)
+    return core
+
+
+def test_2_1_who_has_spent_its_quantum_waits_for_memory_to_be_seen_free_for_another() -> None:
+    core = beside()
+    assert core["a"].busy
+    assert core.done("a", 3, at=3.5) == [], "in what it used itself it could run at once, and b never would"
+    assert brief(core.measured(at=3.6)) == ["run b#2: 4"]
+    assert core.done("b", 4, at=4.3) == []
+    assert brief(core.measured(at=4.4)) == ["run a#1: 5"]
+
+
+def test_2_1_or_to_be_given_back() -> None:
+    core = beside()
+    core.done("a", 3, at=3.5)
+    assert brief(core.measured(at=3.6, a=10)) == ["trim a#1"], "its allocator keeps it"
+    core.trimmed("a", at=3.7)
+    assert brief(core.measured(at=3.8)) == ["run b#2: 4"]
+
+
+def test_2_1_but_a_quantum_is_used_up() -> None:
+    core = beside()
+    core["a"].deficit = 1.0
+    assert brief(core.done("a", 3, at=3.5)) == ["run a#1: 5"]
+
+
+def test_2_1_nor_is_anybody_waited_for_while_room_is_made_for_a_third() -> None:
+    core = Core(
+        model("a", pin=True), model("b", pin=True), model("d", working=0), model("c", resident=90), budget=315
+    )
+    for name in "abd":
+        core.bring(name)
+    core.ask("d", at=1)
+    core.ask("c", at=2)
+    while not core.draining:
+        core.ring()
+    for name in "abab":
+        core.ask(name)
+    assert core["a"].busy
+    assert brief(core.done("a", 6, at=core.now + 0.5)) == ["run a#1: 8"], (
+        "the claim goes before b's, for long perhaps"
     )

@@ -149,13 +149,17 @@ def test_margins_and_sleeps_that_failed_are_alerts() -> None:
     ]
 
 
-def test_those_far_behind_in_urgency_are_not_looked_at_yet() -> None:
-    core = Core(model("a"), *(model(f"m{number}") for number in range(10)), budget=150)
+def test_the_part_of_a_batch_that_comes_first() -> None:
+    core = two()
+    core.ask("a", at=0, batch=1)
+    core.ready("a", at=1)
+    core.ask("b", at=2, batch=1)
+    assert says(core, "b") == ("the part of its batch that another model works on", 1.0)
+
+
+def test_what_is_no_hurry_waits_for_room_that_costs_nobody_anything() -> None:
+    core = two()
     core.ask("a", at=0)
     core.ready("a", at=1)
-    for number in range(10):
-        core.ask(f"m{number}", at=2 + number / 100)
-    core.measured(at=2.5)
-    assert says(core, "m0")[0].startswith("others to have served their time")
-    core["m9"].may_at = None
-    assert says(core, "m9")[0] == "the model to be brought in"
+    core.ask("b", at=2, background=True)
+    assert says(core, "b") == ("room that is free, or idle for longer than bringing back what is there costs", 1.0)

@@ -144,16 +144,16 @@ def test_max_wait_beats_patience() -> None:
     assert core.draining == ["a"]
 
 
-def test_but_what_came_in_serves_the_cost_of_the_switch_once() -> None:
+def test_but_what_came_in_serves_for_as_long_as_that_took() -> None:
     core = two(max_wait=2.0, load_seconds=10.0)
     core.ask("a", at=0)
-    core.ready("a", at=1)
-    core.ask("b", at=2)
+    core.ready("a", at=7)
+    core.ask("b", at=8)
     assert core.ring() == []
-    assert core.now == 4.0
+    assert core.now == 10.0
     assert core.draining == []
     core.ring()
-    assert core.now == 11.0
+    assert core.now == 14.0, "7 s, however long b's load takes"
     assert core.draining == ["a"]
 
 
@@ -196,6 +196,23 @@ def test_but_max_wait_is_kept_even_against_it() -> None:
     assert core.now == 50.0
 
 
+def test_who_was_let_in_for_nothing_keeps_its_place_in_time() -> None:
+    """It came in, slots were taken all the while, and it had to leave: that was no turn."""
+    core = Core(model("a", pin=True, slots=2, resident=50), model("b", slots=2), model("c", max_wait=5.0), budget=210)
+    core.books.ledger.slots = 2
+    core.ask("a", at=0)
+    core.ready("a", at=1)
+    core.ask("b", at=1)
+    core.ready("b", at=2)
+    core.ask("c", at=3)
+    while core["b"].state != "stopping":
+        core.ring()
+    assert core.now == 32.0, "30 s to be given something, though c may wait for 5 s only"
+    core.gone("b", at=32.1)
+    assert core["b"].waiting_since == 1.0
+    assert core["c"].state == "starting"
+
+
 # never
 
 
@@ -218,7 +235,9 @@ def test_a_starting_model_is_never_evicted() -> None:
     assert brief(core.ready("a", at=5)) == ["run a#1: 1"]
     assert core.draining == []
     core.ring()
-    assert (core.now, core.draining) == (6.0, ["a"]), "served for what the switch costs"
+    assert (core.now, core.draining) == (9.0, ["a"]), (
+        "its patience is over before it has served for the 5 s of its load"
+    )
 
 
 def test_the_claims_own_model_is_never_evicted_for_another() -> None:
@@ -329,3 +348,17 @@ def test_a_mate_that_lacks_room_itself_holds_nobody() -> None:
     core.ask("a", at=100, batch=1)
     core.ask("b", at=100, batch=1)
     assert brief(core.ring()) == ["stop a#1: evicted"], "or the two would wait for each other"
+
+
+def test_room_is_sought_for_the_eight_most_urgent_and_what_fits_comes_in() -> None:
+    crowd = [model(f"m{number}", resident=150) for number in range(8)]
+    quick, little = model("quick", load_seconds=0.1), model("little", resident=20)
+    core = Core(model("a"), *crowd, quick, little, budget=180)
+    core.ask("a", at=0)
+    core.ready("a", at=1)
+    for one in crowd:
+        core.ask(one.name, at=2)
+    core.ask("quick", at=2.5)
+    core.ask("little", at=2.5)
+    assert brief(core.did) == ["start little#2"]
+    assert core.timer == 5.0, "when a has served its patience for m0; for quick it will have at 2.6 s"

@@ -205,6 +205,17 @@ def test_readings_keep_the_samplers_distance() -> None:
     assert times == pytest.approx([1.001, 1.051, 1.101])
 
 
+def test_a_run_that_ends_as_a_reading_is_taken_is_seen_by_the_next() -> None:
+    """Otherwise nobody would ever see free what it used, if nothing else happened."""
+    script = Script(
+        {RequestArrived: [StartWorker("a", 1)], WorkerReady: [Dispatch("a", 1, (1,)), Dispatch("a", 1, (2,))]}
+    )
+    ends = [now for now, event in script.story(0.0514, 0.0524) if isinstance(event, RequestFinished)]
+    times = [reading.at for reading in script.readings]
+    assert times[1] == ends[1]
+    assert times == pytest.approx([1.001, 1.0524, 1.1024])
+
+
 def test_whoever_asks_is_told_the_end_and_may_ask_again() -> None:
     run = two()
     ends: list[float] = []

@@ -10,7 +10,7 @@
      So does what has less than LAST of its time left before it expires.
 """
 
-from cohabit.core.eviction import switch_cost
+from cohabit.core.eviction import entry_seconds
 from cohabit.core.lifecycle import State
 from cohabit.core.state import Model
 
@@ -24,7 +24,7 @@ def urgent_at(model: Model) -> float:
     if model.lifecycle.state is State.READY:
         at = max(since, model.came_in) + model.footprint.run_seconds.value / FLOOR
     else:
-        at = max(since, model.went_out) + switch_cost(model, None) / FLOOR
+        at = max(since, model.went_out) + entry_seconds(model) / FLOOR
     if model.deadlines:
         deadline, _, request = model.deadlines[0]
         if request.background and request.queued:
@@ -35,5 +35,5 @@ def urgent_at(model: Model) -> float:
 def given(model: Model, now: float) -> None:
     """Branch 5.3: it has been given background work. Is it urgent any longer?"""
     model.background_since = now
-    if model.queue.interactive.count or now >= model.came_in + switch_cost(model, None):
+    if model.queue.interactive.count or now >= model.came_in + model.entry:
         model.queue.urgent = False

@@ -3,7 +3,7 @@
 2.1  Deficit round robin over device-seconds, weighted by priority (Shreedhar and Varghese, SIGCOMM 1995). A model is
      charged for the time during which anything of it is in flight, once, however many requests its engine runs
      together. Who has spent its quantum gets no new dispatch while another could be dispatched. Debts persist;
-     credit is dropped when a queue empties.
+     credit is dropped when a queue empties. Who could be, if idle ones gave back what their runs left, is waited for.
 2.2  Not all that runs may be long: where everything in flight is predicted to take over LONG seconds, the last free
      slot is left to something short, as long as a model that is in has short runs.
 2.3  An engine that always has something in flight would never give its slots back. It yields when another model has
@@ -132,11 +132,14 @@ def _turn(books: Books, now: float) -> Model | None:
     """
     candidates, deferring = [], []
     lacking = False
+    first = math.inf  # rounds until the turn of who lacks nothing but bytes that idle ones keep
     full = books.ledger.slots_used >= books.ledger.slots
     for model in books.runnable.values():
         why = SLOT if full and not model.running else blocked_by(books, model, now)
         if why is not None:
             lacking = lacking or (why in _TAKEN and not model.queue.defers)
+            if why is MEMORY and not model.queue.defers and _can_be_freed(books, model):
+                first = min(first, _rounds(model))
         elif model.queue.defers:
             deferring.append(model)
         elif model.deficit > 0:
@@ -147,6 +150,8 @@ def _turn(books: Books, now: float) -> Model | None:
         if not candidates:
             return None if lacking or not deferring else min(deferring, key=_given)
         rounds = min(map(_rounds, candidates))
+        if first <= rounds:
+            return None
         model = min(candidates, key=_rounds)
         for candidate in candidates:
             candidate.deficit += rounds * QUANTUM * candidate.policy.priority
@@ -154,6 +159,19 @@ def _turn(books: Books, now: float) -> Model | None:
     while (name := next(iter(books.runnable))) != model.policy.name:
         books.runnable[name] = books.runnable.pop(name)
     return model
+
+
+def _can_be_freed(books: Books, model: Model) -> bool:
+    """Whether a model that lacks memory could run if idle workers gave back what their last runs left, or a reading
+    showed that they have. While a claim is pending nobody is asked to."""
+    if books.claim is not None:
+        return False
+    kept = sum(
+        account.held - account.resident
+        for worker, account in books.ledger.accounts.items()
+        if worker not in books.busy and not account.load
+    )
+    return fits_now(books, extra_now(books, model, next_units(model)) - kept)
 
 
 def _given(model: Model) -> float:

@@ -13,6 +13,8 @@ from cohabit.core.lifecycle import State
 from cohabit.core.room import residue
 from cohabit.core.state import Books, Model
 
+_WAKES = frozenset({State.ASLEEP, State.WAKING})
+
 
 class Policy(StrEnum):
     """How victims are ordered."""
@@ -36,13 +38,16 @@ def spared_by_waking(model: Model) -> float:
     return max(0.0, model.footprint.load_seconds.value - model.footprint.wake_seconds.value)
 
 
-def switch_cost(waiter: Model, victim: Model | None, chosen: Exit = Exit.STOP) -> float:
+def entry_seconds(model: Model) -> float:
+    """Of its load or its wake, under way or to come."""
+    footprint = model.footprint
+    return (footprint.wake_seconds if model.state in _WAKES else footprint.load_seconds).value
+
+
+def switch_cost(waiter: Model, victim: Model, chosen: Exit = Exit.STOP) -> float:
     """Seconds during which nothing serves: the victim's exit and the waiter's load or wake."""
-    enter = waiter.footprint.wake_seconds if waiter.state is State.ASLEEP else waiter.footprint.load_seconds
-    if victim is None:
-        return enter.value
     leave = victim.footprint.sleep_seconds if chosen is Exit.SLEEP else victim.footprint.exit_seconds
-    return enter.value + leave.value
+    return entry_seconds(waiter) + leave.value
 
 
 def preferred_exit(books: Books, model: Model) -> Exit:

@@ -4,10 +4,12 @@ import math
 from collections.abc import Iterator
 
 from cohabit.core.dispatch import blocked_by
-from cohabit.core.eviction import switch_cost
+from cohabit.core.eviction import entry_seconds
 from cohabit.core.lifecycle import COMING, State
+from cohabit.core.reservation import Reservation
 from cohabit.core.room import infeasible
 from cohabit.core.state import Books, Model
+from cohabit.core.victims import Search
 
 
 def expected_wait(books: Books, model: Model, position: int, now: float) -> float:
@@ -33,11 +35,16 @@ def waits_for(books: Books, model: Model, now: float) -> str:
         return f"room: {', '.join(names)} must leave" if names else "memory to be seen free"
     if claim is not None:
         return f"{claim.model} to be brought in first"
+    if model.behind is not None:
+        return (
+            f"{model.behind.name} to be brought in first, which has waited longer and would have to wait still longer"
+        )
     if model.yields:
         return "room that is free, or idle for longer than bringing back what is there costs"
-    if model.may_at is not None:
-        return f"others to have served their time; room is made in {max(0.0, model.may_at - now):.1f} s at the latest"
-    return "the model to be brought in"
+    room_in = _room_in(books, model, now)
+    if room_in is None:
+        return "the part of its batch that another model works on"
+    return f"others to have served their time; room is made in {room_in:.1f} s at the latest"
 
 
 def _until_turn(books: Books, model: Model, position: int, now: float) -> float:
@@ -59,24 +66,26 @@ def _until_turn(books: Books, model: Model, position: int, now: float) -> float:
 def _until_ready(books: Books, model: Model, now: float) -> float:
     if model.state is State.READY:
         return 0.0
-    enter = switch_cost(model, None)
+    enter = entry_seconds(model)
     if model.state in COMING:
-        return max(0.0, _load_seconds(model) - (now - model.lifecycle.since))
+        return max(0.0, enter - (now - model.lifecycle.since))
     claim = books.claim
     if claim is not None and claim.model == model.name:
         return _until_left(books, now) + enter
     wait = max(0.0, model.not_before - now)
     if claim is not None:
-        first = books.models[claim.model]
-        wait = max(wait, _until_left(books, now) + switch_cost(first, None))
-    if model.may_at is not None:
-        wait = max(wait, model.may_at - now)
+        wait = max(wait, _until_left(books, now) + entry_seconds(books.models[claim.model]))
+    elif model.behind is not None:
+        wait = max(wait, (_room_in(books, model.behind, now) or 0.0) + entry_seconds(model.behind))
+    elif not model.yields:
+        wait = max(wait, _room_in(books, model, now) or 0.0)
     return wait + enter
 
 
-def _load_seconds(model: Model) -> float:
-    footprint = model.footprint
-    return (footprint.wake_seconds if model.state is State.WAKING else footprint.load_seconds).value
+def _room_in(books: Books, model: Model, now: float) -> float | None:
+    """Seconds until others have served for long enough to make room for it; None: that is not what it waits for."""
+    reservation = Reservation.of(Search.of(books, model, now))
+    return None if reservation is None else max(0.0, reservation.at - now)
 
 
 def _leaving(books: Books) -> Iterator[Model]:

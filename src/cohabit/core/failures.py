@@ -42,7 +42,7 @@ def worker_exited(books: Books, event: WorkerExited, now: float) -> None:
     del books.workers[event.worker]
     model.worker = None
     model.draining = False
-    model.went_out = now
+    model.goes_out(now)
     if asked and event.seconds > 0:
         model.footprint.exit_seconds.add(event.seconds)
     if not asked:

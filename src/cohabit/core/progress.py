@@ -24,6 +24,7 @@ def ready(books: Books, event: WorkerReady, now: float) -> None:
             model.footprint.spawned = event.spawned
         if model.policy.copies:
             _note_copy(books, model, event)
+    model.entry = now - model.lifecycle.since
     model.lifecycle.move(Move.LOADED, now)
     books.ledger.settle(event.worker, event.resident)
     model.came_in = model.idle_since = model.last_used = now
@@ -48,7 +49,7 @@ def slept(books: Books, event: Slept, now: float) -> None:
     model.lifecycle.move(Move.SLEPT, now)
     model.footprint.learn_sleep(event.held, event.seconds)
     books.ledger.sleep(event.worker, event.held, now)
-    model.went_out = now
+    model.goes_out(now)
     books.changed(model)
     books.stirred = True
 

@@ -17,12 +17,14 @@ from itertools import islice
 from cohabit.core.claim import Claim
 from cohabit.core.commands import SleepWorker, SpawnWorker, StartWorker, StopCause, StopWorker, TrimWorker, WakeWorker
 from cohabit.core.copies import copy_bytes, in_the_way, is_copied, too_many
-from cohabit.core.eviction import Policy, account_for, score, switch_cost
+from cohabit.core.eviction import Policy, account_for, entry_seconds, score
 from cohabit.core.exits import Exit
 from cohabit.core.lifecycle import COMING, Move, State
+from cohabit.core.reservation import Reservation
 from cohabit.core.room import Standing, frees, infeasible, need, residue, shortfall
 from cohabit.core.state import Books, Model
-from cohabit.core.victims import Search
+from cohabit.core.victims import Choice, Search
+from cohabit.core.waiters import overtakes_at
 
 _LEAVES = frozenset({State.SPAWNED, State.READY, State.ASLEEP})
 LOOK_AHEAD = 8  # waiters for whom room is sought, the most urgent first, before the others must wait for a change
@@ -103,34 +105,37 @@ def bring_in(books: Books, policy: Policy, now: float) -> None:
     _pursue(books, policy, now)
     books.stirred |= any(not model.running for model in books.rested)
     books.rested.clear()
+    held_back = False
     while books.claim is None and (books.stirred or (books.next_try is not None and now >= books.next_try)):
-        books.stirred, books.next_try = False, None
+        books.stirred, books.next_try, held_back = False, None, False
         later: list[float] = []
         waiting: list[Model] = []
         standing = Standing.of(books)
+        first: Search | None = None
         for place, waiter in enumerate(list(islice(_eligible(books, standing, now), LOOK_FURTHER))):
             if place >= LOOK_AHEAD and standing.shortfall(books, waiter) > 0:
                 continue
-            since = min(waiter.sought_since, now)
-            search = Search(books=books, waiter=waiter, policy=policy, standing=standing, since=since, now=now)
-            if _try_to_claim(search, later):
+            search = Search.of(books, waiter, now)
+            if _try_to_claim(search, search.choose(policy, standing), first, policy, later):
                 _pursue(books, policy, now)
                 waiting.insert(0, waiter)
                 break
+            held_back |= waiter.behind is not None
             if search.sought:
                 waiting.append(waiter)
+                first = first or search
         _spawn(books, waiting, now)
-        books.next_try = min((at for at in later if at > now), default=None)
+        books.next_try = min((at for at in later if now < at < math.inf), default=None)
+    books.stirred |= held_back  # what that hangs on may change in many ways
 
 
 def _eligible(books: Books, standing: Standing, now: float) -> Iterator[Model]:
     """Models that lack room and could have it, the most urgent first."""
-    loading = [model for model in books.workers.values() if model.state in COMING]
-    if any(model.footprint.margin for model in loading):
+    if any(model.state in COMING and model.footprint.margin for model in books.workers.values()):
         return  # it ran out of memory before: this time it loads alone
     tight = standing.tight(books)
     for model in books.waiters.by_urgency(now):
-        if now < model.not_before or (model.footprint.margin and loading):
+        if now < model.not_before:
             continue
         if not model.out and not (tight and standing.shortfall(books, model) > 0):
             continue  # it waits for slots, not for room
@@ -170,25 +175,34 @@ def _has_made_room(books: Books, worker: int, chosen: Exit) -> bool:
     return chosen is Exit.TRIM and not account.trimming and not (account.trimmed and account.unconfirmed)
 
 
-def _try_to_claim(search: Search, later: list[float]) -> bool:
-    """Branch 3.3 for one waiter: form the claim if it may be, else note in ``later`` when it could."""
+def _try_to_claim(search: Search, choice: Choice, first: Search | None, policy: Policy, later: list[float]) -> bool:
+    """Branch 3.3 for one waiter: form the claim if it may be, else note in ``later`` when it could.
+
+    ``first`` is the most urgent, if that is another one.
+    """
     books, waiter, since, now = search.books, search.waiter, search.since, search.now
+    waiter.behind = None
     overdue = search.sought and now >= search.overdue_at
-    choice = search.choose()
+    if waiter.footprint.margin and any(model.state in COMING for model in books.workers.values()):
+        return False  # it ran out of memory before, and loads alone
     exits, times = choice.exits, choice.later
-    worth_at = since + switch_cost(waiter, None)
+    worth_at = since + entry_seconds(waiter)
     held_up = exits is not None and not overdue and (waiter.yields or now < worth_at)
     if held_up and missing_now(books, waiter, exits or {}) > 0:
         # Only runs of others are in the way: they are held up no sooner than a switch would be worth it.
         exits, times = None, [] if waiter.yields else [worth_at]
     if exits is None:
         if search.sought:
-            times = [at for at in (*times, search.overdue_at) if now < at < math.inf]
-            waiter.may_at = min(times, default=None)
-            later += times
+            later += [*times, search.overdue_at]
         return False
+    if first is not None:
+        reservation = Reservation.of(first)
+        if reservation is not None and not reservation.is_kept(waiter, exits, now):
+            waiter.behind = first.waiter
+            later.append(overtakes_at(waiter, first.waiter))
+            return False
     if search.sought:
-        exits |= dict.fromkeys(in_the_way(books, waiter, exits, search.policy, now), Exit.STOP)
+        exits |= dict.fromkeys(in_the_way(books, waiter, exits, policy, now), Exit.STOP)
     waited = now - since
     reason = "it waited max_wait" if overdue else "idle for longer than its return costs, or its patience is over"
     why = f"for {waiter.name}, waiting {waited:.1f} s: {reason}"
@@ -276,7 +290,7 @@ def start(books: Books, model: Model, now: float) -> None:
     model.wanted, model.wanted_since = False, None
     model.dispatches = 0
     model.inflation = books.inflation
-    model.may_at = None
+    model.behind = None
     worker = _give_process(books, model) if model.worker is None else model.worker
     books.ledger.load(worker, model.footprint.load_need)
     if model.state is State.ASLEEP:

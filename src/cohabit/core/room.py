@@ -46,6 +46,21 @@ def residue(model: Model) -> int:
     return model.footprint.residue.size if model.footprint.residue is not None else model.footprint.resident.size
 
 
+def left_by(books: Books, worker: int, chosen: Exit | None) -> int:
+    """Bytes that a worker holds at rest once it has made room in this way, or what it is about has ended."""
+    account = books.ledger.accounts[worker]
+    if chosen is Exit.STOP:
+        return 0
+    if chosen is Exit.SLEEP:
+        return min(account.afterwards, residue(books.workers[worker]))
+    return account.afterwards - (account.cached if chosen is Exit.TRIM else 0)
+
+
+def stays(books: Books, model: Model) -> bool:
+    """Whether a model with a process is in or about to be, and not about to leave."""
+    return not books.account(model).leaving and model.lifecycle.state in STAYS
+
+
 def shortfall(books: Books, model: Model, exits: Mapping[int, Exit]) -> int:
     """Bytes missing to bring the model in, or to let it run, once these workers have made room, what is leaving has
     left and the others are idle. Zero or less: it fits."""
@@ -54,26 +69,24 @@ def shortfall(books: Books, model: Model, exits: Mapping[int, Exit]) -> int:
         if other is model:
             continue
         account = books.ledger.accounts[worker]
-        left, extra = account.afterwards, 0
-        chosen = exits.get(worker)
-        if chosen is Exit.STOP:
-            left = 0
-        elif chosen is Exit.SLEEP:
-            left = min(left, residue(other))
-        elif not account.leaving and other.lifecycle.state in STAYS:
+        extra, chosen = 0, exits.get(worker)
+        if chosen is Exit.TRIM:
+            extra = other.footprint.most_working
+        elif chosen is None and stays(books, other):
             extra = running_extra(account, other.footprint)
-            if chosen is Exit.TRIM:
-                left -= account.cached
-                extra = other.footprint.most_working
-        rest += left
+        rest += left_by(books, worker, chosen)
         largest = max(largest, extra)
+    return taken_beside(books, model, rest, largest) - books.ledger.effective_budget
+
+
+def taken_beside(books: Books, model: Model, rest: int, largest: int) -> int:
+    """Bytes held at most while the model comes in and after that, or while it runs, beside others that hold ``rest``
+    and of whose runs one adds ``largest``."""
     footprint = model.footprint
-    if model.out:
-        most = rest + max(footprint.load_need, footprint.resident.size + max(footprint.most_working, largest))
-    else:
+    if model.state is State.READY:
         account = books.account(model)
-        most = rest + max(account.at_rest, account.resident + footprint.working_for(next_units(model)))
-    return most - books.ledger.effective_budget
+        return rest + max(account.at_rest, account.resident + footprint.working_for(next_units(model)))
+    return rest + max(footprint.load_need, footprint.resident.size + max(footprint.most_working, largest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +104,7 @@ class Standing:
         for worker, other in books.workers.items():
             account = books.ledger.accounts[worker]
             rest += account.afterwards
-            if not account.leaving and other.lifecycle.state in STAYS:
+            if stays(books, other):
                 largest = max(largest, running_extra(account, other.footprint))
         return cls(rest, largest)
 
@@ -114,19 +127,13 @@ class Standing:
 
 def infeasible(books: Books, model: Model) -> bool:
     """Whether the model could not be served now even if everyone but the pinned left."""
-    footprint = model.footprint
-    rest, largest = 0, footprint.most_working
+    rest = largest = 0
     for other in books.pinned:
         if other is not model and other.worker is not None:
             account = books.account(other)
             rest += account.afterwards
             largest = max(largest, running_extra(account, other.footprint))
-    if model.lifecycle.state is State.READY:
-        account = books.account(model)
-        most = rest + max(account.at_rest, account.resident + footprint.working_for(next_units(model)))
-    else:
-        most = rest + max(footprint.load_need, footprint.resident.size + largest)
-    return most > books.ledger.effective_budget
+    return taken_beside(books, model, rest, largest) > books.ledger.effective_budget
 
 
 def fits_now(books: Books, extra: int) -> bool:
@@ -145,7 +152,7 @@ def leaves_claim_alone(books: Books, model: Model, extra: int) -> bool:
     freed = 0
     for worker, chosen in claim.victims.items():
         account = books.ledger.accounts.get(worker)
-        if account is not None:
+        if account is not None and worker != model.worker:  # what it gives back it would take again
             freed += frees(books, worker, chosen)
     return books.ledger.reserved - freed + extra + claim.need <= books.ledger.effective_budget
 

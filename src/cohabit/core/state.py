@@ -59,7 +59,8 @@ class Model:
     dismissed: Exit | None = None  # its owner wants it to leave so; takes nothing new
     draining: bool = False  # chosen to leave; takes nothing new
     came_in: float = 0.0
-    went_out: float = float("-inf")
+    entry: float = 0.0  # seconds that it took to come in
+    went_out: float = float("-inf")  # after it had served
     idle_since: float = 0.0
     dispatches: int = 0  # since it came in; what GDSF calls F
     inflation: float = 0.0  # GDSF's L when it was last used
@@ -76,7 +77,7 @@ class Model:
     background_since: float = float("-inf")  # when it was last given any
     kept_out: bool = False  # given nothing for ``max_wait`` though it is ready
     infeasible_since: float | None = None
-    may_at: float | None = None  # when room may be made for it, as last worked out
+    behind: "Model | None" = None  # would take room that is kept for this one
     due: float | None = None  # its next moment on the agenda
     last_eviction: str = ""
 
@@ -122,6 +123,11 @@ class Model:
         Raises IndexError if nothing waits.
         """
         return max(self.queue.oldest, self.went_out)
+
+    def goes_out(self, now: float) -> None:
+        """It has fallen asleep or exited. Who waits for it waits anew if it has served anybody since it came in."""
+        if self.dispatches and self.went_out <= self.came_in:
+            self.went_out = now
 
 
 class Books:
@@ -183,6 +189,7 @@ class Books:
             self.spawned = model
         elif model is self.spawned:
             self.spawned = None
+            self.stirred = True  # the process of another may start now
         if model.dismissed is not None or name in self.dismissed:
             self._note_dismissed(model)
         free = not model.draining and model.dismissed is None

@@ -6,13 +6,13 @@ b. Idle workers that have been idle for longer than bringing them back costs, pu
    weighs the little that a residue frees against the whole load that it spares.
 c. Busy ones, drained, that have served ``patience`` times the cost of the switch, once the waiter itself has waited
    that cost (ski rental: rent until you have paid the price).
-d. Anyone but the pinned, once the waiter has waited ``max_wait`` and they have served the cost of the switch once:
-   where that takes longer than ``max_wait``, nothing but loading would be done otherwise.
+d. Anyone but the pinned, once the waiter has waited ``max_wait`` and they have served for as long as it took to bring
+   them in: where that is longer than ``max_wait``, nothing but loading would be done otherwise.
 For background work only a and b, of sleepers too only such as have slept for longer than what they spare; who does
 nothing but background work is drained at once (branch 5).
 
 As little as suffices: cheapest first, and what turns out superfluous is dropped. What was brought in for waiters and
-has not been given anything yet is left to d.
+has not been given anything yet is left to d, and that until it has had its own ``max_wait`` to be given something.
 Never chosen: pinned, starting, waking, or at work on a part of the batch whose other part is all that the waiter
 wants to come in for.
 """
@@ -20,6 +20,7 @@ wants to come in for.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from cohabit.core.dispatch import LAST_SLOT, SLOT, blocked_by
 from cohabit.core.eviction import Policy, preferred_exit, return_seconds, score, switch_cost
@@ -50,16 +51,19 @@ class Choice:
     later: list[float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Search:
-    """For whom room is sought, and by what rules. ``since`` is when it began to wait."""
+    """For whom room is sought. ``since`` is when it began to wait."""
 
     books: Books
     waiter: Model
-    policy: Policy
-    standing: Standing
     since: float
     now: float
+
+    @classmethod
+    def of(cls, books: Books, waiter: Model, now: float) -> Self:
+        """As things are."""
+        return cls(books, waiter, min(waiter.sought_since, now), now)
 
     @property
     def overdue_at(self) -> float:
@@ -71,13 +75,19 @@ class Search:
         """Whether anybody waits for it."""
         return self.waiter.sought_since < math.inf
 
-    def choose(self) -> Choice:
+    def served_by(self, model: Model, came_in: float, entry: float, chosen: Exit) -> tuple[float, float]:
+        """When one that came in then, and took so long to, will have served for long enough by c, and by d."""
+        cost = switch_cost(self.waiter, model, chosen)
+        patience_over = max(self.since + cost, came_in + model.policy.patience * cost)
+        return patience_over, max(self.overdue_at, came_in + entry)
+
+    def choose(self, policy: Policy, standing: Standing) -> Choice:
         """The least that suffices of what is allowed now."""
-        if self.standing.shortfall(self.books, self.waiter) <= 0:
+        if standing.shortfall(self.books, self.waiter) <= 0:
             return Choice({}, [])
         if not self.sought:
             return Choice(None, [])  # a preload takes free room only
-        steps = list(self._steps())
+        steps = list(self._steps(policy))
         allowed = [step for step in steps if step.allowed_at <= self.now]
         later = [step.allowed_at for step in steps if step.allowed_at > self.now]
         # Stops come after trims of the same workers, so this is the most that can be had.
@@ -111,28 +121,28 @@ class Search:
     def _missing(self, exits: dict[int, Exit]) -> bool:
         return shortfall(self.books, self.waiter, exits) > 0
 
-    def _steps(self) -> Iterator[Step]:
+    def _steps(self, policy: Policy) -> Iterator[Step]:
         for model in self.books.workers.values():
             if model is self.waiter or model.policy.pin or model.draining:
                 continue
             state = model.lifecycle.state
             if state is State.READY:
-                yield from self._of_ready(model)
+                yield from self._of_ready(model, policy)
             elif state is State.SPAWNED:
                 yield Step(model, Exit.STOP, _CACHES, -self.books.account(model).held, self.now)
             elif state is State.ASLEEP:
                 at = self.overdue_at if model.queue else self.now
                 if self.waiter.yields:
                     at = max(at, model.lifecycle.since + return_seconds(model, Exit.STOP))
-                yield Step(model, Exit.STOP, _IDLE, score(self.books, model, self.policy), at)
+                yield Step(model, Exit.STOP, _IDLE, score(self.books, model, policy), at)
 
-    def _of_ready(self, model: Model) -> Iterator[Step]:
+    def _of_ready(self, model: Model, policy: Policy) -> Iterator[Step]:
         account = self.books.account(model)
         if account.trimming:
             return  # a moment, then it is known what it holds
         if not model.running and account.cached and not account.trimmed:
             yield Step(model, Exit.TRIM, _CACHES, -account.cached, self.now)
-        if _finishes_first(self.books, self.waiter, model, self.now):
+        if finishes_first(self.books, self.waiter, model, self.now):
             return
         chosen = preferred_exit(self.books, model)
         rank = _BUSY
@@ -141,15 +151,15 @@ class Search:
         elif model.yields:
             at = self.since  # branch 5.1
         else:
-            cost = switch_cost(self.waiter, model, chosen)
-            at = max(self.overdue_at, model.came_in + cost)
-            if model.dispatches or not model.queue:
-                at = min(at, max(self.since + cost, model.came_in + model.policy.patience * cost))
+            patience_over, overdue = self.served_by(model, model.came_in, model.entry, chosen)
+            at = min(patience_over, overdue)
+            if model.queue and not model.dispatches:
+                at = max(overdue, model.came_in + model.policy.max_wait)
         if not model.running and not model.queue:
             idle_long_at = model.idle_since + return_seconds(model, chosen)
             at = min(at, idle_long_at)
             rank = _IDLE if idle_long_at <= self.now else _BUSY
-        yield Step(model, chosen, rank, score(self.books, model, self.policy, chosen), at)
+        yield Step(model, chosen, rank, score(self.books, model, policy, chosen), at)
 
 
 def _worker(step: Step) -> int:
@@ -157,7 +167,7 @@ def _worker(step: Step) -> int:
     return step.model.worker
 
 
-def _finishes_first(books: Books, waiter: Model, other: Model, now: float) -> bool:
+def finishes_first(books: Books, waiter: Model, other: Model, now: float) -> bool:
     """Whether all that wait for a model which is not in came in one batch that the other still works on.
 
     The batch is only answered when both are done, so nobody gains by a switch before the other has finished its

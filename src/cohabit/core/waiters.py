@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from cohabit.core.state import Model
 
 _Entry = tuple[float, int, "Model"]
+_MOMENT = 0.001  # seconds, far more than rounding
 _LAST = -1.0  # less urgent than what has just arrived
+
+
+def overtakes_at(behind: "Model", first: "Model") -> float:
+    """When one that is less urgent than another has become more so. Infinity: never."""
+    if behind.yields or behind.policy.max_wait >= first.policy.max_wait:
+        return math.inf
+    allowed, longer = behind.policy.max_wait, first.policy.max_wait
+    return (behind.sought_since * longer - first.sought_since * allowed) / (longer - allowed) + _MOMENT
 
 
 class Waiters:

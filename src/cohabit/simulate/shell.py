@@ -105,8 +105,7 @@ class VirtualShell:
         self._asked: dict[int, _Asked] = {}
         self._workers: dict[int, _Worker] = {}
         self._held: dict[int, int] = {}
-        self._read_at = -inf
-        self._reading = False
+        self._next_read = -inf  # or the last one
         self._began = False
 
     def ask(
@@ -283,13 +282,11 @@ class VirtualShell:
         return step
 
     def _read_soon(self) -> None:
-        if not self._reading:
-            self._reading = True
-            self._plan(max(self.now + READING_AFTER, self._read_at + self._read_every), self._read, None)
+        if self._next_read <= self.now:  # one that is due at this moment may be from before what is to be seen
+            self._next_read = max(self.now + READING_AFTER, self._next_read + self._read_every)
+            self._plan(self._next_read, self._read, None)
 
     def _read(self, _: None) -> DeviceMeasured:
-        self._reading = False
-        self._read_at = self.now
         return DeviceMeasured(self.now, self._total, self._total - sum(self._held.values()), dict(self._held))
 
 

@@ -1,0 +1,193 @@
+"""Branch 3.4: who is quicker to let in does not put off who has waited longer."""
+
+from typing import Any
+
+import pytest
+
+from cohabit.core.events import LoadRequested, SleepRequested
+from cohabit.core.explain import expected_wait, waits_for
+from cohabit.core.reservation import Reservation
+from cohabit.core.victims import Search
+from core.driver import MIB, Core, brief, model
+
+BUDGET = 270
+
+
+def small(name: str, **more: Any) -> Any:
+    """Of which two fit. One that loads in a tenth of a second may take another's room soon."""
+    return model(name, **{"load_seconds": 0.1, **more})
+
+
+def crowd(*others: Any, big: int, budget: int = BUDGET, **more: Any) -> Core:
+    """At 3 s a and b, in since 1 and 2 s, have work for ever, and ``big`` begins to wait for a second's load."""
+    core = Core(model("a", **more), model("b", **more), model("big", resident=big, **more), *others, budget=budget)
+    fill(core)
+    core.ask("big", at=3)
+    assert core.did == []
+    return core
+
+
+def fill(core: Core, *, at: float = 0) -> None:
+    """With a and b, both at work; it takes 2 s."""
+    core.ask("a", at=at)
+    core.ready("a", at=at + 1)
+    core.ask("b", at=at + 1)
+    core.ready("b", at=at + 2)
+
+
+def test_who_is_quicker_takes_no_room_of_who_needs_more_of_it() -> None:
+    core = crowd(small("c"), big=220)
+    core.ask("c", at=3.5)
+    assert core.timer == 3.6, "when c has waited as long as its switch costs, and a has served four times that"
+    while not core.draining:
+        assert core.ring() == []
+    assert core.now == 6.0, "when b, too, has served four times what big's switch costs"
+    assert core.draining == ["a", "b"]
+    core.done("a", 1, at=6.1)
+    core.done("b", 2, at=6.2)
+    core.gone("a", at=6.3)
+    assert brief(core.gone("b", at=6.4)) == ["start big#3"]
+
+
+def test_who_fits_beside_it_comes_in_at_once() -> None:
+    core = crowd(small("c", resident=20), big=140)
+    core.ask("c", at=3.5)
+    assert brief(core.did) == ["start c#3"], "20 beside 200 now, and beside b and big later"
+
+
+def test_free_room_that_it_will_need_is_kept_for_it() -> None:
+    core = crowd(small("c", resident=30), big=140)
+    core.ask("c", at=3.5)
+    assert core.did == [], "there would be room now, but not beside b and big, of which one runs"
+    core.ring()
+    assert (core.now, core.draining) == (5.0, ["a"])
+
+
+def test_who_will_have_served_its_time_by_then_may_come_in() -> None:
+    core = crowd(small("c", patience=100.0), big=220, patience=100.0)
+    core.ask("c", at=3.5)
+    core.ring()
+    assert core.now == 1 + 100 * 0.1, "a has served c's hundred switches, and big waits until 33 s whatever happens"
+    assert core.draining == ["a"]
+    core.done("a", 1, at=11.1)
+    core.gone("a", at=11.2)
+    core.ready("c", at=11.3)
+    while "c" not in core.draining:
+        core.ring()
+    assert (core.now, core.draining) == (33.0, ["b", "c"])
+
+
+def test_who_is_coming_in_has_its_time_to_serve_before_it() -> None:
+    core = Core(model("a"), model("x"), model("big", resident=220), small("c"), budget=BUDGET)
+    core.ask("a", at=0)
+    core.ready("a", at=1)
+    core.ask("x", at=2)
+    core.ask("big", at=2.2)
+    core.ask("c", at=2.3)
+    core.ring()
+    assert (core.now, core.draining) == (2.4, ["a"]), "x will have served until 7 s, and c too"
+
+
+def test_who_does_background_work_is_no_reason_to_wait() -> None:
+    core = Core(model("a"), model("x"), model("big", resident=220), small("c"), budget=BUDGET)
+    core.ask("a", at=0)
+    core.ready("a", at=1)
+    core.ask("x", at=1, background=True)
+    core.ready("x", at=2)
+    core.ask("big", at=3)
+    assert expected_wait(core.books, core["big"], 1, core.now) == pytest.approx(2.0 + 1.0), "until 5 s, for a alone"
+
+
+def test_but_not_who_is_pinned_and_stays() -> None:
+    core = crowd(small("c", resident=30, pin=True), big=140, patience=100.0)
+    core.ask("c", at=3.5)
+    assert core.did == []
+    core.ring()
+    assert (core.now, core.draining) == (33.0, ["a"])
+
+
+def test_what_is_preloaded_takes_no_room_that_is_kept() -> None:
+    core = crowd(small("c", resident=30), small("d", resident=20), big=140)
+    core["c"].wanted = core["d"].wanted = True
+    core.books.changed(core["c"])
+    core.books.changed(core["d"])
+    core.books.stirred = True
+    assert brief(core.measured(at=3.5)) == ["start d#3"]
+
+
+@pytest.mark.parametrize(("load_seconds", "did"), [(1.0, ["start c#3"]), (5.0, [])])
+def test_who_loads_alone_is_not_kept_waiting_by_loads(load_seconds: float, did: list[str]) -> None:
+    core = crowd(model("c", resident=20, load_seconds=load_seconds), big=80)
+    core["big"].footprint.widen(BUDGET * MIB)
+    core.ask("c", at=3.5)
+    assert brief(core.did) == did, "big, which ran out of memory before, may come in at 5 s"
+
+
+@pytest.mark.parametrize(("load_seconds", "did"), [(1.0, ["start c#3"]), (2.0, [])])
+def test_a_load_that_takes_more_than_what_stays_must_be_over_by_then(load_seconds: float, did: list[str]) -> None:
+    core = crowd(model("c", resident=20, load=60, load_seconds=load_seconds), big=150, budget=300)
+    core.ask("c", at=3.5)
+    assert brief(core.did) == did, "20 beside b and big, but not 60"
+
+
+@pytest.mark.parametrize(("resident", "did"), [(20, ["wake c#1"]), (30, [])])
+def test_a_sleeper_needs_no_more_than_it_does_not_hold_yet(resident: int, did: list[str]) -> None:
+    c = small("c", resident=resident, residue=15, wake_seconds=0.1)
+    core = Core(model("a"), model("b"), model("big", resident=140), c, budget=BUDGET)
+    core.bring("c", at=0)
+    core.send(SleepRequested("c"), at=1)
+    core.slept("c", at=2)
+    core.measured(at=3)
+    fill(core, at=4)
+    core.ask("big", at=7)
+    core.ask("c", at=7.5)
+    assert brief(core.did) == did, "beside b and big there are 20 for it"
+
+
+def test_who_takes_the_place_of_one_that_would_have_stayed_takes_none() -> None:
+    core = Core(model("a"), model("b"), small("v"), model("big", resident=140), small("c"), budget=360)
+    fill(core)
+    core.ask("v", at=2.2)
+    core.ready("v", at=2.5)
+    core.ask("big", at=3)
+    core.ask("c", at=3.5)
+    core.ring()
+    assert (core.now, core.draining) == (3.6, ["v"]), "a leaves for big at 5 s, be it beside v or c"
+
+
+def test_one_that_only_wants_to_run_is_not_held_back() -> None:
+    core = Core(model("a"), model("b"), model("big", resident=140), model("c", resident=30, working=5), budget=BUDGET)
+    core.bring("c", at=0)
+    fill(core, at=4)
+    core.ask("big", at=7)
+    reservation = Reservation.of(Search.of(core.books, core["big"], core.now))
+    assert reservation is not None
+    assert reservation.is_kept(core["c"], {}, core.now)
+
+
+def test_a_wish_of_its_owner_waits_like_a_request() -> None:
+    core = crowd(small("c", resident=30), big=140)
+    core.send(LoadRequested("c"), at=3.5)
+    assert core.did == []
+    assert core["c"].behind is core["big"]
+
+
+def test_who_may_wait_less_becomes_the_more_urgent() -> None:
+    core = crowd(small("c", resident=30, pin=True, max_wait=3.0), big=140)
+    core.ask("c", at=3.5)
+    assert core.did == []
+    assert brief(core.ring()) == ["start c#3"]
+    assert core.now == pytest.approx(3.5 + 0.5 / 9, abs=0.002), "when 3 s and 30 s are used up to the same part"
+
+
+def test_it_says_for_whom_it_waits_and_how_long() -> None:
+    core = crowd(small("c"), big=220)
+    core.ask("c", at=3.5)
+    core.ring()
+    told = waits_for(core.books, core["c"], core.now)
+    assert told == "big to be brought in first, which has waited longer and would have to wait still longer"
+    assert expected_wait(core.books, core["c"], 1, core.now) == pytest.approx(2.4 + 1.0 + 0.1), (
+        "room, big's load, its own"
+    )
+    told = waits_for(core.books, core["big"], core.now)
+    assert told == "others to have served their time; room is made in 2.4 s at the latest", "b at 6 s"
