@@ -189,12 +189,16 @@ def test_a_cancel_bites_within_a_few_tokens(engine: LlamaCpp) -> None:
 
 
 def test_a_cancel_bites_during_a_long_prompt(engine: LlamaCpp) -> None:
+    def seconds(word: str, cancel: threading.Event) -> float:
+        began = time.monotonic()
+        run(engine, Task.CHAT, chat(f"{word} " * 900, max_tokens=1), cancelled=lambda _: cancel.is_set())
+        return time.monotonic() - began
+
+    whole = seconds("ward", threading.Event())
     cancel = threading.Event()
-    timer = threading.Timer(0.3, cancel.set)
+    timer = threading.Timer(whole / 10, cancel.set)
     timer.start()
-    began = time.monotonic()
-    run(engine, Task.CHAT, chat("wird " * 900, max_tokens=1), cancelled=lambda _: cancel.is_set())
-    assert time.monotonic() - began < 2.0, "reading it all takes some 4 s"
+    assert seconds("wird", cancel) < 0.7 * whole
     timer.join()
 
 
@@ -207,6 +211,7 @@ def test_an_abandoned_stream_stops_and_frees_its_slot(engine: LlamaCpp) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("generate")]
 
 
+@pytest.mark.timeout(240)  # as long as reading 8,000 tokens takes
 def test_four_full_contexts_stay_within_the_declared_working_memory(engine: LlamaCpp) -> None:
     before = resident_bytes()
     reset_peak()
