@@ -13,13 +13,14 @@
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cohabit.core.background import given
 from cohabit.core.batches import cut, units_of
 from cohabit.core.commands import Dispatch
+from cohabit.core.exits import Exit
 from cohabit.core.lifecycle import State
-from cohabit.core.room import extra_now, fits_now, leaves_claim_alone, next_units
+from cohabit.core.room import extra_now, fits_now, frees, leaves_claim_alone, next_units
 from cohabit.core.state import Books, Model
 
 SLOT = "a compute slot"
@@ -130,16 +131,15 @@ def _turn(books: Books, now: float) -> Model | None:
 
     Branch 5.1: background work if nothing interactive could be given anything, nor lacks slots or memory for it.
     """
-    candidates, deferring = [], []
+    candidates, deferring, short = [], [], []
     lacking = False
-    first = math.inf  # rounds until the turn of who lacks nothing but bytes that idle ones keep
     full = books.ledger.slots_used >= books.ledger.slots
     for model in books.runnable.values():
         why = SLOT if full and not model.running else blocked_by(books, model, now)
         if why is not None:
             lacking = lacking or (why in _TAKEN and not model.queue.defers)
-            if why is MEMORY and not model.queue.defers and _can_be_freed(books, model):
-                first = min(first, _rounds(model))
+            if why is MEMORY and not model.queue.defers:
+                short.append(model)
         elif model.queue.defers:
             deferring.append(model)
         elif model.deficit > 0:
@@ -150,7 +150,7 @@ def _turn(books: Books, now: float) -> Model | None:
         if not candidates:
             return None if lacking or not deferring else min(deferring, key=_given)
         rounds = min(map(_rounds, candidates))
-        if first <= rounds:
+        if _can_be_freed(books, [model for model in short if _rounds(model) <= rounds]):
             return None
         model = min(candidates, key=_rounds)
         for candidate in candidates:
@@ -161,17 +161,17 @@ def _turn(books: Books, now: float) -> Model | None:
     return model
 
 
-def _can_be_freed(books: Books, model: Model) -> bool:
-    """Whether a model that lacks memory could run if idle workers gave back what their last runs left, or a reading
-    showed that they have. While a claim is pending nobody is asked to."""
-    if books.claim is not None:
+def _can_be_freed(books: Books, short: Sequence[Model]) -> bool:
+    """Whether any of those that lack memory could run if idle workers gave back what their last runs left, or a
+    reading showed that they have. While a claim is pending nobody is asked to."""
+    if not short or books.claim is not None:
         return False
     kept = sum(
-        account.held - account.resident
+        frees(books, worker, Exit.TRIM)
         for worker, account in books.ledger.accounts.items()
         if worker not in books.busy and not account.load
     )
-    return fits_now(books, extra_now(books, model, next_units(model)) - kept)
+    return any(fits_now(books, extra_now(books, model, next_units(model)) - kept) for model in short)
 
 
 def _given(model: Model) -> float:

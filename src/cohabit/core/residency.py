@@ -12,6 +12,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from itertools import islice
 
 from cohabit.core.claim import Claim
@@ -21,9 +22,9 @@ from cohabit.core.eviction import Policy, account_for, entry_seconds, score
 from cohabit.core.exits import Exit
 from cohabit.core.lifecycle import COMING, Move, State
 from cohabit.core.reservation import Reservation
-from cohabit.core.room import Standing, frees, infeasible, need, residue, shortfall
+from cohabit.core.room import Standing, infeasible, missing_now, need, residue, shortfall
 from cohabit.core.state import Books, Model
-from cohabit.core.victims import Choice, Search
+from cohabit.core.victims import Search
 from cohabit.core.waiters import overtakes_at
 
 _LEAVES = frozenset({State.SPAWNED, State.READY, State.ASLEEP})
@@ -107,26 +108,41 @@ def bring_in(books: Books, policy: Policy, now: float) -> None:
     books.rested.clear()
     held_back = False
     while books.claim is None and (books.stirred or (books.next_try is not None and now >= books.next_try)):
-        books.stirred, books.next_try, held_back = False, None, False
-        later: list[float] = []
-        waiting: list[Model] = []
-        standing = Standing.of(books)
-        first: Search | None = None
-        for place, waiter in enumerate(list(islice(_eligible(books, standing, now), LOOK_FURTHER))):
-            if place >= LOOK_AHEAD and standing.shortfall(books, waiter) > 0:
-                continue
-            search = Search.of(books, waiter, now)
-            if _try_to_claim(search, search.choose(policy, standing), first, policy, later):
-                _pursue(books, policy, now)
-                waiting.insert(0, waiter)
-                break
-            held_back |= waiter.behind is not None
-            if search.sought:
-                waiting.append(waiter)
-                first = first or search
-        _spawn(books, waiting, now)
-        books.next_try = min((at for at in later if now < at < math.inf), default=None)
+        books.stirred, books.next_try = False, None
+        held_back = _decide(books, policy, now)
     books.stirred |= held_back  # what that hangs on may change in many ways
+
+
+def _decide(books: Books, policy: Policy, now: float) -> bool:
+    """Branches 3.3 and 3.4: form the claim of who may have it. Returns whether anybody was held back for another."""
+    later: list[float] = []
+    waiting: list[Model] = []
+    standing = Standing.of(books)
+    first: Search | None = None
+    held_back = False
+    promised = cache(Reservation.of)
+    for place, waiter in enumerate(list(islice(_eligible(books, standing, now), LOOK_FURTHER))):
+        waiter.behind = None
+        if place >= LOOK_AHEAD and standing.shortfall(books, waiter) > 0:
+            continue
+        search = Search.of(books, waiter, now)
+        exits = _room_for(search, policy, standing, later)
+        if exits is not None and first is not None:
+            reservation = promised(first)
+            if reservation is not None and not reservation.is_kept(waiter, exits, now):
+                waiter.behind, exits, held_back = first.waiter, None, True
+                later.append(overtakes_at(waiter, first.waiter))
+        if exits is not None:
+            _claim(search, exits, policy)
+            _pursue(books, policy, now)
+            waiting.insert(0, waiter)
+            break
+        if search.sought:
+            waiting.append(waiter)
+            first = first or search
+    _spawn(books, waiting, now)
+    books.next_try = min((at for at in later if now < at < math.inf), default=None)
+    return held_back
 
 
 def _eligible(books: Books, standing: Standing, now: float) -> Iterator[Model]:
@@ -175,36 +191,31 @@ def _has_made_room(books: Books, worker: int, chosen: Exit) -> bool:
     return chosen is Exit.TRIM and not account.trimming and not (account.trimmed and account.unconfirmed)
 
 
-def _try_to_claim(search: Search, choice: Choice, first: Search | None, policy: Policy, later: list[float]) -> bool:
-    """Branch 3.3 for one waiter: form the claim if it may be, else note in ``later`` when it could.
-
-    ``first`` is the most urgent, if that is another one.
-    """
-    books, waiter, since, now = search.books, search.waiter, search.since, search.now
-    waiter.behind = None
-    overdue = search.sought and now >= search.overdue_at
+def _room_for(search: Search, policy: Policy, standing: Standing, later: list[float]) -> dict[int, Exit] | None:
+    """Branch 3.3 for one waiter: who may make room for it now, and how; None: not yet, and ``later`` is told when."""
+    books, waiter, now = search.books, search.waiter, search.now
     if waiter.footprint.margin and any(model.state in COMING for model in books.workers.values()):
-        return False  # it ran out of memory before, and loads alone
+        return None  # it ran out of memory before, and loads alone
+    choice = search.choose(policy, standing)
     exits, times = choice.exits, choice.later
-    worth_at = since + entry_seconds(waiter)
-    held_up = exits is not None and not overdue and (waiter.yields or now < worth_at)
+    worth_at = search.since + entry_seconds(waiter)
+    held_up = exits is not None and not search.overdue and (waiter.yields or now < worth_at)
     if held_up and missing_now(books, waiter, exits or {}) > 0:
         # Only runs of others are in the way: they are held up no sooner than a switch would be worth it.
         exits, times = None, [] if waiter.yields else [worth_at]
-    if exits is None:
-        if search.sought:
-            later += [*times, search.overdue_at]
-        return False
-    if first is not None:
-        reservation = Reservation.of(first)
-        if reservation is not None and not reservation.is_kept(waiter, exits, now):
-            waiter.behind = first.waiter
-            later.append(overtakes_at(waiter, first.waiter))
-            return False
+    if exits is None and search.sought:
+        later += [*times, search.overdue_at]
+    return exits
+
+
+def _claim(search: Search, exits: dict[int, Exit], policy: Policy) -> None:
+    books, waiter, now = search.books, search.waiter, search.now
     if search.sought:
         exits |= dict.fromkeys(in_the_way(books, waiter, exits, policy, now), Exit.STOP)
-    waited = now - since
-    reason = "it waited max_wait" if overdue else "idle for longer than its return costs, or its patience is over"
+    waited = now - search.since
+    reason = (
+        "it waited max_wait" if search.overdue else "idle for longer than its return costs, or its patience is over"
+    )
     why = f"for {waiter.name}, waiting {waited:.1f} s: {reason}"
     books.claim = Claim(waiter.name, since=now, need=need(books, waiter), victims=exits, why=why)
     for worker, chosen in exits.items():
@@ -212,7 +223,6 @@ def _try_to_claim(search: Search, choice: Choice, first: Search | None, policy: 
             victim = books.workers[worker]
             victim.draining = victim.state is State.READY
             books.changed(victim)
-    return True
 
 
 def _spawn(books: Books, waiting: list[Model], now: float) -> None:
@@ -237,13 +247,6 @@ def _give_process(books: Books, model: Model) -> int:
     model.worker = books.worker_count
     books.workers[model.worker] = model
     return model.worker
-
-
-def missing_now(books: Books, waiter: Model, exits: dict[int, Exit]) -> int:
-    """Bytes missing if the chosen had made room but what runs elsewhere ran on."""
-    freed = sum(frees(books, worker, chosen) for worker, chosen in exits.items())
-    leaving = sum(a.held - a.remains for a in books.ledger.accounts.values() if a.leaving)
-    return books.ledger.reserved - freed - leaving + need(books, waiter) - books.ledger.effective_budget
 
 
 def _pursue(books: Books, policy: Policy, now: float) -> None:

@@ -167,6 +167,13 @@ def frees(books: Books, worker: int, chosen: Exit) -> int:
     return max(0, account.held - residue(books.workers[worker]))
 
 
+def missing_now(books: Books, waiter: Model, exits: Mapping[int, Exit]) -> int:
+    """Bytes missing if the chosen had made room but what runs elsewhere ran on."""
+    freed = sum(frees(books, worker, chosen) for worker, chosen in exits.items())
+    leaving = sum(a.held - a.remains for a in books.ledger.accounts.values() if a.leaving)
+    return books.ledger.reserved - freed - leaving + need(books, waiter) - books.ledger.effective_budget
+
+
 def awaits_reading(books: Books) -> bool:
     """Whether somebody may be let in once the device shows what has come free. Readings are not for nothing: of
     five workers one takes 11 ms."""

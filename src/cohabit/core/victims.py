@@ -71,6 +71,11 @@ class Search:
         return math.inf if self.waiter.yields else self.since + self.waiter.policy.max_wait
 
     @property
+    def overdue(self) -> bool:
+        """Whether it has."""
+        return self.sought and self.now >= self.overdue_at
+
+    @property
     def sought(self) -> bool:
         """Whether anybody waits for it."""
         return self.waiter.sought_since < math.inf
