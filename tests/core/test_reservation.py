@@ -88,6 +88,14 @@ def test_who_is_coming_in_has_its_time_to_serve_before_it() -> None:
     assert (core.now, core.draining) == (2.4, ["a"]), "x will have served until 7 s, and c too"
 
 
+def test_nothing_is_kept_for_background_work() -> None:
+    core = Core(model("a"), model("b"), model("big", resident=140), small("c", resident=30), budget=BUDGET)
+    fill(core)
+    core.ask("big", at=3, background=True)
+    core.ask("c", at=3.5, background=True)
+    assert brief(core.did) == ["start c#3"], "it takes what is free, and nobody makes room for big"
+
+
 def test_who_does_background_work_is_no_reason_to_wait() -> None:
     core = Core(model("a"), model("x"), model("big", resident=220), small("c"), budget=BUDGET)
     core.ask("a", at=0)

@@ -139,7 +139,8 @@ def _decide(books: Books, policy: Policy, now: float) -> bool:
             break
         if search.sought:
             waiting.append(waiter)
-            first = first or search
+            if not waiter.yields:  # nobody makes room for background work, so none is kept for it
+                first = first or search
     _spawn(books, waiting, now)
     books.next_try = min((at for at in later if now < at < math.inf), default=None)
     return held_back
