@@ -173,6 +173,26 @@ def test_one_that_only_wants_to_run_is_not_held_back() -> None:
     assert reservation.is_kept(core["c"], {}, core.now)
 
 
+def test_a_sleeper_that_nobody_waits_for_needs_not_have_served() -> None:
+    core = Core(model("a"), model("s", residue=15), model("big", resident=250), budget=BUDGET)
+    core.ask("a", at=0)
+    core.ready("a", at=1)
+    core.bring("s", at=5)
+    core.send(SleepRequested("s"), at=6)
+    core.slept("s", at=6.1)
+    core.measured(at=6.2, a=10)
+    core.ask("big", at=7)
+    assert expected_wait(core.books, core["big"], 1, core.now) == pytest.approx(1.0 + 1.0), "a has served, at 5 s"
+
+
+def test_runs_that_are_in_the_way_are_held_up_once_that_is_worth_it() -> None:
+    core = Core(model("a"), model("big"), budget=215)
+    core.ask("a", at=0)
+    core.ready("a", at=1)
+    core.ask("big", at=3)
+    assert expected_wait(core.books, core["big"], 1, core.now) == pytest.approx(1.0 + 1.0), "its own load, twice"
+
+
 def test_a_wish_of_its_owner_waits_like_a_request() -> None:
     core = crowd(small("c", resident=30), big=140)
     core.send(LoadRequested("c"), at=3.5)

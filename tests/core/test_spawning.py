@@ -179,3 +179,17 @@ def test_a_shutdown_ends_it() -> None:
     assert "stop b#2: shutdown" in brief(did)
     core.gone("b", at=3.1)
     assert brief(core.gone("a", at=3.2)) == ["halt"]
+
+
+def test_where_nobody_waits_for_one_any_more_that_of_the_next_starts() -> None:
+    core = Core(early("a", patience=1000.0), early("b"), early("c"), budget=150)
+    core.ask("a", at=0)
+    core.ready("a")
+    core.ask("c", at=2, background=True)
+    assert brief(core.ring()) == ["spawn c#2"], "it has become urgent"
+    core.ask("b", at=23)
+    assert core.did == []
+    did = core.send(ShutdownRequested(drain=60.0), at=24)
+    assert brief(did) == ["reject 2: shutting_down", "stop c#2: unstarted", "spawn b#3"], (
+        "what is background goes first"
+    )
