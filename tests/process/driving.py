@@ -22,11 +22,8 @@ class Driver:
     """Of one model ``m`` with one worker at a time."""
 
     def __init__(self, launches: Mapping[str, Launch]) -> None:
-        self.rested = 0
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.effects = Effects(
-            launches, Device("cpu"), post=self.events.put_nowait, rested=self._rested, halt=lambda: None, watcher=self
-        )
+        self.effects = Effects(launches, Device("cpu"), post=self.events.put_nowait, halt=lambda: None, watcher=self)
         self._requests = 0
 
     def answered(self, model: str, finished: Finished) -> None:
@@ -77,9 +74,6 @@ class Driver:
         data = b"".join([chunk async for chunk in answer])
         await self.next(RequestFinished)
         return data
-
-    def _rested(self) -> None:
-        self.rested += 1
 
 
 @asynccontextmanager

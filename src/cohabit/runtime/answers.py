@@ -41,14 +41,12 @@ class Answers:
         workers: "Mapping[int, Worker]",
         *,
         post: Callable[[Event], None],
-        rested: Callable[[], None],
         watcher: Watcher,
     ) -> None:
-        """``rested`` is called when a worker may have come to rest."""
+        """Before the first request."""
         self.open: dict[int, Open] = {}
         self._workers = workers
         self._post = post
-        self._rested = rested
         self._watcher = watcher
 
     # for the clients
@@ -146,7 +144,6 @@ class Answers:
                 entry.error = error
             sent = entry is not None and entry.answer.sent
             self._post(RequestFailed(finished.id, worker_id, sent, out_of_memory=error.out_of_memory))
-        self._rested()
 
     def _send(self, worker_id: int, message: messages.ToWorker) -> None:
         worker = self._workers.get(worker_id)

@@ -36,14 +36,13 @@ class Effects:
         device: Device,
         *,
         post: Callable[[Event], None],
-        rested: Callable[[], None],
         halt: Callable[[], None],
         watcher: Watcher,
     ) -> None:
-        """``rested`` is called when memory may have come free, ``halt`` when everything has ended."""
+        """``halt`` is called when everything has ended."""
         self.workers: dict[int, Worker] = {}
-        self.answers = Answers(self.workers, post=post, rested=rested, watcher=watcher)
-        self._supervisor = Supervisor(self.workers, launches, device, answers=self.answers, post=post, rested=rested)
+        self.answers = Answers(self.workers, post=post, watcher=watcher)
+        self._supervisor = Supervisor(self.workers, launches, device, answers=self.answers, post=post)
         self._halt = halt
 
     def processes(self) -> dict[int, WorkerProcess]:

@@ -85,7 +85,6 @@ class Measurer:
             launches,
             device,
             post=self._events.put_nowait,
-            rested=lambda: None,
             halt=lambda: None,
             watcher=self,
         )

@@ -30,10 +30,10 @@ class Sampler:
     async def run(self) -> None:
         """For ever."""
         while True:
+            self._soon.clear()  # before the reading: what ends while it is taken may not show in it
             at = time.monotonic()
             reading = await asyncio.to_thread(self._device.read, dict(self._pids()))
             self._post(DeviceMeasured(at, reading.total, reading.available, reading.workers))
-            self._soon.clear()
             await asyncio.sleep(SOONEST)
             try:
                 async with asyncio.timeout(PERIOD - SOONEST):

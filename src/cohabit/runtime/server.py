@@ -8,8 +8,11 @@ from typing import Any
 
 import structlog
 
+from cohabit.core.commands import Command
 from cohabit.core.controller import Controller
 from cohabit.core.events import (
+    DeviceMeasured,
+    Event,
     OwnerRequest,
     RequestArrived,
     RequestCancelled,
@@ -70,11 +73,11 @@ class Server:
             launches,
             place,
             post=self._post,
-            rested=self._rested,
             halt=self._halted.set,
             watcher=watcher,
         )
         self.loop = ControlLoop(Controller(models, ledger, policy), self._effects.execute, observers)
+        self.loop.subscribe(self._handled)
         self._owner = Owner(self.loop)
         self._sampler = Sampler(device, self._pids, self.loop.post)
         self._watchdog = Watchdog(self._effects.processes)
@@ -176,6 +179,7 @@ class Server:
         self._effects.answers.forget(request)
         self.loop.post(RequestCancelled(request))
 
-    def _rested(self) -> None:
-        if awaits_reading(self.loop.controller.books):
+    def _handled(self, event: Event, _commands: Sequence[Command], _now: float) -> None:
+        """Has the device read where somebody waits to see free what has ended, now or before he came."""
+        if not isinstance(event, DeviceMeasured) and awaits_reading(self.loop.controller.books):
             self._sampler.soon()

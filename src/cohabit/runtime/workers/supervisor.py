@@ -75,15 +75,13 @@ class Supervisor:
         *,
         answers: "Answers",
         post: Callable[[Event], None],
-        rested: Callable[[], None],
     ) -> None:
-        """``rested`` is called when memory may have come free."""
+        """Before the first worker."""
         self._workers = workers
         self._launches = launches
         self._device = device
         self._answers = answers
         self._post = post
-        self._rested = rested
         self._newest = 0  # worker; their numbers ascend
         self._tasks: set[asyncio.Task[None]] = set()
         self.last_lines: dict[str, list[str]] = {}  # by model, of its last worker that has ended
@@ -206,7 +204,6 @@ class Supervisor:
                 permanent=why.permanent,
             )
         )
-        self._rested()
 
     def _heard(self, worker_id: int, worker: Worker, message: messages.FromWorker) -> None:
         match message:
@@ -229,16 +226,13 @@ class Supervisor:
                 worker.loaded = True
                 log.info("worker ready", model=worker.model, seconds=round(seconds, 2))
                 self._post(WorkerReady(worker_id, resident, load_peak, seconds, copy, bare))
-                self._rested()
             case messages.Slept(held, seconds):
                 worker.done.set()
                 log.info("worker asleep", model=worker.model, held=held, seconds=round(seconds, 2))
                 self._post(Slept(worker_id, held, seconds))
-                self._rested()
             case messages.Trimmed():
                 worker.done.set()
                 self._post(Trimmed(worker_id))
-                self._rested()
             case messages.LoadFailed():
                 self._give_up(worker, message)
             case messages.Pong():
