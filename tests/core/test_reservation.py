@@ -173,6 +173,36 @@ def test_one_that_only_wants_to_run_is_not_held_back() -> None:
     assert reservation.is_kept(core["c"], {}, core.now)
 
 
+def test_a_process_that_waits_for_room_is_soon_gone() -> None:
+    core = Core(
+        model("a"), model("c", resident=200, spawned=100), model("big", resident=160, load_seconds=3), budget=270
+    )
+    core.ask("a", at=0)
+    core.ready("a", at=1)
+    core.ask("c", at=2)
+    assert brief(core.did) == ["spawn c#2"]
+    core.ask("big", at=2.5)
+    reservation = Reservation.of(Search.of(core.books, core["big"], core.now))
+    assert reservation is not None
+    assert (reservation.gone, reservation.at) == ({2}, 5.5), (
+        "160 + 110; no sooner than is worth a load that takes 3 s"
+    )
+
+
+@pytest.mark.parametrize(("resident", "gone"), [(20, {1}), (21, {1, 2})])
+def test_who_is_pinned_is_there_for_good(resident: int, gone: set[int]) -> None:
+    core = Core(
+        model("a"), model("b"), model("p", resident=resident, pin=True), model("big", resident=140), budget=270
+    )
+    fill(core)
+    core.bring("p", at=2.5)
+    core.ask("big", at=3)
+    reservation = Reservation.of(Search.of(core.books, core["big"], core.now))
+    assert reservation is not None
+    assert reservation.gone == gone, "150 with a run, and b's 100 if p has no more than 20"
+    assert reservation.rest == (resident + 100 * (2 not in gone)) * MIB
+
+
 def test_a_sleeper_that_nobody_waits_for_needs_not_have_served() -> None:
     core = Core(model("a"), model("s", residue=15), model("big", resident=250), budget=BUDGET)
     core.ask("a", at=0)

@@ -42,7 +42,7 @@ def test_who_comes_in_gets_to_run() -> None:
 
 @pytest.mark.parametrize("seed", [5, 13, 14, 16, 58, 59])
 def test_a_fleet_of_which_everybody_wants_everything(seed: int) -> None:
-    """Those in which the first design forgot a model for good, and the one that has the longest wait now."""
+    """Where without reservations a model was forgotten for good, and where the longest wait is now."""
     draw = random.Random(seed)
     names = [f"m{number}" for number in range(draw.randint(3, 7))]
     fleet = {
