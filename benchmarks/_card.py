@@ -1,6 +1,7 @@
 """A server on a card and what is seen of it, by its books and through NVML from outside. Not a benchmark itself."""
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from harness import Watch, wait_until
 from start import listening
 
 COMMAND = [sys.executable, "-c", "from cohabit.cli.main import app; app()"]
+QUESTIONS = ["Which city is the capital of France?", "What is water made of?", "Say hello."]
 
 
 def handle() -> Any:
@@ -83,6 +85,38 @@ def chat(http: httpx2.Client, model: str, **fields: Any) -> httpx2.Response:
     """One request; ``fields`` are added to it."""
     body = {"model": model, "messages": [{"role": "user", "content": "x"}], **fields}
     return http.post("/v1/chat/completions", json=body)
+
+
+def say(http: httpx2.Client, name: str, text: str, tokens: int) -> str:
+    """One greedy answer."""
+    messages = [{"role": "user", "content": text}]
+    answer = chat(http, name, messages=messages, max_tokens=tokens, temperature=0)
+    assert answer.status_code == 200, answer.text
+    content: str = answer.json()["choices"][0]["message"]["content"]
+    return content
+
+
+def hear(http: httpx2.Client, sound: bytes) -> str:
+    """What is said there."""
+    answer = http.post("/v1/audio/transcriptions", data={"model": "stt"}, files={"file": sound})
+    assert answer.status_code == 200, answer.text
+    text: str = answer.json()["text"]
+    return text
+
+
+def streamed(http: httpx2.Client, name: str, tokens: int) -> list[float]:
+    """When each token of an answer came, after when it was asked for."""
+    body = {
+        "model": name,
+        "messages": [{"role": "user", "content": random.choice(QUESTIONS)}],
+        "max_tokens": tokens,
+        "stream": True,
+    }
+    came = [time.monotonic()]
+    with http.stream("POST", "/v1/chat/completions", json=body) as answer:
+        assert answer.status_code == 200, answer.read()
+        came += [time.monotonic() for line in answer.iter_lines() if line.startswith("data: {")]
+    return came
 
 
 def status(http: httpx2.Client) -> dict[str, Any]:

@@ -25,14 +25,17 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from _card import (
     COMMAND,
+    QUESTIONS,
     Steps,
     card,
-    chat,
+    hear,
     learned,
     model,
+    say,
     seconds_until,
     serving,
     status,
+    streamed,
     together,
     used,
     watched,
@@ -43,7 +46,6 @@ from _machine import keep
 GIB = 1 << 30
 BUDGET = 8 * GIB
 PATIENCE = 120.0  # seconds for an answer: kernels may have to be compiled for the card
-QUESTIONS = ["Which city is the capital of France?", "What is water made of?", "Say hello."]
 
 
 def config(asked: argparse.Namespace, kind: str) -> dict[str, Any]:
@@ -70,41 +72,9 @@ def config(asked: argparse.Namespace, kind: str) -> dict[str, Any]:
     }
 
 
-def say(http: httpx2.Client, name: str, text: str, tokens: int) -> str:
-    """One greedy answer."""
-    messages = [{"role": "user", "content": text}]
-    answer = chat(http, name, messages=messages, max_tokens=tokens, temperature=0)
-    assert answer.status_code == 200, answer.text
-    content: str = answer.json()["choices"][0]["message"]["content"]
-    return content
-
-
-def hear(http: httpx2.Client, sound: Path) -> str:
-    """What is said there."""
-    answer = http.post("/v1/audio/transcriptions", data={"model": "stt"}, files={"file": sound.read_bytes()})
-    assert answer.status_code == 200, answer.text
-    text: str = answer.json()["text"]
-    return text
-
-
 def answers(http: httpx2.Client, asked: argparse.Namespace) -> dict[str, Any]:
     """Of the two small models."""
-    return {"said": [say(http, "llm", text, 24) for text in QUESTIONS], "heard": hear(http, asked.sound)}
-
-
-def streamed(http: httpx2.Client, name: str, tokens: int) -> list[float]:
-    """When each token of an answer came, after when it was asked for."""
-    body = {
-        "model": name,
-        "messages": [{"role": "user", "content": random.choice(QUESTIONS)}],
-        "max_tokens": tokens,
-        "stream": True,
-    }
-    came = [time.monotonic()]
-    with http.stream("POST", "/v1/chat/completions", json=body) as answer:
-        assert answer.status_code == 200, answer.read()
-        came += [time.monotonic() for line in answer.iter_lines() if line.startswith("data: {")]
-    return came
+    return {"said": [say(http, "llm", text, 24) for text in QUESTIONS], "heard": hear(http, asked.sound.read_bytes())}
 
 
 def rates(http: httpx2.Client, name: str, clients: int, seconds: float) -> dict[str, Any]:
@@ -168,7 +138,7 @@ def mixed(http: httpx2.Client, pid: int, asked: argparse.Namespace) -> dict[str,
     def hears() -> None:
         while time.monotonic() < ends:
             began = time.monotonic()
-            hear(http, asked.sound)
+            hear(http, asked.sound.read_bytes())
             served.setdefault("stt", []).append(time.monotonic() - began)
 
     def swaps(seed: int) -> None:
