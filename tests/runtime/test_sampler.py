@@ -46,3 +46,18 @@ async def test_what_ends_while_a_reading_is_taken_is_looked_for_in_another(monke
     assert first.at <= ended < second.at
     task.cancel()
     await asyncio.wait([task])
+
+
+async def test_what_takes_long_to_read_is_not_read_all_the_time() -> None:
+    device, readings = Slow(), asyncio.Queue[DeviceMeasured]()
+    reads = sampler.Sampler(device, dict, readings.put_nowait)
+    task = asyncio.create_task(reads.run())
+    assert await asyncio.to_thread(device.began.acquire, timeout=SECONDS)
+    await asyncio.sleep(0.1)  # so long it takes
+    reads.soon()
+    device.may_end.release(2)
+    first = await asyncio.wait_for(readings.get(), SECONDS)
+    second = await asyncio.wait_for(readings.get(), SECONDS)
+    assert second.at - first.at >= (1 + sampler.REST) * 0.1
+    task.cancel()
+    await asyncio.wait([task])
