@@ -69,3 +69,15 @@ def test_a_reading_is_awaited_only_where_it_may_let_somebody_in() -> None:
     assert not awaits_reading(core.books)
     core.measured(at=5, total=150, foreign=100)
     assert awaits_reading(core.books), "over the budget"
+
+
+def test_a_reading_is_awaited_where_others_have_what_is_missing() -> None:
+    core = Core(model("a"), model("b"), budget=245)
+    core.bring("a", at=0)
+    core.ask("a", at=1)
+    core.measured(at=1.5, total=1000, foreign=800)
+    assert not awaits_reading(core.books), "nobody waits"
+    core.ask("b", at=2)
+    assert core.did == [], "210 of 200"
+    assert awaits_reading(core.books), "the others may have let go of it"
+    assert brief(core.measured(at=2.1, total=1000, foreign=700)) == ["start b#2"]

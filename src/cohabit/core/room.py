@@ -180,7 +180,8 @@ def awaits_reading(books: Books) -> bool:
     ledger = books.ledger
     if ledger.unreturned or not fits_now(books, 0):
         return True
-    if not any(account.unconfirmed for account in ledger.accounts.values()):
+    short = ledger.effective_budget < ledger.budget  # others have let go of theirs, or it was a load of our own
+    if not short and not any(account.unconfirmed for account in ledger.accounts.values()):
         return False  # it would show nothing new
     return books.claim is not None or any(not fits_now(books, need(books, model)) for model in books.waiters)
 
