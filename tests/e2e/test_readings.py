@@ -32,4 +32,4 @@ def test_what_one_has_given_back_another_has_at_once(tmp_path: Path) -> None:
             time.sleep(0.3)  # the device is read once a second all the same: each comes between two of these
         loads = [server.model(name)["loads"] for name in "ab"]
     assert loads == [1, 1]
-    assert sorted(took[2:])[-2] < 0.3, f"read on demand it takes 0.06 s, otherwise up to a second: {took}"
+    assert sorted(took[2:])[-2] < 0.3, f"read on demand it takes about 0.1 s, otherwise up to a second: {took}"
