@@ -1,12 +1,14 @@
 """A server on a card and what is seen of it, by its books and through NVML from outside. Not a benchmark itself."""
 
 import json
+import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,8 @@ import pynvml
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
+from _load import percentile
+from _machine import keep
 from harness import Watch, wait_until
 from start import listening
 
@@ -152,6 +156,19 @@ def together(*clients: Callable[[], object]) -> None:
         each.result()
 
 
+def waits(served: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
+    """Of each model: how many answers, and how many seconds they took."""
+    return {
+        name: {
+            "answers": len(took),
+            "p50_seconds": round(statistics.median(took), 3),
+            "p95_seconds": round(percentile(took, 95), 3),
+            "worst_seconds": round(max(took), 3),
+        }
+        for name, took in served.items()
+    }
+
+
 class Steps:
     """Figures, step by step. One that fails does not hide the others: a card is lent for minutes."""
 
@@ -168,6 +185,14 @@ class Steps:
             self.figures[name] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
             self.failed = True
         print(name, json.dumps(self.figures[name]), flush=True)
+
+    def end(self, name: str, folder: Path, *, log: bool = False) -> None:
+        """Keep the result; where a step failed, or ``log``, with the end of the server's log. Exits with 1 then."""
+        if self.failed or log:
+            print((folder / "log").read_text()[-6000:], flush=True)
+        keep(name, self.figures, Path(os.environ["OUT"]) / f"{name}.json" if "OUT" in os.environ else None)
+        if self.failed:
+            raise SystemExit(1)
 
 
 def seconds_until(what: Callable[[], object], within: float = 30.0) -> float:

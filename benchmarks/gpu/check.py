@@ -23,7 +23,6 @@ import pynvml
 sys.path.append(str(Path(__file__).parents[1]))
 
 from _card import Steps, card, chat, handle, learned, model, seconds_until, serving, status, together, used, watched
-from _machine import keep
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -206,11 +205,7 @@ def main() -> None:
             steps.figures["alerts"] = status(http)["alerts"]
             if steps.failed:
                 print(json.dumps(status(http))[:6000], flush=True)
-        if steps.failed or asked.log:
-            print((Path(folder) / "log").read_text()[-6000:], flush=True)
-    keep("gpu", steps.figures, Path(os.environ["OUT"]) / "gpu.json" if "OUT" in os.environ else None)
-    if steps.failed:
-        raise SystemExit(1)
+        steps.end("gpu", Path(folder), log=asked.log)
 
 
 if __name__ == "__main__":

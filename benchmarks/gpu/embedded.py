@@ -16,15 +16,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
 sys.path.append(str(Path(__file__).parents[1]))
-
-from ruamel.yaml import YAML
 
 from _card import (
     QUESTIONS,
@@ -39,11 +36,10 @@ from _card import (
     streamed,
     together,
     used,
+    waits,
     watched,
 )
-from _load import percentile
-from _machine import keep
-from harness import wait_until
+from harness import preset, wait_until
 from mixed import invoice, sentence
 
 MIB = 1 << 20
@@ -51,16 +47,15 @@ PATIENCE = 120.0
 SPOKEN = "The train to the old harbour leaves at nine in the morning."
 
 
-def preset() -> dict[str, Any]:
-    """As it is, on the host."""
-    text = (files("cohabit.config") / "presets" / "embedded.yaml").read_text()
-    made: dict[str, Any] = YAML(typ="safe").load(text)
+def on_the_host() -> dict[str, Any]:
+    """The preset's models."""
+    made: dict[str, Any] = json.loads(preset("llm", "vision", "embeddings", "tts", "stt"))
     return made
 
 
 def config(asked: argparse.Namespace) -> dict[str, Any]:
     """On the card, with the large ones beside it. What the preset says of needs on a host says nothing of a card."""
-    models = preset()["models"]
+    models = on_the_host()["models"]
     for each in models.values():
         del each["footprint"]
     large = models["embeddings"] | {"source": f"file:{asked.large}", "aliases": []}
@@ -191,11 +186,17 @@ def rates(http: httpx2.Client, names: list[str], seconds: float) -> dict[str, An
     return figures
 
 
+def loads(http: httpx2.Client) -> dict[str, int]:
+    """How often each came in since the server started."""
+    return {each["name"]: each["loads"] for each in status(http)["models"]}
+
+
 def mixed(http: httpx2.Client, pid: int, asked: argparse.Namespace, sound: bytes) -> dict[str, Any]:
     """Everybody at once: one client for each of the five, and two who ask for either of the large ones."""
     ends = time.monotonic() + asked.busy
     ask = asks(http, sound)
     served: dict[str, list[float]] = {}
+    before = loads(http)
 
     def client(names: list[str], seed: int) -> None:
         words = random.Random(seed)
@@ -208,23 +209,14 @@ def mixed(http: httpx2.Client, pid: int, asked: argparse.Namespace, sound: bytes
     clients = [[name] for name in ask if name not in {"one", "two"}] + [["one", "two"]] * 2
     with watched(pid) as watch:
         together(*[partial(client, names, seed) for seed, names in enumerate(clients)])
-    found = status(http)
     figures = {
         "seconds": asked.busy,
         "budget_mib": asked.budget,
         "most_held_mib": watch.most // MIB,
         "samples": len(watch.samples),
-        "answers": {
-            name: {
-                "answers": len(took),
-                "p50_seconds": round(statistics.median(took), 3),
-                "p95_seconds": round(percentile(took, 95), 3),
-                "worst_seconds": round(max(took), 3),
-            }
-            for name, took in served.items()
-        },
-        "loads": {each["name"]: each["loads"] for each in found["models"]},
-        "alerts": found["alerts"],
+        "answers": waits(served),
+        "loads": {name: count - before[name] for name, count in loads(http).items()},
+        "alerts": status(http)["alerts"],
     }
     print(json.dumps(figures), flush=True)
     assert watch.most <= asked.budget * MIB, figures
@@ -251,7 +243,7 @@ def main() -> None:
             kept["sound"] = spoken(http)
             return {what: found for what, found in kept[where].items() if what != "vectors"}
 
-        with serving(preset(), folder, PATIENCE) as (http, _):
+        with serving(on_the_host(), folder, PATIENCE) as (http, _):
             steps.do("on_the_host", lambda: answered("host", http))
         with serving(config(asked), folder, PATIENCE) as (http, pid):
             steps.do("planned", lambda: learned(http))
@@ -262,13 +254,7 @@ def main() -> None:
             steps.do("learned", lambda: learned(http))
             steps.do("mixed", lambda: mixed(http, pid, asked, kept["sound"]))
             steps.do("measured", lambda: learned(http))
-        if steps.failed:
-            print((folder / "log").read_text()[-6000:], flush=True)
-    keep(
-        "gpu_embedded", steps.figures, Path(os.environ["OUT"]) / "gpu_embedded.json" if "OUT" in os.environ else None
-    )
-    if steps.failed:
-        raise SystemExit(1)
+        steps.end("gpu_embedded", folder)
 
 
 if __name__ == "__main__":

@@ -38,10 +38,10 @@ from _card import (
     streamed,
     together,
     used,
+    waits,
     watched,
 )
 from _load import percentile
-from _machine import keep
 
 GIB = 1 << 30
 BUDGET = 8 * GIB
@@ -159,14 +159,7 @@ def mixed(http: httpx2.Client, pid: int, asked: argparse.Namespace) -> dict[str,
         "most_held_mib": watch.most >> 20,
         "samples": len(watch.samples),
         "foreign_mib": device["foreign"] >> 20,
-        "answers": {
-            name: {
-                "answers": len(took),
-                "p50_seconds": round(statistics.median(took), 3),
-                "worst_seconds": round(max(took), 3),
-            }
-            for name, took in served.items()
-        },
+        "answers": waits(served),
         "between_tokens_p50_ms": round(statistics.median(gaps) * 1000, 2),
         "between_tokens_p99_ms": round(percentile(gaps, 99) * 1000, 2),
         "loads": {each["name"]: each["loads"] for each in status(http)["models"]},
@@ -209,11 +202,7 @@ def main() -> None:
             steps.do("mixed", lambda: mixed(http, pid, asked))
             steps.do("measured", lambda: learned(http))
             steps.figures["alerts"] = status(http)["alerts"]
-        if steps.failed:
-            print((folder / "log").read_text()[-6000:], flush=True)
-    keep("gpu_real", steps.figures, Path(os.environ["OUT"]) / "gpu_real.json" if "OUT" in os.environ else None)
-    if steps.failed:
-        raise SystemExit(1)
+        steps.end("gpu_real", folder)
 
 
 if __name__ == "__main__":
