@@ -29,7 +29,9 @@ def test_what_one_has_given_back_another_has_at_once(tmp_path: Path) -> None:
             began = time.monotonic()
             assert server.chat(model="ab"[turn % 2]).status_code == 200
             took.append(time.monotonic() - began)
-            time.sleep(0.3)  # the device is read once a second all the same: each comes between two of these
+            time.sleep(
+                0.3
+            )  # the case: who comes once the other has long ended, when nothing else has a reading taken
         loads = [server.model(name)["loads"] for name in "ab"]
     assert loads == [1, 1]
     assert sorted(took[2:])[-2] < 0.3, f"read on demand it takes about 0.1 s, otherwise up to a second: {took}"
