@@ -180,10 +180,11 @@ def awaits_reading(books: Books) -> bool:
     ledger = books.ledger
     if ledger.unreturned or not fits_now(books, 0):
         return True
-    short = ledger.effective_budget < ledger.budget  # others have let go of theirs, or it was a load of our own
-    if not short and not any(account.unconfirmed for account in ledger.accounts.values()):
-        return False  # it would show nothing new
-    return books.claim is not None or any(not fits_now(books, need(books, model)) for model in books.waiters)
+    if books.claim is None and all(fits_now(books, need(books, model)) for model in books.waiters):
+        return False
+    if ledger.effective_budget < ledger.budget:
+        return True  # others may have let go of theirs, or it was a load of our own
+    return any(account.unconfirmed for account in ledger.accounts.values())
 
 
 def never_fits(books: Books, model: Model) -> bool:
