@@ -69,7 +69,7 @@ def keep(name: str, figures: dict[str, Any], path: Path | None = None) -> None:
     commit = (
         os.environ.get("COMMIT")
         or subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - whichever git the user has
+            ["git", "rev-parse", "--short", "HEAD"],
             cwd=RESULTS.parent,
             capture_output=True,
             text=True,

@@ -6,17 +6,25 @@ average, exits of 0.1 s; half of the models can sleep, and wake in 0.2 s. About 
 for a model drawn by Zipf's law, from one of 50 clients. One in ten has a deadline of 1 to 10 minutes, 3 % of the
 clients leave after 20 s on average, the device is read once a second. Timed are EVENTS events after a minute of
 that; the garbage collector is on, as in the server. The mix of events is in the result.
+
+``--against COMMIT`` compares this checkout with an older one: both run by turns, ``--pairs`` times each, and the
+medians of the pairs are kept. Machines differ and get busy; the ratio of two runs beside each other says more.
 """
 
 import argparse
 import itertools
 import json
+import os
 import random
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from _machine import keep
@@ -164,12 +172,45 @@ def summary(nanoseconds: list[int]) -> dict[str, float]:
     }
 
 
+def compare(commit: str, pairs: int, sizes: Sequence[int]) -> dict[str, Any]:
+    """This checkout and an older commit, by turns; medians of all runs, and of the ratio within each pair."""
+    root = Path(__file__).resolve().parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        archive = subprocess.run(["git", "archive", commit, "src"], cwd=root, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
+        runs: dict[str, list[list[dict[str, Any]]]] = {"before": [], "now": []}
+        for _ in range(pairs):
+            for which, source in (("before", Path(folder) / "src"), ("now", root / "src")):
+                command = [sys.executable, __file__, "--models", *map(str, sizes)]
+                environment = {**os.environ, "PYTHONPATH": str(source)}
+                said = subprocess.run(command, env=environment, check=True, capture_output=True).stdout
+                runs[which].append(json.loads(said))
+    found = []
+    for place, models in enumerate(sizes):
+        entry: dict[str, Any] = {"models": models}
+        for figure in ("median_us", "mean_us", "p99_us"):
+            before, now = ([run[place][figure] for run in runs[which]] for which in ("before", "now"))
+            ratios = [after / earlier for earlier, after in zip(before, now, strict=True)]
+            entry[figure] = {
+                "before": round(statistics.median(before), 1),
+                "now": round(statistics.median(now), 1),
+                "ratio": round(statistics.median(ratios), 3),
+            }
+        found.append(entry)
+    return {"against": commit, "pairs": pairs, "sizes": found}
+
+
 def main() -> None:
-    """Measure and keep; with ``--models`` only print."""
+    """Measure and keep; with ``--models`` alone only print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, nargs="+", help=f"instead of {SIZES}; the result is not kept")
     parser.add_argument("--seconds", type=float, default=180.0, help="the most that one size may take")
+    parser.add_argument("--against", metavar="COMMIT", help="compare with this commit, by turns")
+    parser.add_argument("--pairs", type=int, default=5, help="how many runs of each, with --against")
     asked = parser.parse_args()
+    if asked.against:
+        keep("core_against", compare(asked.against, asked.pairs, asked.models or SIZES[:3]))
+        return
     found = [measure(models, asked.seconds) for models in asked.models or SIZES]
     if asked.models:
         print(json.dumps(found, indent=2))

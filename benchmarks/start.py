@@ -66,12 +66,12 @@ def once() -> dict[str, float]:
 def clean() -> dict[str, float]:
     """``make serve`` in a fresh clone, an empty home, no package cache."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["git", "clone", "-q", str(ROOT), f"{folder}/cohabit"], check=True)  # noqa: S607 - the user's git
+        subprocess.run(["git", "clone", "-q", str(ROOT), f"{folder}/cohabit"], check=True)
         environment = {**os.environ, "COHABIT_HOME": f"{folder}/home", "PIP_NO_CACHE_DIR": "1"}
         environment.pop("VIRTUAL_ENV", None)
         began = time.monotonic()
         process = subprocess.Popen(
-            ["make", "serve", "ARGS=--port 0"],  # noqa: S607 - the user's make
+            ["make", "serve", "ARGS=--port 0"],
             cwd=f"{folder}/cohabit",
             env=environment,
             stdout=subprocess.PIPE,

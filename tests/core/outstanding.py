@@ -1,7 +1,5 @@
 """What the core told the shell to do and has not been answered, on workers that hold real memory."""
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 from cohabit.core import invariants
@@ -40,17 +38,6 @@ from core.driver import MIB, model
 from core.memory import LARGEST, Memory, Real
 
 
-class Thorough(Controller):
-    """Asks all who wait at every event, and gives out what it can, whether or not anything has changed that might let
-    one in or run."""
-
-    def handle(self, event: Event, now: float) -> Sequence[Command]:
-        """As the other, without the gate."""
-        self.books.stirred = True
-        self.books.changes = math.nan  # type: ignore[assignment]  # other than itself
-        return super().handle(event, now)
-
-
 class Outstanding:
     """Keeps what it was told to do, if it may be asked to; answers when it is told that something has ended."""
 
@@ -71,8 +58,7 @@ class Outstanding:
         self.settings, self.policy, self.reaped, self.keeps, self.residue = settings, policy, reaped, keeps, residue
         peaks = [m.footprint.peak // MIB for m in (model(**one) for one in settings)]  # type: ignore[arg-type]  # drawn fields
         self.budget = max(int(room * sum(peaks)), max(peaks) - 5)  # some never fit, most take turns
-        self.controller = self.fresh(Controller)
-        self.thorough = self.fresh(Thorough)
+        self.controller = self.fresh()
         self.journal: list[tuple[Event, float, list[object]]] = []
         self.now = 0.0
         self.timer: float | None = None
@@ -93,7 +79,7 @@ class Outstanding:
         self.shutting_down = False
         self.send(Started())
 
-    def fresh(self, kind: type[Controller]) -> Controller:
+    def fresh(self) -> Controller:
         made = [model(**settings) for settings in self.settings]  # type: ignore[arg-type]  # drawn fields
         for one in made if self.sized else ():
             working = one.footprint.working.size
@@ -106,7 +92,7 @@ class Outstanding:
             releases_when_reaped=self.reaped,
             host_cache=self.host * MIB,
         )
-        return kind(made, ledger, self.policy)
+        return Controller(made, ledger, self.policy)
 
     def send(self, event: Event) -> None:
         books = self.controller.books
@@ -116,10 +102,6 @@ class Outstanding:
         commands = list(self.controller.handle(event, self.now))
         pinned = {worker for worker in pinned if worker in books.workers and books.workers[worker].policy.pin}
         self.journal.append((event, self.now, list(commands)))
-        thorough = self.thorough.handle(event, self.now)
-        assert [c for c in commands if not isinstance(c, SetTimer)] == [
-            c for c in thorough if not isinstance(c, SetTimer)
-        ], "nobody is let in later than could be"
         for command in commands:
             self.carry_out(command, pinned)
         if not self.strangers:

@@ -184,7 +184,6 @@ def test_a_preload_takes_no_copy_from_anybody() -> None:
     core.measured(at=10.2)
     core["b"].wanted = True
     core.books.changed(core["b"])
-    core.books.stirred = True
     assert core.measured(at=11) == [StartWorker("b", 2, keep_copy=False)]
 
 

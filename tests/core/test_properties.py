@@ -8,7 +8,6 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cohabit.core.controller import Controller
 from cohabit.core.events import (
     DeviceMeasured,
     Event,
@@ -260,7 +259,7 @@ class Shell(Outstanding, RuleBasedStateMachine):
         assert not self.asked, f"never answered: {self.asked}"
         assert not self.running
         assert self.now - began < (accepted + 10) * 70.0, "waiting is bounded"
-        again = self.fresh(Controller)
+        again = self.fresh()
         for number, (event, now, commands) in enumerate(self.journal):
             decided = list(again.handle(event, now))
             assert decided == commands, f"a replay decides the same, here event {number}: {event}"

@@ -119,7 +119,6 @@ def test_what_is_preloaded_takes_no_room_that_is_kept() -> None:
     core["c"].wanted = core["d"].wanted = True
     core.books.changed(core["c"])
     core.books.changed(core["d"])
-    core.books.stirred = True
     assert brief(core.measured(at=3.5)) == ["start d#3"]
 
 

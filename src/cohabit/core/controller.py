@@ -69,10 +69,8 @@ class Controller:
         leave_as_told(books, now)
         relieve(books, self._policy, now)
         dispatch_all(books, now)
-        before = books.changes
         bring_in(books, self._policy, now)
-        if books.changes != before:
-            dispatch_all(books, now)
+        dispatch_all(books, now)
         plan(books, now)
         self._set_timer(now)
         if books.draining_until is not None and not books.workers and not books.requests:
@@ -86,7 +84,6 @@ class Controller:
                 for model in books.models.values():
                     model.wanted = model.policy.preload
                     books.changed(model)
-                books.stirred = True
             case RequestArrived():
                 self._arrived(event, now)
             case RequestCancelled():
@@ -152,7 +149,6 @@ class Controller:
         if event.deadline is not None:
             heapq.heappush(model.deadlines, (event.deadline, request.id, request))
         books.changed(model)
-        books.stirred |= model in books.waiters
 
     def _cancelled(self, event: RequestCancelled, now: float) -> None:
         books = self.books
@@ -165,7 +161,6 @@ class Controller:
             model.queue.remove(request)
             del books.requests[request.id]
             books.changed(model)
-            books.stirred = True  # the others may have been left as the only ones of a batch
         else:
             cancel(books, model, request, now)
 
@@ -177,7 +172,6 @@ class Controller:
         withdraw(books, model, [event.request], now)
         request = books.requests.pop(event.request)
         request.ended = True
-        books.stirred |= model.footprint.margin > 0  # it fades with every success
         model.footprint.learn_run(event.peak, model.run_units)
         model.failures = 0
         if request.cancelled is None:

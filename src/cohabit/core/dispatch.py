@@ -205,8 +205,6 @@ def _dispatch(books: Books, model: Model, now: float) -> None:
     model.batches.append({request.id for request in batch})
     if batch[0].background:
         given(model, now)
-    if not model.dispatches:
-        books.stirred = True  # only now may it be asked to leave again
     model.dispatches += len(batch)
     model.inflation = books.inflation
     model.last_used = now
@@ -224,7 +222,6 @@ def withdraw(books: Books, model: Model, request_ids: Iterable[int], now: float)
     for request_id in request_ids:
         request = model.running.pop(request_id)
         model.interactive -= not request.background
-        books.stirred |= request.batch is not None  # another part of its batch may have waited for this one
         for batch in model.batches:
             batch.discard(request_id)
     model.batches = [batch for batch in model.batches if batch]
@@ -233,7 +230,6 @@ def withdraw(books: Books, model: Model, request_ids: Iterable[int], now: float)
         books.ledger.slots_used -= model.policy.slots
         books.ledger.rest(model.worker, now)
         del books.busy[model.worker]
-        books.rested.append(model)
         model.idle_since = now
         model.last_used = now
     books.changed(model)

@@ -38,7 +38,6 @@ def worker_exited(books: Books, event: WorkerExited, now: float) -> None:
     withdraw_all(books, model, now)
     model.lifecycle.move(Move.EXITED, now)
     books.ledger.close(event.worker, now)
-    books.stirred = True
     del books.workers[event.worker]
     model.worker = None
     model.draining = False

@@ -49,7 +49,6 @@ def cancel(books: Books, model: Model, request: Request, now: float) -> None:
 def expire(books: Books, now: float) -> None:
     """Everything whose time has come."""
     for model in books.agenda.due(now):
-        books.stirred = True  # a pause may be over
         books.changed(model)
         _deadlines(books, model, now)
         _runs(books, model, now)

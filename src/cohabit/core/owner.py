@@ -97,7 +97,6 @@ def follow(books: Books, asked: OwnerRequest, now: float) -> None:
         case _:
             _pin(books, model, asked.pinned)
     books.changed(model)
-    books.stirred = True
 
 
 def leave_as_told(books: Books, now: float) -> None:

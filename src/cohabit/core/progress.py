@@ -29,7 +29,6 @@ def ready(books: Books, event: WorkerReady, now: float) -> None:
     books.ledger.settle(event.worker, event.resident)
     model.came_in = model.idle_since = model.last_used = now
     books.changed(model)
-    books.stirred = True
     if model.policy.pin:
         books.room_has_changed()
 
@@ -51,7 +50,6 @@ def slept(books: Books, event: Slept, now: float) -> None:
     books.ledger.sleep(event.worker, event.held, now)
     model.goes_out(now)
     books.changed(model)
-    books.stirred = True
 
 
 def trimmed(books: Books, event: Trimmed, now: float) -> None:
@@ -60,16 +58,14 @@ def trimmed(books: Books, event: Trimmed, now: float) -> None:
     if model is not None and books.account(model).trimming:
         books.ledger.trimmed(event.worker, now)
         books.changed(model)
-        books.stirred = True
 
 
 def measured(books: Books, event: DeviceMeasured, now: float) -> None:
     """A reading of the device."""
     allowed = books.ledger.effective_budget
-    if books.ledger.observe(event.at, event.total, event.available, event.workers):
-        books.stirred = True
-        if books.pinned or books.ledger.effective_budget != allowed:
-            books.room_has_changed()
+    changed = books.ledger.observe(event.at, event.total, event.available, event.workers)
+    if changed and (books.pinned or books.ledger.effective_budget != allowed):
+        books.room_has_changed()
     for model in list(books.resident):
         if model.state is State.ASLEEP:
             _check_asleep(books, model, now)

@@ -99,27 +99,23 @@ def relieve(books: Books, policy: Policy, now: float) -> None:
 
 
 def bring_in(books: Books, policy: Policy, now: float) -> None:
-    """Branches 3.1 to 3.3. Looks at waiters only where something has changed that may let one in."""
+    """Branches 3.1 to 3.3. A claim that is met at once leaves the next waiter free to make one."""
     _withdraw_if_needless(books)
     if books.spawned is not None and books.spawned not in books.waiters:
         stop(books, books.spawned, StopCause.UNSTARTED, "nobody waits for it any more", now)
     _pursue(books, policy, now)
-    books.stirred |= any(not model.running for model in books.rested)
-    books.rested.clear()
-    held_back = False
-    while books.claim is None and (books.stirred or (books.next_try is not None and now >= books.next_try)):
-        books.stirred, books.next_try = False, None
-        held_back = _decide(books, policy, now)
-    books.stirred |= held_back  # what that hangs on may change in many ways
+    claimed = True
+    while claimed and books.claim is None:
+        claimed = _decide(books, policy, now)
 
 
 def _decide(books: Books, policy: Policy, now: float) -> bool:
-    """Branches 3.3 and 3.4: form the claim of who may have it. Returns whether anybody was held back for another."""
+    """Branches 3.3 and 3.4: form the claim of the first waiter that may make one. Returns whether one did."""
     later: list[float] = []
     waiting: list[Model] = []
     standing = Standing.of(books)
     first: Search | None = None
-    held_back = False
+    claimed = False
     promised = cache(Reservation.of)
     for place, waiter in enumerate(list(islice(_eligible(books, standing, now), LOOK_FURTHER))):
         waiter.behind = None
@@ -130,12 +126,13 @@ def _decide(books: Books, policy: Policy, now: float) -> bool:
         if exits is not None and first is not None:
             reservation = promised(first)
             if reservation is not None and not reservation.is_kept(waiter, exits, now):
-                waiter.behind, exits, held_back = first.waiter, None, True
+                waiter.behind, exits = first.waiter, None
                 later.append(overtakes_at(waiter, first.waiter))
         if exits is not None:
             _claim(search, exits, policy)
             _pursue(books, policy, now)
             waiting.insert(0, waiter)
+            claimed = True
             break
         if search.sought:
             waiting.append(waiter)
@@ -143,7 +140,7 @@ def _decide(books: Books, policy: Policy, now: float) -> bool:
                 first = first or search
     _spawn(books, waiting, now)
     books.next_try = min((at for at in later if now < at < math.inf), default=None)
-    return held_back
+    return claimed
 
 
 def _eligible(books: Books, standing: Standing, now: float) -> Iterator[Model]:
@@ -174,8 +171,6 @@ def _withdraw_if_needless(books: Books) -> None:
     if model in books.waiters and shortfall(books, model, victims) <= 0:
         return
     books.claim = None
-    books.changes += 1
-    books.stirred = True
     for worker in claim.victims:
         victim = books.workers[worker]
         victim.draining = False
@@ -260,13 +255,11 @@ def _pursue(books: Books, policy: Policy, now: float) -> None:
         if victim is not None and not victim.running and victim.state in _LEAVES:
             _make_room(books, victim, chosen, policy, now)
     model = books.models[claim.model]
-    needed, claim.need = claim.need, need(books, model)
-    books.changes += claim.need != needed
+    claim.need = need(books, model)
     if any(not _has_made_room(books, worker, chosen) for worker, chosen in claim.victims.items()):
         return  # a victim that stops is never resurrected, and one that drains has been promised to go
     if model.out and books.ledger.reserved + claim.need <= books.ledger.effective_budget:
         books.claim = None
-        books.stirred = True
         start(books, model, now)
     # A claim to run stays until the model does: branch 2 gives it its dispatch, 3.1 ends it.
 

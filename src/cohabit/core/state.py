@@ -156,10 +156,7 @@ class Books:
         self.dismissed: dict[str, Model] = {}  # told to leave, and not gone yet
         self.spawned: Model | None = None  # the one whose process waits for room
         self.touched: dict[str, Model] = {}
-        self.rested: list[Model] = []  # fell idle in this event, and may have been given work since
-        self.changes = 0  # how often anything has changed that may let something run
-        self.stirred = False  # something has changed that may let somebody in who was not let in before
-        self.next_try: float | None = None  # when time alone may do so
+        self.next_try: float | None = None  # when a waiter may be let in although nothing else has happened
 
     @property
     def resident(self) -> Iterator[Model]:
@@ -178,18 +175,13 @@ class Books:
 
     def changed(self, model: Model) -> None:
         """Its queue, state, or what runs on it is not what it was: keep what is derived from them true."""
-        self.changes += 1
         name, state = model.policy.name, model.lifecycle.state
         waits = bool(model.queue)
-        yields = model.background_only
-        if yields is not model.yields:
-            model.yields = yields
-            self.stirred = True  # others may take its room sooner now, or it theirs
+        model.yields = model.background_only
         if state is State.SPAWNED:
             self.spawned = model
         elif model is self.spawned:
             self.spawned = None
-            self.stirred = True  # the process of another may start now
         if model.dismissed is not None or name in self.dismissed:
             self._note_dismissed(model)
         free = not model.draining and model.dismissed is None
@@ -209,7 +201,6 @@ class Books:
 
     def room_has_changed(self) -> None:
         """What was feasible may be so no more, and the other way round."""
-        self.stirred = True
         for model in self.waiters:
             self.touched[model.policy.name] = model
 
