@@ -220,3 +220,15 @@ def test_a_copy_that_is_too_large_by_itself_is_told() -> None:
     core.ask("a", at=0)
     core.send(WorkerReady(1, 100 * MIB, 100 * MIB, 5.0, 150 * MIB), at=5)
     assert [alert for alert in alerts(core.books, 5) if "50 MiB more of host memory" in alert]
+
+
+def test_no_sleeper_is_stopped_for_a_copy_that_the_victims_make_room_for() -> None:
+    a, s, b = copied("a", copy=50), copied("s"), copied("b", copy=50, load_seconds=50.0)
+    core = Core(a, s, b, budget=117, host_cache=150)
+    core.bring("s", at=0)
+    switch(core, "a", at=20)
+    assert core["s"].state == "asleep"
+    core.ask("b", at=40)
+    assert brief(core.did) == ["stop a#2: evicted"], "two sleepers do not fit beside b; a takes its copy along"
+    assert core.gone("a", at=40.1) == [StartWorker("b", 3, keep_copy=True)]
+    assert core["s"].state == "asleep"

@@ -233,3 +233,14 @@ def test_2_1_nor_is_anybody_waited_for_while_room_is_made_for_a_third() -> None:
     assert brief(core.done("a", 6, at=core.now + 0.5)) == ["run a#1: 8"], (
         "the claim goes before b's, for long perhaps"
     )
+
+
+def test_2_2_the_last_slot_is_free_for_long_work_beside_something_short() -> None:
+    core = Core(model("a"), model("b"), model("c"), budget=500, slots=3)
+    for name, seconds in (("a", 10.0), ("b", 10.0), ("c", 0.1)):
+        core.bring(name)
+        core[name].footprint.run_seconds.value = seconds
+    core.ask("a", at=1)
+    core.ask("c", at=1)
+    core.ask("b", at=1)
+    assert brief(core.did) == ["run b#2: 6"], "a is long, but c soon gives its slot back"

@@ -166,3 +166,22 @@ def test_an_empty_server_shuts_down_at_once(state: str) -> None:
         core.ready("a")
     assert brief(core.send(ShutdownRequested(30))) == ["stop a#1: shutdown"]
     assert brief(core.gone("a")) == ["halt"]
+
+
+def test_an_event_plans_the_next_moment_only_of_models_it_is_about() -> None:
+    core = Core(model("a"), model("b"))
+    core.bring("a", at=0)
+    assert not core.books.touched
+
+
+def test_deadline_is_kept_by_a_model_that_may_start_again_and_has_no_room() -> None:
+    core = Core(model("a"), budget=150)
+    core.ask("a", at=0, deadline=10)
+    core.gone("a", at=1)
+    core.gone("a", at=2)
+    assert core.timer == 4.0, "after its second failure it waits for 2 s"
+    core.measured(at=3, total=1000, foreign=950)
+    assert core.ring() == []
+    assert core.now == 4.0
+    assert brief(core.ring()) == ["reject 1: deadline_exceeded"]
+    assert core.now == 10.0

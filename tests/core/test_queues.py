@@ -1,5 +1,7 @@
 """A model's waiting requests and the turns of its clients."""
 
+import gc
+
 from cohabit.core.events import RequestFailed, Trimmed
 from cohabit.core.queues import ModelQueue, Request
 from core.driver import Core, brief, model
@@ -54,3 +56,14 @@ def test_a_batch_that_ran_out_of_memory_is_retried_in_order() -> None:
         assert core.send(RequestFailed(request, 1, sent=False, out_of_memory=True)) == []
     assert brief(core.send(RequestFailed(3, 1, sent=False, out_of_memory=True))) == ["trim a#1"]
     assert brief(core.send(Trimmed(1))) == ["run a#1: 1"]
+
+
+def test_an_empty_queue_keeps_nothing_of_its_clients() -> None:
+    queue = ModelQueue()
+    for number in range(3):
+        queue.push(Request(number, "m", f"client {number}", 0.0))
+    while queue:
+        queue.take(queue.peek())
+    gc.collect()
+    kept = [one for one in gc.get_objects() if isinstance(one, Request) and one.client.startswith("client ")]
+    assert kept == []

@@ -270,3 +270,29 @@ def test_what_is_being_trimmed_is_not_chosen_until_it_is_known_what_it_holds() -
     core.ask("b", at=40)
     assert core.did == []
     assert brief(core.trimmed("a", at=40.1)) == ["stop a#1: evicted"]
+
+
+def test_only_an_eviction_is_told_as_one() -> None:
+    core = Core(sleepy(keep_alive=3.0), budget=180)
+    core.bring("a", at=0)
+    assert brief(core.ring()) == ["sleep a#1: keep_alive"]
+    assert core["a"].last_eviction == ""
+    evicted = pair()
+    evicted.bring("a", at=0)
+    evicted.ask("b", at=10)
+    assert brief(evicted.did) == ["sleep a#1: evicted"]
+    assert evicted["a"].last_eviction.startswith("for b, waiting 0.0 s: ")
+
+
+def test_nobody_else_leaves_while_a_victim_falls_asleep_and_until_its_memory_is_seen_free() -> None:
+    core = Core(sleepy(), model("c", load_seconds=50.0), model("b", load_seconds=1), budget=290)
+    core.bring("c", at=0)
+    core.bring("a", at=10)
+    core.ask("b", at=100)
+    assert brief(core.did) == ["sleep a#2: evicted"], "c costs more to bring back"
+    core.ask("b", at=100.05)
+    assert core.did == []
+    assert core.slept("a", at=100.1) == []
+    core.ask("b", at=100.15)
+    assert core.did == []
+    assert brief(core.measured(at=100.2)) == ["start b#3"]
