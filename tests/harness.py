@@ -208,6 +208,7 @@ class Watch:
     def __init__(self, sample: Callable[[], int], *, every: float) -> None:
         """``every`` so many seconds."""
         self.samples: list[int] = []
+        self.moments: list[float] = []  # when each was taken, by the monotonic clock
         self._sample = sample
         self._every = every
         self._stop = threading.Event()
@@ -231,6 +232,7 @@ class Watch:
     def _run(self) -> None:
         while not self._stop.wait(self._every):
             self.samples.append(self._sample())
+            self.moments.append(time.monotonic())
 
 
 def memory_watch(server: int) -> Watch:
