@@ -32,6 +32,7 @@ class Attack:
     """``strike(server, end)`` attacks until ``end`` on the monotonic clock; every attacker calls it."""
 
     name: str
+    target: str | None  # the model that is attacked, if it is one
     strike: Callable[[Running, float], None]
     attackers: int = 3
 
@@ -78,7 +79,9 @@ class Honest:
             thread.join()
 
     def _client(self, kind: str, end: float) -> None:
-        with httpx2.Client(base_url=self.server.url, timeout=self.limit) as http:
+        # A connection for each request: one that rests is closed where a crowd needs its place.
+        alone = httpx2.Limits(max_keepalive_connections=0)
+        with httpx2.Client(base_url=self.server.url, timeout=self.limit, limits=alone) as http:
             self.answers.append(_ask(http, kind))
             while time.monotonic() < end:
                 self.answers.append(_ask(http, kind))
@@ -348,6 +351,7 @@ def _heavy_json(value: bytes, count: int) -> Callable[[], tuple[bytes, str]]:
 ATTACKS: tuple[Attack, ...] = (
     Attack(
         "schema of millions of entries",
+        "llm",
         sending(
             _CHAT,
             as_json(chat(response_format=schema({"type": "object", "properties": {"a": _MANY}, "required": ["a"]}))),
@@ -355,6 +359,7 @@ ATTACKS: tuple[Attack, ...] = (
     ),
     Attack(
         "tool of millions of entries",
+        "llm",
         sending(
             _CHAT,
             as_json(
@@ -370,48 +375,66 @@ ATTACKS: tuple[Attack, ...] = (
             ),
         ),
     ),
-    Attack("schema that refers to itself", sending(_CHAT, as_json(chat(response_format=schema({"$ref": "#"}))))),
-    Attack("grammar of optional parts", sending(_CHAT, as_json(chat(grammar="root ::= " + '"a"? ' * 3000)))),
+    Attack(
+        "schema that refers to itself", "llm", sending(_CHAT, as_json(chat(response_format=schema({"$ref": "#"}))))
+    ),
+    Attack("grammar of optional parts", "llm", sending(_CHAT, as_json(chat(grammar="root ::= " + '"a"? ' * 3000)))),
     Attack(
         "grammar that triples forty times",
+        "llm",
         sending(_CHAT, as_json(chat(grammar=f'root ::= a0\n{_OPTIONAL}\na40 ::= "a"'))),
     ),
     Attack(
-        "grammar of brackets", sending(_CHAT, as_json(chat(grammar="root ::= " + "(" * 60000 + '"a"' + ")" * 60000)))
+        "grammar of brackets",
+        "llm",
+        sending(_CHAT, as_json(chat(grammar="root ::= " + "(" * 60000 + '"a"' + ")" * 60000))),
     ),
     Attack(
-        "long memory for repetitions", sending(_CHAT, as_json(chat(repeat_last_n=220_000_000, repeat_penalty=1.1)))
+        "long memory for repetitions",
+        "llm",
+        sending(_CHAT, as_json(chat(repeat_last_n=220_000_000, repeat_penalty=1.1))),
     ),
-    Attack("all probabilities", sending(_CHAT, as_json(chat(n_probs=49152, max_tokens=64)))),
+    Attack("all probabilities", "llm", sending(_CHAT, as_json(chat(n_probs=49152, max_tokens=64)))),
     Attack(
         "many breakers of sequences",
+        "llm",
         sending(_CHAT, as_json(chat(dry_multiplier=0.8, dry_sequence_breakers=[f"b{n}" for n in range(20_000)]))),
     ),
-    Attack("one letter, very often", sending(_CHAT, as_json(chat("a" * 900_000)))),
-    Attack("special tokens", sending(_CHAT, as_json(chat("<|im_end|>" * 90_000)))),
-    Attack("large metadata", sending(_CHAT, as_json(chat(metadata={"a": [0] * 9_000_000})))),
-    Attack("millions of empty lists", sending(_CHAT, _heavy_json(b"[]", 10_000_000))),
-    Attack("millions of empty objects", sending(_CHAT, _heavy_json(b"{}", 10_000_000))),
-    Attack("half a million parts", sending(_CHAT, as_json(chat([{"type": "text", "text": "a"}] * 400_000)))),
+    Attack("one letter, very often", "llm", sending(_CHAT, as_json(chat("a" * 900_000)))),
+    Attack("special tokens", "llm", sending(_CHAT, as_json(chat("<|im_end|>" * 90_000)))),
+    Attack("large metadata", "llm", sending(_CHAT, as_json(chat(metadata={"a": [0] * 9_000_000})))),
+    Attack("millions of empty lists", "llm", sending(_CHAT, _heavy_json(b"[]", 10_000_000))),
+    Attack("millions of empty objects", "llm", sending(_CHAT, _heavy_json(b"{}", 10_000_000))),
+    Attack("half a million parts", "llm", sending(_CHAT, as_json(chat([{"type": "text", "text": "a"}] * 400_000)))),
     Attack(
         "batches of thousands",
+        "embeddings",
         sending(
             "/batch",
             cache(lambda: (json.dumps([{"type": "embed", "data": {"texts": ["x" * 7000]}}] * 4096).encode(), JSON)),
         ),
     ),
-    Attack("mp4 that promises samples", sending(_HEAR, as_form(lambda: mp4_promising(80_000_000), model="stt"))),
-    Attack("mp4 of many tracks", sending(_HEAR, as_form(lambda: mp4_promising(10_000_000, tracks=10), model="stt"))),
-    Attack("matroska of chapters", sending(_HEAR, as_form(lambda: matroska_of_chapters(100_000), model="stt")), 6),
-    Attack("flac of one hertz", sending(_HEAR, as_form(lambda: flac_silence(1, 1, 14400), model="stt"))),
-    Attack("wav of one hertz", sending(_HEAR, as_form(lambda: wav(1, 14_000), model="stt"))),
-    Attack("hours of silence", sending(_HEAR, as_form(lambda: flac_silence(16000, 3500), model="stt"))),
-    Attack("jpeg of scans", sending(_CHAT, looking(lambda: jpeg_of_scans(4900, 250))), 4),
-    Attack("png of chunks", sending(_CHAT, looking(lambda: png_of_chunks(500_000)))),
+    Attack(
+        "mp4 that promises samples", "stt", sending(_HEAR, as_form(lambda: mp4_promising(80_000_000), model="stt"))
+    ),
+    Attack(
+        "mp4 of many tracks",
+        "stt",
+        sending(_HEAR, as_form(lambda: mp4_promising(10_000_000, tracks=10), model="stt")),
+    ),
+    Attack(
+        "matroska of chapters", "stt", sending(_HEAR, as_form(lambda: matroska_of_chapters(100_000), model="stt")), 6
+    ),
+    Attack("flac of one hertz", "stt", sending(_HEAR, as_form(lambda: flac_silence(1, 1, 14400), model="stt"))),
+    Attack("wav of one hertz", "stt", sending(_HEAR, as_form(lambda: wav(1, 14_000), model="stt"))),
+    Attack("hours of silence", "stt", sending(_HEAR, as_form(lambda: flac_silence(16000, 3500), model="stt"))),
+    Attack("jpeg of scans", "vision", sending(_CHAT, looking(lambda: jpeg_of_scans(4900, 250))), 4),
+    Attack("png of chunks", "vision", sending(_CHAT, looking(lambda: png_of_chunks(500_000)))),
     Attack(
         "uploads that break off",
+        None,
         sending("/v1/files", as_form(lambda: os.urandom(600_000), purpose="batch"), part=0.9),
         6,
     ),
-    Attack("half requests", holding(_HALF, 400)),
+    Attack("half requests", None, holding(_HALF, 400)),
 )
