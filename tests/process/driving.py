@@ -92,4 +92,4 @@ async def driving(launch: Launch) -> AsyncIterator[Driver]:
 def fake(**options: object) -> Launch:
     """The fake engine with these options."""
     spec = ModelSpec(name="m", engine="fake", options=options, concurrency=2)
-    return Launch(lambda: spec, threads=1)
+    return Launch(lambda _cancelled: spec, threads=1)

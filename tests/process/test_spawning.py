@@ -14,6 +14,7 @@ from cohabit.core.events import WorkerExited, WorkerReady
 from cohabit.protocol.spec import ModelSpec
 from cohabit.runtime.workers.process import WorkerProcess
 from cohabit.runtime.workers.supervisor import Launch
+from cohabit.sources import Cancelled, FetchCancelled
 from harness import Running, serving, wait_until
 from process.driving import SECONDS, Driver, driving, fake
 
@@ -36,7 +37,7 @@ async def until_prepared(driver: Driver) -> WorkerProcess:
 def embedder() -> Launch:
     """One with a library to import, and nothing to load."""
     spec = ModelSpec(name="m", engine="onnx-embed", source="/nowhere")
-    return Launch(lambda: spec, threads=1)
+    return Launch(lambda _cancelled: spec, threads=1)
 
 
 async def test_it_imports_waits_and_loads_in_the_same_process() -> None:
@@ -94,6 +95,17 @@ async def test_one_that_died_before_it_was_told_to_load_is_no_second_process() -
         driver.effects.execute(START)  # the core had not heard of it
         assert driver.effects.workers == {}
         assert (await driver.started(2)).worker == 2
+
+
+async def test_told_to_leave_while_its_files_are_fetched_it_ends_the_fetch() -> None:
+    def fetched(cancelled: Cancelled) -> ModelSpec:
+        wait_until(cancelled)
+        raise FetchCancelled("for a test")
+
+    async with driving(Launch(fetched, threads=1)) as driver:
+        driver.effects.execute(SpawnWorker("m", 1))
+        await driver.done(StopWorker("m", 1, StopCause.UNSTARTED, "for a test"), WorkerExited)
+        assert driver.effects.workers == {}
 
 
 def test_beside_a_busy_model_the_next_one_gets_ready(tmp_path: Path) -> None:

@@ -1,9 +1,7 @@
 """Pictures are looked at before anything is queued: whole, of a kind and size that is taken, for one that sees."""
 
-import asyncio
 import base64
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cohabit.api.addresses import Fetcher
@@ -11,11 +9,10 @@ from cohabit.api.errors import BadRequest, readable
 from cohabit.media import pictures as media
 from cohabit.media.data_url import decode
 from cohabit.protocol.tasks import Task
+from cohabit.runtime.executors import PARSING
 from cohabit.runtime.service import ModelInfo, Service
 
 MOST_PICTURES = 32  # in one chat: looking at one takes up to half a second
-
-_two_at_once = ThreadPoolExecutor(2, "pictures")  # a decoded picture takes up to 100 MB for the moment
 
 
 async def check(
@@ -61,14 +58,12 @@ def put(body: Any, urls: Mapping[str, str]) -> None:
 
 async def examine(text: str, param: str) -> str:
     """One picture, as base64 or a data URL; returns its MIME type. Raises BadRequest."""
-    loop = asyncio.get_running_loop()
     with readable(param, code="invalid_image"):
-        return await loop.run_in_executor(_two_at_once, lambda: media.examine(decode(text)))
+        return await PARSING.run(lambda: media.examine(decode(text)))
 
 
 async def examined(data: bytes, param: str) -> str:
     """One picture as a data URL. Raises BadRequest."""
-    loop = asyncio.get_running_loop()
     with readable(param, code="invalid_image"):
-        kind = await loop.run_in_executor(_two_at_once, media.examine, data)
+        kind = await PARSING.run(media.examine, data)
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

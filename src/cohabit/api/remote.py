@@ -10,7 +10,6 @@ said to be.
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 import httpx2
@@ -18,6 +17,7 @@ import httpx2
 from cohabit.api.addresses import not_fetched
 from cohabit.api.errors import BadRequest
 from cohabit.config.model import RemoteMediaConfig
+from cohabit.runtime.executors import LOOKUPS
 
 MOST_REDIRECTS = 3
 MOST_AT_ONCE = 8  # fetches of all requests together
@@ -27,8 +27,6 @@ _UNICAST = IPv6Network("2000::/3")  # all that has been given out
 _NAT64 = IPv6Network("64:ff9b::/96")  # ends in the IPv4 address that is meant
 
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
-
-_lookups = ThreadPoolExecutor(MOST_AT_ONCE, "lookups")  # of their own: a slow name server holds up nothing else
 
 
 def is_public(text: str) -> bool:
@@ -45,9 +43,8 @@ def is_public(text: str) -> bool:
 
 async def looked_up(host: str) -> list[str]:
     """The addresses of a name, as the system knows them; empty if it has none."""
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.run_in_executor(_lookups, lambda: socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM))
+        found = await LOOKUPS.run(socket.getaddrinfo, host, 443, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))

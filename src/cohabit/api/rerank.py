@@ -1,6 +1,5 @@
 """``/v1/rerank``: with a model that reranks; where none is configured, by the vectors of an embedding model."""
 
-import asyncio
 import base64
 import math
 import struct
@@ -27,6 +26,7 @@ from cohabit.openai.rerank import (
     RerankUsage,
 )
 from cohabit.protocol.tasks import Task
+from cohabit.runtime.executors import PARSING
 from cohabit.runtime.requests import CallFailed
 from cohabit.runtime.service import Service
 
@@ -57,7 +57,7 @@ async def rerank(request: Request) -> Response:
         return Response(status_code=CLIENT_GONE)
     whole = msgspec.json.decode(found)
     # Off the loop: a thousand long vectors take a tenth of a second.
-    scores = _told(whole) if task is Task.RERANK else await asyncio.to_thread(_nearness, whole)
+    scores = _told(whole) if task is Task.RERANK else await PARSING.run(_nearness, whole)
     tokens = whole["usage"]["total_tokens"]
     ranked = RerankAnswer(
         id=f"rerank-{uuid.uuid4().hex}",

@@ -1,6 +1,5 @@
 """Forms with a file: read up to a limit, here in memory."""
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -11,6 +10,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from cohabit.api.errors import ApiError, BadRequest, readable
 from cohabit.media import sound
+from cohabit.runtime.executors import PARSING
 
 MOST_UPLOAD = 60 << 20  # bytes; it goes to the worker in one frame of at most 64 MiB
 _MOST_FIELD = 64 << 10  # bytes of a field that is not the file
@@ -95,7 +95,7 @@ def fields_of(form: FormData) -> dict[str, Any]:
 async def examine_sound(data: bytes, param: str) -> None:
     """Whether it is sound that is taken. Raises BadRequest."""
     with readable(param, code="invalid_audio"):
-        await asyncio.to_thread(sound.examine, data)
+        await PARSING.run(sound.examine, data)
 
 
 async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes, None]:

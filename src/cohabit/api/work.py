@@ -1,6 +1,5 @@
 """One piece of work in ``/inference``'s words: understood, turned into OpenAI's, its answer turned back."""
 
-import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from cohabit.openai.inference import ChatData, DescribeData, EmbedData, Inferenc
 from cohabit.openai.speech import SpeechRequest
 from cohabit.openai.transcription import TranscriptionRequest
 from cohabit.protocol.tasks import Task
+from cohabit.runtime.executors import PARSING
 from cohabit.runtime.service import Service
 
 _LOOK = "Describe this picture."
@@ -123,7 +123,7 @@ async def _transcribe(service: Service, fetcher: Fetcher, asked: InferenceReques
         sound = await fetcher.fetch(data.audio, "data.audio")
     else:
         with readable("data.audio", code="invalid_audio"):
-            sound = await asyncio.to_thread(decode, data.audio)
+            sound = await PARSING.run(decode, data.audio)
     await examine_sound(sound, "data.audio")
     return Work(
         model=info.name,

@@ -8,7 +8,6 @@ import asyncio
 import errno
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -20,6 +19,7 @@ from sqlalchemy.pool import QueuePool
 
 from cohabit.batches import erasing, schema
 from cohabit.batches.errors import StorageError, Trouble
+from cohabit.runtime.executors import Executor
 
 log = structlog.get_logger()
 
@@ -47,7 +47,7 @@ class Database:
         """``url`` is SQLAlchemy's: ``sqlite:///PATH`` or ``postgresql://...``. Raises ValueError for no URL."""
         self.url = parsed(url)
         self._engine: Engine | None = None
-        self._thread = ThreadPoolExecutor(1, "batches")
+        self._thread = Executor("batches", 1)
         self._told: str | None = None
 
     @property
@@ -75,7 +75,7 @@ class Database:
     async def close(self) -> None:
         """After what was begun."""
         await self._in_thread(self._dispose)
-        self._thread.shutdown()
+        self._thread.close()
 
     async def _run(
         self, writes: bool, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -93,7 +93,7 @@ class Database:
 
     async def _in_thread(self, do: Callable[[], T]) -> T:
         # Shielded: whoever waited may have left, what was begun is carried through.
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, do))
+        return await asyncio.shield(self._thread.run(do))
 
     def _opened(self) -> Engine:
         if self._engine is None:

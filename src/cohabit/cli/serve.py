@@ -109,6 +109,7 @@ async def _serve(
 ) -> None:
     from cohabit.config.paths import derived_dir, weights_dir
     from cohabit.observability.metrics import Metrics
+    from cohabit.runtime import executors
     from cohabit.runtime.assemble import assemble
 
     metrics = Metrics()
@@ -124,8 +125,11 @@ async def _serve(
         exposition=metrics.render,
     )
     metrics.watch(server.status)
-    with _recorded(config, server):
-        await _until_told(config, server, entrance)
+    try:
+        with _recorded(config, server):
+            await _until_told(config, server, entrance)
+    finally:
+        executors.close_all()
 
 
 @contextmanager

@@ -82,6 +82,7 @@ async def _open_store(
     from cohabit.access.keys import Key
     from cohabit.api.errors import NotFound
     from cohabit.api.models import find
+    from cohabit.runtime.executors import IMPORTS
 
     def resolve(name: str) -> str | None:
         try:
@@ -96,7 +97,7 @@ async def _open_store(
         key = lock.keyring.named(owner) if owner else Key(name="", digest="", created=0)
         return None if key is None else {"key": key}
 
-    store = await asyncio.to_thread(_store)
+    store = await IMPORTS.run(_store)
     return store(config, url, app, resolve=resolve, identify=identify)
 
 

@@ -22,7 +22,7 @@ from cohabit.runtime.plan import Plan
 from cohabit.runtime.server import Server
 from cohabit.runtime.service import ModelInfo
 from cohabit.runtime.workers.supervisor import Launch
-from cohabit.sources import derive, resolve
+from cohabit.sources import Cancelled, derive, resolve
 
 
 def missing_engines(config: Config) -> list[str]:
@@ -98,15 +98,17 @@ def _launch(config: Config, name: str, weights: Path, made: Path) -> Launch:
     model = config.models[name]
     derivations = resolved.derivations(model)
 
-    def spec() -> ModelSpec:
+    def spec(cancelled: Cancelled) -> ModelSpec:
         def path(source: str) -> Path | None:
-            return resolve(source, weights_dir=weights, base_dir=config.base_dir)
+            return resolve(source, weights_dir=weights, base_dir=config.base_dir, cancelled=cancelled)
 
         source = path(model.source) if model.source is not None else None
         if source is not None:
-            source = derive(source, derivations.get("source"), made)
+            source = derive(source, derivations.get("source"), made, cancelled=cancelled)
         fetched = {role: found for role, text in model.files.items() if (found := path(text)) is not None}
-        files = {role: derive(found, derivations.get(role), made) for role, found in fetched.items()}
+        files = {
+            role: derive(found, derivations.get(role), made, cancelled=cancelled) for role, found in fetched.items()
+        }
         return resolved.model_spec(config, name, source, files)
 
     return Launch(spec, threads=resolved.slots(config, model), nice=resolved.niceness(config, model))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from cohabit.core.events import DeviceMeasured
 from cohabit.devices import Device
+from cohabit.runtime.executors import DEVICE
 
 PERIOD = 1.0  # seconds
 SOONEST = 0.05  # between two readings; of five small workers one takes 11 ms
@@ -33,7 +34,7 @@ class Sampler:
         while True:
             self._soon.clear()  # before the reading: what ends while it is taken may not show in it
             at = time.monotonic()
-            reading = await asyncio.to_thread(self._device.read, dict(self._pids()))
+            reading = await DEVICE.run(self._device.read, dict(self._pids()))
             self._post(DeviceMeasured(at, reading.total, reading.available, reading.workers))
             rest = min(PERIOD, max(SOONEST, REST * (time.monotonic() - at)))
             await asyncio.sleep(rest)

@@ -13,10 +13,11 @@ from cohabit.core.events import Event, Slept, Trimmed, WorkerExited, WorkerReady
 from cohabit.protocol import messages
 from cohabit.protocol.engine import Chunk
 from cohabit.protocol.spec import Device, ModelSpec
+from cohabit.runtime.executors import FETCHING
 from cohabit.runtime.workers import limits
 from cohabit.runtime.workers.limits import Limit
 from cohabit.runtime.workers.process import WorkerProcess
-from cohabit.sources import SourceError
+from cohabit.sources import Cancelled, SourceError
 
 if TYPE_CHECKING:
     from cohabit.runtime.answers import Answers
@@ -26,9 +27,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What it takes to start a model's worker. ``resolve`` fetches its files (in a thread, may raise SourceError)."""
+    """What it takes to start a model's worker.
 
-    resolve: Callable[[], ModelSpec]
+    ``resolve`` fetches its files, in a thread, until it is told that they are not wanted. Raises SourceError.
+    """
+
+    resolve: Callable[[Cancelled], ModelSpec]
     threads: int
     nice: int = 0  # to the other workers, where they share the processor's cores
 
@@ -122,7 +126,7 @@ class Supervisor:
         worker = self._workers[worker_id]
         worker.stop_told = time.monotonic()
         if worker.process is None:
-            return  # still fetching: ``_live`` sees that it is no longer wanted
+            return  # still fetching, which ends as it sees that it is no longer wanted
         if kill or not worker.loaded:
             worker.process.kill()
         else:
@@ -164,7 +168,7 @@ class Supervisor:
         launch = self._launches[worker.model]
         detail = ""
         try:
-            worker.spec = await asyncio.to_thread(launch.resolve)
+            worker.spec = await FETCHING.run(launch.resolve, worker.unwanted)
             if not worker.unwanted():
                 worker.process = await WorkerProcess.spawn(
                     worker.model,
