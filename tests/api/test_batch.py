@@ -108,7 +108,7 @@ async def test_a_client_that_leaves_takes_all_of_it_back(
             await asyncio.sleep(0)
         exchange.leave()
         await exchange.ended()
-    assert service.cancelled == [1, 2]
+    assert sorted(service.cancelled) == [1, 2]
 
 
 async def test_a_client_that_reads_nothing_is_cut_off(service: FakeService) -> None:

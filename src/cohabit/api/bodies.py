@@ -70,8 +70,13 @@ def decoded(raw: bytes) -> Any:
         found = from_json(raw, allow_inf_nan=False)
         msgspec.json.decode(raw)  # refuses 1e999 too, which the other takes for infinity
     except (ValueError, RecursionError):
-        raise BadRequest("the body is not valid JSON", code="invalid_json") from None
+        raise not_json() from None
     return found
+
+
+def not_json() -> BadRequest:
+    """What is said of it."""
+    return BadRequest("the body is not valid JSON", code="invalid_json")
 
 
 def encoded(body: Any) -> bytes:

@@ -63,6 +63,7 @@ class Answer:
         self._failure: CallFailed | None = None
         self._complete = False
         self._waiter: asyncio.Future[None] | None = None
+        self._heard: Callable[[], None] | None = None
         self._taken_chunks = self._taken_bytes = 0  # and not given back yet
 
     # for the api
@@ -81,6 +82,11 @@ class Answer:
         self._give_back(1, len(chunk))
         return chunk
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to take without waiting: chunks, the end or a failure."""
+        return bool(self._chunks) or self._complete or self._failure is not None
+
     async def some(self) -> list[bytes]:
         """Take every chunk that is here, waiting for at least one; nothing at the end. Raises CallFailed."""
         await self._something()
@@ -92,9 +98,15 @@ class Answer:
         self._give_back(len(chunks), sum(map(len, chunks)))
         return chunks
 
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Call ``heard`` whenever there is something to take, at once if there is; for who has many answers."""
+        self._heard = heard
+        if self.ready:
+            heard()
+
     async def started(self, within: float | None = None) -> bool:
         """True once there is a chunk, an end or a failure to take; False after ``within`` seconds without."""
-        if self._ready():
+        if self.ready:
             return True
         try:
             async with asyncio.timeout(within):
@@ -114,11 +126,8 @@ class Answer:
             self.ended = True
             self._cancel(self.id)
 
-    def _ready(self) -> bool:
-        return bool(self._chunks) or self._complete or self._failure is not None
-
     async def _something(self) -> None:
-        while not self._ready():
+        while not self.ready:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
 
@@ -134,6 +143,8 @@ class Answer:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+        if self._heard is not None:
+            self._heard()
 
     def _end(self) -> None:
         self.ended = True
