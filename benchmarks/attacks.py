@@ -1,6 +1,6 @@
 """What attacks cost honest clients: answers of other models, quiet and during each attack, by turns.
 
-The attacks are those of ``tests/attacks.py``, on four real models of the preset in a budget of 1 GiB, of which not
+The attacks are those of ``tests/attackers.py``, on four real models of the preset in a budget of 1 GiB, of which not
 all fit at once. For each attack the server works for SECONDS without and for SECONDS with it, RUNS times each. Kept
 are medians of the 95th percentile of what clients of the other models waited, and the largest control plane.
 """
@@ -22,7 +22,7 @@ from _machine import keep
 _TESTS = str(Path(__file__).parents[1] / "tests")
 sys.path.append(_TESTS)
 try:
-    from attacks import ATTACKS, Answer, Attack, Honest
+    from attackers import ATTACKS, Answer, Attack, Honest
     from harness import Running, Watch, preset, serving
 finally:
     sys.path.remove(_TESTS)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from attacks import ATTACKS, Attack, Honest
+from attackers import ATTACKS, Attack, Honest
 from harness import Running, Watch, memory_watch, preset, serving
 
 MIB = 1 << 20
