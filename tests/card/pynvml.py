@@ -9,6 +9,10 @@ class NVMLError(Exception):
     """As NVML's."""
 
 
+class NVMLError_NotSupported(NVMLError):
+    """As NVML's."""
+
+
 def nvmlInit() -> None:
     """There is always one."""
 

@@ -1,19 +1,21 @@
 """Devices: host memory for real, a card through a stand-in for the driver's library."""
 
+import errno
 import os
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
 from cohabit.devices import DeviceError, cpu, device_for, parse_kind
 from cohabit.devices.cpu import Cpu, group_members, pss
-from harness import uncovered
+from harness import uncovered, wait_until
 
 MIB = 1 << 20
 
@@ -75,13 +77,57 @@ def test_a_process_that_is_gone_holds_nothing() -> None:
 
 
 def test_resident_memory_stands_in_where_the_kernel_keeps_pss_from_us(monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(_: Path) -> str:
-        raise PermissionError
-
-    monkeypatch.setattr(Path, "read_text", denied)
+    monkeypatch.setattr(Path, "read_bytes", raising(PermissionError()))
     assert abs(pss(os.getpid()) - psutil.Process().memory_info().rss) < 8 * MIB
     monkeypatch.setattr(psutil, "Process", lambda pid: (_ for _ in ()).throw(psutil.NoSuchProcess(pid)))
     assert pss(os.getpid()) == 0
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    """A function that raises it."""
+
+    def function(*_: object) -> Any:
+        raise error
+
+    return function
+
+
+@pytest.mark.process
+def test_process_whose_name_is_cut_inside_a_character_is_read_like_any_other(tmp_path: Path) -> None:
+    odd = tmp_path / f"{'a' * 14}ü"  # the kernel keeps 15 bytes of it
+    odd.symlink_to("/bin/sleep")
+    with subprocess.Popen([odd, "60"], start_new_session=True) as process:
+        try:
+            wait_until(lambda: b"aaaaaaaaaaaaaa\xc3)" in Path(f"/proc/{process.pid}/stat").read_bytes())
+            assert group_members()[process.pid] == [process.pid]
+            assert Cpu().read({1: process.pid}).workers[1] > 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("stat", [b"7 (a) b) c\n) S 1 70 7 0", b"7 (\xff\xc3) S -1 70 7 0", b"7 () S 1 70 7 0"])
+def test_name_of_a_process_may_hold_anything(monkeypatch: pytest.MonkeyPatch, stat: bytes) -> None:
+    monkeypatch.setattr(psutil, "pids", lambda: [7])
+    monkeypatch.setattr(Path, "read_bytes", lambda _: stat)
+    assert group_members() == {70: [7]}
+
+
+@pytest.mark.parametrize(
+    "stat", [b"", b"7 (a", b"7 (a) S\n", FileNotFoundError(), ProcessLookupError(), PermissionError()]
+)
+def test_process_that_cannot_be_told_is_left_out(monkeypatch: pytest.MonkeyPatch, stat: bytes | OSError) -> None:
+    monkeypatch.setattr(psutil, "pids", lambda: [7])
+    read = raising(stat) if isinstance(stat, OSError) else lambda _: stat
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert group_members() == {}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), OSError(errno.EIO, "I/O error")])
+def test_reading_without_file_descriptors_fails_as_a_whole(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    """A worker whose file cannot be opened is not one that holds nothing."""
+    monkeypatch.setattr(Path, "read_bytes", raising(error))
+    with pytest.raises(DeviceError, match=r"cannot be read: .*(Too many open files|I/O error)"):
+        Cpu().read({1: os.getpgrp()})
 
 
 GROUP = [("805306368", 256 * MIB), ("2000000000", 0)]
@@ -112,6 +158,10 @@ class NvmlError(Exception):
     """As the binding's."""
 
 
+class NotSupported(NvmlError):
+    """As the binding's."""
+
+
 def driver(cards: int = 1, processes: object = ()) -> types.ModuleType:
     """The binding, with so many cards of 24 GiB of which 20 are free."""
     module = types.ModuleType("pynvml")
@@ -124,6 +174,7 @@ def driver(cards: int = 1, processes: object = ()) -> types.ModuleType:
     memory = SimpleNamespace(total=24 << 30, free=20 << 30)
     for name, value in {
         "NVMLError": NvmlError,
+        "NVMLError_NotSupported": NotSupported,
         "nvmlInit": lambda: None,
         "nvmlDeviceGetHandleByIndex": handle,
         "nvmlDeviceGetMemoryInfo": lambda _: memory,
@@ -161,3 +212,32 @@ def test_a_card_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with pytest.raises(DeviceError, match=r"pip install 'cohabit\[cuda\]'"):
         device_for("cuda:0")
+
+
+def test_figures_that_no_card_can_have_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = [SimpleNamespace(pid=os.getpid(), usedGpuMemory=2**64 - 1)]
+    monkeypatch.setitem(sys.modules, "pynvml", driver(processes=odd))
+    assert device_for("cuda:0").read({1: os.getpgrp()}).workers == {}
+
+
+def test_driver_without_figures_of_processes_still_tells_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = driver()
+    monkeypatch.setattr(module, "nvmlDeviceGetComputeRunningProcesses", raising(NotSupported("Not Supported")))
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    reading = device_for("cuda:0").read({1: os.getpgrp()})
+    assert (reading.total, reading.workers) == (24 << 30, {})
+
+
+@pytest.mark.parametrize("name", ["nvmlDeviceGetMemoryInfo", "nvmlDeviceGetComputeRunningProcesses"])
+def test_card_is_opened_anew_after_its_driver_failed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    module = driver()
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    card = device_for("cuda:0")
+    with monkeypatch.context() as failing:
+        failing.setattr(module, name, raising(NvmlError("GPU is lost")))
+        with pytest.raises(DeviceError, match="cuda:0 cannot be read: GPU is lost"):
+            card.read({})
+        failing.setattr(module, "nvmlDeviceGetHandleByIndex", raising(NvmlError("Driver Not Loaded")))
+        with pytest.raises(DeviceError, match="cuda:0 cannot be used: Driver Not Loaded"):
+            card.read({})
+    assert card.read({}).total == 24 << 30

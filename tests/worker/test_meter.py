@@ -26,6 +26,7 @@ class Card:
         self.looks = 0
         module = types.ModuleType("pynvml")
         for name, value in {
+            "NVMLError": OSError,
             "nvmlInit": lambda: None,
             "nvmlDeviceGetHandleByIndex": lambda index: index,
             "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(used=self.others + (self.ours or 0)),
@@ -34,6 +35,7 @@ class Card:
             setattr(module, name, value)
         monkeypatch.setitem(sys.modules, "pynvml", module)
         self.told = True
+        self.fails = False
 
     def is_looked_at(self) -> None:
         """As it is now: the look that may be under way, and one more."""
@@ -42,6 +44,8 @@ class Card:
 
     def processes(self, _: int) -> list[SimpleNamespace]:
         self.looks += 1
+        if self.fails:
+            raise OSError("Unknown Error")
         found = [SimpleNamespace(pid=1 << 22, usedGpuMemory=self.others)]
         if self.told and self.ours is not None:
             found.append(SimpleNamespace(pid=os.getpid(), usedGpuMemory=self.ours))
@@ -80,6 +84,20 @@ def test_a_peak_on_a_card_that_is_gone_when_it_is_asked_for(card: Card) -> None:
     meter.end()
     meter.begin()
     assert meter.read() == (200, 200), "a new stretch has a peak of its own"
+    meter.end()
+
+
+def test_a_driver_that_fails_for_a_moment_does_not_end_the_watch(card: Card) -> None:
+    meter = CardMeter(0)
+    meter.begin()
+    card.fails = True
+    card.is_looked_at()
+    with pytest.raises(OSError, match="Unknown Error"):
+        meter.read()
+    card.fails, card.ours = False, 500
+    card.is_looked_at()
+    card.ours = 200
+    assert meter.read() == (500, 200)
     meter.end()
 
 

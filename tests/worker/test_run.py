@@ -182,3 +182,19 @@ def test_memory_is_read_at_the_first_and_the_last_of_a_stretch_whatever_comes_be
         runner.submit([Request(number, Task.CHAT, b"{}") for number in range(first, first + 3)])
         runner.settle()
     assert [done.peak for done in link.finished().values()] == [1, 1, 2, 3, 3, 4]
+
+
+def test_request_ends_although_its_memory_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreadable() -> tuple[int, int]:
+        raise OSError(24, "Too many open files")
+
+    meter = HostMeter()
+    monkeypatch.setattr(meter, "read", unreadable)
+    link = Recorder()
+    runner = Runner(Scripted(Chunk(1, b"a")), link, Threads(1), meter)  # type: ignore[arg-type]  # a stand-in that records
+    runner.submit(BATCH)
+    runner.settle()
+    assert link.finished().keys() == {1, 2}
+    assert "OSError at " in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """Work is done at once where a thread may be had, else in turn; no thread is lost."""
 
+import subprocess
+import sys
 import threading
 import weakref
 from functools import partial
@@ -36,20 +38,28 @@ def test_no_more_threads_than_are_needed_at_once() -> None:
     assert len(seen) == 1
 
 
-def test_what_goes_wrong_is_told_without_its_text_and_ends_no_thread(capsys: pytest.CaptureFixture[str]) -> None:
-    threads = Threads(1)
-    done = threading.Event()
+def test_work_that_raises_is_reported_without_its_text_and_ends_the_process(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ended = threading.Event()
+    threads = Threads(1, failed=ended.set)
 
     def wrong() -> None:
         raise ValueError("canary")
 
     threads.submit(wrong)
-    threads.submit(done.set)
+    assert ended.wait(5)
     threads.settle()
-    assert done.is_set()
     said = capsys.readouterr().err
-    assert "ValueError" in said
+    assert "ValueError at " in said
     assert "canary" not in said
+
+
+@pytest.mark.process
+def test_thread_that_raises_ends_the_process_with_exit_code_1() -> None:
+    code = "import time; from cohabit.worker.threads import begin; begin('x', lambda: 1 / 0); time.sleep(30)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stderr.split(" at ")[0]) == (1, "ZeroDivisionError")
 
 
 def test_nothing_of_work_that_is_done_is_kept() -> None:

@@ -2,14 +2,18 @@
 
 Proportional (PSS), so that shared libraries and mapped weights count once; a worker's memory is that of its
 whole process group.
+
+Files in ``/proc`` are read as bytes. A process chooses its own name, and the kernel cuts it after 15 bytes, which may
+be inside a character, so nothing there is sure to be text.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
-from cohabit.devices.reading import Reading
+from cohabit.devices.reading import DeviceError, Reading
 
 _CGROUPS = (  # limit and usage, version 2 then 1
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
@@ -18,6 +22,9 @@ _CGROUPS = (  # limit and usage, version 2 then 1
         Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
     ),
 )
+# pid (name) state ppid pgrp ...; the name may hold anything, so this looks behind its last bracket
+_GROUP = re.compile(rb".*\) \S+ -?\d+ (\d+) ", re.DOTALL)
+_PSS = re.compile(rb"^Pss:\s+(\d+) kB$", re.MULTILINE)
 
 
 def _cgroup() -> tuple[int, int] | None:
@@ -51,42 +58,49 @@ class Cpu:
         return memory()[0]
 
     def read(self, workers: Mapping[int, int]) -> Reading:
-        """PSS of every worker's process group; a process that is gone holds nothing."""
-        total, available = memory()
-        groups = group_members()
-        return Reading(
-            total=total,
-            available=available,
-            workers={worker: sum(map(pss, groups.get(pid, ()))) for worker, pid in workers.items()},
-        )
+        """PSS of every worker's process group; a process that is gone holds nothing.
+
+        Raises DeviceError if ``/proc`` cannot be read, for example because no file descriptor is free.
+        """
+        try:
+            total, available = memory()
+            groups = group_members()
+            held = {worker: sum(map(pss, groups.get(pid, ()))) for worker, pid in workers.items()}
+        except (OSError, ValueError) as error:
+            raise DeviceError(f"the memory of this machine cannot be read: {error}") from error
+        return Reading(total=total, available=available, workers=held)
 
 
 def group_members() -> dict[int, list[int]]:
-    """Pids by process group, from /proc."""
+    """Pids by process group, from /proc. Raises OSError if it cannot be read."""
     groups: dict[int, list[int]] = {}
     for pid in psutil.pids():
         try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            continue  # it has just ended
-        # pid (name) state ppid pgrp ...; the name may hold anything, so count from its last bracket
-        group = int(stat[stat.rindex(")") + 2 :].split()[2])
-        groups.setdefault(group, []).append(pid)
+            found = _GROUP.match(Path(f"/proc/{pid}/stat").read_bytes())
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it has just ended, or is somebody else's and hidden from us
+        if found is not None:  # a process that is being reaped may have an empty file
+            groups.setdefault(int(found[1]), []).append(pid)
     return groups
 
 
 def pss(pid: int) -> int:
-    """Proportional set size of one process in bytes; its resident size where the kernel keeps PSS from us."""
+    """Proportional set size of one process in bytes; its resident size where the kernel keeps PSS from us.
+
+    0 for a process that has ended. Raises OSError if it is there and cannot be read: then its size is not known.
+    """
     try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except PermissionError:
-        try:
-            resident: int = psutil.Process(pid).memory_info().rss
-        except psutil.NoSuchProcess:
-            return 0
-        return resident
-    except OSError:
+        found = _PSS.search(Path(f"/proc/{pid}/smaps_rollup").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):
         return 0  # it has just ended
-    return 0  # a kernel thread or a process that is being reaped has no maps
+    except PermissionError:
+        return _resident(pid)
+    return int(found[1]) * 1024 if found else 0  # a kernel thread or a process that is being reaped has no maps
+
+
+def _resident(pid: int) -> int:
+    try:
+        resident: int = psutil.Process(pid).memory_info().rss
+    except psutil.Error:
+        return 0
+    return resident

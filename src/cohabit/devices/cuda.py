@@ -1,12 +1,13 @@
 """One CUDA card through NVML (the driver's own library; nvidia-ml-py binds it)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from cohabit.devices.cpu import group_members
 from cohabit.devices.reading import DeviceError, Reading
 
+T = TypeVar("T")
 CONTEXT_BYTES = 512 << 20
 """What a process takes on a card before it has allocated anything, as a first guess: measured with every load."""
 
@@ -20,23 +21,26 @@ class Cuda:
             self._nvml: Any = import_module("pynvml")
         except ImportError:
             raise DeviceError("cuda needs NVIDIA's management library: pip install 'cohabit[cuda]'") from None
-        try:
-            self._nvml.nvmlInit()
-            self._handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
-        except self._nvml.NVMLError as error:
-            raise DeviceError(f"cuda:{index} cannot be used: {error}; `nvidia-smi` tells what is there") from None
+        self._index = index
+        self._handle = self._open()
 
     def total_bytes(self) -> int:
-        """Memory of the card."""
-        return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).total)
+        """Memory of the card. Raises DeviceError."""
+        return self._told(lambda: int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).total))
 
     def read(self, workers: Mapping[int, int]) -> Reading:
-        """Per-process figures of the driver. Where it has none (WSL) a worker is missing from the reading."""
+        """Per-process figures of the driver. Where it has none (WSL) a worker is missing from the reading.
+
+        Raises DeviceError if the driver fails; the next reading then opens the card anew, since a driver that was
+        reloaded does not know the old handle.
+        """
+        return self._told(lambda: self._reading(workers))
+
+    def _reading(self, workers: Mapping[int, int]) -> Reading:
+        if self._handle is None:
+            self._handle = self._open()
         memory = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
-        used: dict[int, int] = {}
-        for process in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle):
-            if process.usedGpuMemory is not None:
-                used[process.pid] = used.get(process.pid, 0) + int(process.usedGpuMemory)
+        used = self._used(int(memory.total))
         groups = group_members()
         return Reading(
             total=int(memory.total),
@@ -47,3 +51,32 @@ class Cuda:
                 if any(member in used for member in groups.get(pid, ()))
             },
         )
+
+    def _open(self) -> Any:
+        try:
+            self._nvml.nvmlInit()
+            return self._nvml.nvmlDeviceGetHandleByIndex(self._index)
+        except self._nvml.NVMLError as error:
+            raise DeviceError(
+                f"cuda:{self._index} cannot be used: {error}; `nvidia-smi` tells what is there"
+            ) from None
+
+    def _used(self, total: int) -> dict[int, int]:
+        """Bytes by process, as far as the driver knows them."""
+        try:
+            processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        except self._nvml.NVMLError_NotSupported:
+            return {}
+        used: dict[int, int] = {}
+        for process in processes:
+            size = process.usedGpuMemory
+            if size is not None and 0 <= int(size) <= total:  # some drivers give 2**64 - 1 for "not available"
+                used[process.pid] = used.get(process.pid, 0) + int(size)
+        return used
+
+    def _told(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except (self._nvml.NVMLError, OSError, ValueError) as error:
+            self._handle = None
+            raise DeviceError(f"cuda:{self._index} cannot be read: {error}") from error

@@ -25,4 +25,7 @@ class Device(Protocol):
         """All memory it has."""
 
     def read(self, workers: Mapping[int, int]) -> Reading:
-        """A reading. ``workers`` gives the process group (the leader's pid) of every worker id."""
+        """A reading. ``workers`` gives the process group (the leader's pid) of every worker id.
+
+        Raises DeviceError if it cannot be read at this moment; trying again later may help.
+        """

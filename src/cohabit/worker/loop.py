@@ -43,7 +43,7 @@ from cohabit.worker.parent import take_group_along
 from cohabit.worker.reporting import report
 from cohabit.worker.run import Runner
 from cohabit.worker.shortage import lacked_memory
-from cohabit.worker.threads import Threads
+from cohabit.worker.threads import Threads, begin
 
 
 class Worker:
@@ -100,7 +100,7 @@ class Worker:
                 raise RuntimeError(f"{type(unexpected).__name__} before the model was loaded")
 
     def _begin(self, doing: str, work: Callable[[], None]) -> None:
-        threading.Thread(target=self._attempt, args=(doing, work), name=doing, daemon=True).start()
+        begin(doing, lambda: self._attempt(doing, work))
 
     def _attempt(self, doing: str, work: Callable[[], None]) -> None:
         try:

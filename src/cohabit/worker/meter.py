@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from cohabit.protocol.memory import peak_and_resident, reset_peak
 from cohabit.protocol.spec import Device
+from cohabit.worker.threads import begin
 
 EVERY = 0.01  # seconds between two looks at a card
 
@@ -39,7 +40,10 @@ class Meter(Protocol):
         """A stretch of work begins: the peak is counted from here."""
 
     def read(self) -> tuple[int, int]:
-        """The peak of the stretch so far, and what is held now, which is never more."""
+        """The peak of the stretch so far, and what is held now, which is never more.
+
+        Raises whatever the system or the driver raises where they cannot tell.
+        """
 
     def end(self) -> None:
         """It is over."""
@@ -78,7 +82,7 @@ class CardMeter:
         self._peak = 0
         self._watching = threading.Event()
         self._lock = threading.Lock()
-        threading.Thread(target=self._watch, name="meter", daemon=True).start()
+        begin("meter", self._watch)
 
     def begin(self) -> None:
         """Look again and again, until the end."""
@@ -106,7 +110,10 @@ class CardMeter:
     def _watch(self) -> None:
         while self._watching.wait():
             with self._lock:  # a look that began before a stretch is none of it
-                held = self._own()
+                try:
+                    held = self._own()
+                except self._nvml.NVMLError:
+                    held = None  # the driver may fail for a moment; the next look tells
                 if held is not None:
                     self._peak = max(self._peak, held)
             time.sleep(EVERY)

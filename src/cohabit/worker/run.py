@@ -114,10 +114,16 @@ class Runner:
             del self._items[request]
             if not self._items or now >= self._read_next:
                 self._read_next = now + READ_EVERY
-                self._sizes = self._meter.read()
+                self._read()
             if not self._items:
                 self._meter.end()
             return self._sizes
+
+    def _read(self) -> None:
+        try:
+            self._sizes = self._meter.read()
+        except Exception as error:  # a driver's own, or no free file descriptor: what was read before stands
+            report(error)
 
     def _finish(self, request: int, item: _Item) -> None:
         peak, resident = self._forget(request)
