@@ -16,6 +16,7 @@ from cohabit.batches.store import Store
 from cohabit.batches.who import Who
 from cohabit.config.model import BatchesConfig
 from cohabit.openai.batches import ENDED
+from cohabit.runtime.supervision import TaskSupervisor
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,19 @@ class Stored:
                 await asyncio.sleep(0.005)
 
 
+def raises(task: str, error: BaseException) -> None:
+    """Nothing of a test fails unnoticed."""
+    raise AssertionError(task) from error
+
+
 @asynccontextmanager
 async def opened(app: FastAPI, http: httpx2.AsyncClient, folder: Path) -> AsyncIterator[Stored]:
     """Until the block ends; files of up to 4 MiB, 8 MiB together."""
     config = BatchesConfig(max_file=4 << 20, max_stored=8 << 20, max_lines=100)
     url = f"sqlite:///{folder / 'batches.db'}"
     known = {"gpt-4o-mini": "llm"}
-    store = Store(config, url, app, resolve=lambda name: known.get(name, name), identify=lambda _: {})
+    tasks = TaskSupervisor(raises)
+    store = Store(config, url, app, resolve=lambda name: known.get(name, name), identify=lambda _: {}, tasks=tasks)
     opening: asyncio.Future[Store] = asyncio.get_running_loop().create_future()
     opening.set_result(store)
     keeps(app, opening)  # type: ignore[arg-type]  # the app of the fixture is ours

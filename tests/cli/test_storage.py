@@ -11,6 +11,7 @@ from cohabit.cli import storage
 from cohabit.cli.storage import VARIABLE, Opening, database_url, opening
 from cohabit.config.errors import ConfigError
 from cohabit.config.model import BatchesConfig
+from cohabit.runtime.supervision import TaskSupervisor
 
 STORE = cast("Store", object())
 
@@ -68,7 +69,7 @@ async def test_opened_by_whoever_wants_it_first_and_once() -> None:
 async def test_at_once_where_there_are_batches_from_before(
     there: bool, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def opens(*_: object) -> Store:
+    async def opens(*_: object, **_more: object) -> Store:
         return STORE
 
     monkeypatch.setattr(storage, "_open_store", opens)
@@ -76,5 +77,24 @@ async def test_at_once_where_there_are_batches_from_before(
         (home / "state").mkdir()
         (home / "state" / "batches.db").touch()
     nothing: Any = None
-    made = opening(BatchesConfig(), nothing, nothing, None)
+    made = opening(BatchesConfig(), nothing, nothing, None, TaskSupervisor(nothing))
+    await asyncio.sleep(0)  # in which what is begun at once begins
     assert (await made.opened() is STORE) == there
+
+
+async def test_store_that_could_not_be_opened_is_opened_by_the_next_who_wants_it() -> None:
+    tries = 0
+
+    async def opens() -> Store:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise OSError("no room")
+        return STORE
+
+    made = Opening(opens)
+    for _ in range(2):
+        with pytest.raises(OSError, match="no room"):
+            await made
+        assert await made.opened() is None
+    assert await made is STORE

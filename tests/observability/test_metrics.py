@@ -109,7 +109,7 @@ def test_gauges_are_read_when_asked() -> None:
     }
     device = {"budget": 10, "effective_budget": 9, "reserved": 7, "foreign": 1, "slots_used": 1, "compute_slots": 2}
     device |= {"host_cache": 20, "host_copies": 4}
-    metrics.watch(lambda: {"device": device, "models": [model]})
+    metrics.watch(lambda: {"device": device, "models": [model]}, {"sampler": 2})
     found = values(metrics)
     assert found["cohabit_device_bytes", "effective_budget"] == 9
     assert found["cohabit_model_bytes", "held", "a"] == 7
@@ -118,5 +118,6 @@ def test_gauges_are_read_when_asked() -> None:
     assert found["cohabit_model_requests", "a", "waiting"] == 3
     assert found["cohabit_model_state", "a", "ready"] == 1
     assert found["cohabit_compute_slots", "used"] == 1
+    assert found["cohabit_task_restarts_total", "sampler"] == 2
     device["reserved"] = 8
     assert values(metrics)["cohabit_device_bytes", "reserved"] == 8

@@ -23,8 +23,14 @@ class Driver:
 
     def __init__(self, launches: Mapping[str, Launch]) -> None:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.effects = Effects(launches, Device("cpu"), post=self.events.put_nowait, halt=lambda: None, watcher=self)
+        self.effects = Effects(
+            launches, Device("cpu"), post=self.events.put_nowait, halt=lambda: None, fail=self.fail, watcher=self
+        )
         self._requests = 0
+
+    def fail(self, task: str, error: BaseException) -> None:
+        """Nothing of a test fails unnoticed."""
+        raise AssertionError(task) from error
 
     def answered(self, model: str, finished: Finished) -> None:
         """Nothing is counted."""

@@ -127,3 +127,43 @@ async def test_whoever_subscribes_is_told_even_of_what_broke_the_core() -> None:
     await asyncio.sleep(0)
     assert told == [(Started(), [Halt()], True), (TimerFired(), [], True)]
     assert isinstance(loop.failed, AssertionError)
+
+
+async def test_command_that_raises_fails_the_loop_and_whoever_asked_is_told_once() -> None:
+    told: list[str] = []
+
+    def execute(_: Any) -> None:
+        raise KeyError("worker")
+
+    loop = ControlLoop(Core([Halt()]), execute)  # type: ignore[arg-type]  # a stand-in, or drawn fields
+    loop.when_failed(lambda: told.append("first"))
+    loop.when_failed(lambda: told.append("second"))
+    loop.post(Started())
+    loop.fail("a task", ValueError())
+    assert told == ["first", "second"]
+    assert isinstance(loop.failed, KeyError), "the first error stays"
+
+
+async def test_observer_that_raises_fails_the_loop_and_keeps_no_other_from_being_told() -> None:
+    told: list[Any] = []
+
+    def raises(*_: Any) -> None:
+        raise ValueError
+
+    loop = ControlLoop(Core(), print, [raises, lambda event, *_: told.append(event)])  # type: ignore[arg-type]  # a stand-in, or drawn fields
+    loop.post(Started())
+    loop.post(TimerFired())
+    assert told == [Started()]
+    assert isinstance(loop.failed, ValueError)
+
+
+async def test_loop_that_failed_keeps_nothing_of_what_is_posted() -> None:
+    core = Core(AssertionError("books"))
+    loop = ControlLoop(core, print)  # type: ignore[arg-type]  # a stand-in, or drawn fields
+    loop.post(Started())
+    for _ in range(100):
+        loop.post(TimerFired())
+        loop.post_soon(TimerFired())
+    await asyncio.sleep(0)
+    assert core.heard == [Started()]
+    assert not loop._events

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import Request
 
 from cohabit.api.errors import BadRequest
+from cohabit.runtime.supervision import awaited
 
 if TYPE_CHECKING:
     from cohabit.api.remote import RemoteMedia  # loads an HTTP client, which few servers need
@@ -50,7 +51,7 @@ class Fetcher:
     async def fetch_all(self, places: Mapping[str, str]) -> dict[str, bytes]:
         """Of URLs by the place where they stand, those that are addresses, fetched. Raises BadRequest."""
         wanted = {place: url for place, url in places.items() if is_address(url)}
-        tasks = [asyncio.ensure_future(self.fetch(url, place)) for place, url in wanted.items()]
+        tasks = [awaited(self.fetch(url, place)) for place, url in wanted.items()]
         try:
             return dict(zip(wanted, await asyncio.gather(*tasks), strict=True))
         finally:

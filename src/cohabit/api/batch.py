@@ -29,6 +29,7 @@ from cohabit.api.work import Work, understood
 from cohabit.openai.inference import MOST_ITEMS, BatchResult, InferenceRequest
 from cohabit.runtime.executors import PARSING
 from cohabit.runtime.requests import Answer, CallFailed
+from cohabit.runtime.supervision import supervise
 
 NDJSON = "application/x-ndjson"
 _RESULTS: Responses = {200: {"model": BatchResult, "content": {NDJSON: {"schema": {"type": "string"}}}}}
@@ -101,7 +102,7 @@ class Running:
         self._held = 0
         self._gone = False
         # Whether its client reads or not: else each answer would be held by itself, without a bound for all of them.
-        self._task = asyncio.create_task(self._collect(), name="answers of a batch")
+        self._task = supervise("answers of a batch", self._collect(), lambda _: self.cancel())
 
     def __len__(self) -> int:
         """How many outcomes there will be."""
@@ -139,7 +140,7 @@ class Running:
             self._gone = True
             self._outcomes.put_nowait(None)
             self._task.cancel()
-            self._task = asyncio.create_task(self._take_back(), name="take back a batch")
+            self._task = supervise("taking back a batch", self._take_back(), lambda _: None)
 
     def sent(self, outcome: bytes) -> None:
         """It need not be held any longer."""

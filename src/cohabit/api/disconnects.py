@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 
 from starlette.types import Receive
 
+from cohabit.runtime.supervision import supervise
+
 WATCHED_AFTER = 0.01  # seconds; most short answers are there by then, and need no task to watch over them
 CLIENT_GONE = 499  # nobody reads it; it stands in the access log
 
@@ -54,11 +56,14 @@ class Watch:
     def begin(self) -> None:
         """Watch from now on, unless it is over."""
         if not self._over:
-            self._task = asyncio.create_task(self._watch())
+            self._task = supervise("watch for a disconnect", self._watch(), lambda _: self._left())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._left()
+
+    def _left(self) -> None:
         self.gone = True
         self._answer.cancel()
         self._when_gone()

@@ -12,6 +12,7 @@ import structlog
 
 from cohabit.api.certificates import Certificate
 from cohabit.api.connections import Connection
+from cohabit.runtime.supervision import supervise
 
 log = structlog.get_logger()
 
@@ -70,7 +71,7 @@ class _Handshake(asyncio.Protocol):
         self._lost = False
 
     def connection_made(self, transport: Any) -> None:
-        self._task = asyncio.create_task(self._begin(transport))
+        supervise("handshake of TLS", self._begin(transport), lambda _: transport.abort())
 
     def data_received(self, data: bytes) -> None:
         """What comes just before TLS is there to read it, or with the end of the handshake."""

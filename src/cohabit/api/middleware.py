@@ -1,5 +1,6 @@
 """Round every request: its id, the last word on what went wrong, one line in the log."""
 
+import asyncio
 import itertools
 import re
 import secrets
@@ -9,7 +10,9 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cohabit.api.connections import drop
-from cohabit.api.errors import unexpected
+from cohabit.api.errors import Refused, unexpected
+from cohabit.core.admission import SHUTTING_DOWN
+from cohabit.runtime.requests import CallFailed
 
 log = structlog.get_logger()
 
@@ -54,6 +57,14 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, tagged)
+        except asyncio.CancelledError:
+            if "background" in state:
+                raise  # the line of a batch, which ``batches.calls`` cancels
+            # The server leaves and waits no longer. Passed on, this would become an error that is not in our shape.
+            if status:
+                await drop(scope, receive)
+            else:
+                await Refused(CallFailed(rejection=SHUTTING_DOWN)).response()(scope, receive, tagged)
         except Exception as error:
             answer = unexpected(error, state["request_id"])
             if status:

@@ -18,6 +18,7 @@ from cohabit.batches.records import Work
 from cohabit.batches.verdicts import Verdicts
 from cohabit.batches.work import Line
 from cohabit.openai.batches import ENDED
+from cohabit.runtime.supervision import awaited
 
 log = structlog.get_logger()
 
@@ -87,8 +88,8 @@ class Run:
 
     async def _answer(self) -> str:
         """The status in which it ends."""
-        lanes = asyncio.ensure_future(self._lanes())
-        cancelled = asyncio.ensure_future(self._cancelled.wait())
+        lanes = awaited(self._lanes())
+        cancelled = awaited(self._cancelled.wait())
         left = max(0.0, self._batch.expires_at - self._means.clock())
         try:
             await asyncio.wait({lanes, cancelled}, timeout=left, return_when=asyncio.FIRST_COMPLETED)

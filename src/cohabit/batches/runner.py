@@ -10,6 +10,7 @@ from cohabit.batches.leader import Leader
 from cohabit.batches.means import Means
 from cohabit.batches.run import Run
 from cohabit.observability.logs import log_bug
+from cohabit.runtime.supervision import awaited
 
 log = structlog.get_logger()
 
@@ -68,7 +69,7 @@ class Runner:
                     self._runs[batch.id][0].cancel()
             elif over or len(self._runs) < MOST_RUNNING:
                 run = Run(batch, self._means)
-                self._runs[batch.id] = run, asyncio.create_task(self._carried(batch.id, run))
+                self._runs[batch.id] = run, awaited(self._carried(batch.id, run))
 
     async def _carried(self, batch_id: str, run: Run) -> None:
         try:

@@ -1,6 +1,5 @@
 """Files and batches as the api sees them: one door, so that what is slow to import stays behind it."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from cohabit.batches.who import Who
 from cohabit.config.model import BatchesConfig
 from cohabit.openai.batches import Batch, BatchList, BatchRequest
 from cohabit.openai.files import FileList, FileObject, FileUpload
+from cohabit.runtime.supervision import TaskSupervisor
 
 _RESERVE = 256 << 20  # bytes of the disk that uploads leave free, or a quarter of it if that is less
 
@@ -35,6 +35,7 @@ class Store:
         *,
         resolve: Resolve,
         identify: Identify,
+        tasks: TaskSupervisor,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``url`` is the database's. Raises ValueError for one that cannot be. Needs a running event loop."""
@@ -50,7 +51,7 @@ class Store:
             clock=clock,
         )
         self._runner = Runner(means, Leader(self._database))
-        self._running = asyncio.create_task(self._runner.run())
+        self._running = tasks.keep("batches", self._runner.run)
 
     @property
     def most_upload(self) -> int:

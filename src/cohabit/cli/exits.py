@@ -19,6 +19,7 @@ class Code(IntEnum):
     FAILED = 1
     BAD_CONFIG = 2
     NEVER_FITS = 3
+    INTERRUPTED = 130  # ended at once by a second signal, with requests unanswered
 
 
 def leave(code: Code, message: str) -> typer.Exit:

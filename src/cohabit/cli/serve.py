@@ -2,13 +2,13 @@
 
 import asyncio
 import gc
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
+import structlog
 import typer
 
 from cohabit.cli.entrance import Entrance, certificate_of, listen, resolved
@@ -16,17 +16,29 @@ from cohabit.cli.exits import Code, leave, one_line
 from cohabit.cli.locking import lock_for
 from cohabit.cli.plan import BudgetOption, ConfigArgument, as_table
 from cohabit.cli.pull import fetch_missing
+from cohabit.cli.signals import Signals, exit_within
 from cohabit.config.load import load_config, with_budget, with_journal
+from cohabit.core.admission import SHUTTING_DOWN
+from cohabit.runtime.supervision import awaited
 
 if TYPE_CHECKING:
+    import uvicorn
+
+    from cohabit.cli.storage import Opening
     from cohabit.config.model import Config
     from cohabit.devices import Device
+    from cohabit.observability.feed import Feed
     from cohabit.runtime.footprints import Footprints
     from cohabit.runtime.plan import Plan
     from cohabit.runtime.server import Server
 
 JOURNAL_BYTES = 256 << 20  # unless the config says otherwise
+ABORT_SECONDS = 1.0  # from a second Ctrl-C, or a failure, to the exit
+EXIT_SECONDS = 10.0  # for what is left once all has ended
 _OTHER_FILES = 256  # open beside connections: workers, weights that are fetched, the journal
+
+
+log = structlog.get_logger()
 
 
 def serve(
@@ -41,8 +53,9 @@ def serve(
 ) -> None:
     """Serve all models of a config. Listens at once; each model is brought in by its first request.
 
-    Ctrl-C lets what was accepted finish. Exits with 1 if an engine is missing or the port is taken, 2 if the
-    config is wrong, 3 if a model can never fit.
+    Ctrl-C lets what was accepted finish, a second one ends it at once. Exits with 0 after that, with 1 if an engine
+    is missing, the port is taken or the server failed, 2 if the config is wrong, 3 if a model can never fit, 130
+    after a second Ctrl-C.
     """
     from cohabit.cli.storage import database_url
     from cohabit.config.paths import footprints_file, weights_dir
@@ -80,10 +93,11 @@ def serve(
     if plan.never:
         raise leave(Code.NEVER_FITS, plan.verdict)
     with listen(address) as listening:
-        _run(loaded, plan, device, footprints, Entrance(listening, certificate, lock))
+        code = _run(loaded, plan, device, footprints, Entrance(listening, certificate, lock))
+    raise typer.Exit(code)
 
 
-def _run(config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", entrance: Entrance) -> None:
+def _run(config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", entrance: Entrance) -> Code:
     import uvloop
 
     from cohabit.observability.logs import configure
@@ -91,7 +105,7 @@ def _run(config: "Config", plan: "Plan", device: "Device", footprints: "Footprin
     configure(config.server.log_level)
     # Those beyond the limit are refused, so taken too; as many again may be at their handshake.
     _allow_files((2 if entrance.certificate is None else 3) * config.server.max_connections + _OTHER_FILES)
-    uvloop.run(_serve(config, plan, device, footprints, entrance))
+    return uvloop.run(_serve(config, plan, device, footprints, entrance))
 
 
 def _allow_files(wanted: int) -> None:
@@ -106,7 +120,7 @@ def _allow_files(wanted: int) -> None:
 
 async def _serve(
     config: "Config", plan: "Plan", device: "Device", footprints: "Footprints", entrance: Entrance
-) -> None:
+) -> Code:
     from cohabit.config.paths import derived_dir, weights_dir
     from cohabit.observability.metrics import Metrics
     from cohabit.runtime import executors
@@ -124,10 +138,10 @@ async def _serve(
         observers=[metrics.handled],
         exposition=metrics.render,
     )
-    metrics.watch(server.status)
+    metrics.watch(server.status, server.tasks.restarts)
     try:
         with _recorded(config, server):
-            await _until_told(config, server, entrance)
+            return await _until_told(config, server, entrance)
     finally:
         executors.close_all()
 
@@ -161,8 +175,8 @@ def _recorded(config: "Config", server: "Server") -> Iterator[None]:
         yield
 
 
-async def _until_told(config: "Config", server: "Server", entrance: Entrance) -> None:
-    """Serve until a signal comes, then let what was accepted finish."""
+async def _until_told(config: "Config", server: "Server", entrance: Entrance) -> Code:
+    """Serve until a signal comes or the server fails, then let what was accepted finish. How it is to exit."""
     from importlib.metadata import version
 
     import uvicorn
@@ -174,7 +188,7 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
     from cohabit.cli.storage import opening
     from cohabit.observability.feed import Feed
 
-    feed = Feed(server.loop.controller.books)
+    feed = Feed(server.loop.controller.books, server.tasks.alerts)
     remote = None
     if config.server.remote_media.enabled:
         from cohabit.api.remote import RemoteMedia
@@ -215,25 +229,57 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
         )
     )
     server.loop.subscribe(feed.handled)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    signals = Signals(config.server.drain)
+    signals.listen()
     gc.collect()
     gc.freeze()  # what is here stays; looking through it again and again would only hold up requests
     server.start()
-    storage = opening(config.batches, app, server, entrance.lock)
+    storage = opening(config.batches, app, server, entrance.lock, server.tasks)
     keeps(app, storage)
-    serving = asyncio.create_task(http.serve([entrance.socket]))
+    serving = awaited(http.serve([entrance.socket]))
     _say_where(config, entrance)
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.remove_signal_handler(number)  # a second Ctrl-C ends it at once; workers die with it
+    await _first_of(serving, signals.first, server.failure)
+    if serving.done():
+        log.error("the HTTP server ended by itself")
+    drain = config.server.drain if signals.first.is_set() else 0.0
+    ending = awaited(_end(server, http, serving, storage, feed=feed, drain=drain))
+    await _first_of(ending, signals.second, server.failure)
+    code = Code.DONE if signals.first.is_set() else Code.FAILED
+    if server.failure.is_set():
+        code = Code.FAILED
+    elif not ending.done():
+        code = Code.INTERRUPTED
+    if not ending.done():
+        exit_within(ABORT_SECONDS, code)
+        server.abort(SHUTTING_DOWN)  # nothing if it has failed, and is aborted already
+        http.config.timeout_graceful_shutdown = ABORT_SECONDS / 3  # type: ignore[assignment]  # ``asyncio.wait_for`` takes it
+    await ending
+    exit_within(EXIT_SECONDS, code)  # a thread may be stuck, in a driver or a network file system
+    return code
+
+
+async def _first_of(task: "asyncio.Task[None]", *events: asyncio.Event) -> None:
+    """Until the task is done, or one of the events is set."""
+    waits = [awaited(event.wait()) for event in events]
+    await asyncio.wait([task, *waits], return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+async def _end(
+    server: "Server",
+    http: "uvicorn.Server",
+    serving: "asyncio.Task[None]",
+    storage: "Opening",
+    *,
+    feed: "Feed",
+    drain: float,
+) -> None:
+    """Let what was accepted finish, then leave."""
     store = await storage.opened()
     if store is not None:
         store.halt()
-    await server.stop(config.server.drain if stop.is_set() else 0.0)
+    await server.stop(drain)
     feed.close()
     http.should_exit = True
     await serving

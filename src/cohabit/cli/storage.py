@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from cohabit.config.errors import ConfigError
 from cohabit.config.model import BatchesConfig
 from cohabit.config.paths import batches_file
+from cohabit.runtime.supervision import TaskSupervisor, awaited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -58,26 +59,39 @@ class Opening:
 
     def begin(self) -> "asyncio.Task[Store]":
         """Open it now, unless that is under way or done."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._open())
+        if self._task is None or (self._task.done() and self._failed(self._task)):
+            self._task = awaited(self._open())
         return self._task
 
     async def opened(self) -> "Store | None":
-        """None if nobody has wanted it."""
-        return None if self._task is None else await self
+        """None if nobody has wanted it, or if it could not be opened."""
+        if self._task is None:
+            return None
+        await asyncio.wait([self._task])
+        return None if self._failed(self._task) else self._task.result()
+
+    async def open(self) -> None:
+        """Until it is open. Raises what opening raises."""
+        await self
+
+    @staticmethod
+    def _failed(task: "asyncio.Task[Store]") -> bool:
+        return task.cancelled() or task.exception() is not None
 
 
-def opening(config: BatchesConfig, app: "App", service: "Service", lock: "Lock | None") -> Opening:
+def opening(
+    config: BatchesConfig, app: "App", service: "Service", lock: "Lock | None", tasks: TaskSupervisor
+) -> Opening:
     """At once where there may be batches from before, which are to go on."""
     url = database_url(config)
-    made = Opening(lambda: _open_store(config, url, app, service, lock))
+    made = Opening(lambda: _open_store(config, url, app, service, lock=lock, tasks=tasks))
     if not url.startswith("sqlite:") or Path(url.removeprefix("sqlite:///")).exists():
-        made.begin()
+        tasks.keep("opening of batches", made.open)
     return made
 
 
 async def _open_store(
-    config: BatchesConfig, url: str, app: "App", service: "Service", lock: "Lock | None"
+    config: BatchesConfig, url: str, app: "App", service: "Service", *, lock: "Lock | None", tasks: TaskSupervisor
 ) -> "Store":
     from cohabit.access.keys import Key
     from cohabit.api.errors import NotFound
@@ -98,7 +112,7 @@ async def _open_store(
         return None if key is None else {"key": key}
 
     store = await IMPORTS.run(_store)
-    return store(config, url, app, resolve=resolve, identify=identify)
+    return store(config, url, app, resolve=resolve, identify=identify, tasks=tasks)
 
 
 def _store() -> type["Store"]:

@@ -12,6 +12,7 @@ class RejectReason(StrEnum):
     QUEUE_FULL = "queue_full"
     DEADLINE = "deadline_exceeded"  # the client's own time limit passed while waiting
     SHUTTING_DOWN = "shutting_down"
+    SERVER_FAILED = "server_failed"  # it found a bug of its own, and is about to exit
     MODEL_FAILED = "model_failed"  # its worker fails to start, again and again
     WORKER_DIED = "worker_died"  # after part of the answer was sent, or twice
     OUT_OF_MEMORY = "out_of_memory"  # also after the lone retry

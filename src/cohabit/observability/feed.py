@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -67,9 +67,10 @@ class Subscription:
 class Feed:
     """Tells all who have subscribed; ``handled`` is an observer of the control loop."""
 
-    def __init__(self, books: Books | None = None) -> None:
-        """Of the core whose books these are; without any there is nothing to tell."""
+    def __init__(self, books: Books | None = None, alerts: Callable[[], Iterable[str]] = tuple) -> None:
+        """Of the core whose books these are; without any there is nothing to tell. ``alerts`` are the shell's own."""
         self._books = books or Books((), Ledger(budget=0, keep_free=0, slots=0))
+        self._shell_alerts = alerts
         self._subscriptions: set[Subscription] = set()
 
     def subscribe(self) -> Subscription:
@@ -78,7 +79,7 @@ class Feed:
         if not self._subscriptions:  # while nobody looked on, nothing was kept
             self._models = {worker: model.name for worker, model in self._books.workers.items()}
             self._claim = self._books.claim
-            self._alerts = list(alerts(self._books, time.monotonic()))
+            self._alerts = self._all_alerts(time.monotonic())
         self._subscriptions.add(subscription)
         return subscription
 
@@ -119,7 +120,7 @@ class Feed:
             case PinRequested(model):
                 yield "model", {"model": model, "pinned": self._books.models[model].policy.pin}
             case DeviceMeasured():
-                found = list(alerts(self._books, now))
+                found = self._all_alerts(now)
                 if found != self._alerts:
                     self._alerts = found
                     yield "alerts", {"alerts": found}
@@ -146,6 +147,9 @@ class Feed:
                 yield "rejected", {"request": request, "reason": rejection.reason, "why": rejection.detail}
             case _:
                 pass
+
+    def _all_alerts(self, now: float) -> list[str]:
+        return [*alerts(self._books, now), *self._shell_alerts()]
 
     def _claimed(self) -> dict[str, Any]:
         claim = self._claim

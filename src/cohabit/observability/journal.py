@@ -102,8 +102,8 @@ class Journal:
                 while going:
                     going = not self._closing.wait(PERIOD if self._written else 0.0)
                     self._write(file)
-        except OSError as error:
-            self._stop(error.strerror or str(error))
+        except Exception as error:  # whatever it is, the server goes on without a journal, and the log says so
+            self._stop((error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}")
             self._lines.clear()
 
     def _write(self, file: FileIO) -> None:

@@ -1,12 +1,12 @@
 """Prometheus metrics, prefix ``cohabit_``: counters from what happens, gauges read when asked."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from cohabit.core.commands import (
@@ -125,9 +125,9 @@ class Metrics:
         if finished.overrun:
             self._overrun.labels(model).inc(finished.overrun)
 
-    def watch(self, status: Callable[[], dict[str, Any]]) -> None:
-        """Let the gauges be read from the core's snapshot."""
-        self.registry.register(_Gauges(status))
+    def watch(self, status: Callable[[], dict[str, Any]], restarts: Mapping[str, int]) -> None:
+        """Let gauges be read from the core's snapshot, and the count of each task's restarts."""
+        self.registry.register(_Gauges(status, restarts))
 
     def render(self) -> bytes:
         """Prometheus text format."""
@@ -137,11 +137,12 @@ class Metrics:
 class _Gauges(Collector):
     """What is true now, read from one snapshot a scrape."""
 
-    def __init__(self, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, status: Callable[[], dict[str, Any]], restarts: Mapping[str, int]) -> None:
         self._status = status
+        self._restarts = restarts
         self._started = time.time()
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         state = self._status()
         device = state["device"]
         memory = GaugeMetricFamily("cohabit_device_bytes", "Memory of the device, by account", labels=["account"])
@@ -170,4 +171,10 @@ class _Gauges(Collector):
         slots.add_metric(["used"], device["slots_used"])
         slots.add_metric(["all"], device["compute_slots"])
         yield slots
+        restarts = CounterMetricFamily(
+            "cohabit_task_restarts", "How often a task of the server failed and was started again", labels=["task"]
+        )
+        for task, count in self._restarts.items():
+            restarts.add_metric([task], count)
+        yield restarts
         yield GaugeMetricFamily("cohabit_start_time_seconds", "Unix time of the start", value=self._started)

@@ -105,6 +105,11 @@ class Answers:
         else:
             entry.answer.fail(CallFailed(rejection=rejection))
 
+    def reject_all(self, rejection: Rejection) -> None:
+        """End every request whose answer has not ended."""
+        for request in list(self.open):
+            self.reject(request, rejection)
+
     # from the workers
 
     def said(self, worker_id: int, model: str, message: Chunk | messages.Finished | messages.End) -> None:

@@ -19,6 +19,7 @@ from cohabit.core.commands import (
     WakeWorker,
 )
 from cohabit.core.events import Event
+from cohabit.core.reasons import Rejection
 from cohabit.protocol.spec import Device
 from cohabit.runtime.answers import Answers, Watcher
 from cohabit.runtime.workers.process import WorkerProcess
@@ -37,12 +38,13 @@ class Effects:
         *,
         post: Callable[[Event], None],
         halt: Callable[[], None],
+        fail: Callable[[str, BaseException], None],
         watcher: Watcher,
     ) -> None:
-        """``halt`` is called when everything has ended."""
+        """``halt`` is called when everything has ended; ``fail`` with an error after which nothing can go on."""
         self.workers: dict[int, Worker] = {}
         self.answers = Answers(self.workers, post=post, watcher=watcher)
-        self._supervisor = Supervisor(self.workers, launches, device, answers=self.answers, post=post)
+        self._supervisor = Supervisor(self.workers, launches, device, answers=self.answers, post=post, fail=fail)
         self._halt = halt
 
     def processes(self) -> dict[int, WorkerProcess]:
@@ -55,6 +57,12 @@ class Effects:
             if worker.model == model and worker.process is not None:
                 return worker.process.log_tail
         return self._supervisor.last_lines.get(model, ())
+
+    def abort(self, rejection: Rejection) -> None:
+        """End all requests with this and kill all workers. Nothing is to be executed afterwards."""
+        self.answers.reject_all(rejection)
+        for worker in list(self.workers):
+            self._supervisor.stop(worker, kill=True)
 
     def execute(self, command: Command) -> None:
         """Begin to carry a command out. Never blocks, never raises."""

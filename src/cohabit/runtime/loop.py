@@ -20,16 +20,18 @@ Observe = Callable[[Event, Sequence[Command], float], None]
 class ControlLoop:
     """Events in, one after the other; the commands of each are carried out before the next is taken.
 
-    A timer only posts an event. ``failed`` holds the error of a core that contradicted itself: the loop then
-    takes nothing more, and health is red.
+    A timer only posts an event. If the core contradicts itself, or a command or an observer raises, nobody knows
+    any more what is true: ``failed`` then holds the error, and the loop takes nothing more.
     """
 
     def __init__(self, controller: Controller, execute: Execute, observers: Sequence[Observe] = ()) -> None:
         """``execute`` must not block and must not raise; it may post."""
         self.controller = controller
-        self.failed: Exception | None = None
+        self.failed: BaseException | None = None
         self._execute = execute
         self._observers = list(observers)
+        self._when_failed: list[Callable[[], None]] = []
+        self._stopped = False
         self._events: deque[Event] = deque()
         self._loop = asyncio.get_running_loop()
         self._busy = False
@@ -45,8 +47,28 @@ class ControlLoop:
         """Tell it no more."""
         self._observers.remove(observe)
 
+    def when_failed(self, told: Callable[[], None]) -> None:
+        """Call this once if the loop fails. It must not raise."""
+        self._when_failed.append(told)
+
+    def fail(self, during: str, error: BaseException) -> None:
+        """Stop for good because of this error, the first that is told."""
+        if self.failed is None:
+            self.failed = error
+            self.stop()
+            log.error("the control loop stopped", during=during)
+            for told in self._when_failed:
+                told()
+
+    def stop(self) -> None:
+        """Take nothing more: what is posted from now on is dropped."""
+        self._stopped = True
+        self._events.clear()
+
     def post(self, event: Event) -> None:
         """Take an event, now; one that is posted while another is taken comes after it."""
+        if self._stopped:
+            return
         self._events.append(event)
         self._take_waiting()
 
@@ -55,6 +77,8 @@ class ControlLoop:
 
         Or before the next that is posted: they stay in order.
         """
+        if self._stopped:
+            return
         if not self._events:
             self._loop.call_soon(self._loop.call_soon, self._take_waiting)
         self._events.append(event)
@@ -66,13 +90,13 @@ class ControlLoop:
             self._busy = False
 
     def _take_all(self) -> None:
-        while self._events and self.failed is None:
+        while self._events:
             event = self._events.popleft()
             try:
                 self._take(event, time.monotonic())
             except Exception as error:
-                self.failed = error
-                log.exception("the control loop stopped", during=type(event).__name__)
+                log.exception("the control loop failed", during=type(event).__name__)
+                self.fail(type(event).__name__, error)
 
     def _take(self, event: Event, now: float) -> None:
         commands: Sequence[Command] = ()
@@ -84,8 +108,18 @@ class ControlLoop:
                 else:
                     self._execute(command)
         finally:  # also of the event that the core failed on: a journal ends with it
-            for observe in tuple(self._observers):
+            self._tell(event, commands, now)
+
+    def _tell(self, event: Event, commands: Sequence[Command], now: float) -> None:
+        """All observers, also those behind one that raises."""
+        failed: Exception | None = None
+        for observe in tuple(self._observers):
+            try:
                 observe(event, commands, now)
+            except Exception as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def _set_timer(self, at: float | None) -> None:
         self._due = at

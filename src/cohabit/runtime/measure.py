@@ -25,6 +25,7 @@ from cohabit.runtime.answers import Open
 from cohabit.runtime.effects import Effects
 from cohabit.runtime.footprints import Profile
 from cohabit.runtime.requests import Answer, Call, CallFailed
+from cohabit.runtime.supervision import awaited
 from cohabit.runtime.workers.supervisor import Launch
 
 STEPS = ("loading", "running", "trimming", "falling asleep", "waking", "running again", "stopping")
@@ -86,6 +87,7 @@ class Measurer:
             device,
             post=self._events.put_nowait,
             halt=lambda: None,
+            fail=self._fail,
             watcher=self,
         )
 
@@ -142,12 +144,14 @@ class Measurer:
             raise MeasureFailed(event.detail)
         return event
 
+    def _fail(self, task: str, error: BaseException) -> None:
+        detail = f"the task {task!r} failed ({type(error).__name__}); the log has more"
+        self._events.put_nowait(WorkerExited(0, seconds=0.0, detail=detail))
+
     async def _run(self, policy: ModelPolicy, worker: int, batches: Sequence[Sequence[Call]]) -> int | None:
         """The largest peak of all; None if there is nothing to run."""
         readers = [
-            asyncio.create_task(_read(answer))
-            for batch in batches
-            for answer in self._dispatch(policy.name, worker, batch)
+            awaited(_read(answer)) for batch in batches for answer in self._dispatch(policy.name, worker, batch)
         ]
         peaks = []
         try:

@@ -11,6 +11,7 @@ from cohabit.core.lifecycle import State
 from cohabit.core.owner import Objection, objection
 from cohabit.core.state import Model
 from cohabit.runtime.loop import ControlLoop
+from cohabit.runtime.requests import SERVER_FAILED, CallFailed
 
 _LEAVING = frozenset({State.FALLING_ASLEEP, State.STOPPING})
 
@@ -38,14 +39,22 @@ class Owner:
     def __init__(self, loop: ControlLoop) -> None:
         """Over the loop that owns the core."""
         self._loop = loop
+        self._watches: set[_Watch] = set()
+        loop.when_failed(self._release)
 
     async def ask(self, asked: OwnerRequest, within: float) -> Outcome | Objection:
-        """Ask, and wait for up to so many seconds until it is done. The model must be there."""
+        """Ask, and wait for up to so many seconds until it is done. The model must be there.
+
+        Raises CallFailed if the server has failed.
+        """
+        if self._loop.failed is not None:
+            raise CallFailed(rejection=SERVER_FAILED)
         books = self._loop.controller.books
         found = objection(books, asked)
         if found is not None:
             return found
         watch = _Watch(books.models[asked.model], asked)
+        self._watches.add(watch)
         self._loop.subscribe(watch.handled)
         try:
             self._loop.post(asked)
@@ -54,8 +63,16 @@ class Owner:
         except TimeoutError:
             return Outcome(Ending.UNDER_WAY)
         finally:
+            self._watches.discard(watch)
             self._loop.unsubscribe(watch.handled)
+        if self._loop.failed is not None:
+            raise CallFailed(rejection=SERVER_FAILED)
         return watch.outcome
+
+    def _release(self) -> None:
+        """Nothing more comes of what was asked."""
+        for watch in self._watches:
+            watch.ended.set()
 
 
 class _Watch:

@@ -6,10 +6,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cohabit.core.reasons import Rejection
+from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.protocol.engine import ItemError
 from cohabit.protocol.messages import CREDIT_BYTES, CREDIT_CHUNKS
 from cohabit.protocol.tasks import Task
+
+SERVER_FAILED = Rejection(
+    RejectReason.SERVER_FAILED, "the server found a bug of its own and exits; try again once it is back", 10.0
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

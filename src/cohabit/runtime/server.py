@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from cohabit.core.admission import SHUTTING_DOWN
 from cohabit.core.commands import Command
 from cohabit.core.controller import Controller
 from cohabit.core.events import (
@@ -23,6 +24,7 @@ from cohabit.core.events import (
 from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
 from cohabit.core.owner import Objection
+from cohabit.core.reasons import Rejection
 from cohabit.core.room import awaits_reading
 from cohabit.core.snapshot import snapshot, stalled
 from cohabit.core.state import Model
@@ -34,9 +36,10 @@ from cohabit.runtime.answers import Open, Watcher
 from cohabit.runtime.effects import Effects
 from cohabit.runtime.loop import ControlLoop, Observe
 from cohabit.runtime.owner import Outcome, Owner
-from cohabit.runtime.requests import Answer, Call
+from cohabit.runtime.requests import SERVER_FAILED, Answer, Call, CallFailed
 from cohabit.runtime.sampler import Sampler
 from cohabit.runtime.service import Health, ModelInfo
+from cohabit.runtime.supervision import TaskSupervisor
 from cohabit.runtime.workers.supervisor import Launch
 from cohabit.runtime.workers.watchdog import Watchdog
 
@@ -68,42 +71,58 @@ class Server:
         self._exposition = exposition
         self._ids = itertools.count(1)
         self._halted = asyncio.Event()
+        self._ended_with: Rejection | None = None
         self._kind = place.kind if place.kind == "cpu" else f"{place.kind}:{place.index}"
         self._effects = Effects(
             launches,
             place,
             post=self._post,
             halt=self._halted.set,
+            fail=self._fail,
             watcher=watcher,
         )
         self.loop = ControlLoop(Controller(models, ledger, policy), self._effects.execute, observers)
+        self.loop.when_failed(self._failed)
         self.loop.subscribe(self._handled)
+        self.tasks = TaskSupervisor(self._fail)
+        self.failure = asyncio.Event()
+        """Set once the server has failed: nothing is served any more, and the process is to exit with 1."""
+        self._kept: list[asyncio.Task[None]] = []
         self._owner = Owner(self.loop)
         self._sampler = Sampler(device, self._pids, self.loop.post)
         self._watchdog = Watchdog(self._effects.processes)
-        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin: sample the device, bring in what is to be preloaded."""
-        self._tasks = [
-            asyncio.create_task(self._sampler.run(), name="sampler"),
-            asyncio.create_task(self._watchdog.run(), name="watchdog"),
+        asyncio.get_running_loop().set_exception_handler(self.tasks.unhandled)
+        self._kept = [
+            self.tasks.keep("sampler", self._sampler.run),
+            self.tasks.keep("watchdog", self._watchdog.run),
         ]
         self.loop.post(Started())
 
     async def stop(self, drain: float) -> None:
-        """Take nothing new, let what was accepted finish for up to ``drain`` seconds, leave no worker."""
+        """Take nothing new, let what was accepted finish for up to ``drain`` seconds, leave no worker.
+
+        Ends sooner if ``abort`` is called, or if the server fails.
+        """
         self.loop.post(ShutdownRequested(drain))
         try:
             async with asyncio.timeout(drain + 15.0):
                 await self._halted.wait()
         except TimeoutError:
             log.warning("not everything ended in time; killing what is left")
-            for worker in self._effects.workers.values():
-                if worker.process is not None:
-                    worker.process.kill()
-        for task in self._tasks:
+            self.abort(SHUTTING_DOWN)
+        for task in self._kept:
             task.cancel()
+
+    def abort(self, rejection: Rejection) -> None:
+        """End at once: all requests with this, all workers by a kill. Later requests end with it too."""
+        if self._ended_with is None:
+            self._ended_with = rejection
+            self.loop.stop()
+            self._effects.abort(rejection)
+            self._halted.set()
 
     # service.Service
 
@@ -116,6 +135,9 @@ class Server:
         """Queue a request."""
         request = next(self._ids)
         answer = Answer(request, cancel=self._client_left, taken=self._effects.answers.taken)
+        if self._ended_with is not None:
+            answer.fail(CallFailed(rejection=self._ended_with))
+            return answer
         self._effects.answers.open[request] = Open(call, answer)
         deadline = None if call.timeout is None else answer.arrived + call.timeout
         engine = self._engines.get(call.model)
@@ -126,6 +148,7 @@ class Server:
     def status(self) -> dict[str, Any]:
         """The core's snapshot, with what only the shell knows."""
         state = snapshot(self.loop.controller.books, time.monotonic())
+        state["alerts"] += self.tasks.alerts()
         state["device"]["kind"] = self._kind
         pids = {worker.model: worker.process for worker in self._effects.workers.values()}
         for entry in state["models"]:
@@ -151,9 +174,9 @@ class Server:
         return self._effects.log_of(model)
 
     def health(self) -> Health:
-        """Red when the control loop has stopped, the server is leaving, or a servable request is not served."""
-        if self.loop.failed is not None:
-            return Health(False, "the control loop stopped; restart the server and report its log")
+        """Red when the server has failed, is leaving, or does not serve a request that could be served."""
+        if self.failure.is_set():
+            return Health(False, SERVER_FAILED.detail)
         books = self.loop.controller.books
         if books.draining_until is not None:
             return Health(False, "shutting down")
@@ -165,6 +188,13 @@ class Server:
     def metrics(self) -> bytes:
         """Prometheus text format."""
         return self._exposition()
+
+    def _fail(self, task: str, error: BaseException) -> None:
+        self.loop.fail(task, error)
+
+    def _failed(self) -> None:
+        self.failure.set()
+        self.abort(SERVER_FAILED)
 
     def _pids(self) -> dict[int, int]:
         return {worker: process.pid for worker, process in self._effects.processes().items()}

@@ -15,6 +15,7 @@ import structlog
 
 from cohabit.protocol.messages import FromWorker, Shutdown, ToWorker
 from cohabit.runtime.links.native import NativeLink
+from cohabit.runtime.supervision import supervise
 
 POLITE_SECONDS = 5.0  # between the word and the kill
 LAST_FRAMES_SECONDS = 1.0  # what a dead worker had sent must be read within this
@@ -39,7 +40,8 @@ class WorkerProcess:
         self._process = process
         self._link = link
         self._tail: deque[str] = deque(maxlen=LOG_TAIL)
-        self._logs = asyncio.create_task(self._read_logs(), name=f"log of {model}")
+        # Without a reader its output fills the pipe, and then it stands still.
+        self._logs = supervise(f"log of a worker of {model}", self._read_logs(), lambda _: self.kill())
 
     @classmethod
     async def spawn(

@@ -14,6 +14,7 @@ from cohabit.protocol import messages
 from cohabit.protocol.engine import Chunk
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.runtime.executors import FETCHING
+from cohabit.runtime.supervision import said, supervise, where
 from cohabit.runtime.workers import limits
 from cohabit.runtime.workers.limits import Limit
 from cohabit.runtime.workers.process import WorkerProcess
@@ -79,22 +80,23 @@ class Supervisor:
         *,
         answers: "Answers",
         post: Callable[[Event], None],
+        fail: Callable[[str, BaseException], None],
     ) -> None:
-        """Before the first worker."""
+        """Before the first worker. ``fail`` is called with an error after which a worker's end cannot be told."""
         self._workers = workers
         self._launches = launches
         self._device = device
         self._answers = answers
         self._post = post
+        self._fail = fail
         self._newest = 0  # worker; their numbers ascend
-        self._tasks: set[asyncio.Task[None]] = set()
         self.last_lines: dict[str, list[str]] = {}  # by model, of its last worker that has ended
 
     def spawn(self, model: str, worker_id: int) -> None:
         """Start a process, which imports what it needs and waits."""
         self._newest = worker_id
         worker = self._workers[worker_id] = Worker(model, time.monotonic())
-        self._run(self._live(worker_id, worker))
+        supervise(f"worker of {model}", self._live(worker_id, worker), lambda error: self._fail("worker", error))
 
     def start(self, model: str, worker_id: int, *, keep_copy: bool) -> None:
         """Load the model, in the process that waits or else a new one; with a copy if it is to keep one."""
@@ -130,12 +132,15 @@ class Supervisor:
         if kill or not worker.loaded:
             worker.process.kill()
         else:
-            self._run(worker.process.stop())
+            self._watch(worker, "stop", worker.process.stop())
 
-    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _watch(self, worker: Worker, doing: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Do something about a worker. If that fails, the worker is ended, since nobody else would do it."""
+
+        def failed(error: BaseException) -> None:
+            self._give_up(worker, messages.LoadFailed(_lost_control(error)))
+
+        supervise(f"{doing} of a worker of {worker.model}", coroutine, failed)
 
     def _load(self, worker: Worker) -> None:
         assert worker.spec is not None
@@ -152,7 +157,7 @@ class Supervisor:
         """From now on."""
         worker.done = asyncio.Event()
         if worker.process is not None:
-            self._run(self._mind(worker, worker.process, limit, worker.done))
+            self._watch(worker, "time limit", self._mind(worker, worker.process, limit, worker.done))
 
     async def _mind(self, worker: Worker, process: WorkerProcess, limit: Limit, done: asyncio.Event) -> None:
         if not await limits.kept(limit, process, done):
@@ -165,9 +170,9 @@ class Supervisor:
             worker.process.kill()
 
     async def _live(self, worker_id: int, worker: Worker) -> None:
-        launch = self._launches[worker.model]
-        detail = ""
+        detail, reaped = "", False
         try:
+            launch = self._launches[worker.model]
             worker.spec = await FETCHING.run(launch.resolve, worker.unwanted)
             if not worker.unwanted():
                 worker.process = await WorkerProcess.spawn(
@@ -185,10 +190,16 @@ class Supervisor:
                 if worker.unwanted():  # told while it was spawned
                     worker.process.kill()
                 detail = await worker.process.exited()
+                reaped = True
         except SourceError as error:
             detail = str(error)
         except OSError as error:
             detail = f"its worker could not be started: {error.strerror or error}"
+        except Exception as error:
+            log.error("worker cannot be supervised", model=worker.model, error=said(error), where=where(error))  # noqa: TRY400 - its text may quote a client
+            detail = _lost_control(error)
+        if worker.process is not None and not reaped:
+            worker.process.kill()  # or it would outlive the event that says it has ended
         self._ended(worker_id, worker, worker.failed or messages.LoadFailed(detail))
 
     def _ended(self, worker_id: int, worker: Worker, why: messages.LoadFailed) -> None:
@@ -241,3 +252,7 @@ class Supervisor:
                 self._give_up(worker, message)
             case messages.Pong():
                 pass  # ``WorkerProcess.heard`` has counted it, for the watchdog
+
+
+def _lost_control(error: BaseException) -> str:
+    return f"the server failed in supervising its worker ({type(error).__name__}); the server's log has more"
