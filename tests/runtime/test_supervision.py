@@ -64,7 +64,7 @@ async def test_pause_before_a_restart_doubles_up_to_the_longest(monkeypatch: pyt
         pauses.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(supervision.asyncio, "sleep", noted)
+    monkeypatch.setattr(asyncio, "sleep", noted)
     failing = Failing(times=7)
     task = TaskSupervisor(never).keep("reader", failing.run)
     await asyncio.wait_for(failing.well.wait(), 5)

@@ -252,7 +252,8 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
     if not ending.done():
         exit_within(ABORT_SECONDS, code)
         server.abort(SHUTTING_DOWN)  # nothing if it has failed, and is aborted already
-        http.config.timeout_graceful_shutdown = ABORT_SECONDS / 3  # type: ignore[assignment]  # ``asyncio.wait_for`` takes it
+        brief: Any = ABORT_SECONDS / 3  # said to be an int, and passed on to ``asyncio.wait_for``
+        http.config.timeout_graceful_shutdown = brief
     await ending
     exit_within(EXIT_SECONDS, code)  # a thread may be stuck, in a driver or a network file system
     return code
