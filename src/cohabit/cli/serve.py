@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-import structlog
 import typer
 
 from cohabit.cli.entrance import Entrance, certificate_of, listen, resolved
@@ -16,10 +15,7 @@ from cohabit.cli.exits import Code, leave, one_line
 from cohabit.cli.locking import lock_for
 from cohabit.cli.plan import BudgetOption, ConfigArgument, as_table
 from cohabit.cli.pull import fetch_missing
-from cohabit.cli.signals import Signals, exit_within
 from cohabit.config.load import load_config, with_budget, with_journal
-from cohabit.core.admission import SHUTTING_DOWN
-from cohabit.runtime.supervision import awaited
 
 if TYPE_CHECKING:
     import uvicorn
@@ -36,9 +32,6 @@ JOURNAL_BYTES = 256 << 20  # unless the config says otherwise
 ABORT_SECONDS = 1.0  # from a second Ctrl-C, or a failure, to the exit
 EXIT_SECONDS = 10.0  # for what is left once all has ended
 _OTHER_FILES = 256  # open beside connections: workers, weights that are fetched, the journal
-
-
-log = structlog.get_logger()
 
 
 def serve(
@@ -179,14 +172,18 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
     """Serve until a signal comes or the server fails, then let what was accepted finish. How it is to exit."""
     from importlib.metadata import version
 
+    import structlog
     import uvicorn
 
     from cohabit.api.app import create_app, keeps
     from cohabit.api.connections import LIMITS, Connection
     from cohabit.api.handshakes import Handshakes
     from cohabit.api.origins import Known
+    from cohabit.cli.signals import Signals, exit_within
     from cohabit.cli.storage import opening
+    from cohabit.core.admission import SHUTTING_DOWN
     from cohabit.observability.feed import Feed
+    from cohabit.runtime.supervision import awaited
 
     feed = Feed(server.loop.controller.books, server.tasks.alerts)
     remote = None
@@ -240,7 +237,7 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
     _say_where(config, entrance)
     await _first_of(serving, signals.first, server.failure)
     if serving.done():
-        log.error("the HTTP server ended by itself")
+        structlog.get_logger().error("the HTTP server ended by itself")
     drain = config.server.drain if signals.first.is_set() else 0.0
     ending = awaited(_end(server, http, serving, storage, feed=feed, drain=drain))
     await _first_of(ending, signals.second, server.failure)
@@ -261,6 +258,8 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
 
 async def _first_of(task: "asyncio.Task[None]", *events: asyncio.Event) -> None:
     """Until the task is done, or one of the events is set."""
+    from cohabit.runtime.supervision import awaited
+
     waits = [awaited(event.wait()) for event in events]
     await asyncio.wait([task, *waits], return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:

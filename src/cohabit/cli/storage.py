@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from cohabit.config.errors import ConfigError
 from cohabit.config.model import BatchesConfig
 from cohabit.config.paths import batches_file
-from cohabit.runtime.supervision import TaskSupervisor, awaited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from cohabit.api.app import App
     from cohabit.batches.store import Store
     from cohabit.runtime.service import Service
+    from cohabit.runtime.supervision import TaskSupervisor
 
 VARIABLE = "COHABIT_BATCHES_DATABASE"
 
@@ -60,6 +60,8 @@ class Opening:
     def begin(self) -> "asyncio.Task[Store]":
         """Open it now, unless that is under way or done."""
         if self._task is None or (self._task.done() and self._failed(self._task)):
+            from cohabit.runtime.supervision import awaited
+
             self._task = awaited(self._open())
         return self._task
 
@@ -80,7 +82,7 @@ class Opening:
 
 
 def opening(
-    config: BatchesConfig, app: "App", service: "Service", lock: "Lock | None", tasks: TaskSupervisor
+    config: BatchesConfig, app: "App", service: "Service", lock: "Lock | None", tasks: "TaskSupervisor"
 ) -> Opening:
     """At once where there may be batches from before, which are to go on."""
     url = database_url(config)
@@ -91,7 +93,7 @@ def opening(
 
 
 async def _open_store(
-    config: BatchesConfig, url: str, app: "App", service: "Service", *, lock: "Lock | None", tasks: TaskSupervisor
+    config: BatchesConfig, url: str, app: "App", service: "Service", *, lock: "Lock | None", tasks: "TaskSupervisor"
 ) -> "Store":
     from cohabit.access.keys import Key
     from cohabit.api.errors import NotFound
