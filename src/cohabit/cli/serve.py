@@ -20,6 +20,7 @@ from cohabit.config.load import load_config, with_budget, with_journal
 if TYPE_CHECKING:
     import uvicorn
 
+    from cohabit.api.app import App
     from cohabit.cli.storage import Opening
     from cohabit.config.model import Config
     from cohabit.devices import Device
@@ -173,11 +174,8 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
     from importlib.metadata import version
 
     import structlog
-    import uvicorn
 
     from cohabit.api.app import create_app, keeps
-    from cohabit.api.connections import LIMITS, Connection
-    from cohabit.api.handshakes import Handshakes
     from cohabit.api.origins import Known
     from cohabit.cli.signals import Signals, exit_within
     from cohabit.cli.storage import opening
@@ -192,39 +190,9 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
 
         remote = RemoteMedia(config.server.remote_media)
 
-    class Limited(Connection):
-        """With the owner's limits."""
-
-        limits = replace(LIMITS, connections=config.server.max_connections, held=config.server.max_bodies)
-
-    protocol: Any = Limited
-    if entrance.certificate is not None:
-        protocol = Handshakes(Limited, entrance.certificate, most=config.server.max_connections)
-
-    class Http(uvicorn.Server):
-        """Leaves the signals to us: models must drain while its connections are still open."""
-
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            """Capture none."""
-            yield
-
     known = Known.of(entrance.socket.getsockname()[0], config.server.hosts, config.server.cors)
     app = create_app(server, version("cohabit"), feed=feed, remote=remote, lock=entrance.lock, known=known)
-    http = Http(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            http=protocol,
-            ws="none",
-            server_header=False,
-            proxy_headers=bool(config.server.trusted_proxies),
-            forwarded_allow_ips=config.server.trusted_proxies,
-            timeout_graceful_shutdown=5,
-        )
-    )
+    http = _http_server(app, config, entrance)
     server.loop.subscribe(feed.handled)
     signals = Signals(config.server.drain)
     signals.listen()
@@ -254,6 +222,45 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
     await ending
     exit_within(EXIT_SECONDS, code)  # a thread may be stuck, in a driver or a network file system
     return code
+
+
+def _http_server(app: "App", config: "Config", entrance: Entrance) -> "uvicorn.Server":
+    import uvicorn
+
+    from cohabit.api.connections import LIMITS, Connection
+    from cohabit.api.handshakes import Handshakes
+
+    class Limited(Connection):
+        """With the owner's limits."""
+
+        limits = replace(LIMITS, connections=config.server.max_connections, held=config.server.max_bodies)
+
+    protocol: Any = Limited
+    if entrance.certificate is not None:
+        protocol = Handshakes(Limited, entrance.certificate, most=config.server.max_connections)
+
+    class Http(uvicorn.Server):
+        """Leaves the signals to us: models must drain while its connections are still open."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Capture none."""
+            yield
+
+    return Http(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            http=protocol,
+            ws="none",
+            server_header=False,
+            proxy_headers=bool(config.server.trusted_proxies),
+            forwarded_allow_ips=config.server.trusted_proxies,
+            timeout_graceful_shutdown=5,
+        )
+    )
 
 
 async def _first_of(task: "asyncio.Task[None]", *events: asyncio.Event) -> None:
