@@ -102,7 +102,7 @@ def test_worker_whose_supervision_fails_ends_like_any_that_died(
         answer = server.chat(model="a")
         assert code(answer) == (503, "model_failed")
         assert "the server failed in supervising its worker" in answer.json()["error"]["message"]
-        assert server.workers() == []
+        server.until(lambda: server.workers() == [])
         switch.unlink()
         assert server.http.post("/admin/models/a/load").status_code == 200, "the owner may try at once"
         assert server.chat(model="a").status_code == 200
