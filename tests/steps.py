@@ -6,7 +6,7 @@ and not the wall clock: another process on the machine must not fail a test.
 """
 
 import asyncio
-import json
+import gc
 import runpy
 import signal
 import sys
@@ -29,6 +29,7 @@ class Step(msgspec.Struct, frozen=True):
     """One that was noted."""
 
     seconds: float
+    collecting: float  # of them, garbage
     what: str
     where: list[str]
 
@@ -44,6 +45,21 @@ def within(file: Path) -> list[str]:
     return [sys.executable, str(_SELF), str(file)]
 
 
+class _Collecting:
+    """Seconds that went into collecting garbage."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._began = 0.0
+        gc.callbacks.append(self._told)
+
+    def _told(self, phase: str, _info: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = time.thread_time()
+        else:
+            self.seconds += time.thread_time() - self._began
+
+
 def _measuring(run: Callable[[Any], None], file: Path) -> Callable[[Any], None]:
     where: list[str] = []
 
@@ -51,9 +67,11 @@ def _measuring(run: Callable[[Any], None], file: Path) -> Callable[[Any], None]:
         where[:] = [f"{each.filename}:{each.lineno} {each.name}" for each in traceback.extract_stack(frame)[-12:]]
 
     signal.signal(signal.SIGPROF, look)
+    collecting = _Collecting()
 
     def measured(handle: Any) -> None:
         where.clear()
+        collecting.seconds = 0.0
         signal.setitimer(signal.ITIMER_PROF, NOTED)
         began = time.thread_time()
         try:
@@ -62,9 +80,9 @@ def _measuring(run: Callable[[Any], None], file: Path) -> Callable[[Any], None]:
             seconds = time.thread_time() - began
             signal.setitimer(signal.ITIMER_PROF, 0)
             if seconds > NOTED:
-                with file.open("a") as out:
-                    line = {"seconds": seconds, "what": repr(handle)[:300], "where": where}
-                    out.write(json.dumps(line) + "\n")
+                step = Step(seconds, collecting.seconds, repr(handle)[:300], where)
+                with file.open("ab") as out:
+                    out.write(msgspec.json.encode(step) + b"\n")
 
     return measured
 

@@ -15,6 +15,7 @@ from cohabit.api.status import Status
 from cohabit.core.events import OwnerRequest
 from cohabit.core.owner import Objection
 from cohabit.core.reasons import Rejection, RejectReason
+from cohabit.core.snapshot import LISTED
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Speech
 from cohabit.protocol.tasks import Task
@@ -110,8 +111,8 @@ class FakeService:
         self.reply(call, answer)
         return answer
 
-    def status(self) -> dict[str, Any]:
-        return {"schema": 1}
+    def status(self, listed: int = LISTED) -> dict[str, Any]:
+        return {"schema": 1, "listed": listed}
 
     async def tell(self, asked: OwnerRequest, within: float) -> Outcome | Objection:
         self.told.append((asked, within))

@@ -4,6 +4,7 @@ import pytest
 
 from cohabit.core.commands import Cancel, Reject
 from cohabit.core.events import RequestCancelled, ShutdownRequested, Started
+from cohabit.core.limits import MOST_AT_ONCE
 from cohabit.core.reasons import Rejection, RejectReason
 from core.driver import Core, brief, model
 
@@ -185,3 +186,51 @@ def test_deadline_is_kept_by_a_model_that_may_start_again_and_has_no_room() -> N
     assert core.now == 4.0
     assert brief(core.ring()) == ["reject 1: deadline_exceeded"]
     assert core.now == 10.0
+
+
+def crowd(core: Core, **how: float) -> int:
+    """More requests for a than one event may end."""
+    count = 2 * MOST_AT_ONCE + 1
+    for _ in range(count):
+        core.ask("a", at=0, **how)
+    return count
+
+
+def ended_in_steps(core: Core) -> list[int]:
+    """How many requests each event ended, until no more are waiting; time does not pass meanwhile."""
+    at, steps = core.now, []
+    while core["a"].queue:
+        steps.append(sum(isinstance(command, Reject) for command in core.ring()))
+        assert core.now == pytest.approx(at)
+    return steps
+
+
+def test_deadlines_of_a_crowd_pass_a_part_at_a_time() -> None:
+    core = Core(model("a", queue_limit=9999))
+    count = crowd(core, deadline=5)
+    assert sum(isinstance(command, Reject) for command in core.ring()) == MOST_AT_ONCE
+    assert core.now == 5
+    assert ended_in_steps(core) == [MOST_AT_ONCE, 1]
+    assert set(core.rejected.values()) == {RejectReason.DEADLINE}
+    assert len(core.rejected) == count
+
+
+def test_a_crowd_for_a_model_that_is_given_up_is_told_a_part_at_a_time() -> None:
+    core = Core(model("a", queue_limit=9999))
+    count = crowd(core)
+    told = core.gone("a", at=1, permanent=True, detail="no file")
+    assert len(told) == MOST_AT_ONCE
+    assert ended_in_steps(core) == [MOST_AT_ONCE, 1]
+    assert set(core.rejected.values()) == {RejectReason.MODEL_FAILED}
+    assert len(core.rejected) == count
+    assert core.timer is None
+
+
+def test_a_crowd_that_cannot_be_served_is_told_a_part_at_a_time() -> None:
+    core = Core(model("a", max_wait=3, queue_limit=9999), budget=150)
+    core.measured(at=0, total=1000, foreign=950)
+    count = crowd(core)
+    assert sum(isinstance(command, Reject) for command in core.ring()) == MOST_AT_ONCE
+    assert core.now == 3
+    assert ended_in_steps(core) == [MOST_AT_ONCE, 1]
+    assert len(core.rejected) == count

@@ -1,6 +1,8 @@
 """A model's waiting requests and the turns of its clients."""
 
 import gc
+from itertools import islice
+from typing import Any, ClassVar
 
 from cohabit.core.events import RequestFailed, Trimmed
 from cohabit.core.queues import ModelQueue, Request
@@ -34,6 +36,41 @@ def test_what_comes_back_keeps_its_clients_order() -> None:
         queue.push_front(request)
     assert [request.id for request in queue] == [0, 1, 2]
     assert queue.oldest == 0.0
+
+
+def test_what_was_taken_from_between_comes_back_once() -> None:
+    queue = ModelQueue()
+    requests = [Request(number, "m", "a", float(number)) for number in range(5)]
+    for request in requests:
+        queue.push(request)
+    queue.remove(requests[0])
+    queue.take(requests[2])
+    queue.take(requests[3])
+    queue.push_front(requests[3])
+    queue.push_front(requests[2])
+    assert [request.id for request in queue] == [1, 2, 3, 4]
+    assert len(queue) == 4
+    for request in requests[1:]:
+        assert queue.peek() is request
+        queue.take(request)
+    assert not queue
+
+
+def test_the_first_of_a_crowd_are_found_without_looking_at_the_others() -> None:
+    class Seen(Request):
+        looked_at: ClassVar[set[int]] = set()
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "queued":
+                Seen.looked_at.add(object.__getattribute__(self, "id"))
+            return object.__getattribute__(self, name)
+
+    queue = ModelQueue()
+    for number in range(100):
+        queue.push(Seen(number, "m", "ab"[number % 2], float(number)))
+    Seen.looked_at.clear()
+    assert [request.id for request in islice(queue, 3)] == [0, 1, 2]
+    assert len(Seen.looked_at) <= 4
 
 
 def test_one_clients_many_do_not_bury_anothers_one() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from cohabit.core.events import RequestCancelled, ShutdownRequested
 from cohabit.core.queues import Request
-from cohabit.core.snapshot import SCHEMA, snapshot, stalled
+from cohabit.core.snapshot import MOST_LISTED, SCHEMA, snapshot, stalled
 from core.driver import MIB, Core, model
 
 FIGURES = (("resident", 100), ("load", 100), ("working", 10))  # what a model of the driver declares
@@ -62,6 +62,40 @@ def test_the_device_and_a_model_that_is_not_there() -> None:
     assert state["claim"] is None
     assert state["alerts"] == []
     assert state["shutting_down"] is False
+
+
+def test_of_a_crowd_the_first_are_listed_and_all_are_counted() -> None:
+    core = Core(model("a", concurrency=5, queue_limit=9999), model("b"))
+    for _ in range(50):
+        core.ask("a", at=0)
+    core.ready("a", at=1)
+    core.ask("b")
+    whole = snapshot(core.books, core.now)
+    assert len(whole["requests"]) == 51
+    some = snapshot(core.books, core.now, listed=3)
+    assert [(one["model"], one["state"], one.get("position")) for one in some["requests"]] == [
+        ("a", "waiting", 1),
+        ("a", "waiting", 2),
+        ("a", "waiting", 3),
+        ("a", "running", None),
+        ("a", "running", None),
+        ("a", "running", None),
+        ("b", "waiting", 1),
+    ]
+    assert [one for one in whole["requests"] if one in some["requests"]] == some["requests"]
+    none = snapshot(core.books, core.now, listed=0)
+    assert none["requests"] == []
+    for state in (whole, some, none):
+        assert [(entry["in_flight"], entry["waiting"]) for entry in state["models"]] == [(5, 45), (0, 1)]
+
+
+def test_no_more_than_so_many_are_listed_of_all_models() -> None:
+    core = Core(*[model(f"m{number}") for number in range(MOST_LISTED // 2)], budget=150)
+    for name in core.books.models:
+        for _ in range(3):
+            core.ask(name, at=0)
+    assert len(snapshot(core.books, core.now, listed=10)["requests"]) == MOST_LISTED
+    assert len(snapshot(core.books, core.now)["requests"]) > MOST_LISTED
 
 
 def test_a_model_at_work_one_request_running_one_waiting_one_cancelled() -> None:

@@ -1,16 +1,20 @@
 """Crowds do not hold up the event loop: none of its steps takes more than 50 ms of its thread's processor time."""
 
 import json
+import socket
+import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 import steps
+from cohabit.core.snapshot import LISTED
 from cohabit.openai.inference import MOST_ITEMS
 from harness import Running, serving
 
@@ -21,7 +25,9 @@ device: {budget: 512MiB}
 models:
   quick: {engine: fake, concurrency: 64}
   stuck: {engine: fake, options: {run_seconds: 600}}
+  broken: {engine: fake, options: {load_seconds: 3, fail: load}}
 """
+CROWD = 4  # batches
 
 
 @dataclass
@@ -89,4 +95,101 @@ def test_a_batch_of_as_many_items_as_may_be(tmp_path: Path, headers: dict[str, s
     with measured(tmp_path) as found:
         answer = found.server.http.post("/batch", content=body, headers=headers)
         assert answer.text.count('"result":') == MOST_ITEMS
+        found.check()
+
+
+@contextmanager
+def crowd(server: Running, model: str, headers: str = "") -> Iterator[list[socket.socket]]:
+    """Clients whose batches for a model are all queued; who leaves the block hangs up."""
+    body = json.dumps(chats(model)).encode()
+    head = f"POST /batch HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode()
+    url = httpx2.URL(server.url)
+    with ExitStack() as clients:
+        connections = [clients.enter_context(socket.create_connection((url.host, url.port))) for _ in range(CROWD)]
+        for connection in connections:
+            connection.sendall(head + body)
+        server.until(lambda: accepted(server, model) == CROWD * MOST_ITEMS, seconds=60)
+        yield connections
+
+
+def accepted(server: Running, model: str) -> int:
+    """Requests that a model has."""
+    found = server.model(model)
+    return int(found["waiting"] + found["in_flight"])
+
+
+def test_a_crowd_waits_is_looked_at_and_hangs_up(tmp_path: Path) -> None:
+    with measured(tmp_path) as found:
+        with crowd(found.server, "stuck"):
+            status = found.server.status()
+            assert len(status["requests"]) == LISTED + 1
+            assert "cohabit_model_requests" in found.server.http.get("/metrics").text
+        found.server.until(lambda: not found.server.model("stuck")["waiting"], seconds=60)
+        found.check()
+
+
+def test_the_time_of_a_crowd_passes(tmp_path: Path) -> None:
+    with measured(tmp_path) as found, crowd(found.server, "stuck", "x-request-timeout: 12\r\n") as clients:
+        for client in clients:
+            client.settimeout(30)
+            assert client.recv(15).startswith(b"HTTP/1.1 200")
+        assert not found.server.model("stuck")["waiting"]
+        found.check()
+
+
+def test_a_crowd_waits_for_a_model_that_cannot_be_loaded_while_the_events_are_read(tmp_path: Path) -> None:
+    with measured(tmp_path) as found, found.server.http.stream("GET", "/admin/events"):
+        with crowd(found.server, "broken") as clients:
+            for client in clients:
+                client.settimeout(30)
+                assert client.recv(15).startswith(b"HTTP/1.1 200")
+        assert found.server.metric("cohabit_rejections_total", reason="model_failed") == CROWD * MOST_ITEMS
+        found.check()
+
+
+def test_thousands_of_files_and_batches_are_listed(tmp_path: Path) -> None:
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/embeddings", "body": {"model": "quick", "input": "x"}}
+    with measured(tmp_path) as found:
+        http = found.server.http
+        sent = http.post("/v1/files", files={"file": ("x.jsonl", json.dumps(line))}, data={"purpose": "batch"})
+        file = sent.json()["id"]
+        made = {"input_file_id": file, "endpoint": "/v1/embeddings", "completion_window": "24h"}
+        batch = http.post("/v1/batches", json=made).json()["id"]
+        found.server.until(lambda: http.get(f"/v1/batches/{batch}").json()["status"] == "completed")
+        for table, row in (("files", file), ("batches", batch)):
+            copied(tmp_path / "state" / "batches.db", table, row)
+        found.forget()
+        assert len(http.get("/v1/files", params={"limit": 10_000}).json()["data"]) > COPIES
+        assert len(http.get("/v1/batches", params={"limit": 100}).json()["data"]) == 100
+        found.check()
+
+
+COPIES = 5000
+
+
+def copied(path: Path, table: str, row: str) -> None:
+    """More rows like this one in a database."""
+    with closing(sqlite3.connect(path)) as database, database:
+        names = [name for _, name, *_ in database.execute(f"PRAGMA table_info({table})") if name != "id"]
+        columns = ", ".join(names)
+        database.executemany(
+            f"INSERT INTO {table} (id, {columns}) SELECT id || ?, {columns} FROM {table} WHERE id = ?",  # noqa: S608 - names of ours
+            [(f"{number:05}", row) for number in range(COPIES)],
+        )
+
+
+def test_a_file_of_many_lines_is_sent_and_read(tmp_path: Path) -> None:
+    line = {"method": "POST", "url": "/v1/embeddings", "body": {"model": "quick", "input": "x"}}
+    lines = "".join(json.dumps({"custom_id": str(number), **line}) + "\n" for number in range(50_000))
+    with measured(tmp_path) as found:
+        http = found.server.http
+        http.get("/v1/files")  # opens the database, for which much is imported
+        found.forget()
+        sent = http.post("/v1/files", files={"file": ("x.jsonl", lines)}, data={"purpose": "batch"})
+        made = {"input_file_id": sent.json()["id"], "endpoint": "/v1/embeddings", "completion_window": "24h"}
+        batch = http.post("/v1/batches", json=made).json()["id"]
+        found.server.until(lambda: http.get(f"/v1/batches/{batch}").json()["status"] == "in_progress")
+        assert http.get(f"/v1/files/{sent.json()['id']}/content").text == lines
+        http.post(f"/v1/batches/{batch}/cancel")
+        found.server.until(lambda: http.get(f"/v1/batches/{batch}").json()["status"] == "cancelled", seconds=60)
         found.check()

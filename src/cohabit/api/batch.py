@@ -9,15 +9,16 @@ own: to make and to end so many would hold up everybody else.
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
-from functools import partial
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import submit, timeout_of
-from cohabit.api.bodies import decoded, not_json, parsed, read
+from cohabit.api.bodies import LARGE, decoded, not_json, parsed, read
 from cohabit.api.disconnects import CLIENT_GONE, Watch
 from cohabit.api.documents import Responses, list_of, only
 from cohabit.api.errors import ApiError, BadRequest, Refused
@@ -28,7 +29,7 @@ from cohabit.api.streams import Pace, Stream
 from cohabit.api.work import Work, understood
 from cohabit.openai.inference import MOST_ITEMS, BatchResult, InferenceRequest
 from cohabit.runtime.executors import PARSING
-from cohabit.runtime.requests import Answer, CallFailed
+from cohabit.runtime.requests import Answer
 from cohabit.runtime.supervision import supervise
 
 NDJSON = "application/x-ndjson"
@@ -37,9 +38,11 @@ router = APIRouter(route_class=Direct, tags=["inference"], responses={**_RESULTS
 _batches = itertools.count(1)
 
 MOST_HELD = 256 << 20  # bytes of results of one batch in memory
-_LARGE = 64 << 10  # bytes of JSON that are read in a thread
 _PIECE = 256 << 10  # bytes of results that are sent at once
 _list = msgspec.json.Decoder(list[msgspec.Raw])
+
+Item = Work | dict[str, Any]
+"""What is to be done, or the body of the error that tells why it cannot be."""
 
 
 @router.post("/batch", openapi_extra=list_of(InferenceRequest, MOST_ITEMS))
@@ -47,9 +50,10 @@ async def batch(request: Request) -> Response:
     """A list of what ``/inference`` takes, answered in its order; with ``Accept: application/x-ndjson`` a line as
     each is done, with its ``index``."""
     timeout_of(request)  # what is wrong with it is wrong with the batch, even if no item gets as far as the queue
-    running = Running(await _understood(request, await _items(request)))
+    items = await _understood(request, await _items(request))
+    running = Running(len(items))
     with Watch(request.receive, running) as watch:
-        await running.queue(request)
+        await running.queue(request, items)
     pace: Pace = request.app.state.pace
     if NDJSON in request.headers.get("accept", "") and not watch.gone:
         return Lines(running, {"content-type": NDJSON}, pace)
@@ -64,7 +68,7 @@ async def _items(request: Request) -> list[msgspec.Raw]:
     """Each as it was sent. Raises ApiError."""
     raw = await read(request)
     try:
-        items = await PARSING.run(_list.decode, raw) if len(raw) > _LARGE else _list.decode(raw)
+        items = await PARSING.run(_list.decode, raw) if len(raw) > LARGE else _list.decode(raw)
     except msgspec.ValidationError:
         items = []
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -74,16 +78,16 @@ async def _items(request: Request) -> list[msgspec.Raw]:
     return items
 
 
-async def _understood(request: Request, items: Sequence[msgspec.Raw]) -> list[Work | ApiError]:
+async def _understood(request: Request, items: Sequence[msgspec.Raw]) -> deque[Item]:
     """Raises BadRequest if one is not JSON: then nothing of the body is to be trusted."""
     service, fetcher, slices = service_of(request), fetcher_of(request), Slices()
-    found: list[Work | ApiError] = []
+    found: deque[Item] = deque()
     for raw in items:
-        item = await PARSING.run(decoded, bytes(raw)) if len(raw) > _LARGE else decoded(bytes(raw))
+        item = await PARSING.run(decoded, bytes(raw)) if len(raw) > LARGE else decoded(bytes(raw))
         try:
             found.append(await understood(service, fetcher, parsed(InferenceRequest, item)))
         except ApiError as error:
-            found.append(error)
+            found.append(error.body)
         await slices.cut()
     return found
 
@@ -91,10 +95,14 @@ async def _understood(request: Request, items: Sequence[msgspec.Raw]) -> list[Wo
 class Running:
     """All answers of a batch, each given as it is done: an async iterator of (index, outcome as JSON)."""
 
-    def __init__(self, items: Sequence[Work | ApiError]) -> None:
-        """Nothing is queued yet."""
-        self._items = items
-        self._answers: dict[int, Answer] = {}  # that have not been taken whole
+    def __init__(self, count: int) -> None:
+        """Of so many items, of which none is queued yet."""
+        self._count = self._left = count
+        # By the id of an answer, until it has been taken whole. Plain dictionaries, since what each of thousands of
+        # items holds by itself is looked through by every garbage collection.
+        self._answers: dict[int, Answer] = {}
+        self._places: dict[int, int] = {}
+        self._results: dict[int, Callable[[bytes], dict[str, Any]]] = {}
         self._parts: dict[int, bytearray] = {}
         self._heard: dict[int, None] = {}  # of which there is something to take
         self._news = asyncio.Event()
@@ -106,26 +114,29 @@ class Running:
 
     def __len__(self) -> int:
         """How many outcomes there will be."""
-        return len(self._items)
+        return self._count
 
-    async def queue(self, request: Request) -> None:
-        """Queue what can be."""
+    async def queue(self, request: Request, items: deque[Item]) -> None:
+        """Queue what can be, and leave nothing in ``items``: of what is queued only that is held which it needs."""
         number, slices = next(_batches), Slices()
-        for index, item in enumerate(self._items):
+        for index in range(self._count):
             if self._gone:
                 return
+            item = items.popleft()
             if isinstance(item, Work):
                 answer = submit(request, item.model, item.task, item.body, blobs=item.blobs, batch=number)
-                self._answers[index] = answer
-                answer.listen(partial(self._hear, index))
+                self._answers[answer.id] = answer
+                self._places[answer.id] = index
+                self._results[answer.id] = item.result
+                answer.listen(self._hear)
             else:
-                self._hear(index)
+                self._give(index, item)
             await slices.cut()
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
         """As each is done, until all are or it is cancelled."""
         slices = Slices()
-        for _ in self._items:
+        for _ in range(self._count):
             found = await self._outcomes.get()
             if found is None:
                 return  # its client has gone
@@ -146,8 +157,8 @@ class Running:
         """It need not be held any longer."""
         self._held -= len(outcome)
 
-    def _hear(self, index: int) -> None:
-        self._heard[index] = None
+    def _hear(self, answer: int) -> None:
+        self._heard[answer] = None
         self._news.set()
 
     async def _take_back(self) -> None:
@@ -158,58 +169,54 @@ class Running:
             await slices.cut()
 
     async def _collect(self) -> None:
-        left, slices = len(self._items), Slices()
+        slices = Slices()
         try:
-            while left:
+            while self._left:
                 await self._news.wait()
                 self._news.clear()
                 heard, self._heard = self._heard, {}
-                for index in heard:
-                    outcome = await self._outcome(index)
-                    if outcome is not None:
-                        left -= 1
-                        self._outcomes.put_nowait((index, outcome))
+                for each in heard:
+                    answer = self._answers.get(each)
+                    if answer is not None:
+                        await self._take(answer)
                     await slices.cut()
         except Exception as error:  # of a result that is none; whoever reads the outcomes is told
             self._outcomes.put_nowait(error)
 
-    async def _outcome(self, index: int) -> bytes | None:
-        """None if it is not whole yet."""
-        item = self._items[index]
-        try:
-            if isinstance(item, ApiError):
-                raise item
-            whole = await self._whole(index)
-            if whole is None:
-                return None
-            outcome = {"result": item.result(whole)}
-        except CallFailed as failure:
-            outcome = Refused(failure).body
-        except ApiError as error:
-            outcome = error.body
-        self._answers.pop(index, None)
-        encoded = msgspec.json.encode(outcome)
-        self._held += len(encoded) - len(self._parts.pop(index, b""))
-        return encoded
+    async def _take(self, answer: Answer) -> None:
+        """Take what there is of an answer, and give its outcome if that was all."""
+        if answer.failure is not None:
+            outcome = Refused(answer.failure).body
+        elif await self._whole(answer):
+            outcome = {"result": self._results[answer.id](bytes(self._parts[answer.id]))}
+        elif self._held <= MOST_HELD:
+            return
+        else:
+            answer.cancel()
+            message = f"the results of this batch are larger than {MOST_HELD >> 20} MiB; send it in parts"
+            outcome = ApiError(413, message, code="batch_too_large").body
+        del self._answers[answer.id], self._results[answer.id]
+        self._held -= len(self._parts.pop(answer.id, b""))
+        self._give(self._places.pop(answer.id), outcome)
 
-    async def _whole(self, index: int) -> bytes | None:
-        """Raises CallFailed, ApiError if with it more would be held than may be."""
-        answer = self._answers.get(index)
-        if answer is None:
-            return None  # its outcome is known
-        part = self._parts.setdefault(index, bytearray())
-        while answer.ready:
+    async def _whole(self, answer: Answer) -> bool:
+        part = self._parts.setdefault(answer.id, bytearray())
+        while answer.ready and self._held <= MOST_HELD:
             chunks = await answer.some()
             if not chunks:
-                return bytes(part)
+                return True
             for chunk in chunks:
                 part += chunk
                 self._held += len(chunk)
-            if self._held > MOST_HELD:
-                answer.cancel()
-                message = f"the results of this batch are larger than {MOST_HELD >> 20} MiB; send it in parts"
-                raise ApiError(413, message, code="batch_too_large")
-        return None
+        return False
+
+    def _give(self, index: int, outcome: dict[str, Any]) -> None:
+        encoded = msgspec.json.encode(outcome)
+        self._held += len(encoded)
+        self._outcomes.put_nowait((index, encoded))
+        self._left -= 1
+        if not self._left:
+            self._news.set()
 
 
 class Lines(Stream):

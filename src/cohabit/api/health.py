@@ -1,16 +1,25 @@
 """Is it alive, is there progress, what are the figures."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+import msgspec
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from cohabit.api.documents import Responses, only
 from cohabit.api.errors import ApiError
 from cohabit.api.models import service_of
 from cohabit.api.status import Status
+from cohabit.core.snapshot import LISTED, MOST_LISTED
 
+Listed = Annotated[
+    int,
+    Query(
+        ge=0,
+        le=MOST_LISTED,
+        description="Requests that are listed of each model: the next ones that wait, and as many that run.",
+    ),
+]
 router = APIRouter(tags=["health"], responses=only())
 
 
@@ -51,6 +60,6 @@ async def metrics(request: Request) -> Response:
 
 
 @router.get("/admin/status", responses={200: {"model": Status}})
-async def status(request: Request) -> Response:
+async def status(request: Request, limit: Listed = LISTED) -> Response:
     """Who holds the memory and why, who waits and for what; the field ``schema`` is its version."""
-    return JSONResponse(service_of(request).status())
+    return Response(msgspec.json.encode(service_of(request).status(limit)), media_type="application/json")

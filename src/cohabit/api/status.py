@@ -119,7 +119,9 @@ class Status(BaseModel):
     version: Literal[1] = Field(alias="schema", description="Of this shape.")
     device: Device
     models: list[ModelStatus]
-    requests: list[Annotated[WaitingRequest | RunningRequest, Field(discriminator="state")]]
+    requests: list[Annotated[WaitingRequest | RunningRequest, Field(discriminator="state")]] = Field(
+        description="The first of each model; `waiting` and `in_flight` of the models count all."
+    )
     claim: ClaimStatus | None
     alerts: list[str] = Field(description="What the owner should know, a sentence each.")
     shutting_down: bool

@@ -132,7 +132,7 @@ async def _serve(
         observers=[metrics.handled],
         exposition=metrics.render,
     )
-    metrics.watch(server.status, server.tasks.restarts)
+    metrics.watch(lambda: server.status(listed=0), server.tasks.restarts)
     try:
         with _recorded(config, server):
             return await _until_told(config, server, entrance)

@@ -1,6 +1,7 @@
 """``cohabit status``: what a running server is doing."""
 
 import json
+from collections import Counter
 from typing import Annotated, Any
 
 import typer
@@ -41,6 +42,12 @@ def as_text(state: dict[str, Any]) -> str:
         f"number {request['position']}, about {request['expected_seconds']:.1f} s more"
         for request in state["requests"]
         if request["state"] == "waiting"
+    ]
+    listed = Counter(request["model"] for request in state["requests"] if request["state"] == "waiting")
+    lines += [
+        f"{model['waiting'] - listed[model['name']]} more wait for {model['name']}"
+        for model in state["models"]
+        if model["waiting"] > listed[model["name"]]
     ]
     if state["claim"]:
         lines.append(f"making {mib(state['claim']['need'])} of room {state['claim']['why']}")

@@ -1,7 +1,7 @@
 """What a waiting request waits for, and about when it will be served. Estimates, from measured averages."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from cohabit.core.dispatch import blocked_by
 from cohabit.core.eviction import entry_seconds
@@ -14,7 +14,21 @@ from cohabit.core.victims import Search
 
 def expected_wait(books: Books, model: Model, position: int, now: float) -> float:
     """Seconds until the request at this place of its model's queue (from 1) is probably given to the worker."""
-    return _until_ready(books, model, now) + _until_turn(books, model, position, now)
+    return next(expected_waits(books, model, [position], now))
+
+
+def expected_waits(books: Books, model: Model, positions: Iterable[int], now: float) -> Iterator[float]:
+    """The same for many places, of which each costs little."""
+    ready = _until_ready(books, model, now)
+    at_once = model.policy.concurrency * model.policy.max_batch
+    free = (model.policy.concurrency - len(model.batches)) * model.policy.max_batch
+    rivals = [other for other in books.runnable.values() if other is not model and not other.running]
+    share = _share(books, model, rivals)
+    needs_slots = not model.running and books.ledger.slots_used + model.policy.slots > books.ledger.slots
+    for position in positions:
+        rounds = math.ceil(max(0, position - free) / at_once)
+        rounds = max(1, rounds) if needs_slots else rounds
+        yield ready + rounds * model.footprint.run_seconds.value / share
 
 
 def waits_for(books: Books, model: Model, now: float) -> str:
@@ -47,20 +61,12 @@ def waits_for(books: Books, model: Model, now: float) -> str:
     return f"others to have served their time; room is made in {room_in:.1f} s at the latest"
 
 
-def _until_turn(books: Books, model: Model, position: int, now: float) -> float:
-    """Rounds of the queue ahead, slowed down by others that share the slots."""
-    policy, seconds = model.policy, model.footprint.run_seconds.value
-    at_once = policy.concurrency * policy.max_batch
-    free = policy.concurrency - len(model.batches)
-    ahead = math.ceil(max(0, position - free * policy.max_batch) / at_once)
-    rivals = [other for other in books.runnable.values() if other is not model and not other.running]
-    share = 1.0
-    if not model.running and books.ledger.slots_used + policy.slots > books.ledger.slots:
-        ahead = max(1, ahead)
-    if rivals:
-        weights = policy.priority + sum(other.policy.priority for other in rivals)
-        share = min(1.0, books.ledger.slots * policy.priority / weights)
-    return ahead * seconds / share
+def _share(books: Books, model: Model, rivals: Sequence[Model]) -> float:
+    """Of the device's time, while others share its slots."""
+    if not rivals:
+        return 1.0
+    weights = model.policy.priority + sum(other.policy.priority for other in rivals)
+    return min(1.0, books.ledger.slots * model.policy.priority / weights)
 
 
 def _until_ready(books: Books, model: Model, now: float) -> float:

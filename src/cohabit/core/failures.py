@@ -9,11 +9,10 @@ that too and the load tried once more, alone, after a pause. While running: the 
 each request of the batch is tried once more by itself.
 """
 
-from cohabit.core.admission import failed
 from cohabit.core.dispatch import withdraw
 from cohabit.core.events import RequestFailed, WorkerExited
 from cohabit.core.lifecycle import COMING, Move, State
-from cohabit.core.limits import drop, reject
+from cohabit.core.limits import reject, tell_failed
 from cohabit.core.queues import Request
 from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.core.residency import trim
@@ -51,9 +50,7 @@ def worker_exited(books: Books, event: WorkerExited, now: float) -> None:
     books.changed(model)
     for request in held:
         _after_death(books, model, request, request.id in event.sent, event.out_of_memory)
-    if model.state is State.FAILED:
-        for request in list(model.queue):
-            drop(books, model, request, failed(model, now))
+    tell_failed(books, model, now)
 
 
 def withdraw_all(books: Books, model: Model, now: float) -> None:

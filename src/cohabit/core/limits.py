@@ -8,8 +8,9 @@ anything about it has changed (``plan``).
 import heapq
 import math
 from collections.abc import Iterator
+from itertools import islice
 
-from cohabit.core.admission import SHUTTING_DOWN, never_fitting, past_deadline
+from cohabit.core.admission import SHUTTING_DOWN, failed, never_fitting, past_deadline
 from cohabit.core.background import urgent_at
 from cohabit.core.commands import Cancel, Reject, StopCause
 from cohabit.core.dispatch import keep_out, kept_out_at
@@ -21,6 +22,9 @@ from cohabit.core.room import infeasible
 from cohabit.core.state import Books, Model
 
 CANCEL_GRACE = 30.0  # seconds a worker has to heed a cancel before it counts as hung
+MOST_AT_ONCE = 250
+"""Waiting requests that one event ends. The rest have their turn at once, but between two events the shell does
+something else: thousands that end in one step would hold up everybody."""
 
 
 def reject(books: Books, request: Request, rejection: Rejection) -> None:
@@ -53,6 +57,7 @@ def expire(books: Books, now: float) -> None:
         _deadlines(books, model, now)
         _runs(books, model, now)
         _infeasible(books, model, now)
+        tell_failed(books, model, now)
         _keep_alive(books, model, now)
         if _forgotten(model) and now >= urgent_at(model):
             model.queue.urgent = True
@@ -74,7 +79,9 @@ def plan(books: Books, now: float) -> None:
 def _moments(books: Books, model: Model, now: float) -> Iterator[float]:
     soon = math.nextafter(now, math.inf)  # what is due already, and was not yet when this event was looked at
     if model.deadlines and (at := _nearest_deadline(model)) is not None:
-        yield at
+        yield max(soon, at)
+    if _given_up(model, now):
+        yield soon
     first: Request | None = None  # they stand in the order in which they were dispatched, so it is due first
     for request in model.running.values():
         if request.cancelled is not None:
@@ -113,7 +120,10 @@ def _nearest_deadline(model: Model) -> float | None:
 
 
 def _deadlines(books: Books, model: Model, now: float) -> None:
-    while (at := _nearest_deadline(model)) is not None and at <= now:
+    for _ in range(MOST_AT_ONCE):
+        at = _nearest_deadline(model)
+        if at is None or at > now:
+            return
         request = heapq.heappop(model.deadlines)[2]
         if request.queued:
             drop(books, model, request, past_deadline(model.name))
@@ -146,8 +156,22 @@ def _note_infeasible(books: Books, model: Model, now: float) -> None:
 def _infeasible(books: Books, model: Model, now: float) -> None:
     """A queue that cannot be served is told so after ``max_wait``."""
     if model.infeasible_since is not None and now >= model.infeasible_since + model.policy.max_wait:
-        for request in list(model.queue):
-            drop(books, model, request, never_fitting(books, model))
+        _drop_first(books, model, never_fitting(books, model))
+
+
+def tell_failed(books: Books, model: Model, now: float) -> None:
+    """Who waits for a model that has been given up is told."""
+    if _given_up(model, now):
+        _drop_first(books, model, failed(model, now))
+
+
+def _given_up(model: Model, now: float) -> bool:
+    return model.state is State.FAILED and now < model.not_before and bool(model.queue)
+
+
+def _drop_first(books: Books, model: Model, rejection: Rejection) -> None:
+    for request in list(islice(model.queue, MOST_AT_ONCE)):
+        drop(books, model, request, rejection)
 
 
 def _keep_alive_until(model: Model) -> float | None:

@@ -39,12 +39,14 @@ class Turns:
         self._arrivals: list[tuple[float, int, Request]] = []
 
     def __iter__(self) -> Iterator[Request]:
-        """In the order in which they would be taken."""
-        lines = [[request for request in line if request.queued] for line in self._clients.values()]
-        depth = 0
-        while lines := [line for line in lines if len(line) > depth]:
-            yield from (line[depth] for line in lines)
-            depth += 1
+        """In the order in which they would be taken; the first few cost little, however many there are."""
+        lines = deque((request for request in line if request.queued) for line in self._clients.values())
+        while lines:
+            line = lines.popleft()
+            request = next(line, None)
+            if request is not None:
+                yield request
+                lines.append(line)
 
     def push(self, request: Request) -> None:
         """To the end of its client's line."""
@@ -56,13 +58,16 @@ class Turns:
 
     def push_front(self, request: Request) -> None:
         """Back to the head of everything: it has waited before. A client's own order is kept."""
+        line = self._clients.pop(request.client, None) or deque()
+        first = [request]
+        # A client's line is in order, so what it left there when it was taken is found on the way.
+        while line and (line[0].arrived, line[0].id) <= (request.arrived, request.id):
+            earlier = line.popleft()
+            if earlier.queued:
+                first.insert(-1, earlier)
         self._enter(request)
-        line = [
-            request,
-            *(other for other in self._clients.pop(request.client, ()) if other.queued and other is not request),
-        ]
-        line.sort(key=lambda other: (other.arrived, other.id))
-        self._clients = {request.client: deque(line), **self._clients}
+        line.extendleft(reversed(first))
+        self._clients = {request.client: line, **self._clients}
 
     def peek(self) -> Request:
         """The next to be taken. Raises StopIteration if nothing waits."""

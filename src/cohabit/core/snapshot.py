@@ -1,21 +1,31 @@
 """The core's state as plain data, for the page, the status command and the logs. A versioned schema."""
 
 from collections.abc import Iterator
+from itertools import chain, count, islice
 from typing import Any
 
 from cohabit.core.dispatch import blocked_by
-from cohabit.core.explain import expected_wait, waits_for
+from cohabit.core.explain import expected_waits, waits_for
 from cohabit.core.ledger import Account
 from cohabit.core.lifecycle import State
 from cohabit.core.state import Books, Model
 
 SCHEMA = 1
+LISTED = 100  # requests of each model, unless asked for more or fewer
+MOST_LISTED = 1000  # of all models
 RETURN_SECONDS = 10.0  # by then a device shows the memory of a dead process as free
 
 
-def snapshot(books: Books, now: float) -> dict[str, Any]:
-    """Bytes and seconds; names, counts and reasons, never a prompt or an answer."""
+def snapshot(books: Books, now: float, listed: int | None = None) -> dict[str, Any]:
+    """Bytes and seconds; names, counts and reasons, never a prompt or an answer.
+
+    ``listed`` requests of each model that wait, the next ones, and as many that run; MOST_LISTED of all models. None:
+    every one, however many there are.
+    """
     ledger, claim = books.ledger, books.claim
+    requests = chain.from_iterable(
+        chain(_waiting(books, model, now, listed), _running(model, now, listed)) for model in books.models.values()
+    )
     return {
         "schema": SCHEMA,
         "device": {
@@ -32,11 +42,7 @@ def snapshot(books: Books, now: float) -> dict[str, Any]:
             "slots_used": ledger.slots_used,
         },
         "models": [_model(books, model, now) for model in books.models.values()],
-        "requests": [
-            entry
-            for model in books.models.values()
-            for entry in (*_waiting(books, model, now), *_running(model, now))
-        ],
+        "requests": list(requests if listed is None else islice(requests, MOST_LISTED)),
         "claim": claim
         and {
             "model": claim.model,
@@ -89,12 +95,13 @@ def _model(books: Books, model: Model, now: float) -> dict[str, Any]:
     }
 
 
-def _waiting(books: Books, model: Model, now: float) -> list[dict[str, Any]]:
-    if not model.queue:
-        return []
+def _waiting(books: Books, model: Model, now: float, listed: int | None) -> Iterator[dict[str, Any]]:
+    if not model.queue or listed == 0:
+        return
     reason = waits_for(books, model, now)
-    return [
-        {
+    first = enumerate(islice(model.queue, listed), start=1)
+    for (position, request), expected in zip(first, expected_waits(books, model, count(1), now), strict=False):
+        yield {
             "id": request.id,
             "model": model.name,
             "state": "waiting",
@@ -102,15 +109,14 @@ def _waiting(books: Books, model: Model, now: float) -> list[dict[str, Any]]:
             "position": position,
             "waited_seconds": now - request.arrived,
             "waits_for": reason,
-            "expected_seconds": expected_wait(books, model, position, now),
+            "expected_seconds": expected,
         }
-        for position, request in enumerate(model.queue, start=1)
-    ]
 
 
-def _running(model: Model, now: float) -> list[dict[str, Any]]:
-    return [
-        {
+def _running(model: Model, now: float, listed: int | None) -> Iterator[dict[str, Any]]:
+    for request in islice(model.running.values(), listed):
+        assert request.dispatched is not None
+        yield {
             "id": request.id,
             "model": model.name,
             "state": "cancelled" if request.ended else "running",
@@ -118,9 +124,6 @@ def _running(model: Model, now: float) -> list[dict[str, Any]]:
             "waited_seconds": request.dispatched - request.arrived,
             "running_seconds": now - request.dispatched,
         }
-        for request in model.running.values()
-        if request.dispatched is not None
-    ]
 
 
 def alerts(books: Books, now: float) -> Iterator[str]:

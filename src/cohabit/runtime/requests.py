@@ -67,7 +67,7 @@ class Answer:
         self._failure: CallFailed | None = None
         self._complete = False
         self._waiter: asyncio.Future[None] | None = None
-        self._heard: Callable[[], None] | None = None
+        self._heard: Callable[[int], None] | None = None
         self._taken_chunks = self._taken_bytes = 0  # and not given back yet
 
     # for the api
@@ -91,6 +91,11 @@ class Answer:
         """Whether there is something to take without waiting: chunks, the end or a failure."""
         return bool(self._chunks) or self._complete or self._failure is not None
 
+    @property
+    def failure(self) -> CallFailed | None:
+        """What it ends in, after the chunks that are here; to look costs less than to have it raised."""
+        return self._failure
+
     async def some(self) -> list[bytes]:
         """Take every chunk that is here, waiting for at least one; nothing at the end. Raises CallFailed."""
         await self._something()
@@ -102,11 +107,11 @@ class Answer:
         self._give_back(len(chunks), sum(map(len, chunks)))
         return chunks
 
-    def listen(self, heard: Callable[[], None]) -> None:
-        """Call ``heard`` whenever there is something to take, at once if there is; for who has many answers."""
+    def listen(self, heard: Callable[[int], None]) -> None:
+        """Call ``heard(id)`` whenever there is something to take, at once if there is; for who has many answers."""
         self._heard = heard
         if self.ready:
-            heard()
+            heard(self.id)
 
     async def started(self, within: float | None = None) -> bool:
         """True once there is a chunk, an end or a failure to take; False after ``within`` seconds without."""
@@ -148,7 +153,7 @@ class Answer:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         if self._heard is not None:
-            self._heard()
+            self._heard(self.id)
 
     def _end(self) -> None:
         self.ended = True

@@ -26,7 +26,7 @@ from cohabit.core.ledger import Ledger
 from cohabit.core.owner import Objection
 from cohabit.core.reasons import Rejection
 from cohabit.core.room import awaits_reading
-from cohabit.core.snapshot import snapshot, stalled
+from cohabit.core.snapshot import LISTED, snapshot, stalled
 from cohabit.core.state import Model
 from cohabit.devices import Device
 from cohabit.engines.registry import engine_class
@@ -72,6 +72,7 @@ class Server:
         self._ids = itertools.count(1)
         self._halted = asyncio.Event()
         self._ended_with: Rejection | None = None
+        self._cancel = self._client_left  # made once: thousands of requests hold it
         self._kind = place.kind if place.kind == "cpu" else f"{place.kind}:{place.index}"
         self._effects = Effects(
             launches,
@@ -81,6 +82,7 @@ class Server:
             fail=self._fail,
             watcher=watcher,
         )
+        self._taken = self._effects.answers.taken
         self.loop = ControlLoop(Controller(models, ledger, policy), self._effects.execute, observers)
         self.loop.when_failed(self._failed)
         self.loop.subscribe(self._handled)
@@ -134,7 +136,7 @@ class Server:
     def submit(self, call: Call) -> Answer:
         """Queue a request."""
         request = next(self._ids)
-        answer = Answer(request, cancel=self._client_left, taken=self._effects.answers.taken)
+        answer = Answer(request, cancel=self._cancel, taken=self._taken)
         if self._ended_with is not None:
             answer.fail(CallFailed(rejection=self._ended_with))
             return answer
@@ -145,9 +147,9 @@ class Server:
         self.loop.post(RequestArrived(request, call.model, call.client, deadline, call.batch, units, call.background))
         return answer
 
-    def status(self) -> dict[str, Any]:
+    def status(self, listed: int = LISTED) -> dict[str, Any]:
         """The core's snapshot, with what only the shell knows."""
-        state = snapshot(self.loop.controller.books, time.monotonic())
+        state = snapshot(self.loop.controller.books, time.monotonic(), listed)
         state["alerts"] += self.tasks.alerts()
         state["device"]["kind"] = self._kind
         pids = {worker.model: worker.process for worker in self._effects.workers.values()}

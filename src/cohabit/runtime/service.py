@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from cohabit.core.events import OwnerRequest
 from cohabit.core.owner import Objection
+from cohabit.core.snapshot import LISTED
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Speech
 from cohabit.protocol.tasks import Task
@@ -47,8 +48,8 @@ class Service(Protocol):
     def submit(self, call: Call) -> Answer:
         """Queue a request. Never raises for what is wrong with it: the answer's iterator does (CallFailed)."""
 
-    def status(self) -> dict[str, Any]:
-        """The core's snapshot as plain data, a versioned schema."""
+    def status(self, listed: int = LISTED) -> dict[str, Any]:
+        """The core's snapshot as plain data, a versioned schema, with the next ``listed`` requests of each model."""
 
     async def tell(self, asked: OwnerRequest, within: float) -> Outcome | Objection:
         """The owner's word to a model that is there; waits for up to so many seconds until it is done."""
