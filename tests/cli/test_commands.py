@@ -160,7 +160,7 @@ STATE: dict[str, Any] = {
             "state": "failed",
             "held": 0,
             "in_flight": 0,
-            "waiting": 1,
+            "waiting": 3,
             "loads": 0,
             "failure": "no file",
             "last_eviction": "",
@@ -207,8 +207,9 @@ def test_status_for_people_and_programs(server: str) -> None:
     assert run("status", "--url", server).stdout.splitlines() == [
         "cpu: 300 MiB of 500 MiB booked, 9 MiB used by others, 1 of 2 slots busy",
         "a  ready        300 MiB  1 running, 0 waiting, 2 loads  (for b)",
-        "b  failed         0 MiB  0 running, 1 waiting, 0 loads  (no file)",
+        "b  failed         0 MiB  0 running, 3 waiting, 0 loads  (no file)",
         "waiting 1.5 s for a compute slot: b, number 1, about 3.0 s more",
+        "2 more wait for b",
         "making 100 MiB of room for b, waiting 1.5 s",
     ]
     assert json.loads(run("status", "--url", f"{server}/", "--json").stdout) == STATE

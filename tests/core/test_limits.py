@@ -188,11 +188,11 @@ def test_deadline_is_kept_by_a_model_that_may_start_again_and_has_no_room() -> N
     assert core.now == 10.0
 
 
-def crowd(core: Core, **how: float) -> int:
+def crowd(core: Core, deadline: float | None = None) -> int:
     """More requests for a than one event may end."""
     count = 2 * MOST_AT_ONCE + 1
     for _ in range(count):
-        core.ask("a", at=0, **how)
+        core.ask("a", at=0, deadline=deadline)
     return count
 
 
