@@ -22,6 +22,7 @@ from cohabit.core.controller import Controller
 from cohabit.core.copies import copy_bytes
 from cohabit.core.events import (
     DeviceMeasured,
+    DeviceUnreadable,
     Event,
     RequestFailed,
     RequestFinished,
@@ -75,6 +76,7 @@ class Outstanding:
         self.ended: dict[int, str] = {}
         self.count = 0
         self.strangers = False  # have there been any
+        self.unreadable = False
         self.halted = False
         self.shutting_down = False
         self.send(Started())
@@ -113,6 +115,9 @@ class Outstanding:
         copies = sum(real.copy for real in self.memory.workers.values())
         assert copies == books.ledger.copied <= books.ledger.host_cache, "copies take no more than they may"
         reserving = [c for c in commands if isinstance(c, SpawnWorker | StartWorker | WakeWorker)]
+        if isinstance(event, DeviceMeasured | DeviceUnreadable):
+            self.unreadable = isinstance(event, DeviceUnreadable)
+        assert not (self.unreadable and reserving), "nothing is brought in while the device cannot be read"
         if over_before and not isinstance(
             event, DeviceMeasured | RequestFinished | RequestFailed | WorkerExited | WorkerReady | Slept
         ):

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cohabit.core.events import (
     DeviceMeasured,
+    DeviceUnreadable,
     Event,
     LoadRequested,
     PinRequested,
@@ -186,6 +187,12 @@ class Shell(Outstanding, RuleBasedStateMachine):
         self.now += 0.001
         self.send(DeviceMeasured(self.now, *self.memory.reading(loaded)))
 
+    @precondition(lambda self: self.count % 4 == 1)
+    @rule()
+    def device_fails(self) -> None:
+        """Until the next reading."""
+        self.send(DeviceUnreadable("a test says so"))
+
     @precondition(lambda self: self.timer is not None)
     @rule()
     def timer_fires(self) -> None:
@@ -236,6 +243,8 @@ class Shell(Outstanding, RuleBasedStateMachine):
         waiting = any(m.queue for m in books.models.values())
         # the shell reads the device after each run, and goes on reading it while memory is to come back
         reading = any(account.unconfirmed for account in books.ledger.accounts.values()) or books.ledger.unreturned
+        if self.unreadable:
+            reading = False  # it reads nothing, and whoever waits for that is told so after a time
         assert self.outstanding or self.timer is not None or reading or not waiting
 
     @invariant()

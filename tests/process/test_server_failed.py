@@ -13,7 +13,8 @@ import httpx2
 import psutil
 import pytest
 
-from cohabit.runtime.supervision import FIRST_PAUSE
+from cohabit.runtime.sampler import UNREADABLE_AFTER
+from cohabit.runtime.supervision import FIRST_PAUSE, LONGEST_PAUSE
 from harness import Running, serving, wait_until
 
 pytestmark = pytest.mark.process
@@ -29,13 +30,15 @@ models:
 
 
 @contextmanager
-def faulty(place: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Running, Path]]:
+def faulty(
+    place: str, folder: Path, monkeypatch: pytest.MonkeyPatch, config: str = CONFIG
+) -> Iterator[tuple[Running, Path]]:
     """A server with a bug there, which shows while the file exists."""
     switch = folder / "switch"
     monkeypatch.setenv("PYTHONPATH", str(FAULTS))
     monkeypatch.setenv("FAULT", place)
     monkeypatch.setenv("FAULT_SWITCH", str(switch))
-    with serving(folder, CONFIG, measured=True) as server:
+    with serving(folder, config, measured=True) as server:
         yield server, switch
 
 
@@ -91,6 +94,21 @@ def test_task_that_fails_is_started_again_and_told(
         failed = [json.loads(line) for line in server.log.read_text().splitlines() if '"task failed"' in line]
         assert {entry["task"] for entry in failed} == {task}
         assert all("sitecustomize.py" in entry["where"][0] for entry in failed)
+
+
+def test_device_that_cannot_be_read_is_red_and_loads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with faulty("device", tmp_path, monkeypatch, CONFIG + "scheduling: {max_wait: 2s}\n") as (server, switch):
+        assert server.chat(model="a").status_code == 200
+        assert server.http.get("/health/ready").status_code == 200
+        switch.touch()
+        wait_until(lambda: server.http.get("/health/ready").status_code == 503, UNREADABLE_AFTER + 10)
+        assert any("the device cannot be read" in alert for alert in server.status()["alerts"])
+        assert server.chat(model="a").status_code == 200, "what is ready goes on"
+        assert code(server.chat(model="slow")) == (503, "device_unreadable")
+        assert server.model("slow")["loads"] == 0
+        switch.unlink()
+        wait_until(lambda: server.http.get("/health/ready").status_code == 200, LONGEST_PAUSE + 10)
+        assert server.chat(model="slow", fake={"run_seconds": 0}).status_code == 200
 
 
 @pytest.mark.parametrize("place", ["worker", "limit"])

@@ -4,12 +4,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
-from cohabit.core.events import DeviceMeasured
-from cohabit.devices.reading import Reading
+from cohabit.core.events import DeviceMeasured, DeviceUnreadable
+from cohabit.devices.reading import DeviceError, Reading
 from cohabit.runtime import sampler
+from cohabit.runtime.supervision import TaskSupervisor
 
 SECONDS = 5.0
 
@@ -34,7 +36,7 @@ class Slow:
 
 async def test_what_ends_while_a_reading_is_taken_is_looked_for_in_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampler, "PERIOD", 60.0)
-    device, readings = Slow(), asyncio.Queue[DeviceMeasured]()
+    device, readings = Slow(), asyncio.Queue[Any]()
     reads = sampler.Sampler(device, dict, readings.put_nowait)
     task = asyncio.create_task(reads.run())
     assert await asyncio.to_thread(device.began.acquire, timeout=SECONDS)
@@ -49,7 +51,7 @@ async def test_what_ends_while_a_reading_is_taken_is_looked_for_in_another(monke
 
 
 async def test_what_takes_long_to_read_is_not_read_all_the_time() -> None:
-    device, readings = Slow(), asyncio.Queue[DeviceMeasured]()
+    device, readings = Slow(), asyncio.Queue[Any]()
     reads = sampler.Sampler(device, dict, readings.put_nowait)
     task = asyncio.create_task(reads.run())
     assert await asyncio.to_thread(device.began.acquire, timeout=SECONDS)
@@ -61,3 +63,68 @@ async def test_what_takes_long_to_read_is_not_read_all_the_time() -> None:
     assert second.at - first.at >= (1 + sampler.REST) * 0.1
     task.cancel()
     await asyncio.wait([task])
+
+
+class Failing:
+    """A device that cannot be read until the test says so."""
+
+    def __init__(self) -> None:
+        self.well = False
+
+    def total_bytes(self) -> int:
+        """Nothing is there."""
+        return 0
+
+    def read(self, workers: Mapping[int, int]) -> Reading:
+        """Nothing, or an error."""
+        if not self.well:
+            raise DeviceError("cuda:0 cannot be read: GPU is lost")
+        return Reading(0, 0, dict(workers))
+
+
+def never(task: str, error: BaseException) -> None:
+    raise AssertionError(task) from error
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device counts as unreadable after a moment."""
+    monkeypatch.setattr(sampler, "PERIOD", 0.01)
+    monkeypatch.setattr(sampler, "UNREADABLE_AFTER", 0.05)
+    monkeypatch.setattr("cohabit.runtime.supervision.FIRST_PAUSE", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_device_that_cannot_be_read_is_told_once_and_read_again() -> None:
+    device, said = Failing(), asyncio.Queue[Any]()
+    reads = sampler.Sampler(device, dict, said.put_nowait)
+    tasks = TaskSupervisor(never)
+    running = [tasks.keep("sampler", reads.run), tasks.keep("sampler watch", reads.watch)]
+    for _ in range(2):
+        device.well = False
+        event = await asyncio.wait_for(said.get(), SECONDS)
+        while isinstance(event, DeviceMeasured):
+            event = await asyncio.wait_for(said.get(), SECONDS)
+        assert event == DeviceUnreadable("cuda:0 cannot be read: GPU is lost")
+        await asyncio.sleep(0.1)
+        assert said.empty(), "once"
+        device.well = True
+        assert isinstance(await asyncio.wait_for(said.get(), SECONDS), DeviceMeasured)
+        await asyncio.sleep(0.05)  # in which the watch sees it too
+    assert tasks.restarts["sampler"] > 1
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_reading_that_does_not_end_is_told_too() -> None:
+    device, said = Slow(), asyncio.Queue[Any]()
+    reads = sampler.Sampler(device, dict, said.put_nowait)
+    running = [asyncio.create_task(reads.run()), asyncio.create_task(reads.watch())]
+    assert await asyncio.wait_for(said.get(), SECONDS) == DeviceUnreadable("a reading has not ended within 0.05 s")
+    device.may_end.release(1000)
+    assert isinstance(await asyncio.wait_for(said.get(), SECONDS), DeviceMeasured)
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)

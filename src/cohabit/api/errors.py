@@ -30,6 +30,7 @@ REASONS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.QUEUE_FULL: (429, "rate_limit_error"),
     RejectReason.DEADLINE: (408, "timeout_error"),
     RejectReason.SHUTTING_DOWN: (503, "server_error"),
+    RejectReason.DEVICE_UNREADABLE: (503, "server_error"),
     RejectReason.SERVER_FAILED: (503, "server_error"),
     RejectReason.MODEL_FAILED: (503, "server_error"),
     RejectReason.WORKER_DIED: (503, "server_error"),

@@ -51,6 +51,15 @@ def never_fitting(books: Books, model: Model) -> Rejection:
     )
 
 
+def unreadable(model: Model) -> Rejection:
+    """Nobody knows how much memory is free."""
+    return Rejection(
+        RejectReason.DEVICE_UNREADABLE,
+        f"{model.name} cannot be given memory, since that of the device cannot be read; the server's log says why",
+        retry_after=10.0,
+    )
+
+
 def failed(model: Model, now: float) -> Rejection:
     """Its worker does not come up."""
     return Rejection(

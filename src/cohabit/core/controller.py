@@ -21,6 +21,7 @@ from cohabit.core.commands import Command, Halt, Reject, SetTimer
 from cohabit.core.dispatch import charge, dispatch_all, withdraw
 from cohabit.core.events import (
     DeviceMeasured,
+    DeviceUnreadable,
     Event,
     LoadRequested,
     PinRequested,
@@ -104,6 +105,9 @@ class Controller:
                     worker_exited(books, event, now)
             case DeviceMeasured():
                 measured(books, event, now)
+            case DeviceUnreadable():
+                books.unreadable = event.detail
+                books.room_has_changed()
             case TimerFired():
                 self._timer = None
             case ShutdownRequested():

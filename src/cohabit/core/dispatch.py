@@ -118,7 +118,9 @@ def keep_out(books: Books, model: Model) -> None:
 def dispatch_all(books: Books, now: float) -> None:
     """Give out everything that can be given out."""
     while books.runnable:
-        if any(blocked_by(books, model, now) in _TAKEN for model in books.kept_out.values()):
+        # While the device cannot be read, what somebody lacks may never come free: nobody waits for it.
+        kept_out = books.kept_out.values() if books.unreadable is None else ()
+        if any(blocked_by(books, model, now) in _TAKEN for model in kept_out):
             return
         model = _turn(books, now)
         if model is None:
@@ -164,7 +166,7 @@ def _turn(books: Books, now: float) -> Model | None:
 def _can_be_freed(books: Books, short: Sequence[Model]) -> bool:
     """Whether any of those that lack memory could run if idle workers gave back what their last runs left, or a
     reading showed that they have. While a claim is pending nobody is asked to."""
-    if not short or books.claim is not None:
+    if not short or books.claim is not None or books.unreadable is not None:
         return False
     kept = sum(
         frees(books, worker, Exit.TRIM)

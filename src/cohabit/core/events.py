@@ -109,6 +109,13 @@ class DeviceMeasured:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceUnreadable:
+    """The device has not been read for too long to rely on the last reading. The next one ends this."""
+
+    detail: str  # one line for the owner: what was tried and failed
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """The time asked for by SetTimer has come."""
 
@@ -162,6 +169,7 @@ Event = (
     | Trimmed
     | WorkerExited
     | DeviceMeasured
+    | DeviceUnreadable
     | TimerFired
     | ShutdownRequested
     | OwnerRequest

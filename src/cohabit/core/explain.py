@@ -42,6 +42,8 @@ def waits_for(books: Books, model: Model, now: float) -> str:
         return "the model to leave before it can be brought back"
     if now < model.not_before:
         return "the pause after a failed start"
+    if books.unreadable is not None:
+        return "the device to be read again"
     if infeasible(books, model):
         return "memory that others than our models hold, or that is pinned"
     if claim is not None and claim.model == model.name:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from itertools import islice
 
-from cohabit.core.admission import SHUTTING_DOWN, failed, never_fitting, past_deadline
+from cohabit.core.admission import SHUTTING_DOWN, failed, never_fitting, past_deadline, unreadable
 from cohabit.core.background import urgent_at
 from cohabit.core.commands import Cancel, Reject, StopCause
 from cohabit.core.dispatch import keep_out, kept_out_at
@@ -18,7 +18,7 @@ from cohabit.core.lifecycle import State
 from cohabit.core.queues import Request
 from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.core.residency import sleep, stop
-from cohabit.core.room import infeasible
+from cohabit.core.room import awaits_device, infeasible
 from cohabit.core.state import Books, Model
 
 CANCEL_GRACE = 30.0  # seconds a worker has to heed a cancel before it counts as hung
@@ -70,6 +70,8 @@ def expire(books: Books, now: float) -> None:
 
 def plan(books: Books, now: float) -> None:
     """The next moment of every model that something has happened to."""
+    if books.unreadable is not None:
+        books.room_has_changed()  # what others take now may be seen free only once the device is read again
     for model in books.touched.values():
         _note_infeasible(books, model, now)
         books.agenda.set(model, min((at for at in _moments(books, model, now) if at > now), default=None))
@@ -147,7 +149,7 @@ def _runs(books: Books, model: Model, now: float) -> None:
 
 def _note_infeasible(books: Books, model: Model, now: float) -> None:
     """Branch 1 again for what is queued."""
-    if not model.queue or model.running or not infeasible(books, model):
+    if not model.queue or model.running or not (infeasible(books, model) or awaits_device(books, model)):
         model.infeasible_since = None
     elif model.infeasible_since is None:
         model.infeasible_since = now
@@ -155,8 +157,10 @@ def _note_infeasible(books: Books, model: Model, now: float) -> None:
 
 def _infeasible(books: Books, model: Model, now: float) -> None:
     """A queue that cannot be served is told so after ``max_wait``."""
+    _note_infeasible(books, model, now)
     if model.infeasible_since is not None and now >= model.infeasible_since + model.policy.max_wait:
-        _drop_first(books, model, never_fitting(books, model))
+        why = never_fitting(books, model) if infeasible(books, model) else unreadable(model)
+        _drop_first(books, model, why)
 
 
 def tell_failed(books: Books, model: Model, now: float) -> None:

@@ -64,6 +64,9 @@ def measured(books: Books, event: DeviceMeasured, now: float) -> None:
     """A reading of the device."""
     allowed = books.ledger.effective_budget
     changed = books.ledger.observe(event.at, event.total, event.available, event.workers)
+    if books.unreadable is not None:
+        books.unreadable = None
+        books.room_has_changed()
     if changed and (books.pinned or books.ledger.effective_budget != allowed):
         books.room_has_changed()
     for model in list(books.resident):

@@ -9,6 +9,7 @@ class RejectReason(StrEnum):
 
     UNKNOWN_MODEL = "model_not_found"
     NEVER_FITS = "model_never_fits"  # larger than what the device has for us
+    DEVICE_UNREADABLE = "device_unreadable"  # nobody knows how much memory is free
     QUEUE_FULL = "queue_full"
     DEADLINE = "deadline_exceeded"  # the client's own time limit passed while waiting
     SHUTTING_DOWN = "shutting_down"

@@ -2,8 +2,9 @@
 
 3.0  The books are over the budget (it shrank, or a worker outgrew them): caches are trimmed, then sleepers and then
      idle workers are stopped, each by their score. Sleepers are, too, while copies take more of host memory than
-     they may.
-3.1  The claim's model needs it no more: it is withdrawn, victims that still drain go on serving.
+     they may. While the device cannot be read nothing is brought in: 3.2 and 3.3 do not apply.
+3.1  The claim's model needs it no more, or the device cannot be read: it is withdrawn, victims that still drain go
+     on serving.
 3.2  There is a claim: its victims leave as they fall idle; it is fulfilled once everything it needs fits.
 3.3  There is none: the most urgent waiter that may be served gets it. Whom it may take the room from, and from when,
      is in ``victims``. While it waits for its room its process is started, if what that takes is known and free: one
@@ -103,6 +104,9 @@ def bring_in(books: Books, policy: Policy, now: float) -> None:
     _withdraw_if_needless(books)
     if books.spawned is not None and books.spawned not in books.waiters:
         stop(books, books.spawned, StopCause.UNSTARTED, "nobody waits for it any more", now)
+    if books.unreadable is not None:
+        books.next_try = None
+        return
     _pursue(books, policy, now)
     claimed = True
     while claimed and books.claim is None:
@@ -168,7 +172,7 @@ def _withdraw_if_needless(books: Books) -> None:
             del claim.victims[worker]
     # With nobody waiting it is a preload, for which nobody makes room.
     victims = claim.victims if model.sought_since < math.inf else {}
-    if model in books.waiters and shortfall(books, model, victims) <= 0:
+    if books.unreadable is None and model in books.waiters and shortfall(books, model, victims) <= 0:
         return
     books.claim = None
     for worker in claim.victims:

@@ -136,6 +136,15 @@ def infeasible(books: Books, model: Model) -> bool:
     return taken_beside(books, model, rest, largest) > books.ledger.effective_budget
 
 
+def awaits_device(books: Books, model: Model) -> bool:
+    """Whether a model with a queue lacks room, and can be given none because the device cannot be read."""
+    if books.unreadable is None:
+        return False
+    if model.state is State.READY:
+        return not fits_now(books, extra_now(books, model, next_units(model)))
+    return model.out
+
+
 def fits_now(books: Books, extra: int) -> bool:
     """Whether ``extra`` bytes may be booked at this moment."""
     return books.ledger.reserved + extra <= books.ledger.effective_budget

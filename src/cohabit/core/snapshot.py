@@ -129,6 +129,8 @@ def _running(model: Model, now: float, listed: int | None) -> Iterator[dict[str,
 def alerts(books: Books, now: float) -> Iterator[str]:
     """What its owner should know, a sentence each."""
     ledger = books.ledger
+    if books.unreadable is not None:
+        yield f"the device cannot be read, so nothing new is brought in: {books.unreadable}"
     if ledger.reserved > ledger.effective_budget:
         short = ledger.reserved - ledger.effective_budget
         yield f"{short >> 20} MiB more are booked than the device now allows; nothing new is brought in"

@@ -148,6 +148,7 @@ class Books:
         self.out: list[Command] = []
         self.worker_count = 0
         self.draining_until: float | None = None  # shutting down
+        self.unreadable: str | None = None  # why the device cannot be read, while it cannot
         self.busy: dict[int, Model] = {}  # by worker
         self.runnable: dict[str, Model] = {}  # ready, with work, taking it: the ring of deficit round robin
         self.kept_out: dict[str, Model] = {}  # those of them whose turn cannot wait any longer

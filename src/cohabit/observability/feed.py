@@ -18,7 +18,15 @@ from cohabit.core.commands import (
     TrimWorker,
     WakeWorker,
 )
-from cohabit.core.events import DeviceMeasured, Event, PinRequested, Slept, WorkerExited, WorkerReady
+from cohabit.core.events import (
+    DeviceMeasured,
+    DeviceUnreadable,
+    Event,
+    PinRequested,
+    Slept,
+    WorkerExited,
+    WorkerReady,
+)
 from cohabit.core.ledger import Ledger
 from cohabit.core.lifecycle import State
 from cohabit.core.snapshot import alerts
@@ -119,7 +127,7 @@ class Feed:
                 yield "model", {"model": name, "state": "failed" if failed else "stopped", **why}
             case PinRequested(model):
                 yield "model", {"model": model, "pinned": self._books.models[model].policy.pin}
-            case DeviceMeasured():
+            case DeviceMeasured() | DeviceUnreadable():
                 found = self._all_alerts(now)
                 if found != self._alerts:
                     self._alerts = found

@@ -1,41 +1,54 @@
-"""Reads the device: once a second, sooner while somebody waits for memory to be seen free."""
+"""Reads the device: once a second, sooner while somebody waits for memory to be seen free.
+
+Also notices that it is not read any more, because readings fail or one of them does not end.
+"""
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
 
-from cohabit.core.events import DeviceMeasured
-from cohabit.devices import Device
+import structlog
+
+from cohabit.core.events import DeviceMeasured, DeviceUnreadable
+from cohabit.devices import Device, DeviceError
 from cohabit.runtime.executors import DEVICE
 
 PERIOD = 1.0  # seconds
+UNREADABLE_AFTER = 10.0  # seconds without a reading
 SOONEST = 0.05  # between two readings; of five small workers one takes 11 ms
 REST = 4  # times a reading at least: on cpu the kernel walks page tables, 4 GiB in 18 ms
 
+log = structlog.get_logger()
+
 
 class Sampler:
-    """A task that posts DeviceMeasured; readings happen in a thread, since the kernel walks page tables."""
+    """Two tasks: one posts readings, taken in a thread since they block; the other posts their absence."""
 
     def __init__(
-        self, device: Device, pids: Callable[[], Mapping[int, int]], post: Callable[[DeviceMeasured], None]
+        self,
+        device: Device,
+        pids: Callable[[], Mapping[int, int]],
+        post: Callable[[DeviceMeasured | DeviceUnreadable], None],
     ) -> None:
         """``pids`` gives the process of every worker."""
         self._device = device
         self._pids = pids
         self._post = post
         self._soon = asyncio.Event()
+        self._read_at = time.monotonic()
+        self._failure = ""  # of the last reading; empty while one is under way
+        self._told = False
 
     def soon(self) -> None:
         """Read as soon as allowed: something ended whose memory others may be waiting for."""
         self._soon.set()
 
     async def run(self) -> None:
-        """For ever."""
+        """For ever. Raises DeviceError; to be started again."""
         while True:
             self._soon.clear()  # before the reading: what ends while it is taken may not show in it
             at = time.monotonic()
-            reading = await DEVICE.run(self._device.read, dict(self._pids()))
-            self._post(DeviceMeasured(at, reading.total, reading.available, reading.workers))
+            await self._read(at)
             rest = min(PERIOD, max(SOONEST, REST * (time.monotonic() - at)))
             await asyncio.sleep(rest)
             try:
@@ -43,3 +56,26 @@ class Sampler:
                     await self._soon.wait()
             except TimeoutError:
                 continue
+
+    async def watch(self) -> None:
+        """For ever: say so if there was no reading for too long, once until there is one again."""
+        while True:
+            overdue = time.monotonic() - self._read_at >= UNREADABLE_AFTER
+            if overdue and not self._told:
+                why = self._failure or f"a reading has not ended within {UNREADABLE_AFTER:g} s"
+                log.error("device cannot be read; nothing new is brought in", why=why)
+                self._post(DeviceUnreadable(why))
+            elif self._told and not overdue:
+                log.warning("device can be read again")
+            self._told = overdue
+            await asyncio.sleep(PERIOD)
+
+    async def _read(self, at: float) -> None:
+        self._failure = ""
+        try:
+            reading = await DEVICE.run(self._device.read, dict(self._pids()))
+        except Exception as error:
+            self._failure = str(error) if isinstance(error, DeviceError) else type(error).__name__
+            raise
+        self._post(DeviceMeasured(at, reading.total, reading.available, reading.workers))
+        self._read_at = time.monotonic()

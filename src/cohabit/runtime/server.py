@@ -99,6 +99,7 @@ class Server:
         asyncio.get_running_loop().set_exception_handler(self.tasks.unhandled)
         self._kept = [
             self.tasks.keep("sampler", self._sampler.run),
+            self.tasks.keep("sampler watch", self._sampler.watch),
             self.tasks.keep("watchdog", self._watchdog.run),
         ]
         self.loop.post(Started())
@@ -176,12 +177,14 @@ class Server:
         return self._effects.log_of(model)
 
     def health(self) -> Health:
-        """Red when the server has failed, is leaving, or does not serve a request that could be served."""
+        """Red when the server has failed, is leaving, does not know its device, or makes no progress."""
         if self.failure.is_set():
             return Health(False, SERVER_FAILED.detail)
         books = self.loop.controller.books
         if books.draining_until is not None:
             return Health(False, "shutting down")
+        if books.unreadable is not None:
+            return Health(False, f"the device cannot be read: {books.unreadable}")
         model = stalled(books, time.monotonic(), STALL_SECONDS)
         if model is not None:
             return Health(False, f"requests for {model} could be served and are not")

@@ -1,0 +1,126 @@
+"""While the device cannot be read nothing is brought in; what is in goes on, and who has waited is told."""
+
+from cohabit.core.commands import Reject
+from cohabit.core.events import DeviceUnreadable, LoadRequested
+from cohabit.core.explain import waits_for
+from cohabit.core.snapshot import alerts
+from core.driver import Core, brief, model, two
+
+LOST = DeviceUnreadable("cuda:0 cannot be read: GPU is lost")
+
+
+def test_nothing_is_loaded_and_what_is_ready_goes_on_serving() -> None:
+    core = Core(model("a"), model("b"), budget=300)
+    core.bring("a")
+    assert brief(core.send(LOST, at=10)) == []
+    core.ask("b", at=11)
+    assert brief(core.did) == []
+    assert core.timer == 41
+    request = core.ask("a", at=12)
+    assert f"run a#1: {request}" in brief(core.did)
+    assert waits_for(core.books, core["b"], 12) == "the device to be read again"
+
+
+def test_loads_begin_with_the_next_reading() -> None:
+    core = Core(model("a"), budget=300)
+    core.send(LOST, at=10)
+    core.ask("a", at=11)
+    assert "start a#1" in brief(core.measured(at=12))
+    assert list(alerts(core.books, 12)) == []
+
+
+def test_owner_is_told_why() -> None:
+    core = Core(model("a"))
+    core.send(LOST, at=10)
+    assert list(alerts(core.books, 11)) == [
+        "the device cannot be read, so nothing new is brought in: cuda:0 cannot be read: GPU is lost"
+    ]
+
+
+def test_whoever_has_waited_max_wait_is_told() -> None:
+    core = Core(model("a", max_wait=5))
+    core.send(LOST, at=10)
+    request = core.ask("a", at=11)
+    rejected = core.ring()
+    assert core.now == 16
+    assert isinstance(rejected[0], Reject)
+    assert (rejected[0].request, rejected[0].rejection.reason) == (request, "device_unreadable")
+    assert rejected[0].rejection.retry_after == 10
+
+
+def test_who_waited_already_when_the_device_failed_has_as_long_again() -> None:
+    core = two(max_wait=5)
+    core.bring("a")
+    core.ask("a")
+    core.ask("b", at=1)
+    core.send(LOST, at=3)
+    core.done("a", 2, at=4)
+    assert "reject 3: device_unreadable" in brief(core.ring())
+    assert core.now == 8
+
+
+def test_wake_is_a_load_too() -> None:
+    core = Core(model("a", residue=10, keep_alive=5))
+    core.bring("a")
+    core.ring()
+    core.slept("a")
+    core.measured(at=7)
+    core.send(LOST, at=8)
+    core.ask("a", at=9)
+    assert core["a"].state == "asleep"
+    assert "wake a#1" in brief(core.measured(at=10))
+
+
+def test_claim_is_withdrawn_and_its_victim_serves_on() -> None:
+    core = two(max_wait=5)
+    core.bring("a")
+    core.ask("a", at=1)
+    core.ask("b", at=1)
+    core.ask("a", at=2)
+    core.ring()
+    while core.books.claim is None:
+        core.ring()
+    assert core["a"].draining
+    core.send(LOST)
+    assert core.books.claim is None
+    assert not core["a"].draining
+    assert "run a#1: 4" in brief(core.done("a", 2))
+
+
+def test_owner_waits_for_the_next_reading() -> None:
+    core = Core(model("a"))
+    core.send(LOST, at=10)
+    assert brief(core.send(LoadRequested("a"), at=11)) == []
+    assert "start a#1" in brief(core.measured(at=600))
+
+
+def test_model_that_lacks_memory_to_run_is_told_too_and_holds_up_nobody() -> None:
+    core = Core(model("a", working=60, max_wait=5), model("b", working=60, max_wait=5), budget=260, slots=2)
+    core.bring("a")
+    core.bring("b", at=3)
+    core.send(LOST, at=10)
+    first = core.ask("a", at=10)
+    assert f"run a#1: {first}" in brief(core.did)
+    waiter = core.ask("b", at=10.5)
+    core.done("a", first, at=11)  # what it used is not seen free
+    again = core.ask("a", at=12)
+    assert f"run a#1: {again}" in brief(core.did), "it uses its own again"
+    core.done("a", again, at=13)
+    assert f"reject {waiter}: device_unreadable" in brief(core.ring())
+    last = core.ask("a", at=30)
+    assert f"run a#1: {last}" in brief(core.did), "whoever lacks memory holds up nobody"
+
+
+def test_what_never_fits_is_told_so_all_the_same() -> None:
+    core = Core(model("a", resident=200, max_wait=5), budget=250)
+    core.measured(at=1, foreign=100, total=300)
+    core.send(LOST, at=2)
+    request = core.ask("a", at=3)
+    assert f"reject {request}: model_never_fits" in brief(core.ring())
+
+
+def test_deadline_comes_before_it() -> None:
+    core = Core(model("a", max_wait=5))
+    core.send(LOST, at=10)
+    request = core.ask("a", at=11, deadline=12)
+    assert f"reject {request}: deadline_exceeded" in brief(core.ring())
