@@ -7,17 +7,14 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
-CORE := */cohabit/core/*
-FAST := not process and not model and not gpu and not browser
-CLOCKLESS := tests/engines tests/clients# real engines and servers may share the machine where no test looks at the time
-COVER := --cov --cov-append --cov-report=
-CLIENTS := $(patsubst tests/%/requirements.txt,build/%/.done,$(wildcard tests/clients/*/requirements.txt)) build/clients/node/.done
-
-export PATH := $(PATH):/usr/sbin# where Debian puts nginx
+FAST := not process and not model and not gpu and not heavy
+NODE := $(if $(filter node,$(COHABIT_TEST_WITHOUT)),,node)# see tests/programs.py
+CLIENTS := $(patsubst tests/%/requirements.txt,build/%/.done,$(wildcard tests/clients/*/requirements.txt))
+CLIENTS := $(if $(NODE),$(CLIENTS),$(filter-out build/clients/node/.done,$(CLIENTS)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test histories fast quick lint nginx clients bench fuzz lock clean postgresql
+.PHONY: help serve test heavy quick lint programs clients newest bench fuzz lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,24 +23,18 @@ serve: $(VENV)/.embedded ## fetch the weights once and serve; CONFIG=my.yaml ARG
 	$(BIN)/cohabit pull $(CONFIG)
 	$(BIN)/cohabit serve $(CONFIG) $(ARGS)
 
-test: postgresql lint clients ## all checks and all tests, with coverage; ARGS go to pytest
+test: clients programs lint ## all checks, and all tests but the heavy ones; ARGS go to pytest
 	$(BIN)/cohabit pull # the tests use the user's cache; a slow network is not what they are to find
-	$(BIN)/coverage erase
-	@$(MAKE) --no-print-directory --output-sync -j2 histories fast
-	$(BIN)/pytest -n auto --dist loadfile $(COVER) -m 'not ($(FAST))' $(CLOCKLESS) $(ARGS)
-	$(BIN)/pytest $(COVER) -m 'not ($(FAST))' $(CLOCKLESS:%=--ignore=%) $(ARGS)
-	$(BIN)/coverage report --skip-covered
-	@echo "the core, every branch:"
-	$(BIN)/coverage report --include='$(CORE)' --fail-under=100
+	@echo "the core, every branch, by its own tests without random histories:"
+	$(BIN)/pytest tests/core --ignore=tests/core/test_properties.py --cov --cov-fail-under=100
+	$(BIN)/pytest -n logical --maxprocesses=4 --dist loadfile -m 'not alone and not heavy' $(ARGS)
+	$(BIN)/pytest -m 'alone and not heavy' $(ARGS)
 
-histories: $(VENV)/.dev # thousands of random ones of the core; apart, since coverage makes them slow
-	$(BIN)/pytest -q tests/core/test_properties.py --hypothesis-profile=many --timeout=900
-
-fast: $(VENV)/.dev
-	$(BIN)/pytest -n auto $(COVER) -m '$(FAST)' $(ARGS)
+heavy: $(VENV)/.dev programs ## the tests that need a browser or large environments; ARGS go to pytest
+	@$(BIN)/pytest -m heavy $(ARGS) || { [ $$? -eq 5 ] && echo "there is no heavy test to run"; }
 
 quick: $(VENV)/.dev ## the tests that start no process and need no weights
-	$(BIN)/pytest -q -n auto -m '$(FAST)' $(ARGS)
+	$(BIN)/pytest -q -n logical -m '$(FAST)' $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check
@@ -51,16 +42,18 @@ lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-nginx: # tests start one as it is deployed
-	@command -v nginx > /dev/null || { echo "tests start nginx; on Debian and Ubuntu: apt-get install nginx"; exit 1; }
+programs: # those that tests start: one line if some are missing, an error if COHABIT_TEST_ALL=1
+	@$(PYTHON) tests/programs.py
 
-clients: $(CLIENTS) ## the clients that tests drive, each in an environment of its own; needs node, npm and curl
+clients: $(CLIENTS) ## the clients that tests drive, each in an environment of its own, from the registries
+
+newest: ## installs the newest versions that pyproject.toml allows, and tries them
 
 bench: $(VENV)/.dev ## every benchmark, one after the other
 	@set -e; for script in $(filter-out %_server.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
 
-fuzz: $(VENV)/.dev ## the properties of the core over many more histories
-	$(BIN)/pytest tests/core --hypothesis-profile=fuzz --timeout=0 $(ARGS)
+fuzz: $(VENV)/.dev ## the properties over many more examples, new ones in every run
+	$(BIN)/pytest -m hypothesis --hypothesis-profile=fuzz --timeout=0 $(ARGS)
 
 lock: ## write constraints.txt anew, from the newest versions that pyproject.toml allows
 	rm -rf build/lock
@@ -84,16 +77,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/.embedded
 
-postgresql:
-	@command -v postgres > /dev/null || ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 || \
-	  { echo "tests keep batches in PostgreSQL; on Debian and Ubuntu: apt-get install postgresql"; exit 1; }
-
-build/clients/node/.done: tests/clients/node/package-lock.json
-	@command -v npm > /dev/null && command -v curl > /dev/null || \
-	  { echo "tests drive clients that need them; on Debian and Ubuntu: apt-get install nodejs npm curl"; exit 1; }
-	mkdir -p $(@D)
-	cp tests/clients/node/package.json $< $(@D)
-	npm ci --prefix $(@D) --no-audit --no-fund
+build/clients/node/.done: tests/clients/node/requirements.txt tests/clients/node/package-lock.json
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check -r $<
+	cp tests/clients/node/package.json tests/clients/node/package-lock.json $(@D)
+	PATH="$(CURDIR)/$(@D)/bin:$$PATH" npm ci --prefix $(@D) --no-audit --no-fund
 	@touch $@
 
 build/clients/%/.done: tests/clients/%/requirements.txt

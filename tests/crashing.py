@@ -89,7 +89,7 @@ def survive(
     batch_id = ""
     with _database(url):
         for _ in range(kills):
-            with serving(folder, config(), measured=True) as server:
+            with serving(folder, config()) as server:
                 if not batch_id:
                     batch_id = _begin(server, b"\n".join(line for _, line in expected))
                 wait_until(lambda server=server: server.http.get("/health/ready").status_code == 200)  # type: ignore[misc]  # bound at once
@@ -97,7 +97,7 @@ def survive(
                 statuses[server.http.get(f"/v1/batches/{batch_id}").json()["status"]] += 1
                 os.kill(server.pid, signal.SIGKILL)
                 server.process.wait()
-        with serving(folder, config(), measured=True) as server:
+        with serving(folder, config()) as server:
             wait_until(lambda: server.http.get(f"/v1/batches/{batch_id}").json()["status"] in ENDED, 1200.0)
             batch = server.http.get(f"/v1/batches/{batch_id}").json()
             assert batch["status"] == "completed", batch

@@ -1,4 +1,7 @@
-"""A PostgreSQL of the test's own: Debian's package, a cluster in a folder, reached on loopback."""
+"""A PostgreSQL of the test's own: a cluster in a folder, reached on loopback.
+
+Tests that use it are marked ``needs("postgresql")``.
+"""
 
 import os
 import pwd
@@ -11,16 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness import wait_until
+from programs import program
 
-_MISSING = "these tests need PostgreSQL; on Debian and Ubuntu: apt-get install postgresql"
 
-
-def program(name: str) -> str:
-    """Where one of its programs is: on the path, or where Debian has them. AssertionError if nowhere."""
-    found = shutil.which(name)
-    places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    assert found or places, _MISSING
-    return found or str(places[-1])
+def _user() -> pwd.struct_passwd | None:
+    """Whom to run it as: it refuses root. Debian's package has a user for it, others may not."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        return pwd.getpwnam("nobody")
 
 
 class Cluster:
@@ -28,8 +32,7 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         """Made in ``folder``, and running."""
-        # It refuses to run as root; Debian's package has a user for it.
-        self._user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+        self._user = _user()
         self._data = folder / "data"
         self._folder = folder
         if self._user is not None:
@@ -37,7 +40,9 @@ class Cluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
-        self._run(program("initdb"), "--auth=trust", "--username=cohabit", "--no-sync", "-D", str(self._data))
+        self._run(
+            program("postgresql", "initdb"), "--auth=trust", "--username=cohabit", "--no-sync", "-D", str(self._data)
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -50,14 +55,24 @@ class Cluster:
         """Until it takes connections."""
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program("postgres"), "-D", self._data, "-p", str(self.port), "-h", "127.0.0.1", "-k", ""],
+                [
+                    program("postgresql", "postgres"),
+                    "-D",
+                    self._data,
+                    "-p",
+                    str(self.port),
+                    "-h",
+                    "127.0.0.1",
+                    "-k",
+                    "",
+                ],
                 user=self._user and self._user.pw_uid,
                 group=self._user and self._user.pw_gid,
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,
             )
-        wait_until(self._answers, 30.0)
+        wait_until(self._answers)
 
     def stop(self) -> None:
         """At once, as it ends in an emergency: connections are cut."""

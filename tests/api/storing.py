@@ -17,6 +17,7 @@ from cohabit.batches.who import Who
 from cohabit.config.model import BatchesConfig
 from cohabit.openai.batches import ENDED
 from cohabit.runtime.supervision import TaskSupervisor
+from harness import PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Stored:
 
     async def ended(self, batch_id: str) -> dict[str, Any]:
         """A batch once nothing more comes of it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 found: dict[str, Any] = (await self.http.get(f"/v1/batches/{batch_id}")).json()
                 if found["status"] in ENDED:

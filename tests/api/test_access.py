@@ -20,6 +20,7 @@ from cohabit.access.limits import Limits
 from cohabit.api.access import Lock
 from cohabit.api.app import create_app
 from cohabit.runtime.requests import Answer, Call
+from harness import PATIENCE
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 EMBED = {"model": "embeddings", "input": "x"}
@@ -270,7 +271,7 @@ async def test_events_end_when_the_key_is_revoked(locked: Opened, monkeypatch: p
     await asyncio.sleep(0.05)
     assert not ended.done()
     await revoked()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         answer = await ended
     assert answer.status_code == 200
     assert answer.content.startswith(b": listening")

@@ -13,6 +13,7 @@ from cohabit.core.events import LoadRequested, OwnerRequest, PinRequested, Sleep
 from cohabit.core.owner import Objection, Refusal
 from cohabit.observability.feed import Feed
 from cohabit.runtime.owner import Ending, Outcome
+from harness import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ async def read(app: FastAPI, until: bytes, hang_up: asyncio.Event | None = None)
         "query_string": b"",
         "headers": [],
     }
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await app(scope, receive, send)  # type: ignore[arg-type]  # ASGI by hand
     return bytes(sent)
 

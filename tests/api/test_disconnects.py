@@ -5,6 +5,7 @@ import asyncio
 from starlette.types import Message
 
 from cohabit.api.disconnects import WATCHED_AFTER, Watch
+from harness import PATIENCE
 
 
 class Client:
@@ -33,7 +34,7 @@ async def test_two_of_one_loop_that_come_one_after_the_other() -> None:
         with Watch(second.receive, second):
             for client in (first, second):
                 client.hangs_up.set()
-                await asyncio.wait_for(client.cancelled.wait(), 5)
+                await asyncio.wait_for(client.cancelled.wait(), PATIENCE)
 
 
 async def test_what_is_over_soon_is_not_watched_over() -> None:
@@ -42,5 +43,5 @@ async def test_what_is_over_soon_is_not_watched_over() -> None:
         pass
     with Watch(other.receive, other):
         other.hangs_up.set()
-        await asyncio.wait_for(other.cancelled.wait(), 5)
+        await asyncio.wait_for(other.cancelled.wait(), PATIENCE)
     assert (short.asked, short.cancelled.is_set()) == (0, False)

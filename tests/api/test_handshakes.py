@@ -23,6 +23,7 @@ from cohabit.api.certificates import Certificate, Files
 from cohabit.api.connections import Limits
 from cohabit.api.streams import Pace
 from cohabit.runtime.requests import Answer, Call
+from harness import PATIENCE
 
 pytestmark = pytest.mark.process  # a server on a socket, whose limits pass in real time
 
@@ -176,7 +177,7 @@ def test_who_does_not_finish_his_handshake_is_cut_off(
             loop = asyncio.get_running_loop()
             await loop.sock_sendall(door, said)
             with suppress(ConnectionResetError):  # as good an end as another
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE):
                     while await loop.sock_recv(door, 1024):
                         pass
             assert watched.state.connections == set()
@@ -201,7 +202,7 @@ def test_the_oldest_handshake_makes_room(
                 await client.say(LIVE)
                 assert (await client.hear())[0] == 200
             with suppress(ConnectionResetError):  # as good an end as another
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE):
                     assert await loop.sock_recv(first, 1) == b""
             for other in others:
                 with pytest.raises(BlockingIOError):

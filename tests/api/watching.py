@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 from cohabit.api.certificates import Certificate
 from cohabit.api.connections import LIMITS, Connection, Held, Limits
 from cohabit.api.handshakes import Handshakes
+from harness import PATIENCE
 
 
 class Watched:
@@ -37,7 +38,7 @@ class Watched:
 
     async def gone(self) -> None:
         """Until a connection has ended, and with it what the app did for it."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await self._lost.get()
             await asyncio.gather(*self.state.tasks)
 

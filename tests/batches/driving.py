@@ -16,6 +16,7 @@ from cohabit.batches.runner import Runner
 from cohabit.batches.who import Who
 from cohabit.openai.batches import ENDED, Batch, BatchRequest
 from cohabit.openai.files import FileUpload
+from harness import PATIENCE
 
 NOW = 1_800_000_000.0
 ANN = Who("ann", sees_all=False)
@@ -60,7 +61,7 @@ def line(number: int, **body: Any) -> str:
 
 async def eventually(what: Callable[[], Awaitable[object]]) -> None:
     """Poll until something is so: what is looked at is a database, which tells nobody."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not await what():  # noqa: ASYNC110 - see above
             await asyncio.sleep(0.002)
 

@@ -1,6 +1,7 @@
 """Clients as their users run them: each in an environment of its own, where its pins clash with nobody's.
 
-``make clients`` makes these from ``tests/clients/*/requirements.txt`` and ``tests/clients/node/package-lock.json``.
+``make clients`` makes these from ``tests/clients/*/requirements.txt`` and ``tests/clients/node/package-lock.json``;
+Node.js itself comes from PyPI.
 """
 
 import json
@@ -9,9 +10,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import programs
+from programs import CLIENTS
+
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-BUILT = ROOT / "build" / "clients"
 CLEAN = {
     name: value
     for name, value in os.environ.items()
@@ -19,22 +22,12 @@ CLEAN = {
 }
 """This environment without what would lead them to our packages or to somebody else's server."""
 
-NODE = ["node", "--input-type=module", "-"]
-"""Runs a module from standard input, with what ``node_modules`` of the current folder has."""
-
 
 def program(client: str, name: str = "python") -> str:
     """A program of a client's virtual environment."""
-    found = BUILT / client / "bin" / name
+    found = CLIENTS / client / "bin" / name
     assert found.exists(), f"{found} is not there; `make clients` installs it"
     return str(found)
-
-
-def node_modules() -> Path:
-    """The folder in which modules are found."""
-    folder = BUILT / "node"
-    assert (folder / "node_modules").is_dir(), f"{folder}/node_modules is not there; `make clients` installs it"
-    return folder
 
 
 def said(command: list[str], **how: Any) -> str:
@@ -44,6 +37,14 @@ def said(command: list[str], **how: Any) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def javascript(code: str, **environment: str) -> str:
+    """What a module prints that is run by Node.js, with the packages of ``tests/clients/node``."""
+    folder = CLIENTS / "node"
+    assert (folder / "node_modules").is_dir(), f"{folder}/node_modules is not there; `make clients` installs it"
+    node = programs.program("node", "node")
+    return said([node, "--input-type=module", "-"], cwd=folder, input=code, env=CLEAN | environment)
 
 
 def used(client: str, url: str, *arguments: str, **environment: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from clients.environments import said
 from harness import Running
 
-pytestmark = [pytest.mark.process, pytest.mark.clients]
+pytestmark = [pytest.mark.process, pytest.mark.clients, pytest.mark.needs("curl")]
 
 CHAT = {"model": "fake", "messages": [{"role": "user", "content": "Hello"}]}
 JSON = ("-H", "content-type: application/json", "--data-binary", "@-")

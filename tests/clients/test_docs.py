@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.environments import CLEAN, NODE, ROOT, node_modules, program, said
+from clients.environments import CLEAN, ROOT, javascript, program, said
 from harness import Running
 
 pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.clients, pytest.mark.timeout(150)]
@@ -32,6 +32,7 @@ def test_every_section_is_tried() -> None:
     assert all(SHOWN in "".join(code for _, code in blocks) for blocks in SECTIONS.values())
 
 
+@pytest.mark.needs("curl")
 def test_curl(preset: Running) -> None:
     command = shown("curl", preset)["sh"].replace("curl ", "curl --fail-with-body -sS ", 1)
     assert "Paris" in said(["bash", "-c", command])
@@ -45,8 +46,9 @@ def test_python(preset: Running, title: str) -> None:
     assert title == "openai, Python" or lines[1] == "384"
 
 
+@pytest.mark.needs("node")
 def test_javascript(preset: Running) -> None:
-    assert "Paris" in said(NODE, cwd=node_modules(), input=shown("openai, JavaScript", preset)["js"])
+    assert "Paris" in javascript(shown("openai, JavaScript", preset)["js"])
 
 
 def test_llm(preset: Running, tmp_path: Path) -> None:

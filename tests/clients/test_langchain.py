@@ -5,28 +5,29 @@ from typing import Any
 
 import pytest
 
-from clients.environments import BUILT, ROOT, used
+from clients.environments import ROOT, used
 from harness import Running
+from likeness import contains
+from programs import CLIENTS
 from samples import data_url
 
 pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.clients, pytest.mark.timeout(150)]
 
-PARIS = "The capital of France is Paris."
 # LangChain cuts texts with OpenAI's tokenizer, which is fetched from the network; LlamaIndex ships it.
 TOKENIZER = "lib/python*/site-packages/llama_index/core/_static/tiktoken_cache"
 
 
 @pytest.fixture(scope="module")
 def seen(preset: Running) -> Mapping[str, Any]:
-    (tokenizer,) = (BUILT / "llama_index").glob(TOKENIZER)
+    (tokenizer,) = (CLIENTS / "llama_index").glob(TOKENIZER)
     picture = data_url((ROOT / "docs" / "invoice.png").read_bytes())
     return used("langchain", preset.url, picture, TIKTOKEN_CACHE_DIR=str(tokenizer))
 
 
 def test_chats(seen: Mapping[str, Any]) -> None:
-    assert seen["invoked"] == seen["awaited"] == seen["laden"] == PARIS
-    assert seen["batch"] == [PARIS] * 3
-    assert seen["usage"]["output_tokens"] == 8
+    assert all("Paris" in said for said in (seen["invoked"], seen["awaited"], seen["laden"], *seen["batch"]))
+    assert len(seen["batch"]) == 3
+    assert seen["usage"]["output_tokens"] > 0
     assert seen["after_tool"]
     assert "Paris" in seen["parts"]
 
@@ -38,14 +39,14 @@ def test_a_tool_is_called(seen: Mapping[str, Any]) -> None:
 
 
 def test_streams(seen: Mapping[str, Any]) -> None:
-    assert "".join(seen["streamed"]) == PARIS
-    assert sum(map(bool, seen["streamed"])) > 5
-    assert seen["streamed_usage"]["output_tokens"] == 8
+    assert "".join(seen["streamed"]) == seen["invoked"]
+    assert sum(map(bool, seen["streamed"])) > 1
+    assert seen["streamed_usage"]["output_tokens"] > 0
 
 
 def test_completions_and_pictures(seen: Mapping[str, Any]) -> None:
     assert "Paris" in seen["completed"]
-    assert "2026-00417" in seen["picture"]
+    assert contains(seen["picture"], "2026-00417")
 
 
 def test_embeddings(seen: Mapping[str, Any]) -> None:

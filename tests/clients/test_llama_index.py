@@ -19,7 +19,7 @@ def seen(preset: Running) -> Mapping[str, Any]:
 def test_chats_and_completions(seen: Mapping[str, Any]) -> None:
     assert "Paris" in seen["chat"]
     assert "".join(seen["streamed"]) == seen["awaited"] == seen["chat"]
-    assert sum(map(bool, seen["streamed"])) > 5
+    assert sum(map(bool, seen["streamed"])) > 1
     assert "Paris" in seen["completed"]
     assert "".join(seen["streamed_completion"]) == seen["completed"]
 

@@ -7,6 +7,7 @@ import pytest
 
 from clients.environments import CLEAN, ROOT, program, said
 from harness import Running
+from likeness import contains
 
 pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.clients, pytest.mark.timeout(150)]
 
@@ -42,7 +43,7 @@ def llm(user: Path, *words: str) -> str:
 
 def test_streamed_and_plain(user: Path) -> None:
     streamed = llm(user, "-m", "local", *EXACT, QUESTION)
-    assert streamed.strip() == "The capital of France is Paris."
+    assert "Paris" in streamed
     assert llm(user, "-m", "local", "--no-stream", *EXACT, QUESTION) == streamed
 
 
@@ -60,7 +61,7 @@ def test_a_schema(user: Path) -> None:
 
 def test_a_picture(user: Path) -> None:
     picture = str(ROOT / "docs" / "invoice.png")
-    assert "2026-00417" in llm(user, "-m", "local-vision", "What does it say?", "-a", picture)
+    assert contains(llm(user, "-m", "local-vision", "What does it say?", "-a", picture), "2026-00417")
 
 
 def test_a_completion(user: Path) -> None:

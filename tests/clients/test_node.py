@@ -6,34 +6,40 @@ from typing import Any
 
 import pytest
 
-from clients.environments import CLEAN, HERE, NODE, node_modules, said
+from clients.environments import HERE, javascript
 from harness import Running
+from likeness import understood
 
-pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.clients, pytest.mark.timeout(150)]
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.model,
+    pytest.mark.clients,
+    pytest.mark.needs("node"),
+    pytest.mark.timeout(150),
+]
 
 
 @pytest.fixture(scope="module")
 def seen(preset: Running) -> Mapping[str, Any]:
     script = (HERE / "node" / "use.mjs").read_text()
-    environment = CLEAN | {"BASE_URL": f"{preset.url}/v1"}
-    found: dict[str, Any] = json.loads(said(NODE, cwd=node_modules(), input=script, env=environment))
+    found: dict[str, Any] = json.loads(javascript(script, BASE_URL=f"{preset.url}/v1"))
     return found
 
 
 def test_chats(seen: Mapping[str, Any]) -> None:
-    assert seen["chat"] == seen["helper"] == "The capital of France is Paris."
-    assert "".join(seen["streamed"]["pieces"]) == seen["chat"]
-    assert seen["streamed"]["usage"]["completion_tokens"] == 8
+    assert "Paris" in seen["chat"]
+    assert seen["helper"] == "".join(seen["streamed"]["pieces"]) == seen["chat"]
+    assert 0 < seen["streamed"]["usage"]["completion_tokens"] <= 16
 
 
 def test_a_stream_that_is_left_ends(preset: Running, seen: Mapping[str, Any]) -> None:
     assert seen["left"] == 3
-    preset.until(lambda: preset.model("llm")["in_flight"] == 0, seconds=5)
+    preset.until(lambda: preset.model("llm")["in_flight"] == 0)
     assert preset.metric("cohabit_finished_total", model="llm", task="chat", outcome="cancelled") >= 1
 
 
 def test_sound_and_vectors(seen: Mapping[str, Any]) -> None:
-    assert seen["heard"].strip(" .").lower() == "hello there"
+    assert understood("Hello there.", seen["heard"])
     assert seen["vectors"] == [384, 384]
 
 

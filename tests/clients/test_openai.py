@@ -108,4 +108,4 @@ async def test_an_async_stream_that_is_left_is_cancelled(fake: Running) -> None:
         async with stream:
             async for _ in stream:
                 break
-    fake.until(lambda: fake.metric("cohabit_finished_total", **cancelled) == before + 1, seconds=5)
+    fake.until(lambda: fake.metric("cohabit_finished_total", **cancelled) == before + 1)

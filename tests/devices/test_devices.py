@@ -15,7 +15,7 @@ import pytest
 
 from cohabit.devices import DeviceError, cpu, device_for, parse_kind
 from cohabit.devices.cpu import Cpu, group_members, pss
-from harness import uncovered, wait_until
+from harness import wait_until
 
 MIB = 1 << 20
 
@@ -51,7 +51,6 @@ def family() -> Iterator[subprocess.Popen[str]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=uncovered(),
         start_new_session=True,
     )
     assert process.stdout is not None

@@ -27,7 +27,7 @@ def test_a_batch_of_every_kind(server: Running, client: openai.OpenAI) -> None:
         input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h", metadata={"of": "a test"}
     )
     name = batch.id
-    wait_until(lambda: client.batches.retrieve(name).status in ENDED, 60.0)
+    wait_until(lambda: client.batches.retrieve(name).status in ENDED)
     batch = client.batches.retrieve(name)
     assert batch.status == "completed"
     assert batch.request_counts is not None

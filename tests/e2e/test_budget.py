@@ -3,14 +3,13 @@
 import base64
 import itertools
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from harness import Running, Watch, memory_watch, preset, serving
+from harness import Running, Watch, memory_watch, preset, serving, wait_until
 from samples import saved, tone, written
 
 MIB = 1 << 20
@@ -32,14 +31,17 @@ ASK: dict[str, Callable[[Running], httpx2.Response]] = {
 }
 
 
-def load(server: Running, seconds: float, *names: str) -> tuple[dict[str, int], list[str]]:
-    """Two clients on each model in a closed loop; how many each had answered, and what failed."""
-    end = time.monotonic() + seconds
+def load(server: Running, loads: int, *names: str) -> list[str]:
+    """Two clients on each model in a closed loop, until each has answered three times and there were so many loads.
+
+    What failed.
+    """
+    enough = threading.Event()
     answered = dict.fromkeys(names, 0)
     failed: list[str] = []
 
     def client(name: str) -> None:
-        while time.monotonic() < end:
+        while not enough.is_set():
             answer = ASK[name](server)
             if answer.status_code == 200:
                 answered[name] += 1
@@ -49,38 +51,45 @@ def load(server: Running, seconds: float, *names: str) -> tuple[dict[str, int], 
     clients = [threading.Thread(target=client, args=(name,)) for name in names for _ in range(2)]
     for one in clients:
         one.start()
-    for one in clients:
-        one.join()
-    return answered, failed
+    try:
+        wait_until(
+            lambda: failed or (min(answered.values()) >= 3 and sum(loaded(server).values()) >= loads),
+            200.0,
+            every=0.5,
+        )
+    finally:
+        enough.set()
+        for one in clients:
+            one.join()
+    return failed
+
+
+def loaded(server: Running) -> dict[str, int]:
+    """How often each model was."""
+    return {model["name"]: model["loads"] for model in server.status()["models"]}
 
 
 def check(memory: Watch, budget: int) -> None:
     """All workers together were within the budget; 2 % tolerance, never in two samples running."""
     most = budget * MIB * 1.02
     over = [index for index, sample in enumerate(memory.samples) if sample > most]
-    assert len(memory.samples) > 200
+    assert len(memory.samples) > 20
     assert not any(second - first == 1 for first, second in itertools.pairwise(over)), (
         f"over the budget twice running: {[memory.samples[index] // MIB for index in over]}"
     )
 
 
 @pytest.mark.parametrize(
-    ("names", "budget", "seconds"),
-    [(("llm", "embeddings"), 430, 25), (("llm", "vision", "embeddings", "tts", "stt"), 700, 60)],
+    ("names", "budget"),
+    [(("llm", "embeddings"), 430), (("llm", "vision", "embeddings", "tts", "stt"), 700)],
 )
-def test_models_take_turns_within_the_budget(
-    tmp_path: Path, names: tuple[str, ...], budget: int, seconds: float
-) -> None:
+def test_models_take_turns_within_the_budget(tmp_path: Path, names: tuple[str, ...], budget: int) -> None:
     with (
-        serving(tmp_path, preset(*names), "--budget", f"{budget}MiB", measured=True) as server,
+        serving(tmp_path, preset(*names), "--budget", f"{budget}MiB") as server,
         memory_watch(server.pid) as memory,
     ):
-        answered, failed = load(server, seconds, *names)
-        state = server.status()
+        failed = load(server, len(names) + 2, *names)
     assert not failed
-    assert min(answered.values()) >= 2, answered
-    loads = {model["name"]: model["loads"] for model in state["models"]}
-    assert sum(loads.values()) >= len(names) + 2, f"they took turns: {loads}"
     log = server.log.read_text()
     assert "killed" not in log
     assert "ended unasked" not in log
@@ -90,11 +99,10 @@ def test_models_take_turns_within_the_budget(
 
 def test_both_stay_when_both_fit(tmp_path: Path) -> None:
     with serving(tmp_path, preset("llm", "embeddings"), "--budget", "900MiB") as server:
-        answered, failed = load(server, 6, "llm", "embeddings")
-        state = server.status()
+        failed = load(server, 2, "llm", "embeddings")
+        loads = loaded(server)
     assert not failed
-    assert min(answered.values()) >= 2
-    assert {model["name"]: model["loads"] for model in state["models"]} == {"llm": 1, "embeddings": 1}
+    assert loads == {"llm": 1, "embeddings": 1}
 
 
 def test_a_batch_over_all_of_them_brings_each_in_once(tmp_path: Path) -> None:
@@ -106,10 +114,8 @@ def test_a_batch_over_all_of_them_brings_each_in_once(tmp_path: Path) -> None:
         {"type": "speak", "data": {"text": TEXT * 10}},
         {"type": "transcribe", "data": {"audio": speech}},
     ]
-    with serving(tmp_path, None, "--budget", "500MiB", measured=True) as server:
-        answer = server.http.post("/batch", json=kinds * 6, timeout=120)
-        state = server.status()
+    with serving(tmp_path, None, "--budget", "500MiB") as server:
+        answer = server.http.post("/batch", json=kinds * 6, timeout=200)
+        loads = loaded(server)
     assert all("result" in one for one in answer.json()["results"]), answer.text
-    assert {model["name"]: model["loads"] for model in state["models"]} == dict.fromkeys(
-        ("llm", "vision", "embeddings", "tts", "stt"), 1
-    )
+    assert loads == dict.fromkeys(("llm", "vision", "embeddings", "tts", "stt"), 1)

@@ -177,7 +177,7 @@ def test_a_client_that_hangs_up_stops_the_real_model(server: Running, stream: bo
         while b"content" not in connection.recv(65536):
             pass
     connection.close()
-    server.until(lambda: server.metric("cohabit_finished_total", **cancelled) == count + 1, seconds=5)
+    server.until(lambda: server.metric("cohabit_finished_total", **cancelled) == count + 1)
     assert server.metric("cohabit_overrun_tokens_total", model="llm") - before <= 3
 
 
@@ -187,4 +187,4 @@ def test_a_client_that_hangs_up_during_a_long_prompt(server: Running) -> None:
     connection = chat_over_socket(server, body)
     server.until(lambda: server.model("llm")["in_flight"] == 1)
     connection.close()
-    server.until(lambda: server.model("llm")["in_flight"] == 0, seconds=3)  # reading it all takes some 4 s more
+    server.until(lambda: server.model("llm")["in_flight"] == 0)  # reading it all takes some 4 s more

@@ -17,8 +17,9 @@ import trustme
 from ruamel.yaml import YAML
 
 from harness import Running, cohabit, serving, wait_until
+from programs import program
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.needs("nginx")]
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NAME = "cohabit.example.org"
@@ -66,7 +67,7 @@ def nginx(folder: Path, upstream: int) -> Iterator[int]:
     (folder / "deployed.conf").write_text(text)
     user = "user root;" if os.geteuid() == 0 else ""  # else its workers may not enter the folder
     (folder / "main.conf").write_text(MAIN.format(user=user))
-    command = ["nginx", "-p", str(folder), "-e", "error.log", "-c", "main.conf"]
+    command = [program("nginx", "nginx"), "-p", str(folder), "-e", "error.log", "-c", "main.conf"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         wait_until(lambda: listening(port) or process.poll() is not None)

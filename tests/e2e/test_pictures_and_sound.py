@@ -9,8 +9,8 @@ from typing import Any
 import openai
 import pytest
 
-from e2e.hearing import word_error
 from harness import Running, photos, serving
+from likeness import contains, understood
 from samples import animated, asking, bomb, data_url, film, picture, saved, tone, written
 
 pytestmark = [pytest.mark.process, pytest.mark.model]
@@ -37,7 +37,7 @@ def describe(client: openai.OpenAI, data: bytes) -> str:
 
 def test_the_number_of_an_invoice_is_read(client: openai.OpenAI) -> None:
     page = saved(written("ACME Tools Ltd", "Invoice no. 2026-00417", "Total due: 1,249.50 EUR"))
-    assert "2026-00417" in describe(client, page)
+    assert contains(describe(client, page), "2026-00417")
 
 
 def test_a_cup_of_coffee_is_an_espresso(client: openai.OpenAI, coffee: bytes) -> None:
@@ -48,13 +48,8 @@ def test_a_description_has_its_findings(server: Running, coffee: bytes) -> None:
     answer = server.http.post("/inference", json={"type": "describe_image", "data": {"image": data_url(coffee)}})
     found = answer.json()
     assert "espresso" in found["text"]
-    assert found["findings"]["labels"][0]["label"] == "espresso"
+    assert "espresso" in {label["label"] for label in found["findings"]["labels"]}
     assert (found["findings"]["width"], found["findings"]["height"]) == (600, 400)
-
-
-def test_the_measure() -> None:
-    assert word_error("a b c d", "A, b. C d!") == 0
-    assert word_error("a b c d", "a x c") == 0.5
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "opus", "aac", "pcm"])
@@ -69,14 +64,14 @@ def test_what_is_spoken_is_heard(client: openai.OpenAI, kind: Any) -> None:
             header.writeframes(sound)
         sound = file.getvalue()
     heard = client.audio.transcriptions.create(model="stt", file=(f"speech.{kind}", sound), temperature=0)
-    assert word_error(SAID, heard.text) <= 0.1, heard.text
+    assert understood(SAID, heard.text), heard.text
 
 
 def test_every_shape_of_a_transcript(client: openai.OpenAI) -> None:
     sound = client.audio.speech.create(model="tts-1", voice="alloy", input=SAID, response_format="wav").content
     file = ("speech.wav", sound)
     plain = client.audio.transcriptions.create(model="whisper-1", file=file, response_format="text")
-    assert word_error(SAID, str(plain)) <= 0.1
+    assert understood(SAID, str(plain))
     verbose = client.audio.transcriptions.create(
         model="whisper-1",
         file=file,
@@ -88,7 +83,7 @@ def test_every_shape_of_a_transcript(client: openai.OpenAI) -> None:
     assert verbose.segments
     assert verbose.segments[-1].end <= seconds + 0.5
     assert verbose.words
-    assert verbose.words[1].word == "quick"
+    assert understood(SAID, " ".join(word.word for word in verbose.words))
     assert verbose.words[0].start < verbose.words[-1].start < seconds
 
 
@@ -108,7 +103,7 @@ def test_a_client_that_hangs_up_stops_the_voice(server: Running) -> None:
     body = {"model": "tts", "input": f"{SAID} " * 300, "response_format": "pcm"}
     with server.http.stream("POST", "/v1/audio/speech", json=body) as answer:
         next(answer.iter_bytes())
-    server.until(lambda: server.model("tts")["in_flight"] == 0, seconds=2)
+    server.until(lambda: server.model("tts")["in_flight"] == 0)
     assert server.metric("cohabit_finished_total", model="tts", task="speak", outcome="cancelled") >= 1
 
 

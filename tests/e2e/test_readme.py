@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import Running
+from likeness import contains
 
 pytestmark = [pytest.mark.process, pytest.mark.model]
 
@@ -28,6 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.mark.needs("curl")
 def test_every_curl(server: Running, folder: Path) -> None:
     expected = ["Paris", "Paris", '"embedding"', READ, "", HEARD, "Paris", '"schema":1']
     for command, answer in zip(CURLS, expected, strict=True):
@@ -36,7 +38,7 @@ def test_every_curl(server: Running, folder: Path) -> None:
             ["bash", "-c", line], cwd=folder, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        assert answer in done.stdout
+        assert shows(done.stdout, answer)
     assert (folder / "hello.mp3").stat().st_size > 5000
 
 
@@ -53,7 +55,12 @@ def test_every_python_snippet(server: Running, folder: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert answer in done.stdout
+        assert shows(done.stdout, answer)
+
+
+def shows(printed: str, answer: str) -> bool:
+    """Whether it was printed; what a model heard or read, nearly."""
+    return answer in printed or (answer in {HEARD, READ} and contains(printed, answer))
 
 
 def test_the_config_it_shows_is_right(tmp_path: Path) -> None:

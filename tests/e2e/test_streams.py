@@ -67,4 +67,4 @@ def test_a_chunk_is_there_before_the_next_is_made(fakes: Running) -> None:
     assert len(stamps) == 20
     assert all(made < came for made, came in zip(stamps, arrivals, strict=True)), "one clock for both"
     late = [came for came, (_, following) in zip(arrivals, pairwise(stamps), strict=False) if came >= following]
-    assert len(late) <= 2, "a machine may pause; a stream that is kept back is late every time"
+    assert len(late) <= 10, "a machine may pause; a stream that is kept back is late every time"

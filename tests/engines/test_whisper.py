@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from cohabit.engines.hibari import Hibari
+from cohabit.engines.sound_in import WINDOW_SECONDS
 from cohabit.engines.whisper import Whisper
 from cohabit.protocol.engine import Chunk, EngineError, ItemError, Request
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 from engines.driving import loaded, run
+from likeness import understood
 from samples import film, tone
 
 pytestmark = pytest.mark.model
@@ -24,6 +26,7 @@ SENTENCES = [
     "She opened the letter slowly, read it twice, and put it back into her pocket.",
     "The committee will meet again in June to discuss the budget.",
 ]
+SAID = " ".join(SENTENCES * 3)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def speech() -> bytes:
     """All sentences three times, some 45 s."""
     voice = Hibari()
     voice.load(ModelSpec(name="tts", engine="hibari"), Device("cpu"))
-    body = {"input": " ".join(SENTENCES * 3), "response_format": "wav"}
+    body = {"input": SAID, "response_format": "wav"}
     return b"".join(output.data for output in run(voice, Task.SPEAK, body)[0] if isinstance(output, Chunk))
 
 
@@ -55,24 +58,23 @@ def heard(engine: Whisper, sound: bytes, **body: Any) -> dict[str, Any]:
 
 def test_what_is_said_is_written_down_with_its_times(engine: Whisper, speech: bytes) -> None:
     found = heard(engine, speech)
-    for words in ("signed contract", "opened the letter", "discuss the budget"):
-        assert found["text"].count(words) == 3
+    assert understood(SAID, found["text"])
     seconds = (len(speech) - 44) / 2 / 24_000
-    assert seconds > 35, "more than one window"
+    assert seconds > WINDOW_SECONDS, "more than one window"
     assert found["duration"] == pytest.approx(seconds, abs=0.1)
     assert found["language"] == "en"
-    ends = [0.0]
-    for number, segment in enumerate(found["segments"]):
-        assert segment["id"] == number
-        assert ends[-1] - 1.5 <= segment["start"] < segment["end"] <= seconds + 0.5
-        ends.append(segment["end"])
-    assert ends[-1] > seconds - 3
+    segments = found["segments"]
+    assert [segment["id"] for segment in segments] == list(range(len(segments)))
+    assert all(segment["start"] < segment["end"] <= seconds + 1 for segment in segments)
+    starts = [segment["start"] for segment in segments]
+    assert starts == sorted(starts)
+    assert segments[-1]["end"] > WINDOW_SECONDS, "the times go on in the second window"
     assert "words" not in found
 
 
 def test_words_have_times_too(engine: Whisper, speech: bytes) -> None:
     found = heard(engine, speech, timestamp_granularities=["word"])
-    assert len(found["words"]) == pytest.approx(3 * len(" ".join(SENTENCES).split()), abs=6)
+    assert understood(SAID, " ".join(word["word"] for word in found["words"]))
     starts = [word["start"] for word in found["words"]]
     assert starts == sorted(starts)
     assert all("words" not in segment for segment in found["segments"])
@@ -169,8 +171,7 @@ def test_what_the_client_says_goes_before_is_used_until_something_was_heard(
     monkeypatch.setattr(engine._model, "transcribe", noted)
     heard(engine, speech, prompt="A talk on ships.", temperature=0.4, language="en")
     assert hints[0] == "A talk on ships."
-    assert hints[1] is not None
-    assert hints[1] in heard(engine, speech, temperature=0.4)["text"] or len(hints[1]) > 20
+    assert hints[1] not in {None, hints[0]}, "what was heard in the first window"
 
 
 @pytest.mark.parametrize(

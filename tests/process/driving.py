@@ -13,9 +13,9 @@ from cohabit.runtime.answers import Open
 from cohabit.runtime.effects import Effects
 from cohabit.runtime.requests import Answer, Call
 from cohabit.runtime.workers.supervisor import Launch
+from harness import PATIENCE
 
 E = TypeVar("E", bound=Event)
-SECONDS = 20.0
 
 
 class Driver:
@@ -42,7 +42,7 @@ class Driver:
 
     async def next(self, kind: type[E]) -> E:
         """The next event, which must be of this kind."""
-        event = await asyncio.wait_for(self.events.get(), SECONDS)
+        event = await asyncio.wait_for(self.events.get(), PATIENCE)
         assert isinstance(event, kind), event
         return event
 
@@ -92,7 +92,7 @@ async def driving(launch: Launch) -> AsyncIterator[Driver]:
         for worker in list(driver.effects.workers):
             driver.effects.execute(StopWorker("m", worker, StopCause.SHUTDOWN, "the test is over", kill=True))
         while driver.effects.workers:
-            await asyncio.wait_for(driver.events.get(), SECONDS)
+            await asyncio.wait_for(driver.events.get(), PATIENCE)
 
 
 def fake(**options: object) -> Launch:

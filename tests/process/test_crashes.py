@@ -21,6 +21,7 @@ def test_killed_while_it_is_read(tmp_path: Path) -> None:
     assert found.in_status["validating"] >= 3
 
 
+@pytest.mark.needs("postgresql")
 def test_killed_over_postgresql(tmp_path: Path) -> None:
     with postgres() as cluster:
         found = survive(tmp_path, 1200, 5, (0.2, 2.0), seed=3, url=cluster.url)

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,10 +61,8 @@ def test_a_key_opens_and_a_revoked_one_does_not(server: Running, folder: Path, a
         with pytest.raises(openai.PermissionDeniedError):
             client.get("/../admin/status", cast_to=object)
         assert keys(folder, "revoke", "ann").returncode == 0
-        began = time.monotonic()
         with httpx2.Client(base_url=server.url, headers={"authorization": f"Bearer {ann}"}) as http:
-            wait_until(lambda: http.get("/v1/models").status_code == 401, 5.0)
-        assert time.monotonic() - began < 2.0
+            wait_until(lambda: http.get("/v1/models").status_code == 401)
         with pytest.raises(openai.AuthenticationError):
             chat(client)
 
@@ -83,12 +80,12 @@ def test_a_stream_counts_until_it_has_ended(server: Running, ann: str) -> None:
             third = http.get("/v1/models")
             assert (third.status_code, third.json()["error"]["code"]) == (429, "too_many_concurrent")
             assert int(third.headers["retry-after"]) >= 1
-        wait_until(lambda: http.get("/v1/models").status_code == 200, 5.0)
+        wait_until(lambda: http.get("/v1/models").status_code == 200)
 
 
 def test_the_commands_of_an_owner(server: Running, folder: Path, ann: str) -> None:
     admin = keys(folder, "add", "root", "--admin").stdout.strip()
-    wait_until(lambda: httpx2.get(f"{server.url}/metrics", headers={"x-api-key": admin}).status_code == 200, 5.0)
+    wait_until(lambda: httpx2.get(f"{server.url}/metrics", headers={"x-api-key": admin}).status_code == 200)
     for key, code in ((admin, 0), (ann, 1), ("", 1)):
         environment = os.environ | {"COHABIT_API_KEY": key}
         for command in (["status"], ["load", "quick"]):

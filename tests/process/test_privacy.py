@@ -145,7 +145,7 @@ def begin_batch(server: Running, count: int, word: str = WORD, padding: int = 0)
 
 def ended(server: Running, batch_id: str) -> dict[str, Any]:
     """The batch, when it is at its end."""
-    wait_until(lambda: server.http.get(f"/v1/batches/{batch_id}").json()["status"] in ENDED, 60.0)
+    wait_until(lambda: server.http.get(f"/v1/batches/{batch_id}").json()["status"] in ENDED)
     batch: dict[str, Any] = server.http.get(f"/v1/batches/{batch_id}").json()
     return batch
 
@@ -228,7 +228,7 @@ def test_a_killed_server_leaves_nothing_that_the_next_one_cannot_erase(folder: P
         wait_until(lambda: "worker ended unasked" in server.log.read_text())
         file, batch_id = begin_batch(server, 2000, padding=2000)
         path = f"/v1/batches/{batch_id}"
-        wait_until(lambda: server.http.get(path).json()["request_counts"]["completed"] > 0, 60.0)
+        wait_until(lambda: server.http.get(path).json()["request_counts"]["completed"] > 0)
         with half_sent(server, "/v1/audio/transcriptions"), half_sent(server, "/v1/files"):
             assert open_files(server, folder / "state")
             assert open_files(server, folder / "tmp") == []

@@ -15,8 +15,8 @@ from cohabit.protocol.spec import ModelSpec
 from cohabit.runtime.workers.process import WorkerProcess
 from cohabit.runtime.workers.supervisor import Launch
 from cohabit.sources import Cancelled, FetchCancelled
-from harness import Running, serving, wait_until
-from process.driving import SECONDS, Driver, driving, fake
+from harness import PATIENCE, Running, serving, wait_until
+from process.driving import Driver, driving, fake
 
 pytestmark = pytest.mark.process
 
@@ -29,7 +29,7 @@ async def until_prepared(driver: Driver) -> WorkerProcess:
     driver.effects.execute(SpawnWorker("m", 1))
     await asyncio.to_thread(wait_until, lambda: driver.effects.workers[1].greeted)
     worker = driver.effects.workers[1]
-    await asyncio.wait_for(worker.done.wait(), SECONDS)
+    await asyncio.wait_for(worker.done.wait(), PATIENCE)
     assert worker.process is not None
     return worker.process
 

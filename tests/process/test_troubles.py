@@ -1,7 +1,6 @@
 """What goes wrong around a batch: the disk is full, the database is locked or away, the file is huge."""
 
 import json
-import os
 import re
 import sqlite3
 import time
@@ -14,6 +13,7 @@ import pytest
 from cohabit.openai.batches import ENDED
 from harness import Running, serving, wait_until
 from postgres import Cluster, postgres
+from programs import OWN_MOUNTS
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
@@ -47,9 +47,9 @@ def batch(server: Running, batch_id: str) -> dict[str, Any]:
     return found
 
 
-def ended(server: Running, batch_id: str, seconds: float = 60.0) -> dict[str, Any]:
+def ended(server: Running, batch_id: str) -> dict[str, Any]:
     """Once it is at its end."""
-    wait_until(lambda: batch(server, batch_id).get("status") in ENDED, seconds)
+    wait_until(lambda: batch(server, batch_id).get("status") in ENDED)
     return batch(server, batch_id)
 
 
@@ -68,13 +68,13 @@ def upload(server: Running, data: bytes) -> tuple[int, str]:
     return code(server, "POST", "/v1/files", data={"purpose": "batch"}, files={"file": ("in.jsonl", data)})
 
 
+@pytest.mark.needs("unshare")
 def test_the_disk_is_full(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     # In a namespace of its own the server has a small disk there, whoever runs the test.
-    namespaces = ["unshare", "--mount", *(["--user", "--map-root-user"] if os.geteuid() else [])]
     mount = 'mount -t tmpfs -o size=32m tmpfs "$0" && exec "$@"'
-    within = [*namespaces, "sh", "-c", mount, str(disk)]
+    within = [*OWN_MOUNTS, "sh", "-c", mount, str(disk)]
     with serving(tmp_path, config(database=f"sqlite:///{disk}/batches.db"), within=within) as server:
         seen = Path(f"/proc/{server.pid}/root{disk}")
         assert seen.is_mount()
@@ -131,6 +131,7 @@ def cluster() -> Iterator[Cluster]:
         yield made
 
 
+@pytest.mark.needs("postgresql")
 def test_postgresql_is_away_for_a_while(cluster: Cluster, tmp_path: Path) -> None:
     with serving(tmp_path, config(database=cluster.url.replace("cohabit@", "cohabit:secret@"))) as server:
         batch_id = begin(server, b"\n".join(line(number) for number in range(100)))
@@ -186,10 +187,10 @@ def largest(pid: int) -> int:
 
 
 def test_a_hundred_thousand_lines(tmp_path: Path) -> None:
-    with serving(tmp_path, config(), measured=True) as server:
+    with serving(tmp_path, config()) as server:
         text = b"\n".join(line(number) for number in range(100_000))
         batch_id = begin(server, text)
-        wait_until(lambda: batch(server, batch_id)["status"] == "in_progress", 60.0)
+        wait_until(lambda: batch(server, batch_id)["status"] == "in_progress")
         assert batch(server, batch_id)["request_counts"]["total"] == 100_000
         assert server.chat(model="quick").status_code == 200
         server.http.post(f"/v1/batches/{batch_id}/cancel")

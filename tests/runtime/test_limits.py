@@ -3,6 +3,7 @@
 import asyncio
 
 from cohabit.runtime.workers.limits import PROGRESS, Limit, kept
+from harness import PATIENCE
 
 
 class Working:
@@ -23,7 +24,7 @@ class Working:
     async def kept(self, *, progress: bool) -> bool:
         """Within a limit that passes at once."""
         limit = Limit("work", 0.001, progress)
-        return await asyncio.wait_for(kept(limit, self, self.done), 5)  # type: ignore[arg-type]  # a stand-in
+        return await asyncio.wait_for(kept(limit, self, self.done), PATIENCE)  # type: ignore[arg-type]  # a stand-in
 
 
 async def test_what_is_done_in_time_is_kept() -> None:

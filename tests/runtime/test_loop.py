@@ -7,6 +7,7 @@ from typing import Any
 from cohabit.core.commands import Halt, SetTimer
 from cohabit.core.events import ShutdownRequested, Started, TimerFired
 from cohabit.runtime.loop import ControlLoop
+from harness import PATIENCE
 
 
 class Core:
@@ -76,7 +77,7 @@ async def test_the_timer_posts_and_can_be_taken_back() -> None:
     core = Core([SetTimer(0.0)], [SetTimer(1e12)], [SetTimer(None)])
     loop = ControlLoop(core, print, [lambda event, *_: fired.set() if event == TimerFired() else None])  # type: ignore[arg-type]  # a stand-in, or drawn fields
     loop.post(Started())
-    await asyncio.wait_for(fired.wait(), 5)
+    await asyncio.wait_for(fired.wait(), PATIENCE)
     assert core.heard == [Started(), TimerFired()]
     assert loop._due == 1e12
     loop.post(Started())
@@ -91,7 +92,7 @@ async def test_a_timer_that_moved_later_fires_then_and_not_before() -> None:
     loop = ControlLoop(core, print, [lambda event, *_: fired.set() if event == TimerFired() else None])  # type: ignore[arg-type]  # a stand-in, or drawn fields
     loop.post(Started())
     loop.post(Started())
-    await asyncio.wait_for(fired.wait(), 5)
+    await asyncio.wait_for(fired.wait(), PATIENCE)
     assert time.monotonic() >= began + 0.06
     assert core.heard == [Started(), Started(), TimerFired()]
     assert loop._timer is None
@@ -103,7 +104,7 @@ async def test_a_timer_that_moved_earlier_fires_early() -> None:
     loop = ControlLoop(core, print, [lambda event, *_: fired.set() if event == TimerFired() else None])  # type: ignore[arg-type]  # a stand-in, or drawn fields
     loop.post(Started())
     loop.post(Started())
-    await asyncio.wait_for(fired.wait(), 5)
+    await asyncio.wait_for(fired.wait(), PATIENCE)
 
 
 async def test_a_core_that_raises_stops_the_loop_and_is_kept() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from cohabit.protocol.messages import HEADER, Cancel, End, Hello, Pong, decode_to_worker, encode
 from cohabit.runtime.links.native import NativeLink
+from harness import PATIENCE
 
 
 async def test_frames_both_ways_however_they_are_cut() -> None:
@@ -25,7 +26,7 @@ async def test_frames_both_ways_however_they_are_cut() -> None:
     received = await asyncio.to_thread(theirs.recv, 100)
     assert decode_to_worker(received[HEADER.size :]) == Cancel(4)
     theirs.close()
-    await asyncio.wait_for(link.closed, 5)
+    await asyncio.wait_for(link.closed, PATIENCE)
     assert heard == [Hello(1, 2), Pong(0.5), End(3)]
     link.send(Cancel(5))  # goes nowhere, and says nothing: the exit event will
 
@@ -34,7 +35,7 @@ async def test_a_giant_frame_ends_the_link() -> None:
     ours, theirs = socket.socketpair()
     link = await NativeLink.connect(ours, print)
     theirs.sendall(HEADER.pack(1 << 31))
-    await asyncio.wait_for(link.closed, 5)
+    await asyncio.wait_for(link.closed, PATIENCE)
     theirs.close()
 
 
@@ -45,7 +46,7 @@ async def test_what_a_leaving_worker_sent_is_heard_although_it_is_still_written_
     theirs.sendall(encode(Pong(0.5)) * 2000)
     theirs.shutdown(socket.SHUT_WR)
     link.send(Cancel(4))
-    await asyncio.wait_for(link.closed, 5)
+    await asyncio.wait_for(link.closed, PATIENCE)
     assert len(heard) == 2000
     assert await asyncio.to_thread(theirs.recv, 1000) == encode(Cancel(4))
     assert await asyncio.to_thread(theirs.recv, 1) == b"", "it hung up, so the worker may go"
@@ -63,7 +64,7 @@ async def test_what_is_said_in_one_round_of_the_loop_goes_out_together_in_the_ne
     await asyncio.sleep(0)
     assert theirs.recv(100) == encode(Cancel(4)) + encode(Cancel(5))
     theirs.close()
-    await asyncio.wait_for(link.closed, 5)
+    await asyncio.wait_for(link.closed, PATIENCE)
 
 
 class Written(asyncio.Transport):

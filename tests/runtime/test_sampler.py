@@ -12,8 +12,7 @@ from cohabit.core.events import DeviceMeasured, DeviceUnreadable
 from cohabit.devices.reading import DeviceError, Reading
 from cohabit.runtime import sampler
 from cohabit.runtime.supervision import TaskSupervisor
-
-SECONDS = 5.0
+from harness import PATIENCE
 
 
 class Slow:
@@ -30,7 +29,7 @@ class Slow:
     def read(self, workers: Mapping[int, int]) -> Reading:
         """Nothing, late."""
         self.began.release()
-        assert self.may_end.acquire(timeout=SECONDS)
+        assert self.may_end.acquire(timeout=PATIENCE)
         return Reading(0, 0, dict(workers))
 
 
@@ -39,12 +38,12 @@ async def test_what_ends_while_a_reading_is_taken_is_looked_for_in_another(monke
     device, readings = Slow(), asyncio.Queue[Any]()
     reads = sampler.Sampler(device, dict, readings.put_nowait)
     task = asyncio.create_task(reads.run())
-    assert await asyncio.to_thread(device.began.acquire, timeout=SECONDS)
+    assert await asyncio.to_thread(device.began.acquire, timeout=PATIENCE)
     reads.soon()
     ended = time.monotonic()
     device.may_end.release(2)
-    first = await asyncio.wait_for(readings.get(), SECONDS)
-    second = await asyncio.wait_for(readings.get(), SECONDS)
+    first = await asyncio.wait_for(readings.get(), PATIENCE)
+    second = await asyncio.wait_for(readings.get(), PATIENCE)
     assert first.at <= ended < second.at
     task.cancel()
     await asyncio.wait([task])
@@ -54,12 +53,12 @@ async def test_what_takes_long_to_read_is_not_read_all_the_time() -> None:
     device, readings = Slow(), asyncio.Queue[Any]()
     reads = sampler.Sampler(device, dict, readings.put_nowait)
     task = asyncio.create_task(reads.run())
-    assert await asyncio.to_thread(device.began.acquire, timeout=SECONDS)
+    assert await asyncio.to_thread(device.began.acquire, timeout=PATIENCE)
     await asyncio.sleep(0.1)  # so long it takes
     reads.soon()
     device.may_end.release(2)
-    first = await asyncio.wait_for(readings.get(), SECONDS)
-    second = await asyncio.wait_for(readings.get(), SECONDS)
+    first = await asyncio.wait_for(readings.get(), PATIENCE)
+    second = await asyncio.wait_for(readings.get(), PATIENCE)
     assert second.at - first.at >= (1 + sampler.REST) * 0.1
     task.cancel()
     await asyncio.wait([task])
@@ -102,14 +101,14 @@ async def test_device_that_cannot_be_read_is_told_once_and_read_again() -> None:
     running = [tasks.keep("sampler", reads.run), tasks.keep("sampler watch", reads.watch)]
     for _ in range(2):
         device.well = False
-        event = await asyncio.wait_for(said.get(), SECONDS)
+        event = await asyncio.wait_for(said.get(), PATIENCE)
         while isinstance(event, DeviceMeasured):
-            event = await asyncio.wait_for(said.get(), SECONDS)
+            event = await asyncio.wait_for(said.get(), PATIENCE)
         assert event == DeviceUnreadable("cuda:0 cannot be read: GPU is lost")
         await asyncio.sleep(0.1)
         assert said.empty(), "once"
         device.well = True
-        assert isinstance(await asyncio.wait_for(said.get(), SECONDS), DeviceMeasured)
+        assert isinstance(await asyncio.wait_for(said.get(), PATIENCE), DeviceMeasured)
         await asyncio.sleep(0.05)  # in which the watch sees it too
     assert tasks.restarts["sampler"] > 1
     for task in running:
@@ -122,9 +121,9 @@ async def test_reading_that_does_not_end_is_told_too() -> None:
     device, said = Slow(), asyncio.Queue[Any]()
     reads = sampler.Sampler(device, dict, said.put_nowait)
     running = [asyncio.create_task(reads.run()), asyncio.create_task(reads.watch())]
-    assert await asyncio.wait_for(said.get(), SECONDS) == DeviceUnreadable("a reading has not ended within 0.05 s")
+    assert await asyncio.wait_for(said.get(), PATIENCE) == DeviceUnreadable("a reading has not ended within 0.05 s")
     device.may_end.release(1000)
-    assert isinstance(await asyncio.wait_for(said.get(), SECONDS), DeviceMeasured)
+    assert isinstance(await asyncio.wait_for(said.get(), PATIENCE), DeviceMeasured)
     for task in running:
         task.cancel()
     await asyncio.wait(running)

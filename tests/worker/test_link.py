@@ -230,7 +230,7 @@ def test_a_full_socket_holds_up_only_the_thread_that_writes(pair: tuple[Link, Pe
     link.open(2)
     writer = threading.Thread(target=lambda: link.put(big))
     writer.start()
-    wait_until(lambda: link._writing, 5)
+    wait_until(lambda: link._writing)
     link.put(Chunk(2, b"x"))
     link.send(Pong(0.0))
     assert writer.is_alive(), "nobody has read"

@@ -40,7 +40,7 @@ class Card:
     def is_looked_at(self) -> None:
         """As it is now: the look that may be under way, and one more."""
         looks = self.looks
-        wait_until(lambda: self.looks > looks + 1, 5.0)
+        wait_until(lambda: self.looks > looks + 1)
 
     def processes(self, _: int) -> list[SimpleNamespace]:
         self.looks += 1
