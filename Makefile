@@ -8,6 +8,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 FAST := not process and not model and not gpu and not heavy
+NEWEST := tests/api tests/batches tests/cli tests/engines tests/media tests/e2e/test_readme.py
 NODE := $(if $(filter node,$(COHABIT_TEST_WITHOUT)),,node)# see tests/programs.py
 CLIENTS := $(patsubst tests/%/requirements.txt,build/%/.done,$(wildcard tests/clients/*/requirements.txt))
 CLIENTS := $(if $(NODE),$(CLIENTS),$(filter-out build/clients/node/.done,$(CLIENTS)))
@@ -27,8 +28,7 @@ test: clients programs lint ## all checks, and all tests but the heavy ones; ARG
 	$(BIN)/cohabit pull # the tests use the user's cache; a slow network is not what they are to find
 	@echo "the core, every branch, by its own tests without random histories:"
 	$(BIN)/pytest tests/core --ignore=tests/core/test_properties.py --cov --cov-fail-under=100
-	$(BIN)/pytest -n logical --maxprocesses=4 --dist loadfile -m 'not alone and not heavy' $(ARGS)
-	$(BIN)/pytest -m 'alone and not heavy' $(ARGS)
+	$(BIN)/pytest -n logical --maxprocesses=4 --dist loadfile -m 'not heavy' $(ARGS)
 
 heavy: $(VENV)/.dev programs ## the tests that need a browser or large environments; ARGS go to pytest
 	@$(BIN)/pytest -m heavy $(ARGS) || { [ $$? -eq 5 ] && echo "there is no heavy test to run"; }
@@ -47,7 +47,13 @@ programs: # those that tests start: one line if some are missing, an error if CO
 
 clients: $(CLIENTS) ## the clients that tests drive, each in an environment of its own, from the registries
 
-newest: ## installs the newest versions that pyproject.toml allows, and tries them
+newest: ## the newest versions that pyproject.toml allows, in an environment of their own, and a few tests with them
+	rm -rf build/newest
+	$(PYTHON) -m venv build/newest
+	build/newest/bin/python -m pip install -q --disable-pip-version-check --upgrade pip -e '.[dev]'
+	@echo "not as in constraints.txt:"
+	@build/newest/bin/python -m pip freeze --all --exclude-editable | grep -vixFf constraints.txt || true
+	build/newest/bin/pytest -n logical --maxprocesses=4 --dist loadfile -m 'not gpu and not heavy' $(NEWEST) $(ARGS)
 
 bench: $(VENV)/.dev ## every benchmark, one after the other
 	@set -e; for script in $(filter-out %_server.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
