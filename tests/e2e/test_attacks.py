@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     config = json.loads(preset(*KINDS))
     config["scheduling"] = {"max_wait": f"{MAX_WAIT:g}s"}
     folder = tmp_path_factory.mktemp("attacks")
-    with serving(folder, json.dumps(config), "--budget", f"{BUDGET}", measured=True) as running:
+    with serving(folder, json.dumps(config), "--budget", f"{BUDGET}") as running:
         yield running
         assert "Traceback" not in running.log.read_text()
 

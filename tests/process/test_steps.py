@@ -55,7 +55,7 @@ class Measured:
 def measured(folder: Path, config: str = CONFIG) -> Iterator[Measured]:
     """A server that has answered something, so that what it imports late is there."""
     file = folder / "steps.jsonl"
-    with serving(folder, config, measured=True, within=steps.within(file)) as server:
+    with serving(folder, config, within=steps.within(file)) as server:
         assert server.chat(model="quick").status_code == 200
         found = Measured(server, file)
         found.forget()
