@@ -21,7 +21,7 @@ def test_busy_model_gives_way_and_comes_back(tmp_path: Path) -> None:
             wait_until(lambda: busy.runs)
             answer = server.http.post("/v1/chat/completions", json=asking("b", 1, "Hello."))
             answered = len(busy.runs)
-            wait_until(lambda: len(busy.runs) > answered + 12)
+            wait_until(lambda: len(busy.runs) > answered + 6)
         status = {model["name"]: model for model in server.status()["models"]}
     assert answer.status_code == 200
     assert not busy.failed
