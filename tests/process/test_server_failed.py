@@ -38,7 +38,7 @@ def faulty(
     monkeypatch.setenv("PYTHONPATH", str(FAULTS))
     monkeypatch.setenv("FAULT", place)
     monkeypatch.setenv("FAULT_SWITCH", str(switch))
-    with serving(folder, config, measured=True) as server:
+    with serving(folder, config) as server:
         yield server, switch
 
 
