@@ -10,7 +10,7 @@ import pytest
 from clients.environments import CLEAN, ROOT, javascript, program, said
 from harness import Running
 
-pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.clients, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.clients]
 
 SHOWN = "http://127.0.0.1:8000"
 SECTIONS = {

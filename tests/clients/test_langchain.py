@@ -11,7 +11,7 @@ from likeness import contains
 from programs import CLIENTS
 from samples import data_url
 
-pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.clients, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.clients]
 
 # LangChain cuts texts with OpenAI's tokenizer, which is fetched from the network; LlamaIndex ships it.
 TOKENIZER = "lib/python*/site-packages/llama_index/core/_static/tiktoken_cache"

@@ -8,7 +8,7 @@ import pytest
 from clients.environments import used
 from harness import Running
 
-pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.clients, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.clients]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from clients.environments import CLEAN, ROOT, program, said
 from harness import Running
 from likeness import contains
 
-pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.clients, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.clients]
 
 MODELS = """
 - model_id: local

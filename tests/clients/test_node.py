@@ -15,7 +15,6 @@ pytestmark = [
     pytest.mark.model,
     pytest.mark.clients,
     pytest.mark.needs("node"),
-    pytest.mark.timeout(150),
 ]
 
 

@@ -13,7 +13,7 @@ import pytest
 from clients.environments import CLEAN, HERE, program, said
 from harness import Running
 
-pytestmark = [pytest.mark.process, pytest.mark.clients, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.process, pytest.mark.clients, pytest.mark.timeout(1200)]
 
 FOLDER = HERE / "schemathesis"
 WORKING = ("chat/completions", "completions", "embeddings")
@@ -26,7 +26,7 @@ def statuses(fake: Running, tmp_path_factory: pytest.TempPathFactory) -> Mapping
     tally = folder / "tally.json"
     environment = CLEAN | {"PYTHONPATH": str(FOLDER), "SCHEMATHESIS_HOOKS": "hooks", "TALLY": str(tally)}
     command = [program("schemathesis", "st"), "--config-file", str(FOLDER / "schemathesis.toml"), "run"]
-    said([*command, f"{fake.url}/openapi.json"], env=environment, cwd=folder, timeout=380)
+    said([*command, f"{fake.url}/openapi.json"], env=environment, cwd=folder, timeout=1100)
     counted: dict[str, int] = json.loads(tally.read_text())
     return counted
 

@@ -16,7 +16,7 @@ RELOAD = 15.0  # seconds, on a slow and busy machine
 SECONDS = 5.0  # of each attack
 KINDS = ("llm", "embeddings", "vision", "stt")
 
-pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.process, pytest.mark.model]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ MIB = 1 << 20
 PICTURE = base64.b64encode(saved(written("INVOICE 2026-00417", "Total due: 1,249.50 EUR"))).decode()
 TEXT = "The sea is wide and blue and full of salt. "
 
-pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.model]
 
 ASK: dict[str, Callable[[Running], httpx2.Response]] = {
     "llm": lambda server: server.chat("Tell me of the sea.", max_tokens=24),

@@ -213,7 +213,6 @@ def test_an_abandoned_stream_stops_and_frees_its_slot(engine: LlamaCpp) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("generate")]
 
 
-@pytest.mark.timeout(240)  # as long as reading 8,000 tokens takes
 def test_four_full_contexts_stay_within_the_declared_working_memory(engine: LlamaCpp) -> None:
     before = resident_bytes()
     reset_peak()

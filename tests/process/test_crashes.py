@@ -7,7 +7,7 @@ import pytest
 from crashing import survive
 from postgres import postgres
 
-pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.model]
 
 
 def test_killed_while_it_runs(tmp_path: Path) -> None:

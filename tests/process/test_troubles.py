@@ -15,7 +15,7 @@ from harness import Running, serving, wait_until
 from postgres import Cluster, postgres
 from programs import OWN_MOUNTS
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.process]
 
 MIB = 1 << 20
 MESSAGES = [{"role": "user", "content": "one"}]
