@@ -87,7 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = json.loads(preset(*KINDS))
         config["scheduling"] = {"max_wait": "10s"}
-        with serving(Path(folder), json.dumps(config), "--budget", "1GiB", measured=True) as server:
+        with serving(Path(folder), json.dumps(config), "--budget", "1GiB") as server:
             Honest(server, LIMIT, KINDS).work()
             for attack in chosen:
                 found.append(measure(server, attack))
