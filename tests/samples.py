@@ -70,6 +70,14 @@ def tone(seconds: float = 0.5, rate: int = 16_000) -> bytes:
     return head + raw
 
 
+def tagged(title: bytes) -> bytes:
+    """A wav file with a title, in whatever encoding."""
+    sound = tone()
+    entry = b"INFOINAM" + struct.pack("<I", len(title)) + title
+    listed = b"LIST" + struct.pack("<I", len(entry)) + entry
+    return sound[:4] + struct.pack("<I", len(sound) - 8 + len(listed)) + sound[8:36] + listed + sound[36:]
+
+
 def film(*, sound: bool = False) -> bytes:
     """Moving pictures, with or without sound."""
     file = io.BytesIO()

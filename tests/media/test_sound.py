@@ -5,7 +5,7 @@ import pytest
 from cohabit.engines.sound_out import Encoder
 from cohabit.media.errors import Unreadable
 from cohabit.media.sound import MOST_SECONDS, examine
-from samples import album, film, tone
+from samples import album, film, tagged, tone
 
 
 @pytest.mark.parametrize("kind", ["wav", "mp3", "flac", "opus", "aac"])
@@ -18,6 +18,10 @@ def test_what_is_taken(kind: str) -> None:
 
 def test_a_wav_file() -> None:
     examine(tone())
+
+
+def test_tags_may_be_in_any_encoding() -> None:
+    examine(tagged("Café".encode("latin-1")))
 
 
 def test_sound_with_a_cover() -> None:
