@@ -30,7 +30,7 @@ test: clients programs lint ## all checks, and all tests but the heavy ones; ARG
 	$(BIN)/pytest tests/core --ignore=tests/core/test_properties.py --cov --cov-fail-under=100
 	$(BIN)/pytest -n logical --maxprocesses=4 --dist loadfile -m 'not heavy' $(ARGS)
 
-heavy: $(VENV)/.dev programs ## the tests that need a browser or large environments; ARGS go to pytest
+heavy: clients programs $(VENV)/.dev ## the tests that need a browser or large environments; ARGS go to pytest
 	@$(BIN)/pytest -m heavy $(ARGS) || { [ $$? -eq 5 ] && echo "there is no heavy test to run"; }
 
 quick: $(VENV)/.dev ## the tests that start no process and need no weights
