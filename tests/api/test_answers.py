@@ -15,12 +15,12 @@ from cohabit.runtime.requests import Answer, Call
 @pytest.mark.parametrize(
     ("path", "body", "task", "answer"),
     [
-        ("/v1/chat/completions", {**CHAT, "model": "gpt-4o-mini", "top_k": 5}, Task.CHAT, CHAT_ANSWER),
+        ("/v1/chat/completions", {**CHAT, "model": "gpt-4o-mini", "temperature": 0.5}, Task.CHAT, CHAT_ANSWER),
         ("/v1/completions", {"model": "llm", "prompt": "Once"}, Task.COMPLETE, CHAT_ANSWER),
         ("/v1/embeddings", {"model": "embeddings", "input": ["a", "b"]}, Task.EMBED, EMBED_ANSWER),
     ],
 )
-async def test_bodies_and_answers_pass_through_as_they_came(
+async def test_an_engine_is_asked_for_all_of_it_and_its_answer_passes_through(
     path: str, body: dict[str, object], task: Task, answer: bytes, *, http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     service.reply = as_asked
@@ -30,8 +30,13 @@ async def test_bodies_and_answers_pass_through_as_they_came(
     assert got.headers["content-type"] == "application/json"
     assert got.content == answer
     [call] = service.calls
+    assert json.loads(call.body) == body
     assert call == Call(
-        model="embeddings" if task is Task.EMBED else "llm", task=task, body=raw, client="127.0.0.1", timeout=None
+        model="embeddings" if task is Task.EMBED else "llm",
+        task=task,
+        body=call.body,
+        client="127.0.0.1",
+        timeout=None,
     )
 
 

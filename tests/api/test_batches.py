@@ -123,12 +123,20 @@ async def test_seen_listed_cancelled_and_erased(stored: Stored, service: FakeSer
         ({"metadata": {"a": 1}}, "metadata"),
         ({"metadata": {str(number): "x" for number in range(17)}}, "metadata"),
         ({"output_expires_after": {"seconds": 1}}, "output_expires_after.seconds"),
-        ({"other": 1}, None),
     ],
 )
 async def test_what_is_wrong_with_it(fields: dict[str, Any], param: str | None, stored: Stored) -> None:
     answer = await begun(stored, line(1), **fields)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
+
+
+async def test_fields_that_are_not_known_are_dropped_and_named(stored: Stored) -> None:
+    asked = line(1)
+    answer = await begun(stored, {**asked, "body": {**asked["body"], "mood": 1}}, other=1)
+    assert answer.headers["x-cohabit-warning"] == "fields that are not known here were dropped: other"
+    batch = await stored.ended(answer.json()["id"])
+    (told,) = (await stored.http.get(f"/v1/files/{batch['output_file_id']}/content")).content.splitlines()
+    assert json.loads(told)["response"]["warning"] == "fields that are not known here were dropped: mood"
 
 
 async def test_a_file_that_a_batch_made_is_no_input(stored: Stored) -> None:

@@ -25,7 +25,7 @@ LLM_BODY = {"model": "llm", "messages": MESSAGES}
     [
         ({"prompt": "hello"}, LLM_BODY),
         ({"messages": MESSAGES}, LLM_BODY),
-        ({"prompt": "hello", "temperature": 0, "top_k": 5}, {**LLM_BODY, "temperature": 0, "top_k": 5}),
+        ({"prompt": "hello", "temperature": 0, "mood": 5}, {**LLM_BODY, "temperature": 0}),
     ],
 )
 async def test_chat(data: dict[str, Any], body: Any, http: httpx2.AsyncClient, service: FakeService) -> None:
@@ -93,14 +93,12 @@ async def test_no_model_has_the_task(http: httpx2.AsyncClient, service: FakeServ
             "type",
         ),
         ({"type": "chat", "data": CANARY}, "data must be an object", "data"),
-        ({"type": "chat", "data": {}, CANARY: 1}, "the body has a field that is not known here", None),
         ({"type": "chat", "data": {}}, "data needs either prompt or messages", "data"),
         ({"type": "chat", "data": {"prompt": "a", "messages": []}}, "data needs either prompt or messages", "data"),
         ({"type": "chat", "data": {"prompt": 1}}, "data.prompt must be a string", "data.prompt"),
         ({"type": "chat", "data": {"prompt": "a", "stream": True}}, "data.stream must be False", "data.stream"),
         ({"type": "chat", "data": {"messages": [1]}}, "data.messages.0 must be an object", "data.messages.0"),
         ({"type": "embed", "data": {}}, "data needs either text or texts", "data"),
-        ({"type": "embed", "data": {"text": "a", CANARY: 1}}, "data has a field that is not known here", None),
         (
             {"type": "embed", "data": {"texts": ["a", ""]}},
             "data.texts.1 must have at least 1 characters",

@@ -113,6 +113,9 @@ def check(path: str, raw: bytes) -> None:
         assert error["message"]
         assert error["code"]
         assert error["param"] is None or re.fullmatch(r"[a-z0-9_.-]+", error["param"])
+    told = answer.headers.pop("x-cohabit-warning", "")  # which names fields that were dropped
+    assert re.fullmatch(r"[ -~]{0,2048}", told)
+    assert len(told.partition("dropped: ")[2].split(", ")) <= 9
     assert CANARY not in answer.text + str(answer.headers) + str(lines)
     assert [line["event"] for line in lines] == ["request"]
 

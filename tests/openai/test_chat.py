@@ -43,7 +43,6 @@ def test_turns_that_are_taken(messages: list[Any]) -> None:
         {"tools": [TOOL], "tool_choice": "auto", "parallel_tool_calls": False},
         {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
         {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}},
-        {"user": "ann", "top_k": 40, "grammar": "root ::= x"},
         {"temperature": None, "stop": None, "tools": None},
     ],
 )
@@ -52,8 +51,10 @@ def test_fields_that_are_taken(fields: dict[str, Any]) -> None:
     assert {name: value for name, value in body.model_dump(exclude_unset=True).items() if name in fields}
 
 
-def test_what_is_not_known_here_is_kept() -> None:
-    assert chat(top_k=40).model_extra == {"top_k": 40}
+def test_what_is_not_known_here_is_dropped() -> None:
+    body = chat(top_k=40, messages=[{"role": "user", "content": "hello", "mood": "good"}], user="ann")
+    message = {"role": "user", "content": "hello"}
+    assert body.model_dump(exclude_unset=True) == {"model": "llm", "messages": [message]}
 
 
 @pytest.mark.parametrize(

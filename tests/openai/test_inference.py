@@ -13,7 +13,7 @@ from cohabit.openai.inference import ChatData, EmbedData, InferenceRequest
     [
         (InferenceRequest, {"type": "chat", "data": {}}),
         (InferenceRequest, {"type": "embed", "data": {"anything": 1}, "model": "llm"}),
-        (ChatData, {"prompt": "hello", "temperature": 0}),
+        (ChatData, {"prompt": "hello"}),
         (ChatData, {"messages": [{}], "stream": False}),
         (EmbedData, {"text": "a"}),
         (EmbedData, {"texts": ["a", "b"]}),
@@ -28,7 +28,6 @@ def test_taken(kind: type[BaseModel], body: dict[str, Any]) -> None:
     [
         (InferenceRequest, {"type": "chat"}),
         (InferenceRequest, {"type": "dance", "data": {}}),
-        (InferenceRequest, {"type": "chat", "data": {}, "more": 1}),
         (InferenceRequest, {"type": "chat", "data": {}, "model": ""}),
         (ChatData, {"prompt": ""}),
         (ChatData, {"prompt": "hello", "stream": True}),
@@ -36,7 +35,6 @@ def test_taken(kind: type[BaseModel], body: dict[str, Any]) -> None:
         (EmbedData, {"texts": []}),
         (EmbedData, {"texts": [""]}),
         (EmbedData, {"texts": ["a"] * 2049}),
-        (EmbedData, {"text": "a", "more": 1}),
     ],
 )
 def test_refused(kind: type[BaseModel], body: dict[str, Any]) -> None:

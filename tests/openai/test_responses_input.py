@@ -73,7 +73,7 @@ def test_settings() -> None:
         top_logprobs=2,
         stream=True,
         stream_options={"include_obfuscation": False},
-        top_k=3,
+        seed=3,
         store=True,
         reasoning={"effort": "low"},
     )
@@ -91,7 +91,7 @@ def test_settings() -> None:
         "top_logprobs": 2,
         "stream": True,
         "stream_options": {"include_usage": True},
-        "top_k": 3,
+        "seed": 3,
     }
 
 

@@ -11,22 +11,24 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from cohabit.api.addresses import fetcher_of
-from cohabit.api.answers import submit, timeout_of
-from cohabit.api.bodies import LARGE, decoded, not_json, parsed, read
+from cohabit.api.answers import submit, timeout_of, warn
+from cohabit.api.bodies import LARGE, NotJson, read
 from cohabit.api.disconnects import CLIENT_GONE, Watch
 from cohabit.api.documents import Responses, list_of, only
 from cohabit.api.errors import ApiError, BadRequest, Refused
+from cohabit.api.fields import apart, warnings
 from cohabit.api.models import service_of
 from cohabit.api.routes import Direct
 from cohabit.api.slices import Slices
 from cohabit.api.streams import Pace, Stream
-from cohabit.api.work import Work, understood
+from cohabit.api.work import Work, item_of, understood
 from cohabit.openai.inference import MOST_ITEMS, BatchResult, InferenceRequest
 from cohabit.runtime.executors import PARSING
 from cohabit.runtime.requests import Answer
@@ -51,17 +53,22 @@ async def batch(request: Request) -> Response:
     each is done, with its ``index``."""
     timeout_of(request)  # what is wrong with it is wrong with the batch, even if no item gets as far as the queue
     items = await _understood(request, await _items(request))
+    told = warnings(*dict.fromkeys(item.warning for item in items if isinstance(item, Work)))
     running = Running(len(items))
     with Watch(request.receive, running) as watch:
         await running.queue(request, items)
     pace: Pace = request.app.state.pace
     if NDJSON in request.headers.get("accept", "") and not watch.gone:
-        return Lines(running, {"content-type": NDJSON}, pace)
+        lines = Lines(running, {"content-type": NDJSON}, pace)
+        warn(lines, told)
+        return lines
     with Watch(request.receive, running) as watch:
         outcomes = {index: outcome async for index, outcome in running}
     if watch.gone or len(outcomes) < len(running):
         return Response(status_code=CLIENT_GONE)
-    return Results(running, outcomes, pace)
+    results = Results(running, outcomes, pace)
+    warn(results, told)
+    return results
 
 
 async def _items(request: Request) -> list[msgspec.Raw]:
@@ -72,7 +79,7 @@ async def _items(request: Request) -> list[msgspec.Raw]:
     except msgspec.ValidationError:
         items = []
     except (msgspec.DecodeError, ValueError, RecursionError):
-        raise not_json() from None
+        raise NotJson from None
     if not 1 <= len(items) <= MOST_ITEMS:
         raise BadRequest(f"the body must be a JSON array of 1 to {MOST_ITEMS} items")
     return items
@@ -83,9 +90,11 @@ async def _understood(request: Request, items: Sequence[msgspec.Raw]) -> deque[I
     service, fetcher, slices = service_of(request), fetcher_of(request), Slices()
     found: deque[Item] = deque()
     for raw in items:
-        item = await PARSING.run(decoded, bytes(raw)) if len(raw) > LARGE else decoded(bytes(raw))
         try:
-            found.append(await understood(service, fetcher, parsed(InferenceRequest, item)))
+            asked = await apart(len(bytes(raw)), partial(item_of, raw))
+            found.append(await understood(service, fetcher, asked))
+        except NotJson:
+            raise
         except ApiError as error:
             found.append(error.body)
         await slices.cut()

@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
-from cohabit.api.bodies import read, validated
+from cohabit.api.answers import warn
 from cohabit.api.documents import body_of, only
 from cohabit.api.errors import BadRequest
+from cohabit.api.fields import received
 from cohabit.api.files import After
 from cohabit.api.storage import asked, named
 from cohabit.batches.errors import Conflict, Missing
@@ -17,12 +18,13 @@ router = APIRouter(tags=["batches"], prefix="/v1/batches", responses=only(404, 5
 
 
 @router.post("", openapi_extra=body_of(BatchRequest, waits=False), responses=only(413, 507))
-async def create_batch(request: Request) -> Batch:
+async def create_batch(request: Request, response: Response) -> Batch:
     """Have every line of a file answered. It survives the server, and gives way to whoever waits for an answer."""
-    body = validated(BatchRequest, await read(request))
+    taken = await received(BatchRequest, request)
+    warn(response, taken.drop_others())
     async with asked(request) as (store, who):
         try:
-            return await store.create(who, body)
+            return await store.create(who, taken.body)
         except Missing:
             message = "there is no such file, or it has been erased; send it to /v1/files first"
             raise BadRequest(message, param="input_file_id", code="file_not_found") from None

@@ -1,4 +1,4 @@
-"""Request bodies: read whole up to a limit, validated, and kept as the bytes they came as."""
+"""Request bodies: read whole up to a limit, decoded, validated. Which of their fields are: see ``fields``."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -73,13 +73,16 @@ def decoded(raw: bytes) -> Any:
         found = from_json(raw, allow_inf_nan=False)
         msgspec.json.decode(raw)  # refuses 1e999 too, which the other takes for infinity
     except (ValueError, RecursionError):
-        raise not_json() from None
+        raise NotJson from None
     return found
 
 
-def not_json() -> BadRequest:
-    """What is said of it."""
-    return BadRequest("the body is not valid JSON", code="invalid_json")
+class NotJson(BadRequest):
+    """Nothing of the body is to be trusted."""
+
+    def __init__(self) -> None:
+        """It is the client's to mend."""
+        super().__init__("the body is not valid JSON", code="invalid_json")
 
 
 def encoded(body: Any) -> bytes:
@@ -90,13 +93,11 @@ def encoded(body: Any) -> bytes:
     return raw
 
 
-def validated(kind: type[M], raw: bytes) -> M:
-    """The body as a model. Raises BadRequest naming a field that is wrong, never its value."""
-    return parsed(kind, decoded(raw))
-
-
 def parsed(kind: type[M], data: Any, prefix: str = "") -> M:
-    """Like ``validated``, for what is decoded already; ``prefix`` goes before the field's name. Raises BadRequest."""
+    """Plain data as a model; ``prefix`` goes before a field's name.
+
+    Raises BadRequest naming a field that is wrong, never its value.
+    """
     try:
         return kind.model_validate(data)
     except ValidationError as error:
@@ -119,8 +120,6 @@ def _told(error: ValidationError, kind: type[BaseModel], data: Any, prefix: str)
     meant = max(same, key=_reach)
     known = _field_names(kind)
     place = _place(meant, data, known)
-    if meant["type"] == "extra_forbidden":
-        return BadRequest(f"{(prefix + place).rstrip('.') or 'the body'} has a field that is not known here")
     says = [_says(meant)]
     if meant["type"].endswith("_type"):
         others = [each for each in same if each["type"].endswith("_type") and _place(each, data, known) == place]

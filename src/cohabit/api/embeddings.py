@@ -4,8 +4,9 @@ from fastapi import APIRouter, Request, Response
 
 from cohabit.api.abilities import require
 from cohabit.api.answers import plain, submit
-from cohabit.api.bodies import bounded, read, validated
+from cohabit.api.bodies import bounded
 from cohabit.api.documents import ERRORS, Responses, body_of
+from cohabit.api.fields import received
 from cohabit.api.models import choose, service_of
 from cohabit.api.routes import Direct
 from cohabit.openai.embedding import EmbeddingAnswer, EmbeddingRequest
@@ -21,13 +22,14 @@ router = APIRouter(route_class=Direct, tags=["embeddings"], responses={**_VECTOR
 @router.post("/v1/embeddings", openapi_extra=body_of(EmbeddingRequest))
 async def embed(request: Request) -> Response:
     """Turn texts into vectors."""
-    raw = await read(request)
-    body = validated(EmbeddingRequest, raw)
+    taken = await received(EmbeddingRequest, request)
     service = service_of(request)
-    info = choose(service, body.model, Task.EMBED)
-    bounded(body.text_bytes(), "input")
+    info = choose(service, taken.body.model, Task.EMBED)
+    taken.choose(info, Task.EMBED)
+    bounded(taken.text_bytes, "input")
+    answer = submit(request, info.name, Task.EMBED, await taken.sent())
     try:
-        return await plain(request, submit(request, info.name, Task.EMBED, raw))
+        return await plain(request, answer, taken.warning)
     except CallFailed as failure:
         # Only the engine knows how long its vectors are, and only here is it known who could shorten theirs.
         if failure.error is not None and (failure.error.param, failure.error.code) == _CANNOT_SHORTEN:

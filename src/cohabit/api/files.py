@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
-from cohabit.api.bodies import parsed
+from cohabit.api.answers import warn
 from cohabit.api.documents import form_of, only
 from cohabit.api.errors import BadRequest
+from cohabit.api.fields import take_plain
 from cohabit.api.storage import asked, named, store_of, told, who_asks
 from cohabit.api.streams import Cut, Pace, Stream
 from cohabit.api.uploads import FormParser, fields_of, parse_form
@@ -82,14 +83,16 @@ class _ToStore(FormParser):
 
 
 @router.post("", openapi_extra=form_of(FileUpload, waits=False), responses=only(413, 507))
-async def send_file(request: Request) -> FileObject:
+async def send_file(request: Request, response: Response) -> FileObject:
     """Send a file of requests, a line of JSON for each."""
     store = await store_of(request)
     sent: list[_Sent] = []
     parser = partial(_ToStore, store=store, who=who_asks(request), sent=sent)
     try:
         form = await parse_form(request, parser, "purpose", store.most_upload + _FORM)
-        return await _file_of(form).seal(parsed(FileUpload, fields_of(form)))
+        taken = take_plain(FileUpload, fields_of(form))
+        warn(response, taken.drop_others())
+        return await _file_of(form).seal(taken.body)
     except BaseException:
         for each in sent:
             await each.discard()

@@ -1,6 +1,6 @@
 """``/inference``: one route for every task."""
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
@@ -8,12 +8,12 @@ from pydantic import WithJsonSchema
 
 from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import collect, submit, timings
-from cohabit.api.bodies import decoded, parsed, read, validated
+from cohabit.api.bodies import read
 from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.documents import ERRORS, Responses, body_of
-from cohabit.api.errors import BadRequest
+from cohabit.api.fields import apart
 from cohabit.api.models import service_of
-from cohabit.api.work import understood
+from cohabit.api.work import item_of, understood
 from cohabit.openai.inference import Data, InferenceRequest, Kind, Result
 
 _RESULT: Responses = {200: {"model": Result}}
@@ -29,20 +29,11 @@ router = APIRouter(tags=["inference"], responses={**_RESULT, **ERRORS})
 async def inference(request: Request, request_type: _Kind = None) -> Response:
     """Chat, describe a picture, embed, speak or transcribe. With ``?request_type=`` the body is the data alone."""
     raw = await read(request)
-    if request_type is not None:
-        asked = parsed(InferenceRequest, {"type": request_type, "data": _object(decoded(raw))})
-    else:
-        asked = validated(InferenceRequest, raw)
-    work = await understood(service_of(request), fetcher_of(request), asked)
+    item = await apart(len(raw), lambda: item_of(raw, request_type))
+    work = await understood(service_of(request), fetcher_of(request), item)
     answer = submit(request, work.model, work.task, work.body, blobs=work.blobs)
     found = await collect(request, answer)
     if found is None:
         return Response(status_code=CLIENT_GONE)
     headers = timings(answer, run=True, warning=work.warning)
     return Response(msgspec.json.encode(work.result(found)), media_type="application/json", headers=headers)
-
-
-def _object(found: Any) -> dict[str, Any]:
-    if not isinstance(found, dict):
-        raise BadRequest("the body must be a JSON object")
-    return found

@@ -11,9 +11,10 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from cohabit.api.answers import collect, submit, timings
-from cohabit.api.bodies import bounded, read, validated
+from cohabit.api.bodies import bounded
 from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.documents import ERRORS, Responses, body_of
+from cohabit.api.fields import received, warnings
 from cohabit.api.models import choose, service_of
 from cohabit.api.routes import Direct
 from cohabit.openai.rerank import (
@@ -37,18 +38,20 @@ router = APIRouter(route_class=Direct, tags=["embeddings"], responses={**_RANKED
 @router.post("/v1/rerank", openapi_extra=body_of(RerankRequest))
 async def rerank(request: Request) -> Response:
     """Put documents in order by how well they answer a query."""
-    asked = validated(RerankRequest, await read(request))
+    taken = await received(RerankRequest, request)
+    body = taken.body
     service = service_of(request)
     task = _task(service)
-    info = choose(service, asked.model, task, unnamed="model")
-    bounded(asked.text_bytes(), "documents")
-    texts = asked.texts()
+    info = choose(service, body.model, task, unnamed="model")
+    taken.choose(info, task)
+    bounded(taken.text_bytes, "documents")
+    texts = body.texts()
     if task is Task.RERANK:
-        body, warning = {"query": asked.query, "documents": texts}, None
+        told, warning = {"query": body.query, "documents": texts}, None
     else:
-        body = {"input": [asked.query, *texts], "encoding_format": "base64"}
+        told = {"input": [body.query, *texts], "encoding_format": "base64"}
         warning = f"no model that can rerank is configured; scores are from the distance of vectors of {info.name}"
-    answer = submit(request, info.name, task, msgspec.json.encode({"model": info.name, **body}))
+    answer = submit(request, info.name, task, msgspec.json.encode({"model": info.name, **told, **taken.parameters}))
     try:
         found = await collect(request, answer)
     except CallFailed as failure:
@@ -62,14 +65,14 @@ async def rerank(request: Request) -> Response:
     ranked = RerankAnswer(
         id=f"rerank-{uuid.uuid4().hex}",
         model=info.name,
-        results=_best(scores, asked, texts),
+        results=_best(scores, body, texts),
         usage=RerankUsage(prompt_tokens=tokens, total_tokens=tokens),
         meta=RerankMeta(tokens=RerankTokens(input_tokens=tokens), warnings=[warning] if warning else None),
     )
     return Response(
         ranked.model_dump_json(exclude_none=True),
         media_type="application/json",
-        headers=timings(answer, run=True, warning=warning),
+        headers=timings(answer, run=True, warning=warnings(warning, taken.warning)),
     )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -10,10 +9,11 @@ from fastapi import APIRouter, Request, Response
 from cohabit.api import pictures, wishes
 from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import collect, submit, timings
-from cohabit.api.bodies import bounded, encoded, parsed, read, validated
+from cohabit.api.bodies import bounded
 from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.documents import ERRORS, body_of, streamed
 from cohabit.api.errors import BadRequest, Refused
+from cohabit.api.fields import apart, received, take_plain, warnings
 from cohabit.api.models import choose, service_of
 from cohabit.api.routes import Direct
 from cohabit.api.streams import EventStream, Pace, events
@@ -26,38 +26,30 @@ from cohabit.runtime.requests import Answer, CallFailed
 
 router = APIRouter(route_class=Direct, tags=["text"], responses={**streamed(ResponseObject), **ERRORS})
 
-_ALL = "nothing is kept here; send the whole input each time"
-_REFUSED: Mapping[str, str] = MappingProxyType(
-    {
-        "previous_response_id": _ALL,
-        "conversation": _ALL,
-        "background": "nothing runs in the background; leave it out and wait, or stream",
-        "prompt": "there are no stored prompts; send instructions and input",
-        "context_management": "no input is shortened here; leave it out",
-        "moderation": "nothing is moderated here; leave it out",
-    }
-)
-_OF_CHATS = ("messages", "max_tokens", "max_completion_tokens", "n", "response_format", "logprobs")
-
 
 @router.post("/v1/responses", openapi_extra=body_of(ResponseRequest))
 async def respond(request: Request) -> Response:
     """Answer an input, at once or as a stream of typed events."""
-    asked = validated(ResponseRequest, await read(request))
-    _check(asked)
+    taken = await received(ResponseRequest, request)
+    body = taken.body
+    _check(body)
     service = service_of(request)
-    info = choose(service, asked.model, Task.CHAT)
-    body = {**chat_of(asked), "model": info.name}
-    chat = parsed(ChatRequest, body)
-    bounded(chat.text_bytes(), "input")
-    warning = wishes.check(service, info, Task.CHAT, chat, renamed=NAMES)
-    urls = await pictures.check(service, fetcher_of(request), info, asked.pictures(), "input")
-    fetched = {url: urls[place] for place, url in asked.pictures() if place in urls}
-    pictures.put(body, {place: fetched[url] for place, url in chat.pictures() if url in fetched})
-    answer = submit(request, info.name, Task.CHAT, encoded(body))
-    telling = Telling(asked, info.name)
+    info = choose(service, body.model, Task.CHAT)
+    taken.choose(info, Task.CHAT)
+    chat = await apart(
+        taken.size, lambda: take_plain(ChatRequest, {**chat_of(body), "model": info.name}, size=taken.size)
+    )
+    chat.parameters = taken.parameters
+    bounded(chat.text_bytes, "input")
+    told = wishes.check(service, info, Task.CHAT, chat.body, renamed=NAMES)
+    warning = warnings(told, taken.warning)
+    urls = await pictures.check(service, fetcher_of(request), info, body.pictures(), "input")
+    fetched = {url: urls[place] for place, url in body.pictures() if place in urls}
+    pictures.put(chat.plain, {place: fetched[url] for place, url in chat.body.pictures() if url in fetched})
+    answer = submit(request, info.name, Task.CHAT, await chat.sent())
+    telling = Telling(body, info.name)
     try:
-        if asked.stream:
+        if body.stream:
             return await events(request, answer, warning, partial(TypedStream, telling))
         found = await collect(request, answer)
     except CallFailed as failure:
@@ -104,21 +96,14 @@ def _in_our_words(failure: CallFailed) -> CallFailed:
     return CallFailed(error=msgspec.structs.replace(error, param=NAMES[error.param]))
 
 
-def _check(asked: ResponseRequest) -> None:
+def _check(body: ResponseRequest) -> None:
     """Raises BadRequest for what is not done here, rather than answering as if it had not been asked."""
-    extra = asked.model_extra or {}
-    for field, message in _REFUSED.items():
-        if extra.get(field):
-            raise BadRequest(f"{field} is not supported: {message}", param=field, code="unsupported_parameter")
-    for field in _OF_CHATS:
-        if extra.get(field) is not None:
-            raise BadRequest(f"{field} belongs to chat completions, not to responses", param=field)
-    if asked.top_logprobs is not None and LOGPROBS not in (asked.include or []):
+    if body.top_logprobs is not None and LOGPROBS not in (body.include or []):
         raise BadRequest(f"top_logprobs needs include to have {LOGPROBS}", param="top_logprobs")
-    if asked.truncation == "auto":
+    if body.truncation == "auto":
         message = "truncation is not supported: no input is shortened here; send less, or leave it out"
         raise BadRequest(message, param="truncation", code="unsupported_parameter")
-    for place, tool in enumerate(asked.tools or []):
+    for place, tool in enumerate(body.tools or []):
         if tool.type != "function":
             message = "only tools of the type function can be used; there are no built-in ones"
             raise BadRequest(message, param=f"tools.{place}.type", code="unsupported_parameter")

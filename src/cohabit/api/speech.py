@@ -10,9 +10,9 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from cohabit.api.answers import submit
-from cohabit.api.bodies import read, validated
 from cohabit.api.documents import ERRORS, Responses, body_of
 from cohabit.api.errors import BadRequest
+from cohabit.api.fields import received, warnings
 from cohabit.api.models import choose, service_of
 from cohabit.api.routes import Direct
 from cohabit.api.streams import Pace, TypedEventStream, events, sound
@@ -45,9 +45,12 @@ router = APIRouter(route_class=Direct, tags=["audio"], responses={**_SOUND, **ER
 @router.post("/v1/audio/speech", openapi_extra=body_of(SpeechRequest), response_class=Response)
 async def speak(request: Request) -> Response:
     """Speak a text."""
-    body = validated(SpeechRequest, await read(request))
+    taken = await received(SpeechRequest, request)
+    body = taken.body
     info, told, warning = understood(service_of(request), body)
-    answer = submit(request, info.name, Task.SPEAK, msgspec.json.encode(told))
+    taken.choose(info, Task.SPEAK)
+    warning = warnings(warning, taken.warning)
+    answer = submit(request, info.name, Task.SPEAK, msgspec.json.encode({**told, **taken.parameters}))
     if body.stream_format == "sse":
         return await events(request, answer, warning, partial(SpokenStream, len(body.input)))
     return await sound(request, answer, MEDIA_TYPES[body.response_format], warning)
@@ -70,28 +73,28 @@ class SpokenStream(TypedEventStream):
 
 
 def understood(
-    service: Service, asked: SpeechRequest, *, prefix: str = "", text: str = "input"
+    service: Service, body: SpeechRequest, *, prefix: str = "", text: str = "input"
 ) -> tuple[ModelInfo, dict[str, Any], str | None]:
     """Which model, what its engine is told, and what the client should know of it. Raises ApiError.
 
     ``prefix`` goes before a field's name; ``text`` is what the client calls ``input``.
     """
-    info = choose(service, asked.model, Task.SPEAK)
+    info = choose(service, body.model, Task.SPEAK)
     can = of(info)
-    if not asked.input.strip():
+    if not body.input.strip():
         raise BadRequest(f"{prefix}{text} is empty; send some text", param=f"{prefix}{text}")
-    if not can.slowest <= asked.speed <= can.fastest:
+    if not can.slowest <= body.speed <= can.fastest:
         raise BadRequest(
             f"{prefix}speed must be from {can.slowest:g} to {can.fastest:g} for {info.name}", param=f"{prefix}speed"
         )
-    voice, warnings = _voice(info, asked.voice, prefix), []
+    voice, unheeded = _voice(info, body.voice, prefix), []
     if voice is None:
         voice = "default"
-        warnings.append(f"{info.name} has no voice of that name; its default was used, config can map the name")
-    if asked.instructions:
-        warnings.append("instructions are not supported and were not used")
-    told = {**asked.model_dump(exclude={"instructions", "stream_format", "user"}), "model": info.name, "voice": voice}
-    return info, told, "; ".join(warnings) or None
+        unheeded.append(f"{info.name} has no voice of that name; its default was used, config can map the name")
+    if body.instructions:
+        unheeded.append("instructions are not supported and were not used")
+    told = {**body.model_dump(exclude={"instructions", "stream_format", "user"}), "model": info.name, "voice": voice}
+    return info, told, warnings(*unheeded)
 
 
 def of(info: ModelInfo) -> Speech:
@@ -101,14 +104,14 @@ def of(info: ModelInfo) -> Speech:
     return info.speech
 
 
-def _voice(info: ModelInfo, asked: str, prefix: str) -> str | None:
+def _voice(info: ModelInfo, name: str, prefix: str) -> str | None:
     """The engine's name of a voice; None for one of OpenAI's that is not mapped. Raises BadRequest."""
     own = of(info).voices
-    if asked in info.voices:
-        return info.voices[asked]
-    if asked in own:
-        return asked
-    if asked in VOICES:
+    if name in info.voices:
+        return info.voices[name]
+    if name in own:
+        return name
+    if name in VOICES:
         return None
     param = f"{prefix}voice"
     known = ", ".join(dict.fromkeys((*own, *info.voices)))

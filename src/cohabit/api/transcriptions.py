@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request, Response
 
 from cohabit.api.abilities import require
 from cohabit.api.answers import collect, submit, timings
-from cohabit.api.bodies import parsed
 from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.documents import ERRORS, Responses, form_of
 from cohabit.api.errors import BadRequest
+from cohabit.api.fields import take_plain
 from cohabit.api.models import choose, service_of
 from cohabit.api.routes import Direct
 from cohabit.api.streams import TypedEventStream, events
@@ -47,26 +47,31 @@ router = APIRouter(route_class=Direct, tags=["audio"], responses={**_TEXT, **ERR
 async def transcribe(request: Request) -> Response:
     """Write down what was said, at once or as it is heard."""
     fields, data = await read_form(request)
-    asked = parsed(TranscriptionRequest, fields)
+    taken = take_plain(TranscriptionRequest, fields)
+    asked = taken.body
     _check(asked)
     service = service_of(request)
     info = choose(service, asked.model, Task.TRANSCRIBE)
+    taken.choose(info, Task.TRANSCRIBE)
     require(service, info, Task.TRANSCRIBE, _needed(asked))
-    answer = await _heard(request, info.name, asked.words(), data)
+    answer = await _heard(request, info.name, {**asked.words(), **taken.parameters}, data)
     if asked.stream:
-        return await events(request, answer, kind=TypedEventStream)
-    return await _told(request, answer, asked.response_format, asked.timestamp_granularities)
+        return await events(request, answer, taken.warning, TypedEventStream)
+    return await _told(request, answer, asked.response_format, asked.timestamp_granularities, taken.warning)
 
 
 @router.post("/v1/audio/translations", openapi_extra=form_of(TranslationRequest))
 async def translate(request: Request) -> Response:
     """Write down in English what was said in any language."""
     fields, data = await read_form(request)
-    asked = parsed(TranslationRequest, fields)
+    taken = take_plain(TranslationRequest, fields)
+    asked = taken.body
     service = service_of(request)
     info = choose(service, asked.model, Task.TRANSCRIBE)
+    taken.choose(info, Task.TRANSCRIBE)
     require(service, info, Task.TRANSCRIBE, {"model": Ability.TRANSLATE})
-    return await _told(request, await _heard(request, info.name, asked.words(), data), asked.response_format)
+    answer = await _heard(request, info.name, {**asked.words(), **taken.parameters}, data)
+    return await _told(request, answer, asked.response_format, warning=taken.warning)
 
 
 def _check(asked: TranscriptionRequest) -> None:
@@ -95,12 +100,14 @@ async def _heard(request: Request, model: str, words: dict[str, Any], data: byte
     return submit(request, model, Task.TRANSCRIBE, msgspec.json.encode(words), blobs={"file": data})
 
 
-async def _told(request: Request, answer: Answer, form: str, times: Sequence[str] | None = None) -> Response:
+async def _told(
+    request: Request, answer: Answer, form: str, times: Sequence[str] | None = None, warning: str | None = None
+) -> Response:
     """``verbose_json`` in the format that was asked for."""
     found = await collect(request, answer)
     if found is None:
         return Response(status_code=CLIENT_GONE)
-    headers = timings(answer, run=True)
+    headers = timings(answer, run=True, warning=warning)
     whole: dict[str, Any] = msgspec.json.decode(found)
     if form in _AS_TEXT:
         media_type, written = _AS_TEXT[form]

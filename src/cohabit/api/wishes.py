@@ -1,7 +1,7 @@
 """What a chat or a completion asks for beside an answer: checked, refused where the model cannot, told of where it
 does not heed it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from cohabit.api.abilities import require
@@ -13,15 +13,6 @@ from cohabit.protocol.tasks import Task
 from cohabit.runtime.service import ModelInfo, Service
 
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "seed")
-_KEPT_NOWHERE = ("store", "prediction")  # hints: the answer is the same without
-_REFUSED: Mapping[str, str] = MappingProxyType(
-    {
-        "functions": "functions are not supported; send them as tools",
-        "function_call": "function_call is not supported; send tool_choice",
-        "audio": "chats are answered in text; leave out audio, and send the answer to /v1/audio/speech",
-        "web_search_options": "nothing is searched for here; leave out web_search_options",
-    }
-)
 
 
 def check(
@@ -29,21 +20,23 @@ def check(
     info: ModelInfo,
     task: Task,
     body: Sampling,
+    unheeded: Sequence[str] = (),
     *,
     prefix: str = "",
     renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> str | None:
     """Raises BadRequest for what would make another answer; returns what the client should know was not heeded.
 
-    ``prefix`` goes before a field's name; ``renamed`` has the client's own names of a chat's fields.
+    ``unheeded`` are fields of it that have no effect; ``prefix`` goes before a field's name; ``renamed`` has the
+    client's own names of a chat's fields.
     """
     if isinstance(body, ChatRequest):
         _check_chat(body, prefix)
     needed = {renamed.get(field, field): ability for field, ability in _needed(body)}
     require(service, info, task, needed, prefix)
-    unheeded = [] if Ability.SAMPLING in info.abilities else [name for name in _SAMPLING if _sent(body, name)]
-    unheeded += [name for name in _KEPT_NOWHERE if (body.model_extra or {}).get(name)]
-    return f"{info.name} does not heed {', '.join(unheeded)}" if unheeded else None
+    sampling = [] if Ability.SAMPLING in info.abilities else [name for name in _SAMPLING if _sent(body, name)]
+    names = [*sampling, *unheeded]
+    return f"{info.name} does not heed {', '.join(names)}" if names else None
 
 
 def _sent(body: Sampling, name: str) -> bool:
@@ -75,11 +68,7 @@ def _needed(body: Sampling) -> Iterator[tuple[str, Ability]]:
 
 
 def _check_chat(body: ChatRequest, prefix: str) -> None:
-    extra = body.model_extra or {}
-    for field, message in _REFUSED.items():
-        if extra.get(field) is not None:
-            raise BadRequest(message, param=f"{prefix}{field}", code="unsupported_parameter")
-    if extra.get("modalities") not in (None, ["text"]):
+    if body.modalities not in (None, ["text"]):
         message = 'chats are answered in text; set modalities to ["text"] or leave it out'
         raise BadRequest(message, param=f"{prefix}modalities", code="unsupported_parameter")
     if body.top_logprobs is not None and not body.logprobs:

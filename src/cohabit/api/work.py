@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -10,19 +10,28 @@ import msgspec
 
 from cohabit.api import pictures, speech, wishes
 from cohabit.api.addresses import Fetcher, is_address
-from cohabit.api.bodies import bounded, encoded, parsed
+from cohabit.api.bodies import bounded, decoded, parsed
 from cohabit.api.errors import BadRequest, readable
+from cohabit.api.fields import F, Raws, Split, Taken, apart, split, take, warnings
 from cohabit.api.models import choose
 from cohabit.api.uploads import examine_sound
 from cohabit.media.data_url import decode
 from cohabit.openai.chat import ChatRequest
 from cohabit.openai.embedding import EmbeddingRequest
-from cohabit.openai.inference import ChatData, DescribeData, EmbedData, InferenceRequest, SpeakData, TranscribeData
+from cohabit.openai.inference import (
+    ChatData,
+    DescribeData,
+    EmbedData,
+    InferenceRequest,
+    Kind,
+    SpeakData,
+    TranscribeData,
+)
 from cohabit.openai.speech import SpeechRequest
 from cohabit.openai.transcription import TranscriptionRequest
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.executors import PARSING
-from cohabit.runtime.service import Service
+from cohabit.runtime.service import ModelInfo, Service
 
 _LOOK = "Describe this picture."
 _WAV_SIZES = (4, 40)  # where a wav file says how long it is (RIFF, with a plain header of 44 bytes)
@@ -40,40 +49,93 @@ class Work:
     warning: str | None = None
 
 
-async def understood(service: Service, fetcher: Fetcher, asked: InferenceRequest) -> Work:
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One piece of work as it was asked; of its data nothing is decoded yet."""
+
+    kind: Kind
+    data: msgspec.Raw
+    model: str | None
+    others: Raws  # fields beside the data that are not known here
+    countless: bool
+
+    async def taken(self, kind: type[F]) -> Taken[F]:
+        """The data. Raises BadRequest."""
+        return await apart(len(bytes(self.data)), lambda: take(kind, split(self.data, kind), "data."))
+
+    def chosen(self, taken: Taken[F], info: ModelInfo, task: Task) -> str | None:
+        """Drop what neither the route nor the model's engine knows; what the client is told. Raises BadRequest."""
+        taken.choose(info, task, "data.")
+        taken.dropped = [*self.others, *taken.dropped]
+        taken.countless |= self.countless
+        return taken.warning
+
+
+def item_of(raw: bytes | msgspec.Raw, kind: str | None = None) -> Item:
+    """What a body asks for; with ``kind`` it is the data alone. Raises BadRequest."""
+    if kind is not None:
+        found = Split({"data": msgspec.Raw(raw)}, {}, False, len(bytes(raw)))
+    else:
+        found = split(raw, InferenceRequest)
+    plain = {name: decoded(bytes(value)) for name, value in found.known.items() if name != "data"}
+    if "data" in found.known:
+        data = bytes(found.known["data"])
+        plain["data"] = {} if data.lstrip().startswith(b"{") else decoded(data)
+    if kind is not None:
+        plain["type"] = kind
+        if not isinstance(plain["data"], dict):
+            raise BadRequest("the body must be a JSON object")
+    asked = parsed(InferenceRequest, plain)
+    return Item(asked.type, found.known["data"], asked.model, found.others, found.countless)
+
+
+async def understood(service: Service, fetcher: Fetcher, asked: Item) -> Work:
     """Everything checked that can be before it runs. Raises ApiError."""
-    return await _KINDS[asked.type](service, fetcher, asked)
+    return await _KINDS[asked.kind](service, fetcher, asked)
 
 
-async def _chat(service: Service, fetcher: Fetcher, asked: InferenceRequest) -> Work:
-    data = parsed(ChatData, asked.data, prefix="data.")
-    if (data.prompt is None) == (data.messages is None):
-        raise BadRequest("data needs either prompt or messages", param="data")
-    body = dict(asked.data)
-    if data.prompt is not None:
-        del body["prompt"]
-        body["messages"] = [{"role": "user", "content": data.prompt}]
-    typed = parsed(ChatRequest, {**body, "model": asked.model or "-"}, prefix="data.")
+async def _chat(service: Service, fetcher: Fetcher, asked: Item) -> Work:
+    taken, text = await apart(len(bytes(asked.data)), lambda: _conversation(asked))
+    typed = taken.body
     sees = asked.model is None and any(typed.pictures())
     info = choose(service, asked.model, Task.DESCRIBE if sees else Task.CHAT)
-    bounded(typed.text_bytes(), "data.prompt" if data.prompt is not None else "data.messages")
+    dropped = asked.chosen(taken, info, Task.CHAT)
+    bounded(taken.text_bytes, text)
     if (typed.n or 1) > 1:
         raise BadRequest("data.n must be 1: there is one answer here", param="data.n")
-    warning = wishes.check(service, info, Task.CHAT, typed, prefix="data.")
+    warning = wishes.check(service, info, Task.CHAT, typed, taken.unheeded, prefix="data.")
     found = [(f"data.{place}", url) for place, url in typed.pictures()]
-    pictures.put({"data": body}, await pictures.check(service, fetcher, info, found, "data.messages"))
+    pictures.put({"data": taken.plain}, await pictures.check(service, fetcher, info, found, "data.messages"))
+    taken.plain["model"] = info.name
     return Work(
         model=info.name,
         task=Task.CHAT,
-        body=encoded({**body, "model": info.name}),
+        body=await taken.sent(),
         result=_chat_result,
-        warning=warning,
+        warning=warnings(warning, dropped),
     )
 
 
-async def _describe(service: Service, fetcher: Fetcher, asked: InferenceRequest) -> Work:
-    data = parsed(DescribeData, asked.data, prefix="data.")
+def _conversation(asked: Item) -> tuple[Taken[ChatRequest], str]:
+    """A chat's fields, and the name of that which holds the text. Raises BadRequest."""
+    found = split(asked.data, ChatRequest, "prompt")
+    short = {name: decoded(bytes(found.known[name])) for name in ("prompt", "stream") if name in found.known}
+    prompt = parsed(ChatData, short, prefix="data.").prompt
+    if (prompt is None) == (bytes(found.known.get("messages", b"null")) == b"null"):
+        raise BadRequest("data needs either prompt or messages", param="data")
+    known = {name: raw for name, raw in found.known.items() if name != "prompt"}
+    known["model"] = msgspec.Raw(msgspec.json.encode(asked.model or "-"))
+    if prompt is not None:
+        known["messages"] = msgspec.Raw(msgspec.json.encode([{"role": "user", "content": prompt}]))
+    taken = take(ChatRequest, replace(found, known=known), "data.")
+    return taken, "data.messages" if prompt is None else "data.prompt"
+
+
+async def _describe(service: Service, fetcher: Fetcher, asked: Item) -> Work:
+    taken = await asked.taken(DescribeData)
+    data = taken.body
     info = choose(service, asked.model, Task.DESCRIBE)
+    warning = asked.chosen(taken, info, Task.DESCRIBE)
     prompt = data.prompt or _LOOK
     bounded(len(prompt.encode()), "data.prompt")
     if is_address(data.image):
@@ -82,24 +144,40 @@ async def _describe(service: Service, fetcher: Fetcher, asked: InferenceRequest)
         kind = await pictures.examine(data.image, "data.image")
         url = f"data:{kind};base64,{data.image.partition(',')[2] or data.image}"
     parts = [{"type": "text", "text": prompt}, {"type": "image_url", "image_url": {"url": url}}]
-    body = {"model": info.name, "messages": [{"role": "user", "content": parts}]}
-    return Work(model=info.name, task=Task.DESCRIBE, body=msgspec.json.encode(body), result=_describe_result)
+    body = {"model": info.name, "messages": [{"role": "user", "content": parts}], **taken.parameters}
+    return Work(
+        model=info.name,
+        task=Task.DESCRIBE,
+        body=msgspec.json.encode(body),
+        result=_describe_result,
+        warning=warning,
+    )
 
 
-async def _embed(service: Service, fetcher: Fetcher, asked: InferenceRequest) -> Work:
-    data = parsed(EmbedData, asked.data, prefix="data.")
+async def _embed(service: Service, fetcher: Fetcher, asked: Item) -> Work:
+    taken = await asked.taken(EmbedData)
+    data = taken.body
     if (data.text is None) == (data.texts is None):
         raise BadRequest("data needs either text or texts", param="data")
     info = choose(service, asked.model, Task.EMBED)
+    warning = asked.chosen(taken, info, Task.EMBED)
     body = {"model": info.name, "input": data.text or data.texts}
     typed = parsed(EmbeddingRequest, body, prefix="data.")
     bounded(typed.text_bytes(), "data.text" if data.text else "data.texts")
-    return Work(model=info.name, task=Task.EMBED, body=msgspec.json.encode(body), result=_embed_result)
+    return Work(
+        model=info.name,
+        task=Task.EMBED,
+        body=msgspec.json.encode({**body, **taken.parameters}),
+        result=_embed_result,
+        warning=warning,
+    )
 
 
-async def _speak(service: Service, fetcher: Fetcher, asked: InferenceRequest) -> Work:
-    data = parsed(SpeakData, asked.data, prefix="data.")
+async def _speak(service: Service, fetcher: Fetcher, asked: Item) -> Work:
+    taken = await asked.taken(SpeakData)
+    data = taken.body
     info = choose(service, asked.model, Task.SPEAK)
+    dropped = asked.chosen(taken, info, Task.SPEAK)
     fields = {"input": data.text, "voice": data.voice, "speed": data.speed}
     given = {name: value for name, value in fields.items() if value is not None}
     typed = parsed(SpeechRequest, {"model": info.name, "response_format": "wav", **given}, prefix="data.")
@@ -108,15 +186,17 @@ async def _speak(service: Service, fetcher: Fetcher, asked: InferenceRequest) ->
     return Work(
         model=info.name,
         task=Task.SPEAK,
-        body=msgspec.json.encode(told),
+        body=msgspec.json.encode({**told, **taken.parameters}),
         result=lambda sound: {"audio": base64.b64encode(_measured(sound)).decode(), "sample_rate": rate},
-        warning=warning,
+        warning=warnings(warning, dropped),
     )
 
 
-async def _transcribe(service: Service, fetcher: Fetcher, asked: InferenceRequest) -> Work:
-    data = parsed(TranscribeData, asked.data, prefix="data.")
+async def _transcribe(service: Service, fetcher: Fetcher, asked: Item) -> Work:
+    taken = await asked.taken(TranscribeData)
+    data = taken.body
     info = choose(service, asked.model, Task.TRANSCRIBE)
+    warning = asked.chosen(taken, info, Task.TRANSCRIBE)
     fields = data.model_dump(include={"language", "prompt"}, exclude_none=True)
     typed = parsed(TranscriptionRequest, {"model": info.name, **fields}, prefix="data.")
     if is_address(data.audio):
@@ -128,13 +208,14 @@ async def _transcribe(service: Service, fetcher: Fetcher, asked: InferenceReques
     return Work(
         model=info.name,
         task=Task.TRANSCRIBE,
-        body=msgspec.json.encode(typed.words()),
+        body=msgspec.json.encode({**typed.words(), **taken.parameters}),
         blobs={"file": sound},
         result=lambda found: {"text": msgspec.json.decode(found)["text"]},
+        warning=warning,
     )
 
 
-_KINDS: Mapping[str, Callable[[Service, Fetcher, InferenceRequest], Awaitable[Work]]] = MappingProxyType(
+_KINDS: Mapping[str, Callable[[Service, Fetcher, Item], Awaitable[Work]]] = MappingProxyType(
     {"chat": _chat, "describe_image": _describe, "embed": _embed, "speak": _speak, "transcribe": _transcribe}
 )
 

@@ -18,6 +18,7 @@ class Said:
     request_id: str
     retry_after: float  # seconds; 0 where it does not say
     body: bytes
+    warning: str | None = None  # what of it was not heeded
 
 
 class Caller:
@@ -58,6 +59,7 @@ class Caller:
             headers.get("x-request-id", ""),
             float(wait) if wait.isdecimal() else 0.0,
             bytes(parts),
+            headers.get("x-cohabit-warning"),
         )
 
 

@@ -21,6 +21,8 @@ def answered(batch_id: str, number: int, custom_id: str, said: Said) -> Outcome:
     """The server's answer to it, an error too."""
     body = msgspec.json.format(said.body, indent=-1) if b"\n" in said.body else said.body
     response = {"status_code": said.status, "request_id": said.request_id, "body": msgspec.Raw(body)}
+    if said.warning is not None:
+        response["warning"] = said.warning
     return Outcome(
         number, ANSWERED if said.status < 400 else FAILED, _line(batch_id, number, custom_id, response, None)
     )

@@ -10,11 +10,13 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
+from msgspec import Meta
 
 from cohabit.engines.answers import Answer, usage, wants_usage
 from cohabit.engines.card_memory import Card, Pinned
@@ -49,12 +51,33 @@ class FakeOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     die_after_tokens: int | None = None  # with ``fail: die``: after so many chunks were sent
 
 
+class FakeOverride(msgspec.Struct, kw_only=True):
+    """Options that a request may override for itself."""
+
+    working: Annotated[int, Meta(ge=0, le=1 << 40)] | None = None
+    run_seconds: Annotated[float, Meta(ge=0, le=86400)] | None = None
+    tokens: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
+    token_seconds: Annotated[float, Meta(ge=0, le=86400)] | None = None
+    stamp: bool | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=65536)] | None = None
+    fail: Literal["run", "oom", "item", "die", "hang"] | None = None
+    fail_times: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
+    die_after_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
+
+
+class FakeParameters(msgspec.Struct, kw_only=True):
+    """What a request may say beside OpenAI's fields."""
+
+    fake: Annotated[FakeOverride, Meta(description="options that hold for this request")] | None = None
+
+
 class Fake(Engine):
     """Gets requests singly, ``concurrency`` at once, like an engine with continuous batching."""
 
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.COMPLETE, Task.EMBED, Task.RERANK})
     abilities: ClassVar[frozenset[Ability]] = frozenset({Ability.SHORTEN})
     Options: ClassVar[type[msgspec.Struct]] = FakeOptions
+    Parameters: ClassVar[Mapping[Task, type[msgspec.Struct]]] = MappingProxyType(dict.fromkeys(tasks, FakeParameters))
     continuous: ClassVar[bool] = True
     _memory: object
     _touched: Callable[[int], object]
@@ -181,7 +204,8 @@ class Fake(Engine):
         override = body.get("fake")
         if not isinstance(override, dict):
             return self._options
-        return msgspec.convert({**msgspec.structs.asdict(self._options), **override}, FakeOptions)
+        given = {name: value for name, value in override.items() if value is not None}
+        return msgspec.structs.replace(self._options, **given)
 
     def _fails(self, options: FakeOptions) -> bool:
         with self._lock:

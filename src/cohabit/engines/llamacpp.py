@@ -12,17 +12,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from cohabit.engines import gbnf
 from cohabit.engines.answers import wants_usage
 from cohabit.engines.gguf_header import NotGguf, head_bytes, kv_bytes, read_metadata
 from cohabit.engines.grammars import MARK, trial
 from cohabit.engines.llamacpp_body import Asking
+from cohabit.engines.llamacpp_parameters import REFUSED, ChatParameters, Parameters
 from cohabit.engines.singly import BadItem
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Derivation, Engine, EngineError, ItemError, Output, Request
+from cohabit.protocol.parameters import BadParameter
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
@@ -40,6 +44,7 @@ class LlamaCppOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     threads: int = 1
     gpu_layers: int = -1  # on cuda: layers on the card; -1 is all
     head: Literal["bf16"] | None = None  # the type that the output head is rewritten to; None: as it is
+    grammar: bool = False  # whether requests may bring grammars of their own
     chat_template: str | None = None  # llama.cpp's name of one, such as chatml, or Jinja; None: the model's own
 
 
@@ -48,6 +53,10 @@ class LlamaCpp(Engine):
 
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.COMPLETE})
     Options: ClassVar[type[msgspec.Struct]] = LlamaCppOptions
+    Parameters: ClassVar[Mapping[Task, type[msgspec.Struct]]] = MappingProxyType(
+        {Task.CHAT: ChatParameters, Task.COMPLETE: Parameters}
+    )
+    refused: ClassVar[Mapping[str, str]] = REFUSED
     abilities: ClassVar[frozenset[Ability]] = frozenset(
         {
             Ability.TOOLS,
@@ -84,6 +93,24 @@ class LlamaCpp(Engine):
         head = 0 if options.head is None else head_bytes(metadata)
         resident = PROCESS_BYTES + source_bytes + cache + COMPUTE_BYTES + head
         return Estimate(resident=resident, load=resident, working=48 << 20)
+
+    @classmethod
+    def check(cls, given: Mapping[str, Any], options: msgspec.Struct) -> None:
+        """No look back beyond the context, and a grammar only where the owner lets clients bring one."""
+        assert isinstance(options, LlamaCppOptions)
+        for field in ("repeat_last_n", "dry_penalty_last_n"):
+            if given.get(field, 0) > options.context:
+                raise BadParameter(f"{field} must be at most {options.context}, the context", param=field)
+        if "grammar" in given:
+            if not options.grammar:
+                message = (
+                    "grammar is not taken here; send response_format, or have the option grammar set for the model"
+                )
+                raise BadParameter(message, param="grammar", code="unsupported_parameter")
+            try:
+                gbnf.check(given["grammar"])
+            except gbnf.BadGrammar as bad:
+                raise BadParameter(f"grammar {bad}", param="grammar") from None
 
     def load(self, spec: ModelSpec, device: Device) -> None:
         """Open the file and allocate the context."""

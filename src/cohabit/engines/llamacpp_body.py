@@ -57,8 +57,6 @@ class Asking:
     def _common(self, body: Mapping[str, Any]) -> Body:
         if (body.get("n") or 1) > self._choices:
             raise BadItem(f"n must be at most {self._choices}, the model's concurrency", param="n")
-        if str(body.get("grammar") or "").lstrip().startswith("%llguidance"):
-            raise BadItem("grammar must be in GBNF", param="grammar")
         asked = {**body, "stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
         if isinstance(seed := body.get("seed"), int):
             asked["seed"] = seed & 0x7FFF_FFFF  # it takes 32 bits, and all of them set for no seed

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from cohabit.config.quantities import parse_duration
+from cohabit.openai.body import Fields
 from cohabit.openai.files import ExpiresAfter
 from cohabit.openai.pages import Entry, Page
 
@@ -30,10 +31,8 @@ def _window(text: str) -> str:
     return text
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(Fields):
     """A file of lines to be answered."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     input_file_id: str = Field(min_length=1, max_length=64)
     endpoint: Endpoint = Field(description="What most lines ask for; each line's own `url` is what counts.")

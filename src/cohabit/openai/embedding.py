@@ -19,7 +19,9 @@ class EmbeddingRequest(Body):
         | Annotated[list[Tokens], Field(min_length=1, max_length=2048, fail_fast=True)]
     )
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: int | None = Field(None, ge=1, description="Shorter vectors, of models that were trained for it.")
+    dimensions: int | None = Field(
+        None, ge=1, le=65_536, description="Shorter vectors, of models that were trained for it."
+    )
 
     def text_bytes(self) -> int:
         """Text of all inputs."""

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cohabit.openai.body import Fields, Inner
 from cohabit.openai.pages import Entry, Page
 
 Purpose = Literal["batch", "batch_output"]
@@ -34,10 +35,10 @@ class Deleted(BaseModel):
     deleted: Literal[True] = True
 
 
-class ExpiresAfter(BaseModel):
+class ExpiresAfter(Inner):
     """When a file is to be erased, if earlier than the server would."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(strict=False)  # in a form it is text
 
     anchor: Literal["created_at"] = "created_at"
     seconds: int = Field(ge=3600, le=2592000)
@@ -48,10 +49,10 @@ def kept_for(retention: float, wanted: ExpiresAfter | None) -> float:
     return retention if wanted is None else min(retention, wanted.seconds)
 
 
-class FileUpload(BaseModel):
+class FileUpload(Fields):
     """The fields of the form beside the file itself."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(strict=False)
 
     purpose: Literal["batch"]
     expires_after: ExpiresAfter | None = None

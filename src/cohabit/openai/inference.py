@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from cohabit.openai.answers import Usage
+from cohabit.openai.body import Fields
 from cohabit.openai.embedding import Texts
 from cohabit.openai.errors import ErrorBody
 
@@ -12,35 +13,29 @@ MOST_ITEMS = 4096  # of one /batch
 MOST_SPOKEN = 4096  # characters: the sound is held whole here, while /v1/audio/speech sends it as it is made
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class ChatData(BaseModel):
+class ChatData(Fields):
     """``prompt`` or ``messages``, plus any field of a chat."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
 
     prompt: str | None = Field(None, min_length=1)
     messages: list[Any] | None = None  # checked as a chat's
     stream: Literal[False] = False
 
 
-class DescribeData(_Data):
+class DescribeData(Fields):
     """A picture, and what to say of it."""
 
     image: str = Field(min_length=1, description="Base64 or a data URL.")
     prompt: str | None = Field(None, min_length=1)
 
 
-class EmbedData(_Data):
+class EmbedData(Fields):
     """``text`` or ``texts``."""
 
     text: str | None = Field(None, min_length=1)
     texts: Texts | None = None
 
 
-class SpeakData(_Data):
+class SpeakData(Fields):
     """What to say, and in whose voice."""
 
     text: str = Field(max_length=MOST_SPOKEN)
@@ -48,7 +43,7 @@ class SpeakData(_Data):
     speed: float | None = None
 
 
-class TranscribeData(_Data):
+class TranscribeData(Fields):
     """Sound."""
 
     audio: str = Field(min_length=1, description="Base64 or a data URL.")
@@ -62,10 +57,8 @@ _Unchecked = Annotated[dict[str, Any], BeforeValidator(lambda data: data, json_s
 Kind = Literal["chat", "describe_image", "embed", "speak", "transcribe"]
 
 
-class InferenceRequest(BaseModel):
+class InferenceRequest(Fields):
     """What to do and with what. Without a model, the first configured one that has the task."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Kind
     data: _Unchecked

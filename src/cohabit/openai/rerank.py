@@ -2,17 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from cohabit.openai.body import ModelName, size
+from cohabit.openai.body import Fields, Inner, ModelName, size
 
 MOST_DOCUMENTS = 1000
 
 
-class Document(BaseModel):
+class Document(Inner):
     """A text in the shape that Jina's answers have it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     text: str = Field(min_length=1)
 
@@ -23,15 +21,13 @@ Documents = Annotated[
 ]
 
 
-class RerankRequest(BaseModel):
+class RerankRequest(Fields):
     """Documents to be put in order by how well they answer a query."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     model: ModelName | None = Field(None, description="Without, the first configured one that can.")
     query: str = Field(min_length=1)
     documents: Documents
-    top_n: int | None = Field(None, ge=1, description="Only the best so many; without, all.")
+    top_n: int | None = Field(None, ge=1, le=2**31 - 1, description="Only the best so many; without, all.")
     return_documents: bool = Field(default=False, description="Repeat each document in its result.")
     user: str | None = None
 

@@ -1,26 +1,23 @@
 """``/v1/responses``. Source: OpenAI's API reference, "Create a model response"."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from cohabit.openai.body import Body, Number
-from cohabit.openai.chat import Name
-
-
-class _Loose(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
+from cohabit.openai.body import Body, Inner, Number, Seed
+from cohabit.openai.chat import Biases, Count, Name, Stop
 
 
-class InputText(_Loose):
+class InputText(Inner):
     """A piece of what was said to the model."""
 
     type: Literal["input_text"]
     text: str
 
 
-class InputImage(_Loose):
+class InputImage(Inner):
     """A picture."""
 
     type: Literal["input_image"]
@@ -28,14 +25,16 @@ class InputImage(_Loose):
     detail: Literal["auto", "low", "high", "original"] | None = None
 
 
-class OutputText(_Loose):
+class OutputText(Inner):
     """A piece of what the model said."""
+
+    ignored: ClassVar[frozenset[str]] = frozenset({"annotations", "logprobs"})  # of an answer that is sent back
 
     type: Literal["output_text"]
     text: str
 
 
-class Refusal(_Loose):
+class Refusal(Inner):
     """An earlier refusal of the model."""
 
     type: Literal["refusal"]
@@ -46,16 +45,20 @@ Part = Annotated[InputText | InputImage | OutputText | Refusal, Field(discrimina
 Parts = Annotated[list[Part], Field(fail_fast=True)]
 
 
-class MessageItem(_Loose):
+class MessageItem(Inner):
     """One turn."""
+
+    ignored: ClassVar[frozenset[str]] = frozenset({"id", "status"})  # of an answer that is sent back
 
     type: Literal["message"] = "message"
     role: Literal["user", "assistant", "system", "developer"]
     content: str | Parts
 
 
-class CallItem(_Loose):
+class CallItem(Inner):
     """A call that the model made."""
+
+    ignored: ClassVar[frozenset[str]] = frozenset({"id", "status"})  # of an answer that is sent back
 
     type: Literal["function_call"]
     call_id: str
@@ -63,16 +66,20 @@ class CallItem(_Loose):
     arguments: str
 
 
-class OutputItem(_Loose):
+class OutputItem(Inner):
     """What came of a call."""
+
+    ignored: ClassVar[frozenset[str]] = frozenset({"id", "status"})  # of an answer that is sent back
 
     type: Literal["function_call_output"]
     call_id: str
     output: str | Parts
 
 
-class ReasoningItem(_Loose):
+class ReasoningItem(Inner):
     """What a model thought, elsewhere: no model is told of it."""
+
+    ignored: ClassVar[frozenset[str]] = frozenset({"id", "status", "summary", "content", "encrypted_content"})
 
     type: Literal["reasoning"]
 
@@ -88,7 +95,7 @@ Item = Annotated[
 ]
 
 
-class FunctionTool(_Loose):
+class FunctionTool(Inner):
     """Something the model may call. Tools of other types are refused."""
 
     type: str = Field(description="`function`.")
@@ -98,20 +105,20 @@ class FunctionTool(_Loose):
     strict: bool | None = None
 
 
-class NamedFunction(_Loose):
+class NamedFunction(Inner):
     """The one to be called."""
 
     type: Literal["function"]
     name: Name
 
 
-class TextFormat(_Loose):
+class TextFormat(Inner):
     """Any text, or any JSON object."""
 
     type: Literal["text", "json_object"]
 
 
-class SchemaFormat(_Loose):
+class SchemaFormat(Inner):
     """JSON as a schema says."""
 
     type: Literal["json_schema"]
@@ -121,18 +128,48 @@ class SchemaFormat(_Loose):
     strict: bool | None = None
 
 
-class TextConfig(_Loose):
+class TextConfig(Inner):
     """What the answer must look like."""
 
+    ignored: ClassVar[frozenset[str]] = frozenset({"verbosity"})
+
     format: Annotated[TextFormat | SchemaFormat, Field(discriminator="type")] | None = None
+
+
+_ALL = "nothing is kept here; send the whole input each time"
+_OF_CHATS = ("messages", "max_tokens", "max_completion_tokens", "n", "response_format", "logprobs")
 
 
 class ResponseRequest(Body):
     """What to answer. Nothing is kept here, so all of the conversation is sent each time."""
 
+    ignored: ClassVar[frozenset[str]] = frozenset(
+        {
+            "max_tool_calls",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "safety_identifier",
+            "service_tier",
+            "stream_options",
+        }
+    )
+    refused: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "previous_response_id": f"previous_response_id is not supported: {_ALL}",
+            "conversation": f"conversation is not supported: {_ALL}",
+            "background": "background is not supported: nothing runs there; leave it out and wait, or stream",
+            "prompt": "prompt is not supported: there are no stored prompts; send instructions and input",
+            "context_management": "context_management is not supported: no input is shortened here; leave it out",
+            "moderation": "moderation is not supported: nothing is moderated here; leave it out",
+        }
+    )
+    misplaced: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {name: f"{name} belongs to chat completions, not to responses" for name in _OF_CHATS}
+    )
+
     input: str | Annotated[list[Item], Field(min_length=1, max_length=4096, fail_fast=True)]
     instructions: str | None = None
-    max_output_tokens: int | None = Field(None, ge=1)
+    max_output_tokens: Count | None = None
     temperature: Number | None = Field(None, ge=0, le=2)
     top_p: Number | None = Field(None, ge=0, le=1)
     top_logprobs: int | None = Field(None, ge=0, le=20)
@@ -142,7 +179,16 @@ class ResponseRequest(Body):
     text: TextConfig | None = None
     reasoning: dict[str, Any] | None = Field(None, description="Has no effect.")
     include: Annotated[list[str], Field(max_length=64, fail_fast=True)] | None = None
-    metadata: dict[str, str] | None = None
+    metadata: (
+        dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]]
+        | None
+    ) = Field(None, max_length=16)
+    # Not OpenAI's, and as in a chat:
+    seed: Seed | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = None
+    presence_penalty: Number | None = Field(None, ge=-2, le=2)
+    frequency_penalty: Number | None = Field(None, ge=-2, le=2)
+    logit_bias: Biases | None = None
     truncation: Literal["auto", "disabled"] | None = Field(None, description="Only `disabled`.")
     store: bool | None = Field(None, description="Nothing is stored, whatever is asked.")
     stream: bool | None = None
@@ -160,6 +206,14 @@ class ResponseRequest(Body):
             for place, part in enumerate(parts if isinstance(parts, list) else []):
                 if isinstance(part, InputImage):
                     yield f"input.{turn}.{field}.{place}.image_url", part.image_url
+
+    def schemas(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Of the answer, and of what functions take."""
+        if self.text is not None and isinstance(self.text.format, SchemaFormat):
+            yield "text.format.schema", self.text.format.schema_
+        for place, tool in enumerate(self.tools or []):
+            if tool.parameters is not None:
+                yield f"tools.{place}.parameters", tool.parameters
 
 
 class ResponseUsage(BaseModel):

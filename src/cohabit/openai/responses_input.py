@@ -29,16 +29,20 @@ Turn = dict[str, Any]
 
 
 def chat_of(asked: ResponseRequest) -> dict[str, Any]:
-    """The chat's body. Fields that are not known here go along, as they do in a chat."""
+    """The chat's body."""
     form = asked.text.format if asked.text is not None else None
     choice = asked.tool_choice
     body = {
-        **(asked.model_extra or {}),
         "model": asked.model,
         "messages": list(_turns(asked)),
         "max_completion_tokens": asked.max_output_tokens,
         "temperature": asked.temperature,
         "top_p": asked.top_p,
+        "seed": asked.seed,
+        "stop": asked.stop,
+        "presence_penalty": asked.presence_penalty,
+        "frequency_penalty": asked.frequency_penalty,
+        "logit_bias": asked.logit_bias,
         "tools": [{"type": "function", "function": _described(tool, "type")} for tool in asked.tools or []] or None,
         "tool_choice": {"type": "function", "function": {"name": choice.name}}
         if isinstance(choice, NamedFunction)

@@ -1,16 +1,26 @@
 """``/v1/audio/transcriptions`` and ``/v1/audio/translations``. Source: OpenAI's API reference, "Audio"."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cohabit.openai.body import ModelName, Number
+from cohabit.openai.body import Fields, ModelName, Number
+
+_NO_SPEAKERS = "speakers are not told apart here; leave it out"
 
 
-class HearingRequest(BaseModel):
+class HearingRequest(Fields):
     """What both forms have beside ``file``; fields come as text."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(strict=False)
+    refused: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            name: f"{name} is not supported: {_NO_SPEAKERS}"
+            for name in ("known_speaker_names", "known_speaker_references")
+        }
+    )
 
     model: ModelName
     language: str | None = Field(None, pattern=r"^[a-z]{2,3}$", description="What is spoken: a code such as `en`.")

@@ -3,7 +3,8 @@
 import gc
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -17,7 +18,8 @@ Cancelled = Callable[[int], bool]
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One item of work. ``body`` is the OpenAI request body of its task, validated but otherwise as it came."""
+    """One item of work. ``body`` is the OpenAI request body of its task, validated, with no other
+    fields than OpenAI's and those that the engine declares."""
 
     id: int
     task: Task
@@ -92,6 +94,11 @@ class Engine(ABC):
     tasks: ClassVar[frozenset[Task]]
     Options: ClassVar[type[msgspec.Struct]] = NoOptions
     """Typed options with defaults; unknown names are refused when the config is read."""
+    Parameters: ClassVar[Mapping[Task, type[msgspec.Struct]]] = MappingProxyType({})
+    """Fields of a request that it takes beside OpenAI's, by task: see ``protocol.parameters``. Other fields never
+    reach it."""
+    refused: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Fields that its library would take and that are always a 400 here, with why."""
     abilities: ClassVar[frozenset[Ability]] = frozenset()
     """What it can do beside its tasks; the rest is refused before anything is queued."""
     libraries: ClassVar[tuple[str, ...]] = ()
@@ -138,6 +145,13 @@ class Engine(ABC):
     def able(cls, options: msgspec.Struct) -> frozenset[Ability]:
         """What it can do beside its tasks with these options; the default is ``abilities``, whatever they are."""
         return cls.abilities
+
+    @classmethod
+    def check(cls, given: Mapping[str, Any], options: msgspec.Struct) -> None:
+        """Look at the parameters of one request for what their types cannot tell. Raises BadParameter.
+
+        Called in the control plane before anything is queued, so it must be cheap whatever a client sends.
+        """
 
     @classmethod
     def units(cls, request: Request) -> int:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from cohabit.core.ledger import Ledger
 from cohabit.core.state import Model
 from cohabit.devices import Device
 from cohabit.engines.registry import engine_class, missing_libraries
+from cohabit.protocol.parameters import Declared
 from cohabit.protocol.spec import ModelSpec
 from cohabit.runtime.answers import Watcher
 from cohabit.runtime.footprints import Footprints
@@ -91,6 +93,7 @@ def _info(config: Config, name: str) -> ModelInfo:
         speech=engine.speech,
         voices=model.voices,
         needs_picture=engine.needs_picture,
+        declared=Declared(engine.Parameters, engine.refused, partial(engine.check, options=options)),
     )
 
 

@@ -9,6 +9,7 @@ from cohabit.core.owner import Objection
 from cohabit.core.snapshot import LISTED
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Speech
+from cohabit.protocol.parameters import Declared
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.owner import Outcome
 from cohabit.runtime.requests import Answer, Call
@@ -28,6 +29,7 @@ class ModelInfo:
     speech: Speech | None = None  # of a model that speaks
     voices: Mapping[str, str] = field(default_factory=dict)  # what clients call its voices -> its own names
     needs_picture: bool = False  # cannot answer a chat without one
+    declared: Declared = field(default_factory=Declared)  # what its engine takes beside OpenAI's fields
 
 
 @dataclass(frozen=True, slots=True)

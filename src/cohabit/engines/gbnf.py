@@ -1,0 +1,252 @@
+"""Bounds on a client's grammar in GBNF, llama.cpp's language, before llama.cpp sees it.
+
+llama.cpp keeps a set of stacks: all places in the grammar where the text so far may have led. It bounds neither their
+number nor the recursion of its parser, so that a few hundred bytes can take all memory or end the process. The
+bounds here are on the grammar as llama.cpp expands it:
+
+- depth of groups, count of one repetition, product of nested repetitions;
+- ``places``: how many places can follow one place without reading a character. Optional items one after the other
+  add up, and optional rules of optional rules multiply.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+MOST_DEPTH = 64
+MOST_REPETITION = 1000
+MOST_PLACES = 1000
+MOST_ELEMENTS = 20_000  # of the expanded grammar
+
+_TOKEN = re.compile(
+    r"""(?P<space>(?:\s|\#[^\n]*)+)
+    |(?P<literal>"(?:[^"\\]|\\.)*")
+    |(?P<chars>\[(?:[^\]\\]|\\.)*\]|\.)
+    |(?P<token>!?<[^<>\s]{1,64}>)
+    |(?P<define>::=)
+    |(?P<name>[A-Za-z0-9-]+)
+    |(?P<repeat>[*+?]|\{\s*[0-9]{1,9}\s*(?:,\s*(?:[0-9]{1,9})?\s*)?\})
+    |(?P<mark>[()|])""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+class BadGrammar(Exception):
+    """It is not taken. The text says why, and is to follow the field's name."""
+
+
+@dataclass(slots=True)
+class _Item:
+    """One element of a sequence: characters, a rule, or a group of alternatives; repeated."""
+
+    characters: int = 0
+    rule: str | None = None
+    group: "Alternatives | None" = None
+    least: int = 1
+    most: int | None = 1  # None: without end
+
+
+Alternatives = list[list[_Item]]
+
+
+@dataclass(slots=True)
+class _Parser:
+    text: str
+    rules: dict[str, Alternatives] = field(default_factory=dict)
+
+    def parse(self) -> None:
+        tokens = list(self._tokens())
+        at = 0
+        while at < len(tokens):
+            if [kind for kind, _ in tokens[at : at + 2]] != ["name", "define"]:
+                raise BadGrammar('must be rules in GBNF, such as root ::= "yes" | "no"')
+            name = tokens[at][1]
+            if name in self.rules:
+                raise BadGrammar("has a rule twice")
+            self.rules[name], at = self._alternatives(tokens, at + 2, 0)
+
+    def _tokens(self) -> Iterator[tuple[str, str]]:
+        at = 0
+        while at < len(self.text):
+            found = _TOKEN.match(self.text, at)
+            if found is None or found.lastgroup is None:
+                raise BadGrammar("must be in GBNF")
+            at = found.end()
+            if found.lastgroup != "space":
+                yield found.lastgroup, found.group()
+
+    def _alternatives(self, tokens: list[tuple[str, str]], at: int, depth: int) -> tuple[Alternatives, int]:
+        """Up to the end of the group, or to the next rule."""
+        if depth > MOST_DEPTH:
+            raise BadGrammar(f"must not have groups in groups deeper than {MOST_DEPTH}")
+        found: Alternatives = [[]]
+        while at < len(tokens):
+            kind, text = tokens[at]
+            following = tokens[at + 1][0] if at + 1 < len(tokens) else ""
+            at += 1
+            if kind == "name" and following == "define":
+                at -= 1
+                break
+            match kind, text:
+                case "mark", "(":
+                    group, at = self._alternatives(tokens, at, depth + 1)
+                    found[-1].append(_Item(group=group))
+                case "mark", ")":
+                    if not depth:
+                        raise BadGrammar("must be in GBNF: a bracket is closed that was not opened")
+                    return found, at
+                case "mark", _:
+                    found.append([])
+                case "repeat", _:
+                    if not found[-1]:
+                        raise BadGrammar("must be in GBNF: a repetition follows nothing")
+                    _repeat(found[-1][-1], text)
+                case "name", _:
+                    found[-1].append(_Item(rule=text))
+                case "literal", _:
+                    found[-1].append(_Item(characters=len(text) - 2))
+                case "define", _:
+                    raise BadGrammar("must be in GBNF: a rule has no name")
+                case _:
+                    found[-1].append(_Item(characters=1))
+        if depth:
+            raise BadGrammar("must be in GBNF: a bracket is not closed")
+        return found, at
+
+
+_TOO_DEEP_RULES = BadGrammar(f"must not have rules that begin with rules deeper than {MOST_DEPTH}")
+_TOO_MANY_PLACES = BadGrammar(
+    f"must not lead to more than {MOST_PLACES} places at once; have fewer optional items one after the other"
+)
+
+
+def check(text: str) -> None:
+    """Raises BadGrammar for a grammar that llama.cpp cannot read, or that would cost too much."""
+    parser = _Parser(text)
+    parser.parse()
+    rules = parser.rules
+    if "root" not in rules:
+        raise BadGrammar("must have a rule named root")
+    if not all(name in rules for alternatives in rules.values() for name in _used(alternatives)):
+        raise BadGrammar("must define every rule that it uses")
+    if sum(map(_elements, rules.values())) > MOST_ELEMENTS:
+        raise BadGrammar(f"must have at most {MOST_ELEMENTS} elements once its repetitions are written out")
+    _Places(rules).check()
+
+
+def _repeat(item: _Item, text: str) -> None:
+    if (item.least, item.most) != (1, 1):
+        raise BadGrammar("must not repeat a repetition; put it into brackets")
+    match text:
+        case "*":
+            item.least, item.most = 0, None
+        case "+":
+            item.least, item.most = 1, None
+        case "?":
+            item.least, item.most = 0, 1
+        case _:
+            first, comma, last = text[1:-1].partition(",")
+            item.least = int(first)
+            item.most = item.least if not comma else int(last) if last.strip() else None
+            if max(item.least, item.most or 0) > MOST_REPETITION:
+                raise BadGrammar(f"must not repeat anything more than {MOST_REPETITION} times")
+
+
+class _Places:
+    """Counts the places that can follow a place. Raises BadGrammar for a grammar with too many, or without end."""
+
+    def __init__(self, rules: dict[str, Alternatives]) -> None:
+        self._rules = rules
+        self._known: dict[str, int] = {}
+        self._empty: set[str] = set()  # rules that can be nothing
+        for _ in range(MOST_DEPTH):
+            grown = {name for name in rules if name not in self._empty and self._can_be_empty(rules[name])}
+            if not grown:
+                return
+            self._empty |= grown
+        raise _TOO_DEEP_RULES
+
+    def check(self) -> None:
+        for alternatives in self._rules.values():
+            self._check(alternatives)
+
+    def _check(self, alternatives: Alternatives) -> None:
+        """Every place of these, not only where they begin."""
+        for sequence in alternatives:
+            follow = 0
+            for item in reversed(sequence):
+                follow = self._of_item(item, ()) + (follow if self._skipped(item) else 0)
+                if follow > MOST_PLACES:
+                    raise _TOO_MANY_PLACES
+                if item.group is not None:
+                    self._check(item.group)
+
+    def _of_rule(self, name: str, above: tuple[str, ...]) -> int:
+        if name not in self._known:
+            if name in above:
+                raise BadGrammar("must not have rules that begin with themselves")
+            if len(above) == MOST_DEPTH:
+                raise _TOO_DEEP_RULES
+            self._known[name] = self._of(self._rules[name], (*above, name))
+        return self._known[name]
+
+    def _of(self, alternatives: Alternatives, above: tuple[str, ...]) -> int:
+        """Places where these can begin."""
+        places = 0
+        for sequence in alternatives:
+            for item in sequence:
+                places += self._of_item(item, above)
+                if places > MOST_PLACES:
+                    raise _TOO_MANY_PLACES
+                if not self._skipped(item):
+                    break
+        return places
+
+    def _of_item(self, item: _Item, above: tuple[str, ...]) -> int:
+        if item.rule is not None:
+            inner, empty = self._of_rule(item.rule, above), item.rule in self._empty
+        elif item.group is not None:
+            inner, empty = self._of(item.group, above), self._can_be_empty(item.group)
+        else:
+            inner, empty = 1, not item.characters
+        if not empty:
+            return inner
+        if item.most is None:
+            raise BadGrammar("must not repeat without end what can be nothing")
+        return inner * max(1, item.most)
+
+    def _can_be_empty(self, alternatives: Alternatives) -> bool:
+        return any(all(map(self._skipped, sequence)) for sequence in alternatives)
+
+    def _skipped(self, item: _Item) -> bool:
+        """Whether it can be nothing."""
+        if item.least == 0:
+            return True
+        if item.rule is not None:
+            return item.rule in self._empty
+        return self._can_be_empty(item.group) if item.group is not None else not item.characters
+
+
+def _elements(alternatives: Alternatives, times: int = 1) -> int:
+    """Of the grammar once its repetitions are written out. ``times`` is how often this part is repeated."""
+    found = 0
+    for sequence in alternatives:
+        found += times
+        for item in sequence:
+            repeated = times * max(1, item.least, item.most or 1)
+            if repeated > MOST_REPETITION:
+                raise BadGrammar(
+                    f"must not repeat anything more than {MOST_REPETITION} times, with nested ones multiplied"
+                )
+            found += repeated * max(1, item.characters)
+            if item.group is not None:
+                found += _elements(item.group, repeated)
+    return found
+
+
+def _used(alternatives: Alternatives) -> Iterator[str]:
+    for item in (item for sequence in alternatives for item in sequence):
+        if item.rule is not None:
+            yield item.rule
+        if item.group is not None:
+            yield from _used(item.group)

@@ -1,0 +1,245 @@
+"""One rule for fields: known ones are validated, those of the engine too, and all others are dropped and named."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import httpx2
+import msgspec
+import pytest
+from msgspec import Meta
+
+from api.driving import CANARY, CHAT, SOUND, FakeService, as_asked
+from cohabit.api.bodies import LARGE
+from cohabit.api.fields import MOST_CONTAINERS, MOST_NAMED, MOST_VALUES, dropped_warning, split, take
+from cohabit.openai.chat import ChatRequest
+from cohabit.openai.responses import ResponseRequest
+from cohabit.protocol.parameters import BadParameter, Declared
+from cohabit.protocol.tasks import Task
+
+WARNING = "x-cohabit-warning"
+MESSAGE = {"role": "user", "content": "hello"}
+ITEM = {"type": "chat", "data": {"prompt": "hello"}}
+
+
+class Own(msgspec.Struct):
+    """What the models here declare."""
+
+    depth: Annotated[int, Meta(ge=0, le=9)] | None = None
+
+
+def refusing(given: Mapping[str, Any]) -> None:
+    if given.get("depth") == 9:
+        raise BadParameter("depth must be at most 8 for this model", param="depth")
+
+
+@pytest.fixture
+def service() -> FakeService:
+    """All its models declare one field, and refuse another."""
+    service = FakeService()
+    service.reply = as_asked
+    declared = Declared(dict.fromkeys(Task, Own), {"dangerous": "it ends the worker"}, refusing)
+    for name, info in service.models.items():
+        object.__setattr__(info, "declared", declared)
+        assert service.models[name].declared is declared
+    return service
+
+
+ROUTES: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", CHAT),
+    "completion": ("/v1/completions", {"model": "llm", "prompt": "Once"}),
+    "response": ("/v1/responses", {"model": "llm", "input": "hello"}),
+    "embedding": ("/v1/embeddings", {"model": "embeddings", "input": "hello"}),
+    "rerank": ("/v1/rerank", {"query": "a", "documents": ["b"]}),
+    "speech": ("/v1/audio/speech", {"model": "tts", "input": "hello"}),
+    "inference chat": ("/inference?request_type=chat", {"prompt": "hello"}),
+    "inference embed": ("/inference?request_type=embed", {"text": "hello"}),
+    "inference speak": ("/inference?request_type=speak", {"text": "hello"}),
+}
+every_route = pytest.mark.parametrize(("path", "body"), ROUTES.values(), ids=ROUTES)
+
+
+@every_route
+async def test_an_unknown_field_is_dropped_and_named(
+    path: str, body: dict[str, Any], http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    answer = await http.post(path, json={**body, "mood": CANARY, "depth": 3})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers[WARNING].split("; ")[-1] == "fields that are not known here were dropped: mood"
+    (call,) = service.calls
+    assert CANARY.encode() not in call.body
+    assert json.loads(call.body)["depth"] == 3, "the engine declares it"
+    assert CANARY not in str(answer.headers)
+
+
+@every_route
+@pytest.mark.parametrize("depth", [10, -1, 1.5, CANARY, [], True, 9])
+async def test_a_value_that_an_engine_cannot_honour_is_refused(
+    depth: Any, path: str, body: dict[str, Any], http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    answer = await http.post(path, json={**body, "depth": depth})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"].removeprefix("data.") == "depth"
+    assert error["message"].removeprefix("data.").startswith("depth must be ")
+    assert CANARY not in answer.text
+    assert not service.calls
+
+
+@every_route
+async def test_what_a_library_would_take_unsafely_is_refused(
+    path: str, body: dict[str, Any], http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    answer = await http.post(path, json={**body, "dangerous": CANARY})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unsupported_parameter")
+    assert CANARY not in answer.text
+    assert not service.calls
+    assert (await http.post(path, json={**body, "dangerous": None})).status_code == 200
+
+
+@every_route
+async def test_a_request_of_known_fields_has_no_warning_of_dropped_ones(
+    path: str, body: dict[str, Any], http: httpx2.AsyncClient
+) -> None:
+    answer = await http.post(path, json=body)
+    assert "dropped" not in answer.headers.get(WARNING, "")
+
+
+async def test_a_form_drops_and_names_them_too(http: httpx2.AsyncClient, service: FakeService) -> None:
+    for path in ("/v1/audio/transcriptions", "/v1/audio/translations"):
+        form = {"model": "stt", "mood": CANARY, "moods[]": [CANARY], "deep[inside]": CANARY, "x\r\ny: z": "1"}
+        answer = await http.post(path, data=form, files={"file": ("a.wav", SOUND)})
+        assert answer.status_code == 200, answer.text
+        assert answer.headers[WARNING].endswith("were dropped: mood, moods, deep, 1 more")
+        assert CANARY.encode() not in service.calls[-1].body
+
+
+async def test_a_batch_drops_those_of_each_item(http: httpx2.AsyncClient, service: FakeService) -> None:
+    items = [{**ITEM, "mood": 1}, {**ITEM, "data": {"prompt": "hello", "tone": CANARY}}, ITEM]
+    for accept in ("application/json", "application/x-ndjson"):
+        answer = await http.post("/batch", json=items, headers={"accept": accept})
+        assert answer.status_code == 200
+        assert "were dropped: mood" in answer.headers[WARNING]
+        assert "were dropped: tone" in answer.headers[WARNING]
+    assert not [call for call in service.calls if CANARY.encode() in call.body]
+
+
+async def test_fields_inside_of_fields_are_dropped_too(http: httpx2.AsyncClient, service: FakeService) -> None:
+    part = {"type": "text", "text": "hello", "cache_control": {"type": CANARY}}
+    messages = [{**MESSAGE, "content": [part], "mood": CANARY}, {**MESSAGE, "mood": CANARY}]
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"anything": 1}, "mood": CANARY}}
+    answer = await http.post("/v1/chat/completions", json={"model": "llm", "messages": messages, "tools": [tool]})
+    assert answer.status_code == 200, answer.text
+    names = answer.headers[WARNING].partition("dropped: ")[2].split(", ")
+    assert names == ["messages.mood", "messages.content.cache_control", "tools.function.mood"]
+    (call,) = service.calls
+    assert CANARY.encode() not in call.body
+    assert json.loads(call.body)["tools"][0]["function"]["parameters"] == {"anything": 1}, "a schema is kept whole"
+
+
+async def test_what_openai_s_own_answers_hold_can_be_sent_back(http: httpx2.AsyncClient) -> None:
+    called = {"id": "1", "index": 0, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    said: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, "annotations": [], "audio": None}
+    messages = [MESSAGE, {**said, "function_call": None, "tool_calls": [called]}]
+    more = {"metadata": {"a": "b"}, "service_tier": "auto", "reasoning_effort": "low", "user": "ann"}
+    answer = await http.post("/v1/chat/completions", json={"model": "llm", "messages": messages, **more})
+    assert answer.status_code == 200
+    assert WARNING not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "name", ["x\r\nset-cookie: a=b", "\u2028", "é" * 10, "a" * 65, "", " ", "a b", "<script>", '"', "\x00"]
+)
+async def test_a_name_cannot_bring_anything_else_into_the_header(name: str, http: httpx2.AsyncClient) -> None:
+    answer = await http.post("/v1/chat/completions", json={**CHAT, name: 1, "mood": 1})
+    assert answer.status_code == 200
+    assert answer.headers[WARNING] == "fields that are not known here were dropped: mood, 1 more"
+    assert "set-cookie" not in answer.headers
+
+
+def test_at_most_eight_are_named() -> None:
+    told = dropped_warning([f"field{number}" for number in range(1000)])
+    assert told is not None
+    assert told.count("field") == MOST_NAMED + 1
+    assert told.endswith(f"{1000 - MOST_NAMED} more")
+
+
+def worth(text: str, count: int) -> str:
+    return "[" + ",".join([text] * count) + "]"
+
+
+def body(**fields: str) -> bytes:
+    """A chat with these fields, given as JSON."""
+    return (
+        json.dumps(CHAT)[:-1].encode()
+        + b"".join(f', "{name}": {text}'.encode() for name, text in fields.items())
+        + b"}"
+    )
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        body(mood=worth("[]", 5_000_000)),
+        body(mood=worth("{}", 5_000_000)),
+        body(metadata=worth("0", 9_000_000)),
+        body(**{f"mood{number}": "1" for number in range(500_000)}),
+        body(mood="[" * 500 + worth("1", LARGE) + "]" * 500),
+    ],
+    ids=["arrays", "objects", "numbers", "fields", "deep"],
+)
+def test_fields_that_nobody_reads_are_not_even_decoded(raw: bytes) -> None:
+    began = time.thread_time()
+    taken = take(ChatRequest, split(raw, ChatRequest))
+    took = time.thread_time() - began
+    assert taken.plain == CHAT
+    assert took < len(raw) / 10e6, "several times the speed at which they could be made"
+
+
+def _chat(content: str) -> bytes:
+    return f'{{"model": "llm", "messages": [{{"role": "user", "content": {content}}}]}}'.encode()
+
+
+PART = '{"type": "text", "text": "a"}'
+ITEMS = worth('{"role": "user", "content": [{"type": "input_text", "text": "a"}]}', 4000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw"),
+    [
+        (ChatRequest, _chat(worth(PART, MOST_CONTAINERS))),
+        (ChatRequest, _chat(worth(PART, 10 * MOST_CONTAINERS))),
+        (ChatRequest, body(tools=worth("{}", 4 * MOST_CONTAINERS))),
+        (ChatRequest, body(stop=worth('"a"', MOST_VALUES + 2))),
+        (ChatRequest, _chat(worth('{"type": "text", "text": "a", "mood": []}', MOST_CONTAINERS // 2 + 1))),
+    ],
+)
+def test_more_values_than_a_request_needs_are_refused_before_they_are_made(
+    kind: type[ChatRequest], raw: bytes, refused: Callable[[type[ChatRequest], bytes], str]
+) -> None:
+    assert "more than" in refused(kind, raw)
+
+
+@pytest.fixture
+def refused() -> Callable[[type[ChatRequest], bytes], str]:
+    """Why a body is refused."""
+
+    def why(kind: type[ChatRequest], raw: bytes) -> str:
+        from cohabit.api.errors import BadRequest
+
+        with pytest.raises(BadRequest) as caught:
+            take(kind, split(raw, kind))
+        return str(caught.value)
+
+    return why
+
+
+def test_marks_in_texts_are_no_values() -> None:
+    text = json.dumps("[{,:" * MOST_CONTAINERS + '"\\')
+    assert len(take(ChatRequest, split(_chat(text), ChatRequest)).text_bytes * "x") == 4 * MOST_CONTAINERS + 2
+
+
+def test_a_long_conversation_is_taken() -> None:
+    raw = f'{{"model": "llm", "input": {ITEMS}}}'.encode()
+    assert len(take(ResponseRequest, split(raw, ResponseRequest)).body.input) == 4000
