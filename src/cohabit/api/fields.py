@@ -9,7 +9,7 @@ that nobody reads may hold millions of values; and what is large is read in thre
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Generic, TypeVar
@@ -167,13 +167,13 @@ def take(kind: type[F], found: Split, prefix: str = "") -> Taken[F]:
 
 def take_plain(kind: type[F], data: Mapping[str, Any], size: int = 0, prefix: str = "") -> Taken[F]:
     """Like ``take``, for the fields of a form, or what was made of a body of so many bytes."""
-    rest = {name: msgspec.Raw(msgspec.json.encode(data[name])) for name in data.keys() - _names(kind)}
+    rest = {name: msgspec.Raw(msgspec.json.encode(data[name])) for name in data if name not in _names(kind)}
     found = Split({}, rest, False, size)
     _refuse(kind, {name for name, value in data.items() if value not in (None, False, "")}, prefix)
-    return _taken(kind, {name: data[name] for name in data.keys() & _typed(kind)}, prefix, found, [])
+    return _taken(kind, {name: data[name] for name in data if name in _typed(kind)}, prefix, found, [])
 
 
-def _refuse(kind: type[Fields], asked_for: Set[str], prefix: str) -> None:
+def _refuse(kind: type[Fields], asked_for: set[str], prefix: str) -> None:
     """Raises BadRequest for a field that asks for what is not done here."""
     for name, why in kind.refused.items():
         if name in asked_for:
