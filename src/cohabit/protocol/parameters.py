@@ -162,8 +162,10 @@ def _words(schema: JsonSchema) -> str:
 def _range(schema: JsonSchema) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     above = schema.get("exclusiveMinimum")
-    start = f" from {low:g}" if low is not None else f" above {above:g}" if above is not None else ""
-    return f"{start} to {high}" if start and high is not None else start if high is None else f" of at most {high}"
+    if above is not None:
+        return f" above {above:g}" + (f", at most {high}" if high is not None else "")
+    start = f" from {low:g}" if low is not None else ""
+    return start if high is None else f"{start} to {high}" if start else f" of at most {high}"
 
 
 def _most(schema: JsonSchema, key: str, unit: str) -> str:
