@@ -76,7 +76,6 @@ def test_a_schema_is_a_grammar_and_json_is_llama_cpps_own() -> None:
     ("fields", "param"),
     [
         ({"n": 5}, "n"),
-        ({"grammar": " %llguidance {}"}, "grammar"),
         ({"tools": TOOLS, "logprobs": True}, "logprobs"),
         ({"tools": TOOLS, "response_format": SCHEMA}, "response_format"),
         ({"response_format": SCHEMA, "grammar": "root ::= x"}, "grammar"),

@@ -14,7 +14,7 @@ def array(items: Any, **more: Any) -> Schema:
     return {"type": "array", "items": items, **more}
 
 
-def record(required: bool = False, **properties: Any) -> Schema:
+def record(required: Any = False, **properties: Any) -> Schema:
     return {"type": "object", "properties": properties, **({"required": [*properties]} if required else {})}
 
 
