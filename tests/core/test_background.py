@@ -2,7 +2,7 @@
 
 from cohabit.core.background import FLOOR
 from cohabit.core.events import RequestCancelled, ShutdownRequested
-from cohabit.core.snapshot import snapshot, stalled
+from cohabit.core.snapshot import snapshot
 from core.driver import Core, brief, model
 
 
@@ -61,7 +61,6 @@ def test_it_takes_no_slot_that_something_interactive_waits_for() -> None:
     batch = core.ask("c", background=True)
     assert core.did == [], "one slot is free, and b needs two"
     assert why(core, batch) == "its turn after others"
-    assert stalled(core.books, 1000.0, 10.0) is None, "that is no want of progress"
     assert brief(core.done("a", running)) == [f"run b#2: {waiting}"]
     assert brief(core.done("b", waiting)) == [f"run c#3: {batch}"]
 

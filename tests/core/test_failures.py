@@ -217,3 +217,25 @@ def test_no_trim_of_what_is_about_to_leave() -> None:
     assert core.draining == ["a"]
     commands = brief(core.send(RequestFailed(running, 1, sent=True, out_of_memory=True), at=8))
     assert commands == [f"reject {running}: out_of_memory", "stop a#1: evicted"]
+
+
+def test_request_that_is_blamed_for_a_hang_is_not_tried_again_and_the_others_are() -> None:
+    core = Core(model("a", concurrency=3))
+    first, second, blamed = core.ask("a"), core.ask("a"), core.ask("a")
+    core.ready("a")
+    commands = brief(core.gone("a", at=5, blamed=frozenset({blamed}), detail="its runs made no progress"))
+    assert f"reject {blamed}: stalled" in commands
+    assert "start a#2" in commands
+    assert brief(core.ready("a")) == [f"run a#2: {first}"], "alone"
+    assert brief(core.done("a", first)) == [f"run a#2: {second}"]
+    assert core.rejected == {blamed: "stalled"}
+
+
+def test_blamed_request_whose_client_has_left_is_only_forgotten() -> None:
+    core = Core(model("a"))
+    blamed = core.ask("a")
+    core.ready("a")
+    core.send(RequestCancelled(blamed))
+    core.gone("a", at=5, blamed=frozenset({blamed}))
+    assert core.rejected == {}
+    assert core.books.requests == {}

@@ -3,8 +3,7 @@
 import pytest
 
 from cohabit.core.events import RequestCancelled, ShutdownRequested
-from cohabit.core.queues import Request
-from cohabit.core.snapshot import MOST_LISTED, SCHEMA, snapshot, stalled
+from cohabit.core.snapshot import MOST_LISTED, SCHEMA, snapshot
 from core.driver import MIB, Core, model
 
 FIGURES = (("resident", 100), ("load", 100), ("working", 10))  # what a model of the driver declares
@@ -231,16 +230,3 @@ def test_a_pause_after_failures_is_named() -> None:
     core.gone("a", at=1)
     core.gone("a", at=2)
     assert seen(core)[str(request)]["waits_for"] == "the pause after a failed start"
-
-
-def test_stalled_is_only_who_could_be_served() -> None:
-    core = Core(model("a"), model("b", slots=9), slots=4)
-    core.bring("a", at=0)
-    running = core.ask("a", at=1)
-    waiting = core.ask("a", at=1)
-    assert stalled(core.books, 1000, patience=10) is None, "it waits for its turn"
-    core.done("a", running, at=2)
-    core.done("a", waiting, at=2)
-    core["a"].queue.push(Request(99, "a", "", 1.0))  # as a core that forgot to dispatch would leave it
-    assert stalled(core.books, 13, patience=10) == "a"
-    assert stalled(core.books, 11, patience=10) is None

@@ -42,7 +42,7 @@ def test_to_a_worker(message: messages.ToWorker) -> None:
         Chunk(1, b"\0", 3),
         messages.Finished(1, Task.EMBED, 0.1, 2, 3, error=ItemError(1, "no", param="input")),
         messages.End(1),
-        messages.Pong(0.1),
+        messages.Pong(7),
         messages.Trimmed(1),
         messages.Slept(1, 0.5),
     ],

@@ -15,7 +15,7 @@ async def test_frames_both_ways_however_they_are_cut() -> None:
     heard: list[object] = []
     ours, theirs = socket.socketpair()
     link = await NativeLink.connect(ours, heard.append)
-    data = encode(Hello(1, 2)) + encode(Pong(0.5)) + encode(End(3))
+    data = encode(Hello(1, 2)) + encode(Pong(5)) + encode(End(3))
     for cut in (1, 3, 9):
         theirs.sendall(data[:cut])
         await asyncio.sleep(0)
@@ -27,7 +27,7 @@ async def test_frames_both_ways_however_they_are_cut() -> None:
     assert decode_to_worker(received[HEADER.size :]) == Cancel(4)
     theirs.close()
     await asyncio.wait_for(link.closed, PATIENCE)
-    assert heard == [Hello(1, 2), Pong(0.5), End(3)]
+    assert heard == [Hello(1, 2), Pong(5), End(3)]
     link.send(Cancel(5))  # goes nowhere, and says nothing: the exit event will
 
 
@@ -43,7 +43,7 @@ async def test_what_a_leaving_worker_sent_is_heard_although_it_is_still_written_
     heard: list[object] = []
     ours, theirs = socket.socketpair()
     link = await NativeLink.connect(ours, heard.append)
-    theirs.sendall(encode(Pong(0.5)) * 2000)
+    theirs.sendall(encode(Pong(5)) * 2000)
     theirs.shutdown(socket.SHUT_WR)
     link.send(Cancel(4))
     await asyncio.wait_for(link.closed, PATIENCE)

@@ -158,9 +158,11 @@ def test_the_engine_waits_only_when_a_megabyte_is_unread_and_is_freed_by_a_drop(
     blocked.start()
     blocked.join(0.1)
     assert blocked.is_alive()
+    assert link.held_up == 1
     link.drop(1)
     blocked.join(2)
     assert not blocked.is_alive()
+    assert link.held_up == 0
     link.put(Chunk(1, b"late"))
     assert peer.silent(), "what was dropped is not sent"
 
@@ -197,8 +199,8 @@ def test_nothing_more_is_sent_of_an_answer_that_was_cancelled(pair: tuple[Link, 
 def test_credit_for_an_answer_that_has_ended_is_nothing(pair: tuple[Link, Peer]) -> None:
     link, peer = pair
     link.credit(Credit(9, 1, 1))
-    link.send(Pong(1.5))
-    assert peer.frames(1) == [Pong(1.5)]
+    link.send(Pong(15))
+    assert peer.frames(1) == [Pong(15)]
 
 
 def test_what_several_threads_say_arrives_whole_and_each_in_its_order(pair: tuple[Link, Peer]) -> None:
@@ -232,7 +234,7 @@ def test_a_full_socket_holds_up_only_the_thread_that_writes(pair: tuple[Link, Pe
     writer.start()
     wait_until(lambda: link._writing)
     link.put(Chunk(2, b"x"))
-    link.send(Pong(0.0))
+    link.send(Pong(0))
     assert writer.is_alive(), "nobody has read"
-    assert peer.frames(3) == [big, Chunk(2, b"x"), Pong(0.0)]
+    assert peer.frames(3) == [big, Chunk(2, b"x"), Pong(0)]
     writer.join()

@@ -50,6 +50,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.said: list[Any] = []
+        self.held_up = 0
 
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments, **how: self.said.append((name, *arguments, *how.items()))
@@ -198,3 +199,21 @@ def test_request_ends_although_its_memory_cannot_be_read(
     runner.settle()
     assert link.finished().keys() == {1, 2}
     assert "OSError at " in capsys.readouterr().err
+
+
+def test_outputs_and_asking_for_a_cancel_are_steps() -> None:
+    go = threading.Event()
+    runner = Runner(Scripted(Chunk(1, b"a"), go, Chunk(2, b"b")), Recorder(), Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
+    before = runner.steps
+    runner.submit(BATCH)
+    go.set()
+    runner.settle()
+    assert runner.steps == before + 2 + len(BATCH)
+    assert runner.steps == runner.steps, "nothing has been done since"
+
+
+def test_engine_that_is_held_up_by_a_reader_makes_progress() -> None:
+    link = Recorder()
+    runner = Runner(Scripted(), link, Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
+    link.held_up = 1
+    assert runner.steps < runner.steps

@@ -36,12 +36,13 @@ REASONS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.WORKER_DIED: (503, "server_error"),
     RejectReason.OUT_OF_MEMORY: (503, "server_error"),
     RejectReason.MAX_RUN: (408, "timeout_error"),
+    RejectReason.STALLED: (408, "timeout_error"),
     RejectReason.ENGINE: (502, "server_error"),
 }
 """Status and type of each reason; its value is the code."""
 
 _NEEDS_RETRY_AFTER = {429, 503}
-_NO_RETRY = {RejectReason.DEADLINE, RejectReason.MAX_RUN}
+_NO_RETRY = {RejectReason.DEADLINE, RejectReason.MAX_RUN, RejectReason.STALLED}
 """A limit that passed would pass again, and OpenAI's clients send a 408 anew unless they are told not to."""
 
 

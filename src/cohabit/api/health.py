@@ -43,7 +43,7 @@ async def live() -> Alive:
 
 @router.get("/health/ready", responses=only(503))
 async def ready(request: Request) -> Ready:
-    """Requests make progress. 200 with nothing loaded; 503 when what could be served is not."""
+    """Requests make progress. 200 with nothing loaded; also with nothing to do; 503 when nothing goes on."""
     health = service_of(request).health()
     if not health.ready:
         raise ApiError(503, health.detail, kind="server_error", code="not_ready", retry_after=5.0)

@@ -108,6 +108,7 @@ class ServerConfig(Section):
     host: str = Field("127.0.0.1", description="Address to listen on. The default answers this machine only.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     drain: Seconds = Field(30.0, description="At stop, how long accepted requests may go on.")
+    stall: Seconds = Field(60.0, description="Something waits and nothing goes on for so long: health is red.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     journal: Size | None = Field(
         None, description="Record what is decided, for `cohabit replay`, up to this size; default: do not."
@@ -180,6 +181,7 @@ class SchedulingConfig(Section):
     )
     max_wait: Seconds = Field(30.0, description="A request that has waited so long has room made for it at once.")
     max_run: Seconds = Field(600.0, description="A request may run for so long.")
+    max_stall: Seconds = Field(120.0, description="A worker whose runs make no progress for so long is ended.")
     max_batch: int = Field(1, ge=1, description="Requests in one run, for engines that batch.")
     queue_limit: int = Field(256, ge=1, description="Requests that may wait for one model; more get 429.")
 
@@ -220,6 +222,7 @@ class ModelConfig(Section):
     patience: float | None = Field(None, ge=0, allow_inf_nan=False, description="As in `scheduling`, for this model.")
     max_wait: Seconds | None = Field(None, description="As in `scheduling`, for this model.")
     max_run: Seconds | None = Field(None, description="As in `scheduling`, for this model.")
+    max_stall: Seconds | None = Field(None, description="As in `scheduling`, for this model.")
     max_batch: int | None = Field(None, ge=1, description="As in `scheduling`, for this model.")
     queue_limit: int | None = Field(None, ge=1, description="As in `scheduling`, for this model.")
 

@@ -54,6 +54,11 @@ def niceness(config: Config, model: ModelConfig) -> int:
     return min(19, round(math.log(most / model.priority, 1.25)))
 
 
+def max_stall(config: Config, model: ModelConfig) -> float:
+    """Seconds that a model's runs may give no sign of progress."""
+    return config.scheduling.max_stall if model.max_stall is None else model.max_stall
+
+
 def keep_free(config: Config, total: int) -> int:
     """Bytes never eaten into, on a device with ``total`` bytes."""
     if config.device.keep_free is not None:

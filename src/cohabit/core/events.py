@@ -96,6 +96,7 @@ class WorkerExited:
     detail: str = ""
     out_of_memory: bool = False
     permanent: bool = False  # a start that cannot succeed however often it is tried
+    blamed: frozenset[int] = frozenset()  # requests that made it hang, and are not tried again
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """When a worker dies: who is tried again, who is told, and when the model is started once more.
 
-A request of which nothing was sent is tried once more, alone, so that a poisonous one fails by itself. A model
+A request that is blamed for a hang is not tried again. Any other of which nothing was sent is tried once more, alone,
+so that a poisonous one fails by itself. A model
 is restarted at once after its first failure and after a pause after the next; after FAILURES_IN_A_ROW without a
 success between them it counts as failed, its queue is told, and the next start is a probe, later each time.
 
@@ -49,6 +50,10 @@ def worker_exited(books: Books, event: WorkerExited, now: float) -> None:
         model.sleep_failed = True
     books.changed(model)
     for request in held:
+        if request.id in event.blamed and not request.ended:
+            del books.requests[request.id]
+            reject(books, request, Rejection(RejectReason.STALLED, f"{model.name} hung on this request; change it"))
+            continue
         _after_death(books, model, request, request.id in event.sent, event.out_of_memory)
     tell_failed(books, model, now)
 

@@ -18,6 +18,7 @@ class RejectReason(StrEnum):
     WORKER_DIED = "worker_died"  # after part of the answer was sent, or twice
     OUT_OF_MEMORY = "out_of_memory"  # also after the lone retry
     MAX_RUN = "max_run_exceeded"
+    STALLED = "stalled"  # its run made no progress, and its worker was ended for that
     ENGINE = "engine_error"  # the engine refused or failed this item; its own words come with it
 
 

@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from itertools import chain, count, islice
 from typing import Any
 
-from cohabit.core.dispatch import blocked_by
 from cohabit.core.explain import expected_waits, waits_for
 from cohabit.core.ledger import Account
-from cohabit.core.lifecycle import State
 from cohabit.core.state import Books, Model
 
 SCHEMA = 1
@@ -144,17 +142,3 @@ def alerts(books: Books, now: float) -> Iterator[str]:
             yield f"{model.name} ran out of memory; {model.footprint.margin >> 20} MiB more are allowed for it"
         if model.sleep_failed:
             yield f"{model.name} cannot sleep: it is stopped instead"
-
-
-def stalled(books: Books, now: float, patience: float) -> str | None:
-    """A model whose oldest request could be served at this moment and has not been for ``patience`` seconds."""
-    for model in books.models.values():
-        if (
-            model.queue
-            and not model.queue.defers
-            and model.state is State.READY
-            and blocked_by(books, model, now) is None
-            and now - max(model.queue.oldest, model.last_used) > patience
-        ):
-            return model.name
-    return None

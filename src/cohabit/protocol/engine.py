@@ -14,7 +14,11 @@ from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
 Cancelled = Callable[[int], bool]
-"""Asked with a request's id between steps (token, sentence, batch): is its client gone?"""
+"""Asked with a request's id between steps (token, sentence, batch): is its client gone?
+
+To ask is a sign of progress, as is every output: a run that gives none for ``max_stall`` is taken to hang, and its
+worker is ended. So never ask in a loop that only waits.
+"""
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from cohabit.protocol.engine import Chunk, ItemError, Request
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_FRAME = 64 << 20  # bytes
 CREDIT_CHUNKS = 64
 CREDIT_BYTES = 1 << 20
@@ -117,9 +117,9 @@ class Ping(msgspec.Struct, frozen=True, tag="ping"):
 
 
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
-    """Yes. ``cpu_seconds`` of the process lets a slow load count as progress."""
+    """Yes. ``steps`` counts the signs of progress that runs have given so far (``worker.run``)."""
 
-    cpu_seconds: float
+    steps: int = 0
 
 
 class Trim(msgspec.Struct, frozen=True, tag="trim"):

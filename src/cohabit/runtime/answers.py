@@ -45,6 +45,8 @@ class Answers:
     ) -> None:
         """Before the first request."""
         self.open: dict[int, Open] = {}
+        self.ended = 0
+        """Requests so far whose work is done, or that got an error: a sign of progress."""
         self._workers = workers
         self._post = post
         self._watcher = watcher
@@ -99,6 +101,7 @@ class Answers:
         entry = self.open.pop(request, None)
         if entry is None:
             return
+        self.ended += 1
         entry.answer.finished = time.monotonic()
         if rejection.reason is RejectReason.ENGINE and entry.error is not None:
             entry.answer.fail(CallFailed(error=entry.error))
@@ -138,6 +141,7 @@ class Answers:
     def _finished(self, worker_id: int, model: str, finished: messages.Finished) -> None:
         entry = self.open.get(finished.id)
         error = finished.error
+        self.ended += 1
         self._watcher.answered(model, finished)
         if entry is not None and error is None:
             entry.finished = True

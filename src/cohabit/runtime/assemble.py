@@ -67,6 +67,7 @@ def assemble(
         policy=Policy(config.scheduling.policy),
         device=device,
         place=resolved.place(config),
+        stall=config.server.stall,
         watcher=watcher,
         observers=[*observers, Learner(config, models, footprints).handled],
         exposition=exposition,
@@ -114,4 +115,9 @@ def _launch(config: Config, name: str, weights: Path, made: Path) -> Launch:
         }
         return resolved.model_spec(config, name, source, files)
 
-    return Launch(spec, threads=resolved.slots(config, model), nice=resolved.niceness(config, model))
+    return Launch(
+        spec,
+        threads=resolved.slots(config, model),
+        nice=resolved.niceness(config, model),
+        max_stall=resolved.max_stall(config, model),
+    )

@@ -22,6 +22,7 @@ from cohabit.core.events import Event
 from cohabit.core.reasons import Rejection
 from cohabit.protocol.spec import Device
 from cohabit.runtime.answers import Answers, Watcher
+from cohabit.runtime.stalls import StallDetector
 from cohabit.runtime.workers.process import WorkerProcess
 from cohabit.runtime.workers.supervisor import Launch, Supervisor, Worker
 
@@ -57,6 +58,14 @@ class Effects:
             if worker.model == model and worker.process is not None:
                 return worker.process.log_tail
         return self._supervisor.last_lines.get(model, ())
+
+    def stalls(self, *, after: float, max_stall: Mapping[str, float]) -> StallDetector:
+        """What notices that nothing goes on. Seconds, the latter by model."""
+
+        def end(worker: int, blamed: int | None) -> None:
+            self._supervisor.end_stalled(worker, max_stall[self.workers[worker].model], blamed)
+
+        return StallDetector(self.workers, self.answers, after=after, max_stall=max_stall, end=end)
 
     def abort(self, rejection: Rejection) -> None:
         """End all requests with this and kill all workers. Nothing is to be executed afterwards."""

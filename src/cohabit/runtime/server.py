@@ -26,7 +26,7 @@ from cohabit.core.ledger import Ledger
 from cohabit.core.owner import Objection
 from cohabit.core.reasons import Rejection
 from cohabit.core.room import awaits_reading
-from cohabit.core.snapshot import LISTED, snapshot, stalled
+from cohabit.core.snapshot import LISTED, snapshot
 from cohabit.core.state import Model
 from cohabit.devices import Device
 from cohabit.engines.registry import engine_class
@@ -45,8 +45,6 @@ from cohabit.runtime.workers.watchdog import Watchdog
 
 log = structlog.get_logger()
 
-STALL_SECONDS = 10.0  # a request that could be served for so long and was not: health goes red
-
 
 class Server:
     """Implements ``service.Service``. Lives in one event loop, the main thread's."""
@@ -61,11 +59,15 @@ class Server:
         policy: Policy,
         device: Device,
         place: spec.Device,
+        stall: float = 60.0,
         watcher: Watcher,
         observers: Sequence[Observe] = (),
         exposition: Callable[[], bytes],
     ) -> None:
-        """Must be made inside the running event loop. ``exposition`` renders the metrics."""
+        """Must be made inside the running event loop. ``exposition`` renders the metrics.
+
+        Health is red once nothing has gone on for ``stall`` seconds though something waits.
+        """
         self._models = {info.name: info for info in infos}
         self._engines = {info.name: engine_class(info.engine) for info in infos}
         self._exposition = exposition
@@ -93,6 +95,9 @@ class Server:
         self._owner = Owner(self.loop)
         self._sampler = Sampler(device, self._pids, self.loop.post)
         self._watchdog = Watchdog(self._effects.processes)
+        max_stall = {name: launch.max_stall for name, launch in launches.items()}
+        self._stalls = self._effects.stalls(after=stall, max_stall=max_stall)
+        self._stall = stall
 
     def start(self) -> None:
         """Begin: sample the device, bring in what is to be preloaded."""
@@ -101,6 +106,7 @@ class Server:
             self.tasks.keep("sampler", self._sampler.run),
             self.tasks.keep("sampler watch", self._sampler.watch),
             self.tasks.keep("watchdog", self._watchdog.run),
+            self.tasks.keep("stall detector", self._stalls.run),
         ]
         self.loop.post(Started())
 
@@ -185,9 +191,8 @@ class Server:
             return Health(False, "shutting down")
         if books.unreadable is not None:
             return Health(False, f"the device cannot be read: {books.unreadable}")
-        model = stalled(books, time.monotonic(), STALL_SECONDS)
-        if model is not None:
-            return Health(False, f"requests for {model} could be served and are not")
+        if self._stalls.stalled(time.monotonic()):
+            return Health(False, f"requests wait, and nothing has gone on for {self._stall:g} s (server.stall)")
         return Health(True, "ok")
 
     def metrics(self) -> bytes:

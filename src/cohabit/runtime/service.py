@@ -34,7 +34,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """``ready`` is progress, not liveness: red if what could be served is not."""
+    """``ready`` is progress, not liveness: red if something waits and nothing goes on."""
 
     ready: bool
     detail: str

@@ -49,6 +49,8 @@ class Link:
         self._streams: dict[int, _Stream] = {}
         self._outgoing = bytearray()
         self._writing = False
+        self.held_up = 0
+        """How many threads wait for a reader who does not take his answer."""
 
     def receive(self) -> ToWorker | None:
         """The next message; None at the end of the link."""
@@ -89,9 +91,11 @@ class Link:
         self._write()
         if stream.pending_size > BUFFER_CAP:
             with self._condition:
+                self.held_up += 1
                 self._condition.wait_for(
                     lambda: stream.pending_size <= BUFFER_CAP or self._streams.get(chunk.id) is not stream
                 )
+                self.held_up -= 1
 
     def finish(self, finished: Finished) -> None:
         """The engine is done with a request: say so now, and let End go out behind the last chunk.

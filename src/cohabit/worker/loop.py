@@ -85,7 +85,7 @@ class Worker:
             case Credit() as credit:
                 self._link.credit(credit)
             case Ping():
-                self._link.send(Pong(time.process_time()))
+                self._link.send(Pong(0 if self._runner is None else self._runner.steps))
             case Trim():
                 self._begin("trimming", self._trim)
             case Sleep():

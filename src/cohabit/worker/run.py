@@ -44,6 +44,16 @@ class Runner:
         self._lock = threading.Lock()
         self._sizes = (0, 0)  # peak and resident bytes, as last read
         self._read_next = 0.0
+        self._steps = 0
+
+    @property
+    def steps(self) -> int:
+        """Signs of progress so far: outputs, and times that an engine asked whether a request was cancelled.
+
+        An engine that is held up by a reader does not hang, so that counts as one too.
+        """
+        self._steps += self._link.held_up > 0
+        return self._steps
 
     def submit(self, batch: Sequence[Request]) -> None:
         """Queue a batch; returns at once."""
@@ -71,6 +81,7 @@ class Runner:
         self._link.drop(request)  # also wakes an engine that waits for this reader
 
     def _cancelled(self, request: int) -> bool:
+        self._steps += 1  # two threads may count one step; that there was one is what matters
         item = self._items.get(request)
         return item is None or item.cancelled
 
@@ -80,6 +91,7 @@ class Runner:
             item.began = time.monotonic()
         try:
             for output in engine.run(batch, self._cancelled):
+                self._steps += 1
                 item = open_items[output.id]
                 if isinstance(output, ItemError):
                     item.error = output

@@ -36,6 +36,7 @@ class Launch:
     resolve: Callable[[Cancelled], ModelSpec]
     threads: int
     nice: int = 0  # to the other workers, where they share the processor's cores
+    max_stall: float = 120.0  # seconds that its runs may give no sign of progress
 
 
 @dataclass(slots=True)
@@ -52,8 +53,20 @@ class Worker:
     ready_at: float | None = None
     stop_told: float | None = None
     failed: messages.LoadFailed | None = None  # why it is ended unasked
+    blamed: frozenset[int] = frozenset()  # requests that are why
+    told: int = 0  # messages about answers
+    steps: int = 0  # of its engine, as last told
     loaded: bool = False  # it has been, so answers may be on their way, even asleep
     done: asyncio.Event = field(default_factory=asyncio.Event)  # with what it was told last
+
+    @property
+    def signs(self) -> int:
+        """Of progress, so far."""
+        return self.told + self.steps
+
+    def is_within_a_limit(self) -> bool:
+        """Whether it is at something that takes its time, and has not taken too long."""
+        return self.failed is None and not self.unwanted() and not self.done.is_set()
 
     def unwanted(self) -> bool:
         """Whether it has been told to stop."""
@@ -133,6 +146,13 @@ class Supervisor:
             worker.process.kill()
         else:
             self._watch(worker, "stop", worker.process.stop())
+
+    def end_stalled(self, worker_id: int, seconds: float, blamed: int | None) -> None:
+        """End a worker whose runs make no progress. The request that is blamed, if any, is not tried again."""
+        worker = self._workers[worker_id]
+        log.warning("worker makes no progress", model=worker.model, seconds=seconds, blamed_request=blamed)
+        worker.blamed = frozenset() if blamed is None else frozenset({blamed})
+        self._give_up(worker, messages.LoadFailed(f"its runs made no progress for {seconds:g} s (max_stall)"))
 
     def _watch(self, worker: Worker, doing: str, coroutine: Coroutine[Any, Any, None]) -> None:
         """Do something about a worker. If that fails, the worker is ended, since nobody else would do it."""
@@ -217,12 +237,14 @@ class Supervisor:
                 detail=why.detail,
                 out_of_memory=why.out_of_memory,
                 permanent=why.permanent,
+                blamed=worker.blamed,
             )
         )
 
     def _heard(self, worker_id: int, worker: Worker, message: messages.FromWorker) -> None:
         match message:
             case Chunk() | messages.Finished() | messages.End():
+                worker.told += 1
                 self._answers.said(worker_id, worker.model, message)
             case messages.Hello(version):
                 worker.done.set()
@@ -250,8 +272,8 @@ class Supervisor:
                 self._post(Trimmed(worker_id))
             case messages.LoadFailed():
                 self._give_up(worker, message)
-            case messages.Pong():
-                pass  # ``WorkerProcess.heard`` has counted it, for the watchdog
+            case messages.Pong(steps):
+                worker.steps = steps
 
 
 def _lost_control(error: BaseException) -> str:

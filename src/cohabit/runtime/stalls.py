@@ -1,0 +1,100 @@
+"""Finds out when nothing goes on although somebody waits: in one worker, or in all of the server.
+
+Signs of progress are what a worker sends of an answer, the steps of its engine (``Pong.steps``), and the end of a
+request, however it ends. A worker whose runs give none for ``max_stall`` is ended: the engine hangs, or does what it
+was asked for without end. The server counts as stalled when nobody has given any for ``after`` seconds, something
+waits, and no worker is at something that has a time limit of its own, such as a load.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cohabit.protocol.messages import Ping
+from cohabit.runtime.answers import Answers
+from cohabit.runtime.workers.supervisor import Worker
+
+PERIOD = 5.0  # seconds between two looks at most
+LOOKS = 4  # within the shortest time that is looked for, at least
+
+
+@dataclass(slots=True)
+class _Seen:
+    """The last sign of progress of one worker."""
+
+    at: float
+    signs: int
+
+
+class StallDetector:
+    """A task that looks at all workers again and again."""
+
+    def __init__(
+        self,
+        workers: Mapping[int, Worker],
+        answers: Answers,
+        *,
+        after: float,
+        max_stall: Mapping[str, float],
+        end: Callable[[int, int | None], None],
+    ) -> None:
+        """``max_stall`` in seconds, by model. ``end(worker, request)`` ends a worker and blames a request, if any."""
+        self._workers = workers
+        self._answers = answers
+        self._after = after
+        self._max_stall = max_stall
+        self._end = end
+        self._period = min(PERIOD, min([after, *max_stall.values()]) / LOOKS)
+        self._seen: dict[int, _Seen] = {}
+        self._ended = 0  # requests, when it was last looked
+        self._progress_at = self._looked_at = time.monotonic()
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            self.look(time.monotonic())
+            await asyncio.sleep(self._period)
+
+    def look(self, now: float) -> None:
+        """One round: note signs of progress, end the workers that have given none for too long."""
+        if now - self._looked_at > 3 * self._period:  # we were stopped ourselves, and have seen nothing meanwhile
+            self._seen.clear()
+            self._progress_at = now
+        self._looked_at = now
+        progress = self._answers.ended != self._ended
+        self._ended = self._answers.ended
+        newest = self._newest_runs()
+        self._seen = {worker: seen for worker, seen in self._seen.items() if worker in newest}
+        for worker_id, newest_runs in newest.items():
+            worker = self._workers[worker_id]
+            seen = self._seen.get(worker_id)
+            if seen is None or worker.signs != seen.signs:
+                self._seen[worker_id] = _Seen(now, worker.signs)
+                progress = True
+            elif now - seen.at >= self._max_stall[worker.model] and worker.failed is None:
+                self._end(worker_id, newest_runs[0] if len(newest_runs) == 1 else None)
+            worker.send(Ping())  # its answer tells of steps, by the next look
+        if progress or not self._waits() or any(worker.is_within_a_limit() for worker in self._workers.values()):
+            self._progress_at = now
+
+    def stalled(self, now: float) -> bool:
+        """Whether somebody waits, and nothing has gone on for too long."""
+        return now - self._progress_at >= self._after and self._waits()
+
+    def _waits(self) -> bool:
+        return any(not entry.finished for entry in self._answers.open.values())
+
+    def _newest_runs(self) -> dict[int, list[int]]:
+        """By worker that runs anything, what it was given last: several requests if they came in one batch."""
+        given_at: dict[int, float] = {}
+        newest: dict[int, list[int]] = {}
+        for request, entry in self._answers.open.items():
+            worker, at = entry.worker, entry.answer.dispatched
+            if worker is None or at is None or entry.finished or worker not in self._workers:
+                continue
+            if at > given_at.get(worker, float("-inf")):
+                given_at[worker], newest[worker] = at, []
+            if at == given_at[worker]:
+                newest[worker].append(request)
+        return newest
