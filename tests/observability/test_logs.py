@@ -1,52 +1,62 @@
-"""Lines are whole, in order, and written once a round of the event loop."""
+"""Lines are whole and in order, nobody waits for them, and what nobody reads is counted."""
 
 import asyncio
 import json
+import logging
+import os
 import sys
 import threading
-from collections.abc import Iterator
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import structlog
 
-from cohabit.observability.logs import configure
+from cohabit.observability import log_writer
+from cohabit.observability.log_writer import LogWriter
+from cohabit.observability.logs import configure, drain
 
 
-class File:
-    """Standard error: what was in it after each flush."""
+class Pipe:
+    """In the place of standard error."""
 
     def __init__(self) -> None:
-        self.text = ""
-        self.flushed: list[str] = []
+        self.reads, self.writes = os.pipe()
 
     def isatty(self) -> bool:
         """No terminal."""
         return False
 
-    def write(self, text: str) -> None:
-        """More of it."""
-        self.text += text
+    def fileno(self) -> int:
+        """What is written to."""
+        return self.writes
 
-    def flush(self) -> None:
-        """To the kernel."""
-        self.flushed.append(self.text)
-        self.text = ""
+    def lines(self) -> list[dict[str, Any]]:
+        """All that has been logged so far; at least one."""
+        drain()
+        return [json.loads(line) for line in os.read(self.reads, 1 << 20).splitlines()]
 
-    @property
-    def events(self) -> list[list[str]]:
-        """By flush."""
-        return [[json.loads(line)["event"] for line in text.splitlines()] for text in self.flushed]
+    def events(self) -> list[str]:
+        """Of them, what they are about."""
+        return [line["event"] for line in self.lines()]
 
 
 @pytest.fixture
-def file(monkeypatch: pytest.MonkeyPatch) -> Iterator[File]:
-    """In the place of standard error, of a process that logs there."""
-    found = File()
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
+    """What a process logs to."""
+    found = Pipe()
+    hooks = threading.excepthook, sys.unraisablehook, logging.root.handlers[:]
     monkeypatch.setattr(sys, "stderr", found)
     configure("info")
     yield found
+    drain()
+    threading.excepthook, sys.unraisablehook, logging.root.handlers[:] = hooks
+    logging.captureWarnings(capture=False)
     structlog.reset_defaults()
+    os.close(found.reads)
+    os.close(found.writes)
 
 
 def log() -> Any:
@@ -54,28 +64,133 @@ def log() -> Any:
     return structlog.get_logger()
 
 
-async def test_one_write_a_round(file: File) -> None:
+async def test_lines_are_written_in_order(pipe: Pipe) -> None:
     for name in "ab":
         log().info(name)
-    assert file.events == []
-    await asyncio.sleep(0)
-    assert file.events == [["a", "b"]]
-    log().info("c")
-    await asyncio.sleep(0)
-    assert file.events == [["a", "b"], ["c"]]
+    await asyncio.to_thread(lambda: log().info("c"))
+    log().info("d")
+    assert pipe.events() == list("abcd")
 
 
-def test_without_an_event_loop_at_once(file: File) -> None:
-    log().info("a")
-    assert file.events == [["a"]]
+def test_level_is_kept(pipe: Pipe) -> None:
+    log().debug("not this")
+    log().warning("this")
+    assert pipe.events() == ["this"]
 
 
-async def test_another_threads_line_does_not_wait_and_overtakes_none(file: File) -> None:
-    log().info("a")
-    thread = threading.Thread(target=lambda: log().info("b"))
+def test_libraries_log_in_our_form_and_without_what_clients_sent(pipe: Pipe) -> None:
+    logging.getLogger("uvicorn.error").error("Exception in %s", "canary", exc_info=ValueError("canary"))
+    logging.getLogger("httpx2").info("not this")
+    (line,) = pipe.lines()
+    assert (line["event"], line["level"], line["logger"]) == ("Exception in %s", "error", "uvicorn.error")
+    assert line["error"] == "ValueError"
+    assert "canary" not in str(line)
+
+
+def test_warnings_are_logged_too(pipe: Pipe) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old", stacklevel=1)
+    assert pipe.lines()[0]["logger"] == "py.warnings"
+
+
+def test_thread_that_fails_is_logged_without_its_text(pipe: Pipe) -> None:
+    def fails() -> None:
+        raise ValueError("canary")
+
+    thread = threading.Thread(target=fails, name="odd")
     thread.start()
     thread.join()
-    assert file.events == [["a", "b"]]
-    log().info("c")
-    await asyncio.sleep(0)
-    assert [event for written in file.events for event in written] == ["a", "b", "c"]
+    (line,) = pipe.lines()
+    assert (line["event"], line["thread"], line["error"]) == ("thread failed", "odd", "ValueError")
+
+
+class Blocked:
+    """A file that takes nothing until the test lets it."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.text = ""
+        self.error: OSError | None = None
+        self.piece = 1 << 20
+
+    def write(self, data: bytes) -> int:
+        """As ``os.write``."""
+        assert self.open.wait(20)
+        if self.error is not None:
+            raise self.error
+        self.text += data[: self.piece].decode()
+        return min(len(data), self.piece)
+
+
+@pytest.fixture
+def structured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[LogWriter], None]]:
+    """Lets what the writer itself logs go to the writer."""
+
+    def use(writer: LogWriter) -> None:
+        structlog.configure(
+            processors=[structlog.processors.JSONRenderer()],
+            logger_factory=structlog.WriteLoggerFactory(writer),  # type: ignore[arg-type]  # as much of a file as is used
+        )
+
+    monkeypatch.setattr(log_writer, "MOST_WAITING", 100)
+    yield use
+    structlog.reset_defaults()
+
+
+def test_nobody_waits_for_a_file_that_takes_nothing_and_what_was_dropped_is_told(
+    structured: Callable[[LogWriter], None],
+) -> None:
+    file = Blocked()
+    writer = LogWriter(file.write)
+    structured(writer)
+    began = time.monotonic()
+    for _ in range(1000):
+        writer.write("ten bytes\n")
+        writer.flush()
+    assert time.monotonic() - began < 5, "a write would wait for ever"
+    file.open.set()
+    writer.drain(10)
+    kept, told = file.text.split("{", 1)
+    assert kept == "ten bytes\n" * 10
+    assert json.loads("{" + told)["lines"] == 990
+
+
+def test_lines_are_written_whole_by_a_file_that_takes_little_at_a_time() -> None:
+    file = Blocked()
+    file.piece = 3
+    file.open.set()
+    writer = LogWriter(file.write)
+    writer.write("one line\n")
+    writer.drain(10)
+    assert file.text == "one line\n"
+
+
+def test_file_that_fails_for_a_while_is_written_to_again(structured: Callable[[LogWriter], None]) -> None:
+    file = Blocked()
+    file.open.set()
+    file.error = OSError(28, "No space left on device")
+    writer = LogWriter(file.write)
+    structured(writer)
+    writer.write("lost\n")
+    writer.drain(10)
+    file.error = None
+    writer.write("kept\n")
+    writer.drain(10)
+    kept, told = file.text.split("{", 1)
+    assert kept == "kept\n"
+    assert json.loads("{" + told)["lines"] == 1
+
+
+def test_thread_that_has_ended_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = Blocked()
+    file.open.set()
+    writer = LogWriter(file.write)
+    monkeypatch.setattr(writer, "_keep_writing", lambda: None)
+    writer.write("one\n")
+    writer.flush()
+    assert writer._thread is not None
+    writer._thread.join()
+    monkeypatch.undo()
+    writer.drain(10)
+    assert file.text == "one\n"

@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +26,7 @@ def ask(method: str, url: str, path: str, *, seconds: float, **params: Any) -> d
     headers = _headers(url)
     try:
         answer = httpx2.request(method, f"{url.rstrip('/')}{path}", params=params, headers=headers, timeout=seconds)
-        found: dict[str, Any] = answer.json()
+        found: dict[str, Any] = dict(answer.json())
         if answer.is_error:
             said = found["error"]["message"]
             hint = f"; set {VARIABLE} to an admin key" if answer.status_code in {401, 403} else ""
@@ -33,6 +35,15 @@ def ask(method: str, url: str, path: str, *, seconds: float, **params: Any) -> d
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise leave(Code.FAILED, f"no answer from {url}: {why}") from None
     return found
+
+
+@contextmanager
+def understood(url: str) -> Iterator[None]:
+    """Round the use of an answer. Leaves with one line if it is another server's."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise leave(Code.FAILED, f"{url} does not answer like this version of cohabit") from None
 
 
 def _headers(url: str) -> dict[str, str]:

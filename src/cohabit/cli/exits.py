@@ -1,5 +1,7 @@
 """How commands end: one line on standard error and a code."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -26,6 +28,14 @@ def leave(code: Code, message: str) -> typer.Exit:
     """Say why on standard error; raise what this returns."""
     typer.echo(message, err=True)
     return typer.Exit(code)
+
+
+def announce(text: str) -> None:
+    """On standard output, for whoever looks: a server runs also if nobody can."""
+    try:
+        typer.echo(text)
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process; the other fails again
 
 
 @contextmanager

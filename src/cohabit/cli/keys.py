@@ -128,4 +128,4 @@ def _edited() -> "Iterator[dict[str, Key]]":
         with one_line(), edited(keys_file()) as keys:
             yield keys
     except OSError as error:
-        raise leave(Code.FAILED, str(error)) from None
+        raise leave(Code.FAILED, f"{keys_file()}: cannot be written: {error.strerror or error}") from None

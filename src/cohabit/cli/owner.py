@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cohabit.cli.asking import HERE, Url, ask
+from cohabit.cli.asking import HERE, Url, ask, understood
 
 _Model = Annotated[str, typer.Argument(help="Its name or an alias.")]
 _Wait = Annotated[float, typer.Option(min=0, max=600, help="Seconds to wait until it is done.")]
@@ -40,4 +40,6 @@ def _tell(url: str, model: str, what: str, wait: float) -> None:
 
     place = f"/admin/models/{quote(model, safe='')}/{what}"
     found = ask("POST", url, place, seconds=wait + 10.0, wait=wait)
-    typer.echo(f"{found['model']}: {found['outcome'].replace('_', ' ')}, it is {found['state']}")
+    with understood(url):
+        text = f"{found['model']}: {found['outcome'].replace('_', ' ')}, it is {found['state']}"
+    typer.echo(text)

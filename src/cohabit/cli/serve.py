@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cohabit.cli.entrance import Entrance, certificate_of, listen, resolved
-from cohabit.cli.exits import Code, leave, one_line
+from cohabit.cli.exits import Code, announce, leave, one_line
 from cohabit.cli.locking import lock_for
 from cohabit.cli.plan import BudgetOption, ConfigArgument, as_table
 from cohabit.cli.pull import fetch_missing
@@ -81,7 +80,7 @@ def serve(
             footprints=footprints,
             weights=weights_dir(),
         )
-    typer.echo(as_table(plan))
+    announce(as_table(plan))
     if missing:
         raise leave(Code.FAILED, "; ".join(missing))
     if plan.never:
@@ -298,13 +297,12 @@ def _say_where(config: "Config", entrance: Entrance) -> None:
     from cohabit.engines.registry import engine_class
 
     url = entrance.url
-    typer.echo(f"listening on {url}")
+    announce(f"listening on {url}")
     for name, model in config.models.items():
         tasks = engine_class(model.engine).tasks
         if "chat" in tasks:
             messages = '[{"role": "user", "content": "What is the capital of France?"}]'
             key = "" if entrance.lock is None else " -H 'authorization: Bearer KEY'"
             body = f'{{"model": "{name}", "temperature": 0, "messages": {messages}}}'
-            typer.echo(f"try: curl {url}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'")
+            announce(f"try: curl {url}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'")
             break
-    sys.stdout.flush()

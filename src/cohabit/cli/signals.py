@@ -8,6 +8,9 @@ import threading
 import structlog
 
 from cohabit.cli.exits import Code
+from cohabit.observability.logs import drain
+
+LAST_WORDS = 0.2  # seconds for the log
 
 log = structlog.get_logger()
 
@@ -44,6 +47,11 @@ class Signals:
 
 def exit_within(seconds: float, code: Code) -> None:
     """End this process with this code if it has not ended by then, whatever its threads and its event loop do."""
-    timer = threading.Timer(seconds, os._exit, [int(code)])
+
+    def end() -> None:
+        drain(LAST_WORDS)
+        os._exit(int(code))
+
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cohabit.cli.asking import HERE, Url, ask
+from cohabit.cli.asking import HERE, Url, ask, understood
 
 
 def status(
@@ -16,7 +16,9 @@ def status(
 ) -> None:
     """Show who holds the memory of a running server, and who waits for what. Exits with 1 if it does not answer."""
     state = ask("GET", url, "/admin/status", seconds=5.0)
-    typer.echo(json.dumps(state, indent=2) if as_json else as_text(state))
+    with understood(url):
+        text = as_text(state)
+    typer.echo(json.dumps(state, indent=2) if as_json else text)
 
 
 def as_text(state: dict[str, Any]) -> str:

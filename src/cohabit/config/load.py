@@ -42,7 +42,7 @@ def load_config(source: str | None = None) -> Config:
     """An existing path, else a preset's name; None is the preset ``embedded``. Raises ConfigError."""
     source = source or DEFAULT_PRESET
     path = Path(source)
-    if path.is_file():
+    if path.exists() and not path.is_dir():  # also a pipe, as the shell makes of <(...)
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

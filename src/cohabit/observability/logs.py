@@ -1,62 +1,49 @@
 """Logs: one line an event, for people on a terminal and as JSON elsewhere. Never a prompt, never an answer."""
 
-import asyncio
 import atexit
 import logging
+import os
 import sys
 import threading
-import traceback
-from collections import deque
+from functools import partial
 from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
 
+from cohabit.observability.log_writer import LAST_WRITE, LogWriter
+from cohabit.runtime.supervision import said, where
+
 log = structlog.get_logger()
+
+
+_writers: list[LogWriter] = []  # the one that is configured
+
+
+def drain(seconds: float = LAST_WRITE) -> None:
+    """Wait until what was logged is written, for up to so many seconds."""
+    for writer in _writers:
+        writer.drain(seconds)
+
+
+atexit.register(drain)
 
 
 def _json(line: dict[str, Any], default: Any) -> str:
     return msgspec.json.encode(line, enc_hook=default).decode()
 
 
-class _InRounds:
-    """A file that is written to once a round of the event loop, with all that is logged in it.
+class _FromLibraries(logging.Handler):
+    """What libraries log with the standard library's ``logging``, in our form.
 
-    What other threads log, or what is logged without a loop, is written at once.
+    Without its arguments and the text of its error, which may be a client's words.
     """
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self._lines: deque[str] = deque()
-        self._lock = threading.Lock()
-        self._due = False
-        atexit.register(self._out)
-
-    def write(self, text: str) -> None:
-        """Keep it until ``flush``."""
-        self._lines.append(text)
-
-    def flush(self) -> None:
-        """Soon."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._out()
-        else:
-            if not self._due:
-                self._due = True
-                loop.call_soon(self._out_of_loop)
-
-    def _out_of_loop(self) -> None:
-        self._due = False
-        self._out()
-
-    def _out(self) -> None:
-        with self._lock:
-            lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            if lines:
-                self._file.write("".join(lines))
-                self._file.flush()
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log it."""
+        error = record.exc_info[1] if record.exc_info else None
+        fields = {} if error is None else {"error": said(error), "where": where(error)}
+        log.log(record.levelno, str(record.msg).strip(), logger=record.name, **fields)
 
 
 def configure(level: str) -> None:
@@ -69,7 +56,8 @@ def configure(level: str) -> None:
     else:
         renderer = structlog.processors.JSONRenderer(serializer=_json)
         errors = [structlog.processors.format_exc_info]
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it tells of bytes in forms that it cannot read
+    writer = LogWriter(partial(os.write, sys.stderr.fileno()))
+    _writers[:] = [writer]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -78,13 +66,33 @@ def configure(level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _InRounds(sys.stderr))),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", writer)),
         cache_logger_on_first_use=True,
     )
+    _take_over()
+
+
+def _take_over() -> None:
+    """Let nothing else write to standard error: it would not be JSON, and might block."""
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it tells of bytes in forms that it cannot read
+    logging.basicConfig(level=logging.WARNING, handlers=[_FromLibraries()], force=True)
+    logging.captureWarnings(capture=True)
+
+    def in_thread(failed: threading.ExceptHookArgs) -> None:
+        error = failed.exc_value
+        if error is not None:
+            name = failed.thread.name if failed.thread is not None else ""
+            log.error("thread failed", thread=name, error=said(error), where=where(error))
+
+    def ignored(failed: Any) -> None:
+        error = failed.exc_value
+        if error is not None:
+            log.error("error that nobody could be told of", error=said(error), where=where(error))
+
+    threading.excepthook = in_thread
+    sys.unraisablehook = ignored
 
 
 def log_bug(error: Exception, **fields: str) -> None:
     """An exception that nobody expected: where it happened is logged, what was sent is not."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    where = [f"{frame.filename}:{frame.lineno}" for frame in reversed(frames)]
-    log.error("unexpected error", kind=type(error).__name__, where=where, **fields)
+    log.error("unexpected error", kind=type(error).__name__, where=where(error)[:4], **fields)
