@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import COMMAND, cohabit
+from harness import COMMAND, PATIENCE, cohabit
 
 pytestmark = pytest.mark.process
 
@@ -26,20 +26,20 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_config_from_a_pipe_is_read() -> None:
     command = f"{COMMAND} check <(echo '{CONFIG}')"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.returncode, done.stdout[:3]) == (0, "ok:"), done.stderr
 
 
 def test_working_folder_that_is_gone(tmp_path: Path) -> None:
     command = f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone && {COMMAND} plan"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert one_line(done) == "the working folder is gone; change to one that is there"
 
 
 def test_output_that_cannot_be_written() -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [COMMAND, "schema"], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=30
+            [COMMAND, "schema"], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE
         )
     assert "No space left on device" in one_line(done)
 

@@ -17,7 +17,7 @@ import httpx2
 import psutil
 import pytest
 
-from harness import COMMAND, home, serving, uncovered, wait_until
+from harness import COMMAND, PATIENCE, home, serving, wait_until
 
 pytestmark = pytest.mark.process
 
@@ -31,48 +31,48 @@ models:
 
 @pytest.mark.parametrize("again", [signal.SIGINT, signal.SIGTERM])
 def test_second_signal_ends_it_at_once_with_an_error_in_our_shape(again: signal.Signals, tmp_path: Path) -> None:
-    with ThreadPoolExecutor(3) as clients, serving(tmp_path, CONFIG, measured=True) as server:
+    with ThreadPoolExecutor(3) as clients, serving(tmp_path, CONFIG) as server:
         assert server.chat(model="a").status_code == 200
         asked = [clients.submit(server.chat, model="a", fake={"run_seconds": 60}) for _ in range(3)]
         server.until(lambda: [server.model("a")[kind] for kind in ("in_flight", "waiting")] == [2, 1])
         workers = [psutil.Process(pid) for pid in server.workers()]
         server.process.send_signal(signal.SIGINT)
-        wait_until(lambda: "press Ctrl-C again" in server.log.read_text(), 5)
+        wait_until(lambda: "press Ctrl-C again" in server.log.read_text())
         assert not any(one.done() for one in asked), "it drains"
         server.process.send_signal(again)
         for one in asked:
-            answer = one.result(10)
+            answer = one.result(PATIENCE)
             assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
-        assert server.process.wait(10) == 130
-        psutil.wait_procs(workers, timeout=5)
+        assert server.process.wait(PATIENCE) == 130
+        psutil.wait_procs(workers, timeout=PATIENCE)
         assert not any(worker.is_running() for worker in workers)
         assert "Traceback" not in server.log.read_text()
 
 
 def test_request_whose_body_is_still_on_its_way_gets_our_error_too(tmp_path: Path) -> None:
-    with serving(tmp_path, CONFIG, measured=True) as server:
+    with serving(tmp_path, CONFIG) as server:
         url = httpx2.URL(server.url)
         with socket.create_connection((url.host, url.port)) as connection:
             connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{")
             time.sleep(0.3)  # in which it arrives
             server.process.send_signal(signal.SIGINT)
-            wait_until(lambda: "shutting down" in server.log.read_text(), 5)
+            wait_until(lambda: "shutting down" in server.log.read_text())
             server.process.send_signal(signal.SIGINT)
-            connection.settimeout(10)
+            connection.settimeout(PATIENCE)
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 503 ")
         assert json.loads(body)["error"]["code"] == "shutting_down"
-        assert server.process.wait(10) in {0, 130}, "as fast as the second signal came"
+        assert server.process.wait(PATIENCE) in {0, 130}, "as fast as the second signal came"
 
 
 def test_sighup_drains(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(1) as clients, serving(tmp_path, CONFIG, measured=True) as server:
+    with ThreadPoolExecutor(1) as clients, serving(tmp_path, CONFIG) as server:
         asked = clients.submit(server.chat, model="a", fake={"run_seconds": 2})
         server.until(lambda: server.model("a")["in_flight"] == 1)
         server.process.send_signal(signal.SIGHUP)
-        assert asked.result(20).status_code == 200
-        assert server.process.wait(10) == 0
+        assert asked.result(PATIENCE).status_code == 200
+        assert server.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.3, 0.5, 0.9])
@@ -80,10 +80,9 @@ def test_ctrl_c_while_it_starts_leaves_no_traceback(seconds: float, tmp_path: Pa
     with started(tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as (process, _):
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode in {0, 1, 130, -signal.SIGINT}
-        if seconds > 0.1:  # before that it is Python itself that starts
-            assert b"Traceback" not in said
+        assert b"Traceback" not in said or b"cohabit/" not in said, "but for Python's own start, none"
 
 
 @contextmanager
@@ -94,7 +93,7 @@ def started(folder: Path, **how: Any) -> Iterator[tuple[subprocess.Popen[bytes],
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command: list[str] = [str(COMMAND), "serve", str(folder / "config.yaml"), "--port", str(port)]
-    environment = uncovered() | {"COHABIT_HOME": str(home(folder))}
+    environment = os.environ | {"COHABIT_HOME": str(home(folder))}
     process: subprocess.Popen[bytes] = subprocess.Popen(command, env=environment, start_new_session=True, **how)
     try:
         yield process, f"http://127.0.0.1:{port}"
@@ -109,11 +108,11 @@ def chats(url: str) -> None:
 
     def answered() -> bool:
         try:
-            return httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=20).status_code == 200
+            return httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=PATIENCE).status_code == 200
         except httpx2.ConnectError:
             return False
 
-    wait_until(answered, 30)
+    wait_until(answered)
 
 
 def close(*numbers: int) -> Callable[[], None]:
@@ -136,14 +135,14 @@ def test_server_without_standard_files_serves_and_stops(closed: tuple[int, ...],
                 "no other file takes its place"
             )
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_server_whose_standard_files_are_full_serves_and_stops(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full, started(tmp_path, stdout=full, stderr=full) as (process, url):
         chats(url)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_server_whose_terminal_is_gone_serves_and_stops(tmp_path: Path) -> None:
@@ -153,19 +152,19 @@ def test_server_whose_terminal_is_gone_serves_and_stops(tmp_path: Path) -> None:
         os.close(ours)
         chats(url)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_pipe_that_nobody_reads_stops_nothing_and_what_was_dropped_is_told(tmp_path: Path) -> None:
     reads, writes = os.pipe()
     with started(tmp_path, stdout=subprocess.DEVNULL, stderr=writes) as (process, url):
         os.close(writes)
-        with httpx2.Client(base_url=url, timeout=20) as http:
+        with httpx2.Client(base_url=url, timeout=PATIENCE) as http:
             chats(url)
             # Each line is some 200 bytes, a pipe takes 64 KiB, and the queue of the log 4 MiB.
             for _ in range(400):
                 assert http.get("/v1/models/nobody").status_code == 404
             assert http.get("/health/live").status_code == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0, "nor does it wait for a reader at the end"
+        assert process.wait(PATIENCE) == 0, "nor does it wait for a reader at the end"
     os.close(reads)

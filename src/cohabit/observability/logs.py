@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TextIO, cast
 
@@ -56,7 +57,7 @@ def configure(level: str) -> None:
     else:
         renderer = structlog.processors.JSONRenderer(serializer=_json)
         errors = [structlog.processors.format_exc_info]
-    writer = LogWriter(partial(os.write, sys.stderr.fileno()))
+    writer = LogWriter(_writing_to(sys.stderr))
     _writers[:] = [writer]
     structlog.configure(
         processors=[
@@ -70,6 +71,20 @@ def configure(level: str) -> None:
         cache_logger_on_first_use=True,
     )
     _take_over()
+
+
+def _writing_to(file: TextIO) -> Callable[[bytes], int]:
+    """Without Python's buffer, which would still hold what could not be written when the process ends."""
+    try:
+        return partial(os.write, file.fileno())
+    except OSError:  # it is no file of the system
+
+        def write(data: bytes) -> int:
+            file.write(data.decode())
+            file.flush()
+            return len(data)
+
+        return write
 
 
 def _take_over() -> None:
