@@ -14,7 +14,8 @@ from cohabit.core.victims import Search
 
 def expected_wait(books: Books, model: Model, position: int, now: float) -> float:
     """Seconds until the request at this place of its model's queue (from 1) is probably given to the worker."""
-    return next(expected_waits(books, model, [position], now))
+    (wait,) = expected_waits(books, model, [position], now)
+    return wait
 
 
 def expected_waits(books: Books, model: Model, positions: Iterable[int], now: float) -> Iterator[float]:
