@@ -5,10 +5,16 @@ import io
 import math
 import struct
 import zlib
+from array import array
+from collections.abc import Iterable
 from typing import Any
 
 import av
 from PIL import Image, ImageDraw
+
+from cohabit.inspector.pieces import cleaned
+from cohabit.protocol.engine import LONGEST_PICTURE
+from cohabit.protocol.inspection import Picture, Sound
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (64, 48), mode: str = "RGB", **options: object) -> bytes:
@@ -61,10 +67,24 @@ def asking(data: bytes, text: str = "What is this?") -> list[dict[str, Any]]:
     return [{"role": "user", "content": parts}]
 
 
+def clean_picture(data: bytes, longest: int = LONGEST_PICTURE) -> bytes:
+    """What an inspector makes of a picture."""
+    return cleaned(Picture(data, longest), lambda _seconds: None)
+
+
+def clean_sound(data: bytes) -> bytes:
+    """What an inspector makes of sound."""
+    return cleaned(Sound(data), lambda _seconds: None)
+
+
 def tone(seconds: float = 0.5, rate: int = 16_000) -> bytes:
     """A wav file with a tone in it."""
-    samples = [int(8000 * math.sin(index * 440 * math.tau / rate)) for index in range(int(seconds * rate))]
-    raw = struct.pack(f"<{len(samples)}h", *samples)
+    return wav([8000 / 2**15 * math.sin(index * 440 * math.tau / rate) for index in range(int(seconds * rate))], rate)
+
+
+def wav(samples: Iterable[float], rate: int = 16_000) -> bytes:
+    """A wav file of samples between -1 and 1."""
+    raw = array("h", (int(2**15 * sample) for sample in samples)).tobytes()
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16)
     head = struct.pack("<4sI4s", b"RIFF", 36 + len(raw), b"WAVE") + form + struct.pack("<4sI", b"data", len(raw))
     return head + raw

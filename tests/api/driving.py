@@ -16,8 +16,10 @@ from cohabit.core.events import OwnerRequest
 from cohabit.core.owner import Objection
 from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.core.snapshot import LISTED
+from cohabit.inspector.pieces import cleaned
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Speech
+from cohabit.protocol.inspection import Piece
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.owner import Ending, Outcome
 from cohabit.runtime.requests import Answer, Call, CallFailed
@@ -110,6 +112,10 @@ class FakeService:
         answer = Answer(len(self.calls), cancel=self.cancelled.append, taken=lambda *_: None)
         self.reply(call, answer)
         return answer
+
+    async def inspect(self, piece: Piece, client: str) -> bytes:
+        del client
+        return cleaned(piece, lambda _seconds: None)
 
     def status(self, listed: int = LISTED) -> dict[str, Any]:
         return {"schema": 1, "listed": listed}

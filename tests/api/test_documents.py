@@ -26,13 +26,15 @@ from cohabit.batches.errors import Trouble
 from cohabit.config.load import load_config
 from cohabit.core.owner import Refusal
 from cohabit.core.reasons import RejectReason
-from cohabit.media.pictures import MOST_PIXELS, MOST_SCANS
-from cohabit.media.sound import MOST_SECONDS
+from cohabit.inspector.limits import CPU_SECONDS, MEMORY, SOUND_SECONDS
+from cohabit.media.pictures import MOST_CHUNKS, MOST_PIXELS, MOST_SCANNED, MOST_SCANS
+from cohabit.media.sound import HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS, MOST_SECONDS
 from cohabit.openai.body import MOST_BODY
 from cohabit.openai.inference import MOST_ITEMS
 from cohabit.openai.rerank import MOST_DOCUMENTS
 from cohabit.openai.speech import MOST_CHARACTERS
 from cohabit.openai.transcription import TranscriptionRequest, TranslationRequest
+from cohabit.runtime.inspectors import MOST_WAITING, WALL_SECONDS
 from cohabit.runtime.owner import Ending
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
@@ -146,9 +148,17 @@ def test_the_page_for_owners_has_the_limits() -> None:
     assert told["time for a body"] == f"{LIMITS.body:g} s for each {LIMITS.body_step >> 10} KiB"
     assert told["rest of a body that was refused before it ended"] == f"{LIMITS.linger:g} s"
     pixels = f"{MOST_PIXELS // 1_000_000} megapixels"
-    assert told["picture"] == f"{pixels}, one frame, {MOST_SCANS} scans of a JPEG"
+    scanned = f"of a JPEG {MOST_SCANS} scans, and {MOST_SCANNED // 1_000_000} megapixels in all of them"
+    assert told["picture"] == f"{pixels}, one frame; {scanned}; of a PNG {MOST_CHUNKS:,} chunks"
+    rates = f"{LOWEST_RATE // 1000} to {HIGHEST_RATE // 1000} kHz"
+    assert told["sound"] == f"{MOST_SECONDS // 3600} hours, {rates}, {MOST_CHANNELS} channels"
+    assert f"at {rates} and of up to {MOST_CHANNELS} channels" in DOCS
+    time = f"{CPU_SECONDS} s of the processor and by the clock, and 1 s more for every {SOUND_SECONDS / 60:g} minutes"
+    opening = told["opening a picture or sound"]
+    assert opening == f"{time} of sound that were decoded; {MEMORY >> 30} GiB of address space"
+    assert CPU_SECONDS == WALL_SECONDS
+    assert told["pictures and sounds that wait to be opened"] == f"{MOST_WAITING}"
     assert told["pictures in a chat"] == str(MOST_PICTURES)
-    assert told["sound"] == f"{MOST_SECONDS // 3600} hours"
     assert told["a client that does not read its answer"] == f"{LIMITS.stall:g} s" == f"{PACE.stall_timeout:g} s"
     idle = f"{LIMITS.keep_alive} s after the last one, {LIMITS.head:g} s before the first"
     assert told["connection without a request"] == idle

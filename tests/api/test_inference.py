@@ -9,7 +9,7 @@ import pytest
 
 from api.driving import CANARY, CHAT_ANSWER, FINDING, SOUND, FakeService, Served, as_asked, at_once
 from cohabit.protocol.tasks import Task
-from samples import asking, data_url, picture
+from samples import asking, clean_picture, clean_sound, data_url, picture
 
 CHATTED = {
     "text": "Hi!",
@@ -123,10 +123,11 @@ async def test_data_alone_must_be_an_object(raw: bytes, http: httpx2.AsyncClient
 
 
 URL = data_url(picture())
+CLEAN = data_url(clean_picture(picture()))
 BARE = URL.partition(",")[2]
 
 
-@pytest.mark.parametrize(("image", "sent"), [(URL, URL), (BARE, URL), (f"data:;base64,{BARE}", URL)])
+@pytest.mark.parametrize(("image", "sent"), [(URL, CLEAN), (BARE, CLEAN), (f"data:;base64,{BARE}", CLEAN)])
 @pytest.mark.parametrize("prompt", [None, "Which animal?"])
 async def test_describe_image(
     image: str, sent: str, prompt: str | None, http: httpx2.AsyncClient, service: FakeService
@@ -175,7 +176,7 @@ async def test_transcribe(prefix: str, http: httpx2.AsyncClient, service: FakeSe
     answer = await http.post("/inference", json={"type": "transcribe", "data": data})
     assert answer.json() == {"text": "Hi there."}
     (call,) = service.calls
-    assert (call.model, call.task, call.blobs) == ("stt", Task.TRANSCRIBE, {"file": SOUND})
+    assert (call.model, call.task, call.blobs) == ("stt", Task.TRANSCRIBE, {"file": clean_sound(SOUND)})
     assert json.loads(call.body) == {"language": "en", "prompt": "Names: Bob.", "temperature": 0.0}
 
 

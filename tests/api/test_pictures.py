@@ -7,17 +7,20 @@ import pytest
 
 from api.driving import FakeService, Served, as_asked
 from cohabit.api.pictures import MOST_PICTURES
-from samples import animated, asking, bomb, data_url, picture
+from samples import animated, asking, bomb, clean_picture, data_url, picture
 
 PATH = "/v1/chat/completions"
 
 
 @pytest.mark.parametrize("model", ["seer", "labels"])
-async def test_a_picture_passes_as_it_came(model: str, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_a_model_is_given_a_picture_of_our_own_making(
+    model: str, http: httpx2.AsyncClient, service: FakeService
+) -> None:
     service.reply = as_asked
     body = {"model": model, "messages": asking(picture())}
     assert (await http.post(PATH, json=body)).status_code == 200
-    assert data_url(picture()).encode() in service.calls[0].body
+    assert data_url(clean_picture(picture())).encode() in service.calls[0].body
+    assert data_url(picture()).encode() not in service.calls[0].body
 
 
 @pytest.mark.parametrize(

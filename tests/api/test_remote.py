@@ -15,12 +15,13 @@ import httpx2
 import pytest
 
 from api.driving import CANARY, FakeService, as_asked
+from cohabit.api import bodies
 from cohabit.api.addresses import MOST_ADDRESSES
 from cohabit.api.app import create_app
 from cohabit.api.errors import BadRequest
 from cohabit.api.remote import MOST_REDIRECTS, RemoteMedia
 from cohabit.config.model import RemoteMediaConfig
-from samples import data_url, picture, tone
+from samples import clean_picture, clean_sound, data_url, picture, tone
 
 PUBLIC, ALSO_PUBLIC, PRIVATE = "93.184.216.34", "2606:2800:220:1::1", "10.0.0.7"
 MOST = 100_000
@@ -185,11 +186,11 @@ async def test_off_by_default_and_says_how_to_switch_it_on(http: httpx2.AsyncCli
 
 
 async def test_the_engine_is_given_the_picture_and_never_its_address(setting: Setting) -> None:
-    own = data_url(picture(size=(8, 8)))
-    assert (await setting.chat("https://pictures.example/a.png", own)).status_code == 200
+    own = picture(size=(8, 8))
+    assert (await setting.chat("https://pictures.example/a.png", data_url(own))).status_code == 200
     (call,) = setting.service.calls
-    assert data_url(picture()).encode() in call.body
-    assert own.encode() in call.body
+    assert data_url(clean_picture(picture())).encode() in call.body
+    assert data_url(clean_picture(own)).encode() in call.body
     assert b"pictures.example" not in call.body
     assert setting.elsewhere.connected == [PUBLIC]
     assert setting.elsewhere.told_names == ["pictures.example"]
@@ -207,20 +208,21 @@ async def test_of_inference_too(setting: Setting) -> None:
         answer = await setting.http.post("/inference", json={"type": kind, "data": data})
         assert answer.status_code == 200, answer.text
         body = setting.service.calls[-1].body
-        assert data_url(picture()).encode() in body
+        assert data_url(clean_picture(picture())).encode() in body
         assert b"pictures.example" not in body
     data = {"audio": "https://pictures.example/a.wav"}
     assert (await setting.http.post("/inference", json={"type": "transcribe", "data": data})).status_code == 200
-    assert setting.service.calls[-1].blobs == {"file": tone()}
+    assert setting.service.calls[-1].blobs == {"file": clean_sound(tone())}
 
 
 async def test_of_responses_too(setting: Setting) -> None:
-    own = data_url(picture(size=(8, 8)))
-    parts = [{"type": "input_image", "image_url": url} for url in ("https://pictures.example/a.png", own)]
+    own = picture(size=(8, 8))
+    parts = [{"type": "input_image", "image_url": url} for url in ("https://pictures.example/a.png", data_url(own))]
     body = {"model": "seer", "input": [{"role": "user", "content": parts}]}
     assert (await setting.http.post("/v1/responses", json=body)).status_code == 200
     (call,) = setting.service.calls
-    assert all(url.encode() in call.body for url in (data_url(picture()), own))
+    for data in (picture(), own):
+        assert data_url(clean_picture(data)).encode() in call.body
     assert b"pictures.example" not in call.body
 
 
@@ -318,9 +320,7 @@ async def test_so_many_addresses_and_no_more(setting: Setting) -> None:
 
 
 async def test_pictures_that_make_the_body_too_large(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cohabit.api import bodies
-
-    monkeypatch.setattr(bodies, "MOST_BODY", 300)
+    monkeypatch.setattr(bodies, "MOST_SENT", 300)
     answer = await setting.chat("https://pictures.example/a.png")
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
     assert not setting.service.calls

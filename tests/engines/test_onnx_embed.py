@@ -14,6 +14,7 @@ from cohabit.config.load import load_config
 from cohabit.engines.onnx_embed import OnnxEmbed, OnnxEmbedOptions
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Chunk, EngineError, ItemError, Request
+from cohabit.protocol.inspection import Piece
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.exercises import batches
@@ -191,8 +192,11 @@ def test_memory_of_a_run_is_bounded_whatever_is_sent(preset_specs: dict[str, Mod
     assert left < 16 * MIB, "and it is given back"
 
 
-def test_what_it_is_measured_with_fills_its_context(engine: OnnxEmbed) -> None:
-    (batch,) = batches(load_config("embedded"), "embeddings")
+async def test_what_it_is_measured_with_fills_its_context(engine: OnnxEmbed) -> None:
+    async def inspect(_piece: Piece) -> bytes:
+        raise AssertionError("there is nothing but text in it")
+
+    (batch,) = await batches(load_config("embedded"), "embeddings", inspect)
     outputs = run(engine, Task.EMBED, *(json.loads(call.body) for call in batch))
     for (output,) in outputs.values():
         assert isinstance(output, Chunk), output

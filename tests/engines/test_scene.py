@@ -15,7 +15,7 @@ from cohabit.protocol.tasks import Task
 from engines.driving import answer, loaded, pieces, refusal, run
 from harness import photos
 from likeness import contains, same_lines
-from samples import asking, picture, saved, written
+from samples import asking, clean_picture, picture, saved, written
 
 INVOICE = ("INVOICE 2026-00417", "ACME Tools Ltd", "Total due: 1,249.50 EUR")
 
@@ -26,8 +26,13 @@ def engine(preset_specs: dict[str, ModelSpec]) -> Iterator[Scene]:
         yield made
 
 
+def clean(data: bytes) -> bytes:
+    """As an inspector hands it on."""
+    return clean_picture(data, Scene.longest_picture)
+
+
 def told(engine: Scene, data: bytes, task: Task = Task.CHAT) -> tuple[str, dict[str, Any]]:
-    found = answer(engine, task, {"messages": asking(data)})
+    found = answer(engine, task, {"messages": asking(clean(data))})
     (finding,) = found["findings"]
     return found["choices"][0]["message"]["content"], finding
 
@@ -74,8 +79,8 @@ def test_any_shape_is_taken(engine: Scene, size: tuple[int, int]) -> None:
 
 @pytest.mark.model
 def test_several_pictures_are_told_apart(engine: Scene) -> None:
-    messages = asking(saved(written("HELLO")))
-    messages[0]["content"] += asking((photos() / "coffee.png").read_bytes())[0]["content"]
+    messages = asking(clean(saved(written("HELLO"))))
+    messages[0]["content"] += asking(clean((photos() / "coffee.png").read_bytes()))[0]["content"]
     found = answer(engine, Task.CHAT, {"messages": messages})
     lines = found["choices"][0]["message"]["content"].split("\n")
     assert lines[0].startswith("Picture 1: ")
@@ -87,7 +92,7 @@ def test_several_pictures_are_told_apart(engine: Scene) -> None:
 
 @pytest.mark.model
 def test_a_stream_says_the_same(engine: Scene) -> None:
-    body = {"messages": asking(saved(written(*INVOICE))), "stream_options": {"include_usage": True}}
+    body = {"messages": asking(clean(saved(written(*INVOICE)))), "stream_options": {"include_usage": True}}
     whole = answer(engine, Task.CHAT, body)["choices"][0]["message"]["content"]
     first, last, used = pieces(engine, Task.CHAT, body)
     assert first["choices"][0]["delta"]["content"] == whole
@@ -106,7 +111,7 @@ def test_a_cancel_is_heard_between_lines(engine: Scene, monkeypatch: pytest.Monk
         return line(crop, box)
 
     monkeypatch.setattr(engine._reader, "_line", counted)
-    body = {"messages": asking(saved(written(*INVOICE)))}
+    body = {"messages": asking(clean(saved(written(*INVOICE))))}
     assert run(engine, Task.CHAT, body, cancelled=lambda _: read >= 1)[0] == []
     assert read == 1
 
@@ -116,7 +121,7 @@ def test_a_cancel_is_heard_between_lines(engine: Scene, monkeypatch: pytest.Monk
     ("messages", "why"),
     [
         ([{"role": "user", "content": "what is it?"}], "there is no picture to describe"),
-        (asking(b"text"), "a picture is not a picture that can be read"),
+        (asking(b"text"), "a picture cannot be opened; save it again"),
     ],
 )
 def test_what_is_refused(engine: Scene, messages: list[dict[str, Any]], why: str) -> None:

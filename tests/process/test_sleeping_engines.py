@@ -14,7 +14,7 @@ from cohabit.protocol.tasks import Task
 from cohabit.runtime.assemble import launches
 from cohabit.runtime.requests import Call
 from process.driving import driving
-from samples import asking, saved, tone, written
+from samples import asking, clean_picture, clean_sound, saved, tone, written
 
 pytestmark = [pytest.mark.process, pytest.mark.model]
 
@@ -22,10 +22,10 @@ MIB = 1 << 20
 CHAT = {"messages": [{"role": "user", "content": "Name a colour."}], "temperature": 0, "seed": 1, "max_tokens": 8}
 ASKED: dict[str, tuple[Task, dict[str, Any], dict[str, bytes]]] = {
     "llm": (Task.CHAT, CHAT, {}),
-    "vision": (Task.DESCRIBE, {"messages": asking(saved(written("INVOICE 2026-00417")))}, {}),
+    "vision": (Task.DESCRIBE, {"messages": asking(clean_picture(saved(written("INVOICE 2026-00417"))))}, {}),
     "embeddings": (Task.EMBED, {"input": ["A man is eating food", "Stocks crashed"]}, {}),
     "tts": (Task.SPEAK, {"input": "The ship left at dawn.", "response_format": "wav"}, {}),
-    "stt": (Task.TRANSCRIBE, {}, {"file": tone(2.0)}),
+    "stt": (Task.TRANSCRIBE, {}, {"file": clean_sound(tone(2.0))}),
 }
 FREED = {"llm": 250, "vision": 45, "embeddings": 80, "tts": 70, "stt": 40}  # MiB at least; weights and what they take
 

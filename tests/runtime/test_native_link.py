@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from cohabit.protocol.messages import HEADER, Cancel, End, Hello, Pong, decode_to_worker, encode
+from cohabit.protocol.messages import HEADER, Cancel, End, Hello, Pong, decode_from_worker, decode_to_worker, encode
 from cohabit.runtime.links.native import NativeLink
 from harness import PATIENCE
 
@@ -14,7 +14,7 @@ from harness import PATIENCE
 async def test_frames_both_ways_however_they_are_cut() -> None:
     heard: list[object] = []
     ours, theirs = socket.socketpair()
-    link = await NativeLink.connect(ours, heard.append)
+    link = await NativeLink.connect(ours, heard.append, decode_from_worker)
     data = encode(Hello(1, 2)) + encode(Pong(5)) + encode(End(3))
     for cut in (1, 3, 9):
         theirs.sendall(data[:cut])
@@ -33,7 +33,7 @@ async def test_frames_both_ways_however_they_are_cut() -> None:
 
 async def test_a_giant_frame_ends_the_link() -> None:
     ours, theirs = socket.socketpair()
-    link = await NativeLink.connect(ours, print)
+    link = await NativeLink.connect(ours, print, decode_from_worker)
     theirs.sendall(HEADER.pack(1 << 31))
     await asyncio.wait_for(link.closed, PATIENCE)
     theirs.close()
@@ -42,7 +42,7 @@ async def test_a_giant_frame_ends_the_link() -> None:
 async def test_what_a_leaving_worker_sent_is_heard_although_it_is_still_written_to() -> None:
     heard: list[object] = []
     ours, theirs = socket.socketpair()
-    link = await NativeLink.connect(ours, heard.append)
+    link = await NativeLink.connect(ours, heard.append, decode_from_worker)
     theirs.sendall(encode(Pong(5)) * 2000)
     theirs.shutdown(socket.SHUT_WR)
     link.send(Cancel(4))
@@ -55,7 +55,7 @@ async def test_what_a_leaving_worker_sent_is_heard_although_it_is_still_written_
 
 async def test_what_is_said_in_one_round_of_the_loop_goes_out_together_in_the_next() -> None:
     ours, theirs = socket.socketpair()
-    link = await NativeLink.connect(ours, print)
+    link = await NativeLink.connect(ours, print, decode_from_worker)
     theirs.setblocking(False)
     for request in (4, 5):
         link.send(Cancel(request))
@@ -85,7 +85,7 @@ class Written(asyncio.Transport):
 
 
 async def test_it_is_one_write() -> None:
-    link, written = NativeLink(print), Written()
+    link, written = NativeLink(print, decode_from_worker), Written()
     link.connection_made(written)
     for request in (4, 5):
         link.send(Cancel(request))
@@ -97,7 +97,7 @@ async def test_it_is_one_write() -> None:
 
 async def test_what_was_said_before_the_end_is_sent() -> None:
     ours, theirs = socket.socketpair()
-    link = await NativeLink.connect(ours, print)
+    link = await NativeLink.connect(ours, print, decode_from_worker)
     link.send(Cancel(4))
     link.close()
     assert await asyncio.to_thread(theirs.recv, 100) == encode(Cancel(4))

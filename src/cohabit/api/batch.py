@@ -17,14 +17,13 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import submit, timeout_of, warn
 from cohabit.api.bodies import LARGE, NotJson, read
 from cohabit.api.disconnects import CLIENT_GONE, Watch
 from cohabit.api.documents import Responses, list_of, only
 from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.api.fields import apart, warnings
-from cohabit.api.models import service_of
+from cohabit.api.media import Media, attended, media_of
 from cohabit.api.routes import Direct
 from cohabit.api.slices import Slices
 from cohabit.api.streams import Pace, Stream
@@ -52,7 +51,7 @@ async def batch(request: Request) -> Response:
     """A list of what ``/inference`` takes, answered in its order; with ``Accept: application/x-ndjson`` a line as
     each is done, with its ``index``."""
     timeout_of(request)  # what is wrong with it is wrong with the batch, even if no item gets as far as the queue
-    items = await _understood(request, await _items(request))
+    items = await attended(request, _understood(media_of(request), await _items(request)))
     told = warnings(*dict.fromkeys(item.warning for item in items if isinstance(item, Work)))
     running = Running(len(items))
     with Watch(request.receive, running) as watch:
@@ -85,14 +84,14 @@ async def _items(request: Request) -> list[msgspec.Raw]:
     return items
 
 
-async def _understood(request: Request, items: Sequence[msgspec.Raw]) -> deque[Item]:
+async def _understood(media: Media, items: Sequence[msgspec.Raw]) -> deque[Item]:
     """Raises BadRequest if one is not JSON: then nothing of the body is to be trusted."""
-    service, fetcher, slices = service_of(request), fetcher_of(request), Slices()
+    slices = Slices()
     found: deque[Item] = deque()
     for raw in items:
         try:
             asked = await apart(len(bytes(raw)), partial(item_of, raw))
-            found.append(await understood(service, fetcher, asked))
+            found.append(await understood(media, asked))
         except NotJson:
             raise
         except ApiError as error:

@@ -11,10 +11,12 @@ from pydantic_core import ErrorDetails, from_json
 
 from cohabit.api.errors import ApiError, BadRequest
 from cohabit.openai.body import MOST_BODY
+from cohabit.protocol.messages import MAX_FRAME
 from cohabit.runtime.executors import PARSING
 
 LARGE = 64 << 10  # bytes of JSON from which on it is dealt with in a thread
 MOST_TEXT = 1 << 20  # bytes of text in one request; tokens are counted in the worker
+MOST_SENT = MAX_FRAME - (1 << 20)  # bytes; a request goes to a worker in one frame
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -86,10 +88,10 @@ class NotJson(BadRequest):
 
 
 def encoded(body: Any) -> bytes:
-    """As JSON again. Raises ApiError 413 where what was put in has made it too large."""
+    """As JSON again. Raises ApiError 413 where the pictures that were put in have made it too large for a worker."""
     raw = msgspec.json.encode(body)
-    if len(raw) > MOST_BODY:
-        raise _too_large()
+    if len(raw) > MOST_SENT:
+        raise ApiError(413, "the pictures are too large together; send fewer of them", code="request_too_large")
     return raw
 
 

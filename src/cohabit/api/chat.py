@@ -5,11 +5,11 @@ from typing import TypeVar
 from fastapi import APIRouter, Request, Response
 
 from cohabit.api import pictures, wishes
-from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import plain, submit
 from cohabit.api.bodies import bounded
 from cohabit.api.documents import ERRORS, body_of, streamed
 from cohabit.api.fields import Taken, received, warnings
+from cohabit.api.media import attended, media_of
 from cohabit.api.models import choose, service_of
 from cohabit.api.routes import Direct
 from cohabit.api.streams import events
@@ -30,9 +30,8 @@ async def chat(request: Request) -> Response:
     """Answer a conversation, at once or as a stream."""
     taken = await received(ChatRequest, request)
     info, warning = _understood(request, taken, Task.CHAT, "messages")
-    seen = taken.body.pictures()
-    urls = await pictures.check(service_of(request), fetcher_of(request), info, seen, "messages")
-    pictures.put(taken.plain, urls)
+    found = pictures.check(media_of(request), info, taken.body.pictures(), "messages")
+    pictures.put(taken.plain, await attended(request, found))
     return await _told(request, taken.body, submit(request, info.name, Task.CHAT, await taken.sent()), warning)
 
 

@@ -19,7 +19,7 @@ CLIENT_GONE = 499  # nobody reads it; it stands in the access log
 class Cancellable(Protocol):
     """One answer or several."""
 
-    def cancel(self) -> None:
+    def cancel(self) -> object:
         """Nobody wants it any more."""
 
 

@@ -9,8 +9,7 @@ Messages never hold what was sent.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -20,7 +19,6 @@ from starlette.requests import ClientDisconnect
 
 from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.core.reasons import RejectReason
-from cohabit.media.errors import Unreadable
 from cohabit.observability.logs import log_bug
 from cohabit.runtime.requests import CallFailed
 
@@ -108,15 +106,6 @@ class Refused(ApiError):
         )
         if rejection.reason in _NO_RETRY:
             self.headers["x-should-retry"] = "false"
-
-
-@contextmanager
-def readable(param: str, code: str) -> Iterator[None]:
-    """Round the opening of an upload: what cannot be taken is the client's to mend. Raises BadRequest."""
-    try:
-        yield
-    except Unreadable as error:
-        raise BadRequest(f"{param} {error}", param=param, code=code) from None
 
 
 _HTTP_CODES: Mapping[int, str] = {404: "unknown_url", 405: "method_not_allowed", 413: "request_too_large"}

@@ -6,13 +6,12 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import WithJsonSchema
 
-from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import read
 from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.documents import ERRORS, Responses, body_of
 from cohabit.api.fields import apart
-from cohabit.api.models import service_of
+from cohabit.api.media import attended, media_of
 from cohabit.api.work import item_of, understood
 from cohabit.openai.inference import Data, InferenceRequest, Kind, Result
 
@@ -30,7 +29,7 @@ async def inference(request: Request, request_type: _Kind = None) -> Response:
     """Chat, describe a picture, embed, speak or transcribe. With ``?request_type=`` the body is the data alone."""
     raw = await read(request)
     item = await apart(len(raw), lambda: item_of(raw, request_type))
-    work = await understood(service_of(request), fetcher_of(request), item)
+    work = await attended(request, understood(media_of(request), item))
     answer = submit(request, work.model, work.task, work.body, blobs=work.blobs)
     found = await collect(request, answer)
     if found is None:

@@ -1,31 +1,25 @@
-"""Pictures are looked at before anything is queued: whole, of a kind and size that is taken, for one that sees."""
+"""The pictures of a conversation: for a model that sees, not too many, and put back as what a worker may open."""
 
-import base64
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cohabit.api.addresses import Fetcher
-from cohabit.api.errors import BadRequest, readable
-from cohabit.media import pictures as media
-from cohabit.media.data_url import decode
+from cohabit.api.errors import BadRequest
+from cohabit.api.media import Media
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.executors import PARSING
-from cohabit.runtime.service import ModelInfo, Service
+from cohabit.runtime.service import ModelInfo
 
-MOST_PICTURES = 32  # in one chat: looking at one takes up to half a second
+MOST_PICTURES = 32  # in one chat
 
 
-async def check(
-    service: Service, fetcher: Fetcher, info: ModelInfo, pictures: Iterable[tuple[str, str]], param: str
-) -> Mapping[str, str]:
-    """The pictures of a conversation, if it has any: where each stands, and its URL.
+async def check(media: Media, info: ModelInfo, pictures: Iterable[tuple[str, str]], param: str) -> Mapping[str, str]:
+    """Data URLs of pictures that a worker may open, by the place where they stand, for ``put``.
 
-    ``param`` is the field which holds the conversation. Returns data URLs for those that had to be fetched, by the
-    place where they stand, for ``put``. Raises BadRequest.
+    ``pictures`` are those of a conversation, if it has any: where each stands, and its URL; ``param`` is the field
+    which holds the conversation. Raises ApiError.
     """
     found = dict(pictures)
     if found and Task.DESCRIBE not in info.tasks:
-        seeing = [other.name for other in service.models.values() if Task.DESCRIBE in other.tasks]
+        seeing = [other.name for other in media.service.models.values() if Task.DESCRIBE in other.tasks]
         can = f"models that can: {', '.join(seeing)}" if seeing else "no configured model can"
         raise BadRequest(f"{info.name} cannot see pictures; {can}", param=param, code="unsupported_content")
     if info.needs_picture and not found:
@@ -36,14 +30,7 @@ async def check(
         )
     if len(found) > MOST_PICTURES:
         raise BadRequest(f"{param} may hold at most {MOST_PICTURES} pictures", param=param)
-    fetched = await fetcher.fetch_all(found)
-    urls = {}
-    for place, url in found.items():
-        if place in fetched:
-            urls[place] = await examined(fetched[place], place)
-        else:
-            await examine(url, place)
-    return urls
+    return await media.pictures(found, info.longest_picture)
 
 
 def put(body: Any, urls: Mapping[str, str]) -> None:
@@ -54,16 +41,3 @@ def put(body: Any, urls: Mapping[str, str]) -> None:
         for step in path:
             part = part[int(step) if step.isdecimal() else step]
         part[last] = url
-
-
-async def examine(text: str, param: str) -> str:
-    """One picture, as base64 or a data URL; returns its MIME type. Raises BadRequest."""
-    with readable(param, code="invalid_image"):
-        return await PARSING.run(lambda: media.examine(decode(text)))
-
-
-async def examined(data: bytes, param: str) -> str:
-    """One picture as a data URL. Raises BadRequest."""
-    with readable(param, code="invalid_image"):
-        kind = await PARSING.run(media.examine, data)
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -7,13 +7,13 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from cohabit.api import pictures, wishes
-from cohabit.api.addresses import fetcher_of
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import bounded
 from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.documents import ERRORS, body_of, streamed
 from cohabit.api.errors import BadRequest, Refused
 from cohabit.api.fields import apart, received, take_plain, warnings
+from cohabit.api.media import attended, media_of
 from cohabit.api.models import choose, service_of
 from cohabit.api.routes import Direct
 from cohabit.api.streams import EventStream, Pace, events
@@ -43,9 +43,9 @@ async def respond(request: Request) -> Response:
     bounded(chat.text_bytes, "input")
     told = wishes.check(service, info, Task.CHAT, chat.body, renamed=NAMES)
     warning = warnings(told, taken.warning)
-    urls = await pictures.check(service, fetcher_of(request), info, body.pictures(), "input")
-    fetched = {url: urls[place] for place, url in body.pictures() if place in urls}
-    pictures.put(chat.plain, {place: fetched[url] for place, url in chat.body.pictures() if url in fetched})
+    urls = await attended(request, pictures.check(media_of(request), info, body.pictures(), "input"))
+    clean = {url: urls[place] for place, url in body.pictures()}
+    pictures.put(chat.plain, {place: clean[url] for place, url in chat.body.pictures()})
     answer = submit(request, info.name, Task.CHAT, await chat.sent())
     telling = Telling(body, info.name)
     try:

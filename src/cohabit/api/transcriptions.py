@@ -13,10 +13,11 @@ from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.documents import ERRORS, Responses, form_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import take_plain
+from cohabit.api.media import attended, media_of
 from cohabit.api.models import choose, service_of
 from cohabit.api.routes import Direct
 from cohabit.api.streams import TypedEventStream, events
-from cohabit.api.uploads import examine_sound, read_form
+from cohabit.api.uploads import read_form
 from cohabit.openai.subtitles import srt, vtt
 from cohabit.openai.transcription import Transcription, TranscriptionRequest, TranslationRequest
 from cohabit.protocol.abilities import Ability
@@ -95,9 +96,9 @@ def _needed(asked: TranscriptionRequest) -> dict[str, Ability]:
 
 
 async def _heard(request: Request, model: str, words: dict[str, Any], data: bytes) -> Answer:
-    """The answer to come. Raises BadRequest if it is no sound."""
-    await examine_sound(data, "file")
-    return submit(request, model, Task.TRANSCRIBE, msgspec.json.encode(words), blobs={"file": data})
+    """The answer to come. Raises ApiError, ClientDisconnect."""
+    sound = await attended(request, media_of(request).sound(data, "file"))
+    return submit(request, model, Task.TRANSCRIBE, msgspec.json.encode(words), blobs={"file": sound})
 
 
 async def _told(

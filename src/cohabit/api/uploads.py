@@ -8,9 +8,7 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from cohabit.api.errors import ApiError, BadRequest, readable
-from cohabit.media import sound
-from cohabit.runtime.executors import PARSING
+from cohabit.api.errors import ApiError, BadRequest
 
 MOST_UPLOAD = 60 << 20  # bytes; it goes to the worker in one frame of at most 64 MiB
 _MOST_FIELD = 64 << 10  # bytes of a field that is not the file
@@ -90,12 +88,6 @@ def fields_of(form: FormData) -> dict[str, Any]:
         else:
             fields[name] = value
     return fields | lists | objects
-
-
-async def examine_sound(data: bytes, param: str) -> None:
-    """Whether it is sound that is taken. Raises BadRequest."""
-    with readable(param, code="invalid_audio"):
-        await PARSING.run(sound.examine, data)
 
 
 async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes, None]:

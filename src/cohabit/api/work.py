@@ -9,13 +9,11 @@ from typing import Any
 import msgspec
 
 from cohabit.api import pictures, speech, wishes
-from cohabit.api.addresses import Fetcher, is_address
 from cohabit.api.bodies import bounded, decoded, parsed
-from cohabit.api.errors import BadRequest, readable
+from cohabit.api.errors import BadRequest
 from cohabit.api.fields import F, Raws, Split, Taken, apart, split, take, warnings
+from cohabit.api.media import Media
 from cohabit.api.models import choose
-from cohabit.api.uploads import examine_sound
-from cohabit.media.data_url import decode
 from cohabit.openai.chat import ChatRequest
 from cohabit.openai.embedding import EmbeddingRequest
 from cohabit.openai.inference import (
@@ -30,8 +28,7 @@ from cohabit.openai.inference import (
 from cohabit.openai.speech import SpeechRequest
 from cohabit.openai.transcription import TranscriptionRequest
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.executors import PARSING
-from cohabit.runtime.service import ModelInfo, Service
+from cohabit.runtime.service import ModelInfo
 
 _LOOK = "Describe this picture."
 _WAV_SIZES = (4, 40)  # where a wav file says how long it is (RIFF, with a plain header of 44 bytes)
@@ -89,23 +86,23 @@ def item_of(raw: bytes | msgspec.Raw, kind: str | None = None) -> Item:
     return Item(asked.type, found.known["data"], asked.model, found.others, found.countless)
 
 
-async def understood(service: Service, fetcher: Fetcher, asked: Item) -> Work:
+async def understood(media: Media, asked: Item) -> Work:
     """Everything checked that can be before it runs. Raises ApiError."""
-    return await _KINDS[asked.kind](service, fetcher, asked)
+    return await _KINDS[asked.kind](media, asked)
 
 
-async def _chat(service: Service, fetcher: Fetcher, asked: Item) -> Work:
+async def _chat(media: Media, asked: Item) -> Work:
     taken, text = await apart(len(bytes(asked.data)), lambda: _conversation(asked))
     typed = taken.body
     sees = asked.model is None and any(typed.pictures())
-    info = choose(service, asked.model, Task.DESCRIBE if sees else Task.CHAT)
+    info = choose(media.service, asked.model, Task.DESCRIBE if sees else Task.CHAT)
     dropped = asked.chosen(taken, info, Task.CHAT)
     bounded(taken.text_bytes, text)
     if (typed.n or 1) > 1:
         raise BadRequest("data.n must be 1: there is one answer here", param="data.n")
-    warning = wishes.check(service, info, Task.CHAT, typed, taken.unheeded, prefix="data.")
+    warning = wishes.check(media.service, info, Task.CHAT, typed, taken.unheeded, prefix="data.")
     found = [(f"data.{place}", url) for place, url in typed.pictures()]
-    pictures.put({"data": taken.plain}, await pictures.check(service, fetcher, info, found, "data.messages"))
+    pictures.put({"data": taken.plain}, await pictures.check(media, info, found, "data.messages"))
     taken.plain["model"] = info.name
     return Work(
         model=info.name,
@@ -131,18 +128,14 @@ def _conversation(asked: Item) -> tuple[Taken[ChatRequest], str]:
     return taken, "data.messages" if prompt is None else "data.prompt"
 
 
-async def _describe(service: Service, fetcher: Fetcher, asked: Item) -> Work:
+async def _describe(media: Media, asked: Item) -> Work:
     taken = await asked.taken(DescribeData)
     data = taken.body
-    info = choose(service, asked.model, Task.DESCRIBE)
+    info = choose(media.service, asked.model, Task.DESCRIBE)
     warning = asked.chosen(taken, info, Task.DESCRIBE)
     prompt = data.prompt or _LOOK
     bounded(len(prompt.encode()), "data.prompt")
-    if is_address(data.image):
-        url = await pictures.examined(await fetcher.fetch(data.image, "data.image"), "data.image")
-    else:
-        kind = await pictures.examine(data.image, "data.image")
-        url = f"data:{kind};base64,{data.image.partition(',')[2] or data.image}"
+    url = await media.picture(data.image, info.longest_picture, "data.image")
     parts = [{"type": "text", "text": prompt}, {"type": "image_url", "image_url": {"url": url}}]
     body = {"model": info.name, "messages": [{"role": "user", "content": parts}], **taken.parameters}
     return Work(
@@ -154,12 +147,12 @@ async def _describe(service: Service, fetcher: Fetcher, asked: Item) -> Work:
     )
 
 
-async def _embed(service: Service, fetcher: Fetcher, asked: Item) -> Work:
+async def _embed(media: Media, asked: Item) -> Work:
     taken = await asked.taken(EmbedData)
     data = taken.body
     if (data.text is None) == (data.texts is None):
         raise BadRequest("data needs either text or texts", param="data")
-    info = choose(service, asked.model, Task.EMBED)
+    info = choose(media.service, asked.model, Task.EMBED)
     warning = asked.chosen(taken, info, Task.EMBED)
     body = {"model": info.name, "input": data.text or data.texts}
     typed = parsed(EmbeddingRequest, body, prefix="data.")
@@ -173,15 +166,15 @@ async def _embed(service: Service, fetcher: Fetcher, asked: Item) -> Work:
     )
 
 
-async def _speak(service: Service, fetcher: Fetcher, asked: Item) -> Work:
+async def _speak(media: Media, asked: Item) -> Work:
     taken = await asked.taken(SpeakData)
     data = taken.body
-    info = choose(service, asked.model, Task.SPEAK)
+    info = choose(media.service, asked.model, Task.SPEAK)
     dropped = asked.chosen(taken, info, Task.SPEAK)
     fields = {"input": data.text, "voice": data.voice, "speed": data.speed}
     given = {name: value for name, value in fields.items() if value is not None}
     typed = parsed(SpeechRequest, {"model": info.name, "response_format": "wav", **given}, prefix="data.")
-    info, told, warning = speech.understood(service, typed, prefix="data.", text="text")
+    info, told, warning = speech.understood(media.service, typed, prefix="data.", text="text")
     rate = speech.of(info).rate
     return Work(
         model=info.name,
@@ -192,19 +185,14 @@ async def _speak(service: Service, fetcher: Fetcher, asked: Item) -> Work:
     )
 
 
-async def _transcribe(service: Service, fetcher: Fetcher, asked: Item) -> Work:
+async def _transcribe(media: Media, asked: Item) -> Work:
     taken = await asked.taken(TranscribeData)
     data = taken.body
-    info = choose(service, asked.model, Task.TRANSCRIBE)
+    info = choose(media.service, asked.model, Task.TRANSCRIBE)
     warning = asked.chosen(taken, info, Task.TRANSCRIBE)
     fields = data.model_dump(include={"language", "prompt"}, exclude_none=True)
     typed = parsed(TranscriptionRequest, {"model": info.name, **fields}, prefix="data.")
-    if is_address(data.audio):
-        sound = await fetcher.fetch(data.audio, "data.audio")
-    else:
-        with readable("data.audio", code="invalid_audio"):
-            sound = await PARSING.run(decode, data.audio)
-    await examine_sound(sound, "data.audio")
+    sound = await media.sound(data.audio, "data.audio")
     return Work(
         model=info.name,
         task=Task.TRANSCRIBE,
@@ -215,7 +203,7 @@ async def _transcribe(service: Service, fetcher: Fetcher, asked: Item) -> Work:
     )
 
 
-_KINDS: Mapping[str, Callable[[Service, Fetcher, Item], Awaitable[Work]]] = MappingProxyType(
+_KINDS: Mapping[str, Callable[[Media, Item], Awaitable[Work]]] = MappingProxyType(
     {"chat": _chat, "describe_image": _describe, "embed": _embed, "speak": _speak, "transcribe": _transcribe}
 )
 

@@ -67,10 +67,12 @@ async def _measured(
     from cohabit.runtime.assemble import launches
     from cohabit.runtime.exercises import batches
     from cohabit.runtime.footprints import profile_key
+    from cohabit.runtime.inspectors import Inspectors
     from cohabit.runtime.measure import STEPS, MeasureFailed, Measurer
     from cohabit.runtime.plan import mib
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    inspectors = Inspectors()
     measurer = Measurer(launches(config, weights_dir(), derived_dir()), resolved.place(config))
     figures: dict[str, Figures] = {}
     failures: dict[str, str] = {}
@@ -85,13 +87,15 @@ async def _measured(
                 continue
             try:
                 policy = resolved.model_policy(config, name)
-                found = await measurer.measure(policy, batches(config, name), show)
+                requests = await batches(config, name, partial(inspectors.inspect, client="measure"))
+                found = await measurer.measure(policy, requests, show)
             except MeasureFailed as failure:
                 failures[name] = str(failure)
                 continue
             figures[name] = found
             key = profile_key(config.models[name], config.device.kind)
             footprints.record(key, found.profile(name, footprints.find(key)))
+    await inspectors.close()
     return figures, failures
 
 

@@ -55,6 +55,7 @@ def as_data(made: "Plan") -> dict[str, Any]:
             "kind": made.device,
             "total": made.total,
             "keep_free": made.keep_free,
+            "inspection": made.inspection,
             "budget": made.budget,
             "host_cache": made.host_cache,
         },
@@ -110,7 +111,8 @@ def as_table(made: "Plan") -> str:
             rule,
             lines[-1],
             f"budget {mib(made.budget)}; {beyond}",
-            f"device {made.device} with {mib(made.total)}, {mib(made.keep_free)} kept free",
+            f"device {made.device} with {mib(made.total)}, {mib(made.keep_free)} kept free"
+            + (f", {mib(made.inspection)} kept for opening pictures and sound" if made.inspection else ""),
             *([f"copies in host memory {mib(made.copies)}, allowed {mib(made.host_cache)}"] if made.copies else []),
             f"verdict: {made.verdict}",
         ]

@@ -13,9 +13,12 @@ from cohabit.devices import parse_kind
 from cohabit.engines.registry import engine_class
 from cohabit.protocol.engine import Derivation
 from cohabit.protocol.spec import Device, ModelSpec
+from cohabit.protocol.tasks import Task
 
 _KEEP_FREE = {"cpu": 512 << 20, "cuda": 2 << 30}
 _CUDA_SLOTS = 3
+# Two at once with what is honest: a PNG of 25 megapixels with transparency takes 301 MiB, 60 MiB of sound 250 MiB.
+_INSPECTION = 2 * (320 << 20)
 
 
 def place(config: Config) -> Device:
@@ -66,9 +69,15 @@ def keep_free(config: Config, total: int) -> int:
     return _KEEP_FREE[place(config).kind]
 
 
+def inspection(config: Config) -> int:
+    """Bytes kept on cpu for the two processes that open pictures and sound, where a model takes any."""
+    tasks = frozenset().union(*(engine_class(model.engine).tasks for model in config.models.values()))
+    return _INSPECTION if tasks & {Task.DESCRIBE, Task.TRANSCRIBE} and place(config).kind == "cpu" else 0
+
+
 def budget(config: Config, total: int) -> int:
-    """Bytes all models together may hold: as configured, never more than the device has beyond ``keep_free``."""
-    most = max(0, total - keep_free(config, total))
+    """Bytes all models together may hold: as configured, never more than the device has beyond what is kept."""
+    most = max(0, total - keep_free(config, total) - inspection(config))
     return most if config.device.budget is None else min(most, config.device.budget.of(total))
 
 

@@ -14,9 +14,8 @@ import msgspec
 from cohabit.engines.answers import Answer, usage, wants_usage
 from cohabit.engines.labels import Labels
 from cohabit.engines.reading import LONGEST, Reader
-from cohabit.engines.singly import BadItem, singly
+from cohabit.engines.singly import BadItem, opening, singly
 from cohabit.media.data_url import decode
-from cohabit.media.errors import Unreadable
 from cohabit.media.pictures import load
 from cohabit.protocol.engine import Cancelled, Chunk, Derivation, Engine, EngineError, Output, Request
 from cohabit.protocol.memory import give_back
@@ -57,6 +56,7 @@ class Scene(Engine):
     extra: ClassVar[str | None] = "scene"
     needs_source: ClassVar[bool] = False
     needs_picture: ClassVar[bool] = True
+    longest_picture: ClassVar[int] = LONGEST
 
     @classmethod
     def derivations(cls, options: msgspec.Struct) -> Mapping[str, Derivation]:
@@ -103,10 +103,8 @@ class Scene(Engine):
         body = json.loads(request.body)
         findings = []
         for url in pictures(body["messages"]):
-            try:
-                picture, size = load(decode(url), LONGEST)
-            except Unreadable as error:
-                raise BadItem(f"a picture {error}", param="messages") from None
+            with opening("messages", "a picture"):
+                picture, size = load(decode(url))
             findings.append(self._look(picture, size, lambda: not cancelled(request.id)))
         if cancelled(request.id):
             return

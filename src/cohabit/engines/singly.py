@@ -1,6 +1,7 @@
 """For engines that answer one request after the other: a bad one fails alone."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from cohabit.protocol.engine import ItemError, Output, Request
 
@@ -17,6 +18,22 @@ class BadItem(Exception):
     def error(self, request: int) -> ItemError:
         """As what its client is told."""
         return ItemError(request, str(self), code=self._code, param=self._param)
+
+
+@contextmanager
+def opening(param: str, what: str) -> Iterator[None]:
+    """Round the opening of what a client sent: whatever a library finds wrong with it is the client's to mend.
+
+    ``what`` it is, such as "the sound". Not for running the model, whose errors are ours. Raises BadItem, and
+    MemoryError as it comes.
+    """
+    try:
+        yield
+    except (BadItem, MemoryError):
+        raise
+    except Exception as error:
+        message = f"{what} cannot be opened; save it again, or send it in another format"
+        raise BadItem(message, param=param) from error
 
 
 def singly(

@@ -6,7 +6,7 @@ segment as it is heard.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from cohabit.engines.singly import BadItem, singly
+from cohabit.engines.singly import BadItem, opening, singly
 from cohabit.engines.sound_in import RATE, windows
-from cohabit.media.errors import Unreadable
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, Output, Request
 from cohabit.protocol.memory import give_back
@@ -103,12 +102,12 @@ class Whisper(Engine):
         self._check(body)
         heard = _Heard()
         told = ""
-        for segment in self._listen(request.blobs["file"], body, heard):
-            if cancelled(request.id):
-                return
+        for segment in self._listen(request.blobs["file"], body, heard, lambda: not cancelled(request.id)):
             if body.get("stream") and (delta := segment["text"] if told else segment["text"].lstrip()):
                 told += delta
                 yield Chunk(request.id, msgspec.json.encode({"type": "transcript.text.delta", "delta": delta}))
+        if cancelled(request.id):
+            return
         if not heard.seconds:
             raise BadItem("file holds no sound that could be decoded", param="file")
         last = {"type": "transcript.text.done", "text": told} if body.get("stream") else _whole(heard, body)
@@ -127,9 +126,14 @@ class Whisper(Engine):
             can = ", ".join(sorted(self._model.supported_languages))
             raise BadItem(f"this model hears {can} only; leave language out", param="language")
 
-    def _listen(self, sound: bytes, body: dict[str, Any], heard: _Heard) -> Iterator[dict[str, Any]]:
-        """Segments in OpenAI's shape, each as it is heard and kept. Raises BadItem."""
+    def _listen(
+        self, sound: bytes, body: dict[str, Any], heard: _Heard, wanted: Callable[[], bool]
+    ) -> Iterator[dict[str, Any]]:
+        """Segments in OpenAI's shape, each as it is heard and kept; asks ``wanted`` before each, and before each
+        window, since hours of silence have no segment. Raises BadItem."""
         for began, samples in _windows(sound):
+            if not wanted():
+                return
             heard.seconds = began + len(samples) / RATE
             # A window in which nothing was said tells nothing of the language.
             language = heard.language if heard.segments else body.get("language")
@@ -137,6 +141,8 @@ class Whisper(Engine):
             found, info = self._heard(samples, body, **hint)
             heard.language = info.language
             for segment in found:
+                if not wanted():
+                    return
                 heard.segments.append(_shaped(segment, began, len(heard.segments)))
                 yield heard.segments[-1]
 
@@ -151,10 +157,8 @@ class Whisper(Engine):
 
 
 def _windows(data: bytes) -> Iterator[tuple[float, Any]]:
-    try:
+    with opening("file", "the sound"):
         yield from windows(data)
-    except Unreadable as error:
-        raise BadItem(f"file {error}", param="file") from None
 
 
 def _hint(body: dict[str, Any], segments: Sequence[dict[str, Any]]) -> str | None:

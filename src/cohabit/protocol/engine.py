@@ -13,6 +13,9 @@ from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
+LONGEST_PICTURE = 2048
+"""Pixels of a picture's longer side that are handed to engines which do not say how many they can use."""
+
 Cancelled = Callable[[int], bool]
 """Asked with a request's id between steps (token, sentence, batch): is its client gone?
 
@@ -28,7 +31,7 @@ class Request(msgspec.Struct, frozen=True):
     id: int
     task: Task
     body: bytes
-    blobs: dict[str, bytes] = {}  # uploads by field name
+    blobs: dict[str, bytes] = {}  # sound by field name, as ``media.sound.frames`` reads it
 
 
 class Chunk(msgspec.Struct, frozen=True, tag="chunk"):
@@ -118,6 +121,9 @@ class Engine(ABC):
     """Of engines with the task ``speak``."""
     needs_picture: ClassVar[bool] = False
     """True if a chat without one cannot be answered."""
+    longest_picture: ClassVar[int] = LONGEST_PICTURE
+    """Pixels of a picture's longer side that it can use: larger ones are made smaller before they get here. Pictures
+    come as data URLs of what ``media.pictures.load`` reads, sound as a blob that ``media.sound.frames`` reads."""
     sleeps: ClassVar[bool] = True
     """False where only the end of the process frees what ``load`` took, so that the model is stopped instead."""
     copies: ClassVar[bool] = False

@@ -7,6 +7,7 @@ the stream in order.
 """
 
 import struct
+from collections.abc import Callable
 
 import msgspec
 
@@ -163,9 +164,24 @@ class FrameTooLarge(ValueError):
     """A frame over MAX_FRAME: the peer is broken, or the input should have been refused earlier."""
 
 
-def encode(message: ToWorker | FromWorker) -> bytes:
+def encode(message: msgspec.Struct) -> bytes:
     """One whole frame. Raises FrameTooLarge."""
     payload = _encoder.encode(message)
     if len(payload) > MAX_FRAME:
         raise FrameTooLarge(f"{len(payload)} bytes in a frame, {MAX_FRAME} allowed")
     return HEADER.pack(len(payload)) + payload
+
+
+def read_frame(read: Callable[[int], bytes]) -> bytes | None:
+    """The next payload from a reader that blocks until it has as many bytes as asked for, or the last ones.
+
+    None at the end of the link. Raises FrameTooLarge.
+    """
+    header = read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    (size,) = HEADER.unpack(header)
+    if size > MAX_FRAME:
+        raise FrameTooLarge(f"{size} bytes announced, {MAX_FRAME} allowed")
+    payload = read(size)
+    return payload if len(payload) == size else None

@@ -59,7 +59,7 @@ def assemble(
         launches=launches(config, weights, derived),
         ledger=Ledger(
             budget=plan.budget,
-            keep_free=plan.keep_free,
+            keep_free=plan.keep_free + plan.inspection,
             slots=resolved.compute_slots(config),
             releases_when_reaped=resolved.place(config).kind == "cpu",
             host_cache=plan.host_cache,
@@ -71,6 +71,7 @@ def assemble(
         watcher=watcher,
         observers=[*observers, Learner(config, models, footprints).handled],
         exposition=exposition,
+        inspection=plan.inspection,
     )
 
 
@@ -95,6 +96,7 @@ def _info(config: Config, name: str) -> ModelInfo:
         voices=model.voices,
         needs_picture=engine.needs_picture,
         declared=Declared(engine.Parameters, engine.refused, partial(engine.check, options=options)),
+        longest_picture=engine.longest_picture,
     )
 
 

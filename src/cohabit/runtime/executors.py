@@ -48,7 +48,7 @@ LOOKUPS = Executor("lookups", 8)
 """Host names. A slow name server holds up nothing else."""
 
 PARSING = Executor("parsing", 2)
-"""What clients sent, where it takes long. Two at once: a decoded picture takes up to 100 MB for the moment."""
+"""What clients sent, where it takes long."""
 
 IMPORTS = Executor("imports", 1)
 """Large libraries that only some servers need."""

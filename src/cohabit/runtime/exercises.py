@@ -9,7 +9,8 @@ import json
 import math
 import wave
 from array import array
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from importlib.resources import files
 from typing import Any
 
 import msgspec
@@ -17,42 +18,52 @@ import msgspec
 from cohabit.config import resolved
 from cohabit.config.model import Config
 from cohabit.engines.registry import engine_class
+from cohabit.protocol.inspection import Picture, Piece, Sound
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Call
+
+Inspect = Callable[[Piece], Awaitable[bytes]]
 
 LINE = "Of all the ships that left the harbour at dawn, only one came back before the storm had reached the coast."
 PROMPT = 500  # words: several batches of a prompt, whose memory engines allocate for the whole context at load
 EMBEDDED = 1024  # tokens in all texts of a request; of a batch together it is several runs
-SIDE = 5000  # pixels: the largest picture that the door lets in
 RATE = 16_000  # Hz
 SECONDS = 40  # of sound: more than speech models hear at once
 
 
-def batches(config: Config, name: str) -> list[list[Call]]:
-    """Given to its worker all at once they are as much as it is ever given. None for tasks that have no example."""
+async def batches(config: Config, name: str, inspect: Inspect) -> list[list[Call]]:
+    """Given to its worker all at once they are as much as it is ever given. None for tasks that have no example.
+
+    ``inspect`` makes of a picture or sound what a worker may open.
+    """
     model = config.models[name]
     engine = engine_class(model.engine)
     policy = resolved.model_policy(config, name)
     context = getattr(msgspec.convert(model.options, engine.Options), "context", None)
+    picture = sound = b""
+    if Task.DESCRIBE in engine.tasks:
+        picture = await inspect(Picture(page(), engine.longest_picture))
+    if Task.TRANSCRIBE in engine.tasks:
+        sound = await inspect(Sound(babble()))
     calls = [
         Call(
             model=name,
             task=task,
             body=json.dumps({"model": name, **body}).encode(),
             client="measure",
-            blobs={"file": babble()} if task is Task.TRANSCRIBE else {},
+            blobs={"file": sound} if task is Task.TRANSCRIBE else {},
         )
-        for task, body in _bodies(engine.tasks, context)
+        for task, body in _bodies(engine.tasks, context, picture)
     ]
     if engine.continuous:
         return [[call] for call in calls for _ in range(policy.concurrency)]
     return [[call] * policy.max_batch for call in calls]
 
 
-def _bodies(tasks: frozenset[Task], context: int | None) -> Iterator[tuple[Task, dict[str, Any]]]:
+def _bodies(tasks: frozenset[Task], context: int | None, picture: bytes) -> Iterator[tuple[Task, dict[str, Any]]]:
     words = "w " * min(PROMPT, (context or PROMPT) * 9 // 10)
     if Task.DESCRIBE in tasks:
-        url = f"data:image/png;base64,{base64.b64encode(page()).decode()}"
+        url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
         parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
         yield Task.DESCRIBE, {"messages": [{"role": "user", "content": parts}], "max_tokens": 8}
     elif Task.CHAT in tasks:
@@ -71,15 +82,8 @@ def _bodies(tasks: frozenset[Task], context: int | None) -> Iterator[tuple[Task,
 
 
 def page() -> bytes:
-    """A picture full of text, as large as may be."""
-    from PIL import Image, ImageDraw
-
-    drawn = Image.new("RGB", (SIDE, SIDE), "white")
-    for row in range(40):
-        ImageDraw.Draw(drawn).text((80, 80 + row * 120), LINE, fill="black", font_size=88)
-    file = io.BytesIO()
-    drawn.save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    """A picture full of text: 40 lines of LINE, black on white, 2048 pixels a side."""
+    return (files("cohabit.runtime") / "page.png").read_bytes()
 
 
 _VOWELS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410))

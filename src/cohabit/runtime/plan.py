@@ -56,6 +56,7 @@ class Plan:
     device: str
     total: int
     keep_free: int
+    inspection: int  # kept for the processes that open pictures and sound, beside the models
     budget: int
     host_cache: int
 
@@ -121,7 +122,7 @@ def make_plan(config: Config, *, total: int, host: int, footprints: Footprints, 
         for name, footprint in made.items()
     ]
     keep_free, host_cache = resolved.keep_free(config, total), resolved.host_cache(config, host)
-    return Plan(rows, config.device.kind, total, keep_free, budget, host_cache)
+    return Plan(rows, config.device.kind, total, keep_free, resolved.inspection(config), budget, host_cache)
 
 
 def footprint_of(config: Config, name: str, footprints: Footprints, weights: Path) -> Footprint:

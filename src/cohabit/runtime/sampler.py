@@ -5,12 +5,13 @@ Also notices that it is not read any more, because readings fail or one of them 
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 
 from cohabit.core.events import DeviceMeasured, DeviceUnreadable
-from cohabit.devices import Device, DeviceError
+from cohabit.devices import Device, DeviceError, Reading
 from cohabit.runtime.executors import DEVICE
 
 PERIOD = 1.0  # seconds
@@ -21,6 +22,17 @@ REST = 4  # times a reading at least: on cpu the kernel walks page tables, 4 GiB
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Processes that are no workers and have memory kept for them: they are no strangers."""
+
+    pids: Callable[[], Sequence[int]]
+    booked: int  # bytes for all of them
+
+
+NOBODY = Beside(tuple, 0)
+
+
 class Sampler:
     """Two tasks: one posts readings, taken in a thread since they block; the other posts their absence."""
 
@@ -29,11 +41,13 @@ class Sampler:
         device: Device,
         pids: Callable[[], Mapping[int, int]],
         post: Callable[[DeviceMeasured | DeviceUnreadable], None],
+        beside: Beside = NOBODY,
     ) -> None:
         """``pids`` gives the process of every worker."""
         self._device = device
         self._pids = pids
         self._post = post
+        self._beside = beside
         self._soon = asyncio.Event()
         self._read_at = time.monotonic()
         self._failure = ""  # of the last reading; empty while one is under way
@@ -73,9 +87,16 @@ class Sampler:
     async def _read(self, at: float) -> None:
         self._failure = ""
         try:
-            reading = await DEVICE.run(self._device.read, dict(self._pids()))
+            reading = await DEVICE.run(self._looked, dict(self._pids()), self._beside.pids())
         except Exception as error:
             self._failure = str(error) if isinstance(error, DeviceError) else type(error).__name__
             raise
         self._post(DeviceMeasured(at, reading.total, reading.available, reading.workers))
         self._read_at = time.monotonic()
+
+    def _looked(self, workers: Mapping[int, int], beside: Sequence[int]) -> Reading:
+        """What the processes beside the workers hold shows as available, as far as it is booked for them."""
+        others = {-number: pid for number, pid in enumerate(beside, start=1)}
+        reading = self._device.read({**workers, **others})
+        held = sum(reading.workers.pop(other, 0) for other in others)
+        return replace(reading, available=reading.available + min(held, self._beside.booked))

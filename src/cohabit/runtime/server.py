@@ -32,12 +32,14 @@ from cohabit.devices import Device
 from cohabit.engines.registry import engine_class
 from cohabit.protocol import spec
 from cohabit.protocol.engine import Request
+from cohabit.protocol.inspection import Piece
 from cohabit.runtime.answers import Open, Watcher
 from cohabit.runtime.effects import Effects
+from cohabit.runtime.inspectors import Inspectors
 from cohabit.runtime.loop import ControlLoop, Observe
 from cohabit.runtime.owner import Outcome, Owner
 from cohabit.runtime.requests import SERVER_FAILED, Answer, Call, CallFailed
-from cohabit.runtime.sampler import Sampler
+from cohabit.runtime.sampler import Beside, Sampler
 from cohabit.runtime.service import Health, ModelInfo
 from cohabit.runtime.supervision import TaskSupervisor
 from cohabit.runtime.workers.supervisor import Launch
@@ -63,10 +65,12 @@ class Server:
         watcher: Watcher,
         observers: Sequence[Observe] = (),
         exposition: Callable[[], bytes],
+        inspection: int = 0,
     ) -> None:
         """Must be made inside the running event loop. ``exposition`` renders the metrics.
 
-        Health is red once nothing has gone on for ``stall`` seconds though something waits.
+        Health is red once nothing has gone on for ``stall`` seconds though something waits. ``inspection`` bytes are
+        kept for what opens pictures and sound.
         """
         self._models = {info.name: info for info in infos}
         self._engines = {info.name: engine_class(info.engine) for info in infos}
@@ -93,7 +97,8 @@ class Server:
         """Set once the server has failed: nothing is served any more, and the process is to exit with 1."""
         self._kept: list[asyncio.Task[None]] = []
         self._owner = Owner(self.loop)
-        self._sampler = Sampler(device, self._pids, self.loop.post)
+        self._inspectors = Inspectors()
+        self._sampler = Sampler(device, self._pids, self.loop.post, Beside(self._inspectors.pids, inspection))
         self._watchdog = Watchdog(self._effects.processes)
         max_stall = {name: launch.max_stall for name, launch in launches.items()}
         self._stalls = self._effects.stalls(after=stall, max_stall=max_stall)
@@ -122,6 +127,7 @@ class Server:
         except TimeoutError:
             log.warning("not everything ended in time; killing what is left")
             self.abort(SHUTTING_DOWN)
+        await self._inspectors.close()
         for task in self._kept:
             task.cancel()
 
@@ -153,6 +159,10 @@ class Server:
         units = engine.units(Request(request, call.task, call.body, call.blobs)) if engine is not None else 0
         self.loop.post(RequestArrived(request, call.model, call.client, deadline, call.batch, units, call.background))
         return answer
+
+    async def inspect(self, piece: Piece, client: str) -> bytes:
+        """A picture or sound of a client, made into what a worker may open."""
+        return await self._inspectors.inspect(piece, client)
 
     def status(self, listed: int = LISTED) -> dict[str, Any]:
         """The core's snapshot, with what only the shell knows."""

@@ -8,7 +8,8 @@ from cohabit.core.events import OwnerRequest
 from cohabit.core.owner import Objection
 from cohabit.core.snapshot import LISTED
 from cohabit.protocol.abilities import Ability
-from cohabit.protocol.engine import Speech
+from cohabit.protocol.engine import LONGEST_PICTURE, Speech
+from cohabit.protocol.inspection import Piece
 from cohabit.protocol.parameters import Declared
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.owner import Outcome
@@ -30,6 +31,7 @@ class ModelInfo:
     voices: Mapping[str, str] = field(default_factory=dict)  # what clients call its voices -> its own names
     needs_picture: bool = False  # cannot answer a chat without one
     declared: Declared = field(default_factory=Declared)  # what its engine takes beside OpenAI's fields
+    longest_picture: int = LONGEST_PICTURE  # pixels of a picture's longer side that it can use
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,12 @@ class Service(Protocol):
 
     def submit(self, call: Call) -> Answer:
         """Queue a request. Never raises for what is wrong with it: the answer's iterator does (CallFailed)."""
+
+    async def inspect(self, piece: Piece, client: str) -> bytes:
+        """A picture or sound of a client, made into what a worker may open. Cancelled, it is not opened any further.
+
+        Raises Unreadable, TooBusy.
+        """
 
     def status(self, listed: int = LISTED) -> dict[str, Any]:
         """The core's snapshot as plain data, a versioned schema, with the next ``listed`` requests of each model."""

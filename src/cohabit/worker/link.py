@@ -8,16 +8,14 @@ from cohabit.protocol.engine import Chunk
 from cohabit.protocol.messages import (
     CREDIT_BYTES,
     CREDIT_CHUNKS,
-    HEADER,
-    MAX_FRAME,
     Credit,
     End,
     Finished,
-    FrameTooLarge,
     FromWorker,
     ToWorker,
     decode_to_worker,
     encode,
+    read_frame,
 )
 
 BUFFER_CAP = 1 << 20  # bytes of one answer that may wait here for its reader before the engine is held up
@@ -54,14 +52,8 @@ class Link:
 
     def receive(self) -> ToWorker | None:
         """The next message; None at the end of the link."""
-        header = self._reader.read(HEADER.size)
-        if len(header) < HEADER.size:
-            return None
-        (size,) = HEADER.unpack(header)
-        if size > MAX_FRAME:
-            raise FrameTooLarge(f"{size} bytes announced, {MAX_FRAME} allowed")
-        payload = self._reader.read(size)
-        return decode_to_worker(payload) if len(payload) == size else None
+        payload = read_frame(self._reader.read)
+        return None if payload is None else decode_to_worker(payload)
 
     def send(self, message: FromWorker) -> None:
         """Send one message now, in one piece."""

@@ -1,18 +1,23 @@
-"""The control plane's end of a worker's link."""
+"""The control plane's end of the link of a worker or an inspector."""
 
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import cast
+from typing import Generic, TypeVar, cast
 
-from cohabit.protocol.messages import HEADER, MAX_FRAME, FromWorker, ToWorker, decode_from_worker, encode
+import msgspec
+
+from cohabit.protocol.messages import HEADER, MAX_FRAME, encode
+
+Received = TypeVar("Received")
 
 
-class NativeLink(asyncio.Protocol):
+class NativeLink(asyncio.Protocol, Generic[Received]):
     """Frames in both directions over one socket. Callbacks run in the event loop, in order of arrival."""
 
-    def __init__(self, on_message: Callable[[FromWorker], None]) -> None:
-        """Not connected yet; see ``connect``."""
+    def __init__(self, on_message: Callable[[Received], None], decode: Callable[[memoryview], Received]) -> None:
+        """Not connected yet; see ``connect``. ``decode`` makes a message of a frame's payload."""
+        self._decode = decode
         self._on_message = on_message
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
@@ -22,13 +27,18 @@ class NativeLink(asyncio.Protocol):
         """Done when the worker has closed its end and everything it sent was handed on."""
 
     @classmethod
-    async def connect(cls, sock: socket.socket, on_message: Callable[[FromWorker], None]) -> "NativeLink":
+    async def connect(
+        cls,
+        sock: socket.socket,
+        on_message: Callable[[Received], None],
+        decode: Callable[[memoryview], Received],
+    ) -> "NativeLink[Received]":
         """Speak over a connected socket, which the link then owns."""
         loop = asyncio.get_running_loop()
-        _, link = await loop.create_unix_connection(lambda: cls(on_message), sock=sock)
+        _, link = await loop.create_unix_connection(lambda: cls(on_message, decode), sock=sock)
         return link
 
-    def send(self, message: ToWorker) -> None:
+    def send(self, message: msgspec.Struct) -> None:
         """Send one message. After the end of the link it goes nowhere: the exit event tells of it.
 
         It goes out in the next round of the loop, with all else that is sent in this one: of requests that come
@@ -71,7 +81,7 @@ class NativeLink(asyncio.Protocol):
             if stop > end:
                 break
             with memoryview(buffer)[start + HEADER.size : stop] as frame:
-                message = decode_from_worker(frame)
+                message = self._decode(frame)
             start = stop
             self._on_message(message)
         del buffer[:start]

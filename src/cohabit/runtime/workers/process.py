@@ -1,4 +1,4 @@
-"""One worker process: spawned with its link, logged, ended with its whole group, reaped."""
+"""One worker or inspector process: spawned with its link, logged, ended with its whole group, reaped."""
 
 import asyncio
 import os
@@ -9,11 +9,14 @@ from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
+import msgspec
 import psutil
 import structlog
 
-from cohabit.protocol.messages import FromWorker, Shutdown, ToWorker
+from cohabit.protocol.messages import FromWorker, Shutdown, decode_from_worker
 from cohabit.runtime.links.native import NativeLink
 from cohabit.runtime.supervision import supervise
 
@@ -26,13 +29,26 @@ SILENT = {  # workers have no business on the network: weights are fetched befor
     "DO_NOT_TRACK": "1",  # by convention, all others
 }
 
+Received = TypeVar("Received")
+
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Program(Generic[Received]):
+    """What a process runs (``python -m MODULE``), and how its messages are decoded."""
+
+    module: str
+    decode: Callable[[memoryview], Received]
+
+
+WORKER: Program[FromWorker] = Program("cohabit.worker", decode_from_worker)
 
 
 class WorkerProcess:
     """A process in a session of its own, so that its group id is its pid and Ctrl-C does not reach it."""
 
-    def __init__(self, model: str, process: Process, link: NativeLink) -> None:
+    def __init__(self, model: str, process: Process, link: NativeLink[Any]) -> None:
         """Made by ``spawn``."""
         self.model = model
         self.pid = process.pid
@@ -45,14 +61,23 @@ class WorkerProcess:
 
     @classmethod
     async def spawn(
-        cls, model: str, threads: int, on_message: Callable[[FromWorker], None], *, nice: int = 0
+        cls,
+        model: str,
+        threads: int,
+        on_message: Callable[[Received], None],
+        program: Program[Received] = WORKER,  # type: ignore[assignment]  # the default goes with a worker's messages
+        *,
+        nice: int = 0,
     ) -> "WorkerProcess":
-        """Start a worker. Must run in the main thread: the kernel's parent-death signal follows the thread."""
+        """Start a process, a worker unless ``program`` says otherwise.
+
+        Must run in the main thread: the kernel's parent-death signal follows the thread.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "cohabit.worker"),
+                    *(sys.executable, "-m", program.module),
                     *("--fd", str(theirs.fileno()), "--parent", str(os.getpid())),
                     pass_fds=(theirs.fileno(),),
                     stdin=DEVNULL,
@@ -83,16 +108,16 @@ class WorkerProcess:
         with suppress(ProcessLookupError):  # it has died already, and will be noticed
             os.setpriority(os.PRIO_PROCESS, process.pid, nice)  # while it has one thread: the others inherit it
 
-        def heard(message: FromWorker) -> None:
+        def heard(message: Received) -> None:
             worker.heard += 1
             on_message(message)
 
         # Nothing is handed on before the next turn of the loop, so the worker is there by then.
-        worker = cls(model, process, await NativeLink.connect(ours, heard))
+        worker = cls(model, process, await NativeLink.connect(ours, heard, program.decode))
         return worker
 
-    def send(self, message: ToWorker) -> None:
-        """Send one message to the worker."""
+    def send(self, message: msgspec.Struct) -> None:
+        """Send it one message."""
         self._link.send(message)
 
     def kill(self) -> None:
@@ -112,6 +137,11 @@ class WorkerProcess:
             log.warning("worker did not leave when asked and is killed", model=self.model, pid=self.pid)
             self.kill()
 
+    @property
+    def code(self) -> int | None:
+        """Its exit code once it is reaped, or the number of the signal that ended it, negative."""
+        return self._process.returncode
+
     async def exited(self) -> str:
         """Until the process is reaped, its group gone and its last frames handed on; returns how it ended."""
         code = await self._process.wait()
@@ -121,6 +151,14 @@ class WorkerProcess:
         self._link.close()
         how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
         return f"its worker ended with {how}"
+
+    def own_cpu_seconds(self) -> float:
+        """Processor time of the process without its children; 0 for one that has just ended."""
+        try:
+            times = psutil.Process(self.pid).cpu_times()
+        except psutil.NoSuchProcess:
+            return 0.0
+        return float(times.user + times.system)
 
     def cpu_seconds(self) -> float:
         """Processor time of the process and the children it has; 0 for one that has just ended."""

@@ -1,0 +1,24 @@
+"""Entry point: ``python -m cohabit.inspector --fd N --parent PID``. Standard output and error are logs."""
+
+import argparse
+
+from cohabit.worker.parent import die_with_parent
+
+
+def main() -> None:
+    """Tie this process to its parent first, then import what takes longer."""
+    parser = argparse.ArgumentParser(
+        prog="cohabit.inspector", description="Opens pictures and sound of clients. Started by cohabit serve."
+    )
+    parser.add_argument("--fd", type=int, required=True, help="the socket to the control plane")
+    parser.add_argument("--parent", type=int, required=True, help="process id of the control plane")
+    arguments = parser.parse_args()
+    die_with_parent(arguments.parent)
+
+    from cohabit.inspector.loop import serve
+
+    serve(arguments.fd)
+
+
+if __name__ == "__main__":
+    main()
