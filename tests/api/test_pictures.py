@@ -1,13 +1,19 @@
 """Pictures in chats: looked at before anything is queued, whatever is wrong with them."""
 
+import asyncio
+import base64
 from typing import Any
 
 import httpx2
 import pytest
 
-from api.driving import FakeService, Served, as_asked
+from api.driving import Exchange, FakeService, Served, as_asked
+from cohabit.api.app import create_app
 from cohabit.api.pictures import MOST_PICTURES
-from samples import animated, asking, bomb, clean_picture, data_url, picture
+from cohabit.protocol.inspection import Piece
+from cohabit.runtime.inspectors import TooBusy
+from harness import PATIENCE
+from samples import animated, asking, bomb, clean_picture, data_url, picture, tone
 
 PATH = "/v1/chat/completions"
 
@@ -64,3 +70,75 @@ async def test_a_model_that_only_tells_of_pictures_needs_one(
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith("labels only tells of pictures; add an image_url part")
     assert not service.calls
+
+
+class Busy(FakeService):
+    """Looks at nothing until the test lets it, or not at all."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.looking = asyncio.Event()
+        self.left = asyncio.Event()
+        self._error = error
+
+    async def inspect(self, piece: Piece, client: str) -> bytes:
+        if self._error is not None:
+            raise self._error
+        self.looking.set()
+        try:
+            await asyncio.Future()
+        finally:
+            self.left.set()
+        return b""
+
+
+SEEN = {"model": "seer", "messages": asking(picture())}
+ITEM = {"type": "chat", "data": {"messages": asking(picture())}}
+SAID = {"type": "transcribe", "data": {"audio": base64.b64encode(tone()).decode()}}
+FORM = (
+    b'--x\r\ncontent-disposition: form-data; name="model"\r\n\r\nstt\r\n'
+    b'--x\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n%b\r\n--x--\r\n' % tone()
+)
+DOORS: dict[str, Any] = {
+    PATH: SEEN,
+    "/v1/responses": {
+        "model": "seer",
+        "input": [{"role": "user", "content": [{"type": "input_image", "image_url": data_url(picture())}]}],
+    },
+    "/inference": ITEM,
+    "/batch": [ITEM, SAID],
+    "/v1/audio/transcriptions": FORM,
+    "/v1/audio/translations": FORM,
+}
+
+
+@pytest.mark.parametrize("path", DOORS)
+async def test_nothing_is_looked_at_for_a_client_who_has_left(path: str) -> None:
+    service = Busy()
+    headers = {"content-type": "multipart/form-data; boundary=x"} if DOORS[path] is FORM else {}
+    async with Exchange(create_app(service), path, DOORS[path], headers=headers) as exchange:
+        async with asyncio.timeout(PATIENCE):
+            await service.looking.wait()
+            exchange.leave()
+            await service.left.wait()
+            await exchange.ended()
+    assert service.calls == []
+
+
+@pytest.mark.parametrize("path", DOORS)
+async def test_where_too_much_waits_the_client_is_told_when_to_come_again(path: str) -> None:
+    transport = httpx2.ASGITransport(app=create_app(Busy(TooBusy())))
+    body = DOORS[path]
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
+        if body is FORM:
+            headers = {"content-type": "multipart/form-data; boundary=x"}
+            answer = await http.post(path, content=body, headers=headers)
+        else:
+            answer = await http.post(path, json=body)
+    if path == "/batch":
+        errors = [result["error"] for result in answer.json()["results"]]
+    else:
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        errors = [answer.json()["error"]]
+    assert {(error["code"], error["type"]) for error in errors} == {("too_busy", "server_error")}

@@ -236,3 +236,24 @@ def test_engines_that_are_not_installed_name_their_extra(monkeypatch: pytest.Mon
     made = config("{a: {engine: fake}, b: {engine: llamacpp, source: 'file:/m.gguf'}}")
     monkeypatch.setattr(assemble, "missing_libraries", lambda engine: list(engine.libraries))
     assert missing_engines(made) == ["b: the engine llamacpp needs xllamacpp: pip install 'cohabit[llamacpp]'"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "kept"),
+    [
+        ("cpu", "{engine: whisper, source: 'file:x'}", 640 * MIB),
+        ("cpu", "{engine: scene, files: {labels: 'file:x', names: 'file:y'}}", 640 * MIB),
+        ("cpu", "{engine: llamacpp, source: 'file:x'}", 0),
+        ("cuda:0", "{engine: whisper, source: 'file:x'}", 0),
+    ],
+)
+def test_memory_is_kept_for_opening_pictures_and_sound_where_a_model_takes_any(
+    kind: str, model: str, kept: int
+) -> None:
+    made = parse_config(f"device: {{kind: '{kind}', keep_free: 100MiB}}\nmodels: {{m: {model}}}", Path("/"))
+    nowhere = Path("/nowhere")
+    plan = make_plan(made, total=4096 * MIB, host=0, footprints=Footprints(nowhere / "f.json"), weights=nowhere)
+    assert plan.inspection == kept
+    assert plan.budget == (4096 - 100) * MIB - kept
+    assert ("640 MiB kept for opening pictures and sound" in as_table(plan)) == bool(kept)
+    assert as_data(plan)["device"]["inspection"] == kept

@@ -127,3 +127,28 @@ async def test_reading_that_does_not_end_is_told_too() -> None:
     for task in running:
         task.cancel()
     await asyncio.wait(running)
+
+
+class Held:
+    """A device on which every process that is asked for holds 100 bytes."""
+
+    def total_bytes(self) -> int:
+        """All of it."""
+        return 1000
+
+    def read(self, workers: Mapping[int, int]) -> Reading:
+        """What is left of it is available."""
+        return Reading(1000, 1000 - 100 * len(workers), dict.fromkeys(workers, 100))
+
+
+@pytest.mark.parametrize(("booked", "available"), [(0, 700), (150, 850), (500, 900)])
+async def test_processes_beside_the_workers_are_no_strangers_as_far_as_they_are_booked(
+    booked: int, available: int
+) -> None:
+    readings = asyncio.Queue[Any]()
+    beside = sampler.Beside(lambda: [11, 12], booked)
+    task = asyncio.create_task(sampler.Sampler(Held(), lambda: {7: 10}, readings.put_nowait, beside).run())
+    reading = await asyncio.wait_for(readings.get(), PATIENCE)
+    assert (reading.workers, reading.available) == ({7: 100}, available)
+    task.cancel()
+    await asyncio.wait([task])
