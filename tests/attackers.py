@@ -5,7 +5,6 @@ costs the others.
 """
 
 import base64
-import io
 import json
 import os
 import socket
@@ -21,7 +20,8 @@ from typing import Any
 import httpx2
 
 from harness import Running
-from samples import chunk, data_url, picture, saved, tone, written
+from hostile import flac, mkv, mp4, png_chunks, scans
+from samples import data_url, saved, tone, written
 
 HANG_UP = 4.0  # seconds after which an attacker gives up and comes again
 JSON = "application/json"
@@ -203,134 +203,11 @@ def looking(data: Callable[[], bytes]) -> Callable[[], tuple[bytes, str]]:
     return make
 
 
-# sound and pictures that cost more than they are worth
-
-
-def _crc8(data: bytes) -> int:
-    value = 0
-    for byte in data:
-        value ^= byte
-        for _ in range(8):
-            value = ((value << 1) ^ 0x07) & 0xFF if value & 0x80 else (value << 1) & 0xFF
-    return value
-
-
-def _crc16(data: bytes) -> int:
-    value = 0
-    for byte in data:
-        value ^= byte << 8
-        for _ in range(8):
-            value = ((value << 1) ^ 0x8005) & 0xFFFF if value & 0x8000 else (value << 1) & 0xFFFF
-    return value
-
-
-def _utf8(number: int) -> bytes:
-    """As FLAC numbers its frames."""
-    return chr(number).encode() if number < 0xD800 else chr(number + 0x800).encode()
-
-
-def flac_silence(rate: int, frames: int, block: int = 65535) -> bytes:
-    """Silence in frames of ``block`` samples, a dozen bytes each."""
-    info = struct.pack(">HH", block, block) + bytes(6) + ((rate << 44) | (15 << 36)).to_bytes(8, "big") + bytes(16)
-    out = [b"fLaC\x80" + len(info).to_bytes(3, "big") + info]
-    for number in range(frames):
-        head = b"\xff\xf8\x70\x08" + _utf8(number) + struct.pack(">H", block - 1)
-        frame = head + bytes([_crc8(head)]) + b"\0\0\0"
-        out.append(frame + struct.pack(">H", _crc16(frame)))
-    return b"".join(out)
-
-
-def _box(kind: bytes, *data: bytes) -> bytes:
-    whole = b"".join(data)
-    return struct.pack(">I", 8 + len(whole)) + kind + whole
-
-
-def _full(kind: bytes, *data: bytes, flags: int = 0) -> bytes:
-    return _box(kind, struct.pack(">I", flags), *data)
-
-
-def mp4_promising(samples: int, tracks: int = 1) -> bytes:
-    """A few hundred bytes whose tables promise so many samples on each track."""
-    entry = _box(b"mp4a", bytes(6), b"\0\1", bytes(8), struct.pack(">HHHHI", 2, 16, 0, 0, 48000 << 16))
-    table = _box(
-        b"stbl",
-        _full(b"stsd", struct.pack(">I", 1), entry),
-        _full(b"stts", struct.pack(">III", 1, samples, 1024)),
-        _full(b"stsc", struct.pack(">IIII", 1, 1, samples, 1)),
-        _full(b"stsz", struct.pack(">II", 1, samples)),
-        _full(b"stco", struct.pack(">II", 1, 40)),
-    )
-    source = _box(b"dinf", _full(b"dref", struct.pack(">I", 1), _full(b"url ", flags=1)))
-    media = _box(
-        b"mdia",
-        _full(b"mdhd", struct.pack(">IIIIHH", 0, 0, 48000, min(samples * 1024, 2**32 - 1), 0, 0)),
-        _full(b"hdlr", bytes(4) + b"soun" + bytes(12) + b"x\0"),
-        _box(b"minf", _full(b"smhd", bytes(4)), source, table),
-    )
-    header = _full(b"mvhd", struct.pack(">IIII", 0, 0, 48000, 1000), struct.pack(">IH", 0x10000, 0x100), bytes(70))
-    all_tracks = [
-        _box(b"trak", _full(b"tkhd", struct.pack(">IIIII", 0, 0, number + 1, 0, 0), bytes(60), flags=3), media)
-        for number in range(tracks)
-    ]
-    kind = _box(b"ftyp", b"M4A \0\0\0\0M4A mp42")
-    return kind + _box(b"mdat", bytes(64)) + _box(b"moov", header, *all_tracks)
-
-
-def _element(ident: bytes, data: bytes) -> bytes:
-    return ident + (len(data) | 1 << 56).to_bytes(8, "big") + data
-
-
-def matroska_of_chapters(chapters: int) -> bytes:
-    """Sound with chapters in descending order: a reader that looks through all before each takes quadratic time."""
-    kind = _element(b"\x42\x86", b"\1") + _element(b"\x42\xf7", b"\1") + _element(b"\x42\xf2", b"\4")
-    kind += _element(b"\x42\xf3", b"\x08") + _element(b"\x42\x82", b"matroska")
-    kind += _element(b"\x42\x87", b"\4") + _element(b"\x42\x85", b"\2")
-    info = _element(b"\x15\x49\xa9\x66", _element(b"\x2a\xd7\xb1", (1_000_000).to_bytes(4, "big")))
-    sound = _element(b"\xb5", struct.pack(">f", 16000.0)) + _element(b"\x9f", b"\1") + _element(b"\x62\x64", b"\x10")
-    track = _element(b"\xd7", b"\1") + _element(b"\x73\xc5", b"\1") + _element(b"\x83", b"\2")
-    track += _element(b"\x86", b"A_PCM/INT/LIT") + _element(b"\xe1", sound)
-    atoms = b"".join(
-        b"\xb6\x8c\x73\xc4\x83"
-        + (chapters - number).to_bytes(3, "big")
-        + b"\x91\x84"
-        + (number + 1).to_bytes(4, "big")
-        for number in range(chapters)
-    )
-    cluster = _element(b"\xe7", b"\0") + _element(b"\xa3", b"\x81\0\0\x80" + bytes(3200))
-    return (
-        _element(b"\x1a\x45\xdf\xa3", kind)
-        + b"\x18\x53\x80\x67\x01"
-        + b"\xff" * 7
-        + info
-        + _element(b"\x16\x54\xae\x6b", _element(b"\xae", track))
-        + _element(b"\x10\x43\xa7\x70", _element(b"\x45\xb9", atoms))
-        + _element(b"\x1f\x43\xb6\x75", cluster)
-    )
-
-
 def wav(rate: int, samples: int) -> bytes:
     """Eight bits a sample."""
     form = struct.pack("<HHIIHH", 1, 1, rate, rate, 1, 8)
     head = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", samples)
     return b"RIFF" + struct.pack("<I", len(head) + samples) + head + b"\x80" * samples
-
-
-def png_of_chunks(count: int) -> bytes:
-    """A small picture with so many empty chunks."""
-    return picture()[:33] + chunk(b"aaAa", b"") * count + picture()[33:]
-
-
-def jpeg_of_scans(side: int, scans: int) -> bytes:
-    """A progressive picture whose cheapest scan comes again and again; each goes over the whole picture."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.new("RGB", (side, side), (120, 130, 140)).save(file, "JPEG", progressive=True, quality=30, subsampling=0)
-    head, *found = file.getvalue().split(b"\xff\xda")
-    last = found[-1][: found[-1].rindex(b"\xff\xd9")]
-    cheapest = min(found[1:-1], key=len)
-    parts = [*found[:-1], *[cheapest] * (scans - len(found)), last]
-    return head + b"".join(b"\xff\xda" + part for part in parts) + b"\xff\xd9"
 
 
 # all of them
@@ -414,22 +291,18 @@ ATTACKS: tuple[Attack, ...] = (
             cache(lambda: (json.dumps([{"type": "embed", "data": {"texts": ["x" * 7000]}}] * 4096).encode(), JSON)),
         ),
     ),
-    Attack(
-        "mp4 that promises samples", "stt", sending(_HEAR, as_form(lambda: mp4_promising(80_000_000), model="stt"))
-    ),
+    Attack("mp4 that promises samples", "stt", sending(_HEAR, as_form(lambda: mp4(80_000_000), model="stt"))),
     Attack(
         "mp4 of many tracks",
         "stt",
-        sending(_HEAR, as_form(lambda: mp4_promising(10_000_000, tracks=10), model="stt")),
+        sending(_HEAR, as_form(lambda: mp4(10_000_000, tracks=10), model="stt")),
     ),
-    Attack(
-        "matroska of chapters", "stt", sending(_HEAR, as_form(lambda: matroska_of_chapters(100_000), model="stt")), 6
-    ),
-    Attack("flac of one hertz", "stt", sending(_HEAR, as_form(lambda: flac_silence(1, 1, 14400), model="stt"))),
+    Attack("matroska of chapters", "stt", sending(_HEAR, as_form(lambda: mkv(100_000), model="stt")), 6),
+    Attack("flac of one hertz", "stt", sending(_HEAR, as_form(lambda: flac(1, 1, 14400), model="stt"))),
     Attack("wav of one hertz", "stt", sending(_HEAR, as_form(lambda: wav(1, 14_000), model="stt"))),
-    Attack("hours of silence", "stt", sending(_HEAR, as_form(lambda: flac_silence(16000, 3500), model="stt"))),
-    Attack("jpeg of scans", "vision", sending(_CHAT, looking(lambda: jpeg_of_scans(4900, 250))), 4),
-    Attack("png of chunks", "vision", sending(_CHAT, looking(lambda: png_of_chunks(500_000)))),
+    Attack("hours of silence", "stt", sending(_HEAR, as_form(lambda: flac(16000, 3500), model="stt"))),
+    Attack("jpeg of scans", "vision", sending(_CHAT, looking(lambda: scans(4900, 250))), 4),
+    Attack("png of chunks", "vision", sending(_CHAT, looking(lambda: png_chunks(500_000)))),
     Attack(
         "uploads that break off",
         None,
