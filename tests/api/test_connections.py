@@ -124,7 +124,7 @@ def test_a_wish_for_another_protocol_is_passed_over(
     """With the body where it belongs: the parser alone takes it for the next request."""
     service = FakeService()
     service.reply = as_asked
-    smuggled = {**CHAT, "user": LIVE.decode()}
+    smuggled = {**CHAT, "messages": [{"role": "user", "content": LIVE.decode()}]}
     said = whole(smuggled, CHAT_HEAD.replace(b"host: t\r\n", b"host: t\r\n" + headers))
 
     async def scenario() -> None:
