@@ -1,14 +1,16 @@
 """The config: what is right becomes typed, what is wrong becomes one line that says where and what would do."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import pytest
 
 from cohabit.config import resolved
 from cohabit.config.errors import ConfigError
 from cohabit.config.load import load_config, parse_config, presets, with_budget, with_journal
-from cohabit.config.model import Config
+from cohabit.config.model import Config, Section
 
 FAKE = "models: {a: {engine: fake}}\n"
 NEEDS_TIME = "a time such as 30s, 10m or 1h30m is needed"
@@ -108,6 +110,11 @@ def test_slots_are_threads_on_cpu_and_one_on_a_card() -> None:
             "config: models.a.prioriti: unknown key; did you mean priority?",
         ),
         (f"server: {{prot: 1}}\n{FAKE}", "config: server.prot: unknown key; did you mean port?"),
+        (f"batches: {{retension: 3d}}\n{FAKE}", "config: batches.retension: unknown key; did you mean retention?"),
+        (
+            f"server: {{remote_media: {{enable: true}}}}\n{FAKE}",
+            "config: server.remote_media.enable: unknown key; did you mean enabled?",
+        ),
         (
             "models: {a: {engine: fake, footprint: {residnt: 1}}}",
             "config: models.a.footprint.residnt: unknown key; did you mean resident?",
@@ -328,3 +335,44 @@ def test_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("COHABIT_HOME")
     assert paths.weights_dir().parts[-2:] == ("cohabit", "weights")
     assert paths.footprints_file().parts[-2:] == ("cohabit", "footprints.json")
+
+
+def sections(kind: type[Section], place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where the config has a section: the place of each."""
+    yield place
+    for name, field in kind.model_fields.items():
+        inner = [each for each in (field.annotation, *get_args(field.annotation)) if isinstance(each, type)]
+        for each in inner:
+            if issubclass(each, Section):
+                key = ("a",) if get_origin(field.annotation) is dict else ()
+                yield from sections(each, (*place, name, *key))
+
+
+@pytest.mark.parametrize("place", list(sections(Config)), ids=".".join)
+def test_an_unknown_key_is_one_line_in_every_section(place: tuple[str, ...]) -> None:
+    data: dict[str, Any] = {"models": {"a": {"engine": "fake"}}}
+    section = data
+    for name in place:
+        section = section.setdefault(name, {})
+    section["nonsense"] = 1
+    with pytest.raises(ConfigError) as caught:
+        parse_config(json.dumps(data), Path("/"))
+    assert f"{'.'.join((*place, 'nonsense'))}: unknown key" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: " + "[" * 3000,
+        "models: " + "[" * 3000 + "]" * 3000,
+        "models: " + "{a: " * 3000 + "1" + "}" * 3000,
+        "- " * 3000 + "x",
+        "\n".join(" " * depth + "a:" for depth in range(3000)),
+        "".join("? " for _ in range(3000)) + "x",
+    ],
+    ids=["open", "lists", "mappings", "block lists", "block mappings", "keys"],
+)
+def test_a_config_that_is_nested_without_end_is_one_line(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^config: line [0-9]+: nested deeper than 50 levels$"):
+        parse_config(text, Path("/"))

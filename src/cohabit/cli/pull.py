@@ -115,7 +115,7 @@ def fetch(
                 if check:
                     verify(source, weights_dir=weights, base_dir=base, progress=show)
                 if place is not None:
-                    place = derive(place, derivation, derived_dir(), progress=show)
+                    place = derive(place, derivation, derived_dir(), progress=show, check=check)
             except SourceError as error:
                 failures[user] = error
             else:

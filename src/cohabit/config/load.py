@@ -3,34 +3,21 @@
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, get_args, get_origin
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from cohabit.config.checks import check
 from cohabit.config.errors import ConfigError
-from cohabit.config.model import (
-    Config,
-    DeviceConfig,
-    ModelConfig,
-    RemoteMediaConfig,
-    SchedulingConfig,
-    Section,
-    ServerConfig,
-    TlsConfig,
-)
-from cohabit.config.model import FootprintConfig as Footprint
+from cohabit.config.model import Config, Section
 from cohabit.config.quantities import Amount
 
 DEFAULT_PRESET = "embedded"
 _PRESETS = files("cohabit.config") / "presets"
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "server": ServerConfig,
-    "device": DeviceConfig,
-    "scheduling": SchedulingConfig,
-}
+_MOST_DEPTH = 50  # levels; a config has about five, and whatever reads it takes a frame of the stack for each
 
 
 def presets() -> list[str]:
@@ -58,6 +45,7 @@ def load_config(source: str | None = None) -> Config:
 def parse_config(text: str, base_dir: Path, name: str = "config") -> Config:
     """From YAML text. Raises ConfigError with one line."""
     try:
+        _check_depth(text)
         data = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
@@ -81,12 +69,22 @@ def parse_config(text: str, base_dir: Path, name: str = "config") -> Config:
     return config
 
 
+def _check_depth(text: str) -> None:
+    """Raises MarkedYAMLError for what is nested too deeply, before anything is made of it."""
+    depth = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > _MOST_DEPTH:
+            problem = f"nested deeper than {_MOST_DEPTH} levels"
+            raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+
+
 def _told(error: Any) -> str:
     """One pydantic error as a line: the place, what is wrong, what would do."""
     place = [str(part) for part in error["loc"] if part != "[key]"]
     where = ".".join(place)
     if error["type"] == "extra_forbidden":
-        return unknown_key(where, place[-1], list(_model_at(place[:-1]).model_fields))
+        return unknown_key(where, place[-1], list(_section_at(place[:-1]).model_fields))
     if error["type"] == "missing":
         return f"{where}: is missing"
     if error["type"] == "string_pattern_mismatch":
@@ -103,21 +101,20 @@ def unknown_key(where: str, key: str, known: list[str]) -> str:
     return f"{where}: unknown key; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
 
 
-def _model_at(place: list[str]) -> type[BaseModel]:
-    match place:
-        case []:
-            return Config
-        case ["models", _]:
-            return ModelConfig
-        case ["models", _, "footprint"]:
-            return Footprint
-        case ["server", "remote_media"]:
-            return RemoteMediaConfig
-        case ["server", "tls"]:
-            return TlsConfig
-        case [section]:
-            return _SECTIONS[section]
-    raise AssertionError(f"nothing forbids keys at {place}")
+def _section_at(place: list[str]) -> type[Section]:
+    """The class of what stands at a place, as the fields of the classes say."""
+    kind: type[Section] = Config
+    names = iter(place)
+    for name in names:
+        annotation = kind.model_fields[name].annotation
+        kind = next(each for each in (annotation, *get_args(annotation)) if _is_section(each))
+        if get_origin(annotation) is dict:
+            next(names)  # as a model is called
+    return kind
+
+
+def _is_section(kind: Any) -> TypeGuard[type[Section]]:
+    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def with_budget(config: Config, budget: str | None) -> Config:

@@ -1,4 +1,4 @@
-"""Host memory as a device: proportional set sizes of process groups against the machine or its cgroup.
+"""Host memory as a device: proportional set sizes of process groups against the machine or its control groups.
 
 Proportional (PSS), so that shared libraries and mapped weights count once; a worker's memory is that of its
 whole process group.
@@ -13,48 +13,30 @@ from pathlib import Path
 
 import psutil
 
+from cohabit.devices import cgroups
 from cohabit.devices.reading import DeviceError, Reading
 
-_CGROUPS = (  # limit and usage, version 2 then 1
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ),
-)
 # pid (name) state ppid pgrp ...; the name may hold anything, so this looks behind its last bracket
 _GROUP = re.compile(rb".*\) \S+ -?\d+ (\d+) ", re.DOTALL)
 _PSS = re.compile(rb"^Pss:\s+(\d+) kB$", re.MULTILINE)
 
 
-def _cgroup() -> tuple[int, int] | None:
-    """Limit and usage of the control group this runs in; None without a limit."""
-    for limit_file, usage_file in _CGROUPS:
-        try:
-            limit = limit_file.read_text().strip()
-            usage = usage_file.read_text().strip()
-        except OSError:
-            continue
-        if limit.isdecimal() and int(limit) < psutil.virtual_memory().total:
-            return int(limit), int(usage)
-    return None
-
-
 def memory() -> tuple[int, int]:
-    """Bytes in all and bytes that nobody uses, of the machine or its cgroup where that has less."""
+    """Bytes in all and bytes that can be had, of the machine or the tightest of its control groups."""
     machine = psutil.virtual_memory()
-    cgroup = _cgroup()
-    if cgroup is None:
-        return machine.total, machine.available
-    limit, usage = cgroup
-    return limit, min(machine.available, max(0, limit - usage))
+    total, available = machine.total, machine.available
+    for group in cgroups.own():
+        limited = group.limited()
+        if limited is not None:
+            total, available = min(total, limited[0]), min(available, limited[1])
+    return total, available
 
 
 class Cpu:
-    """The machine's memory, or its cgroup's where that is less."""
+    """The machine's memory, or that of its control groups where it is less."""
 
     def total_bytes(self) -> int:
-        """min(MemTotal, cgroup limit)."""
+        """The least of MemTotal and the groups' limits."""
         return memory()[0]
 
     def read(self, workers: Mapping[int, int]) -> Reading:

