@@ -8,6 +8,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from cohabit.batches import files, records
+from cohabit.batches.calendar import SETTLED, Calendar
 from cohabit.batches.calls import Caller
 from cohabit.batches.database import Database
 from cohabit.batches.leader import Leader
@@ -73,6 +74,8 @@ class Bench:
         self.database = database
         self.app = app
         self.now = NOW
+        self.passed = 0.0
+        self.settled = True  # the clock has been right for long enough when it starts
         self.known: Mapping[str, Mapping[str, Any]] = {"ann": {"key": "ann's"}, "": {}}
         self.most_lines = 1000
         self.runner: Runner | None = None
@@ -99,16 +102,27 @@ class Bench:
 
     def start(self) -> None:
         """Run what there is."""
+        if self.settled:
+            self.now -= SETTLED
+        calendar = Calendar(lambda: self.now, lambda: self.passed)
+        if self.settled:
+            self.later(SETTLED)
+            assert calendar.surely() == self.now
         means = Means(
             self.database,
             Caller(self.app),
             resolve=lambda name: name if name in {"embeddings", "llm"} else None,
             identify=self.known.get,
             most_lines=self.most_lines,
-            clock=lambda: self.now,
+            calendar=calendar,
         )
         self.runner = Runner(means, Leader(self.database))
         self.task = asyncio.create_task(self.runner.run())
+
+    def later(self, seconds: float) -> None:
+        """Time passes, by both clocks."""
+        self.now += seconds
+        self.passed += seconds
 
     async def crash(self) -> None:
         """End it at once, with nothing written down any more."""

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from batches.driving import Answering, Bench, eventually, line
 from cohabit.batches import erasing, files, records, runner, work
+from cohabit.batches.calendar import SETTLED
 from cohabit.batches.errors import StorageError, Trouble
 from cohabit.batches.leader import Leader
 from cohabit.batches.means import AT_ONCE
@@ -154,7 +155,7 @@ async def test_so_many_batches_at_once_and_then_the_next(
     ids = []
     for number in range(5):
         ids.append(await bench.create(line(number)))
-        bench.now += 1
+        bench.later(1)
     bench.start()
     await bench.until(lambda _: len(app.asked) == 2, ids[0])
     assert [(await bench.get(each)).status for each in ids[2:]] == ["validating"] * 3
@@ -195,8 +196,10 @@ async def test_cancelled(bench: Bench, app: Answering) -> None:
 async def test_expired(bench: Bench, app: Answering) -> None:
     app.gate = asyncio.Event()
     batch_id = await bench.create("\n".join(line(number) for number in range(3)), completion_window="1m")
-    bench.now += 59.9
+    bench.later(59.9)
     bench.start()
+    await bench.until(lambda batch: batch.status == "in_progress", batch_id)
+    bench.later(0.2)
     batch = await bench.ended(batch_id)
     assert batch.status == "expired"
     assert batch.output_file_id is None
@@ -205,7 +208,7 @@ async def test_expired(bench: Bench, app: Answering) -> None:
 
 async def test_expired_while_no_server_ran(bench: Bench, app: Answering) -> None:
     batch_id = await bench.create(line(1), completion_window="1m")
-    bench.now += 3600
+    bench.later(3600)
     bench.start()
     assert (await bench.ended(batch_id)).status == "expired"
     assert app.asked == []
@@ -213,7 +216,7 @@ async def test_expired_while_no_server_ran(bench: Bench, app: Answering) -> None
 
 async def test_near_its_end_it_no_longer_gives_way(bench: Bench, app: Answering) -> None:
     batch_id = await bench.create(line(1), completion_window="10m")
-    bench.now += 545
+    bench.later(545)
     bench.start()
     await bench.ended(batch_id)
     assert [scope["state"]["background"] for scope, _ in app.asked] == [False]
@@ -221,7 +224,7 @@ async def test_near_its_end_it_no_longer_gives_way(bench: Bench, app: Answering)
 
 async def test_what_goes_too_slowly_to_be_done_in_time_no_longer_gives_way(bench: Bench, app: Answering) -> None:
     def reply(_: Any) -> tuple[int, Any]:
-        bench.now += 60
+        bench.later(60)
         return 200, {}
 
     app.reply = reply
@@ -374,7 +377,7 @@ async def test_what_is_over_is_swept(bench: Bench) -> None:
     batch = await bench.ended(batch_id)
     assert await bench.database.read(files.stored) > 0
     await bench.stop()
-    bench.now += 31 * 86400
+    bench.later(31 * 86400)
     bench.start()
     assert bench.runner is not None
 
@@ -384,3 +387,84 @@ async def test_what_is_over_is_swept(bench: Bench) -> None:
 
     await eventually(empty)
     assert batch.output_file_id is not None
+
+
+async def kept(bench: Bench) -> bool:
+    """Whether there are batches and files, after a look at what has expired."""
+    assert bench.runner is not None
+    bench.runner.poke()
+    await asyncio.sleep(0.05)  # nothing can be waited for: it must not happen
+    batches = await bench.database.read(records.page, None, after=None, limit=10)
+    return bool(batches.data) and await bench.database.read(files.stored) > 0
+
+
+@pytest.mark.parametrize("settled", [True, False], ids=["settled", "just started"])
+async def test_a_clock_that_is_wrong_for_a_moment_erases_nothing(bench: Bench, settled: bool) -> None:
+    bench.settled = settled
+    bench.start()
+    await bench.ended(await bench.create(line(1)))
+    for _ in range(3):
+        bench.now += 40 * 86400
+        assert await kept(bench)
+        bench.later(12)
+        assert await kept(bench)
+        bench.now -= 40 * 86400
+        bench.later(3600)  # and the hour of the next sweep comes
+        assert await kept(bench)
+
+
+async def test_a_server_that_starts_with_a_wrong_clock_erases_nothing(bench: Bench) -> None:
+    bench.start()
+    await bench.ended(await bench.create(line(1)))
+    await bench.stop()
+    bench.settled = False
+    bench.now += 40 * 86400
+    bench.start()
+    bench.later(SETTLED / 2)
+    assert await kept(bench)
+    bench.now -= 40 * 86400
+    bench.later(SETTLED)
+    assert await kept(bench)
+
+
+async def test_a_batch_from_before_does_not_expire_by_a_clock_that_is_wrong_at_the_start(
+    bench: Bench, app: Answering
+) -> None:
+    batch_id = await bench.create(line(1), completion_window="24h")
+    bench.settled = False
+    bench.now += 2 * 86400
+    bench.start()
+    assert (await bench.ended(batch_id)).status == "completed"
+    assert len(app.asked) == 1
+
+
+async def test_a_batch_that_runs_does_not_expire_by_a_clock_that_is_wrong_for_a_moment(
+    bench: Bench, app: Answering
+) -> None:
+    app.gate = asyncio.Event()
+    bench.start()
+    batch_id = await bench.create(line(1), completion_window="24h")
+    await bench.until(lambda batch: batch.status == "in_progress", batch_id)
+    bench.now += 2 * 86400
+    assert bench.runner is not None
+    bench.runner.poke()
+    await asyncio.sleep(0.05)  # nothing can be waited for: it must not happen
+    bench.now -= 2 * 86400
+    app.gate.set()
+    assert (await bench.ended(batch_id)).status == "completed"
+
+
+async def test_what_has_expired_is_erased_once_the_clock_is_settled(bench: Bench) -> None:
+    bench.start()
+    await bench.ended(await bench.create(line(1)))
+    await bench.stop()
+    bench.settled = False
+    bench.later(31 * 86400)
+    bench.start()
+    assert await kept(bench)
+    bench.later(SETTLED)
+
+    async def erased() -> bool:
+        return not await kept(bench)
+
+    await eventually(erased)

@@ -64,7 +64,7 @@ class Caller:
 
 
 def _scope(url: str, client: str, seconds: float, state: Mapping[str, Any]) -> Scope:
-    whole = min(max(1, math.ceil(seconds)), 999_999_999)
+    whole = max(1, math.ceil(min(seconds, 999_999_999)))
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

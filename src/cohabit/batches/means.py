@@ -7,6 +7,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
+from cohabit.batches.calendar import Calendar
 from cohabit.batches.calls import Caller
 from cohabit.batches.database import Database
 from cohabit.batches.errors import StorageError
@@ -37,15 +38,15 @@ class Means:
         resolve: Resolve,
         identify: Identify,
         most_lines: int,
-        clock: Callable[[], float],
+        calendar: Calendar,
     ) -> None:
-        """``clock`` gives Unix seconds."""
+        """Nothing is begun yet."""
         self.database = database
         self.calls = calls
         self.resolve = resolve
         self.identify = identify
         self.most_lines = most_lines
-        self.clock = clock
+        self.calendar = calendar
         self._halt = asyncio.Event()
         self._rooms: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 

@@ -24,6 +24,7 @@ log = structlog.get_logger()
 
 MOST_BYTES = 8 << 20  # of the lines that are fetched at once
 LAST = 0.1  # of its time: then its lines no longer give way to everything else
+_LOOK = 5.0  # seconds between two looks at whether it has expired
 _MEASURED = 20  # answers after which it is known how fast it goes
 
 GONE = ("key_revoked", "the key that made this batch has been revoked")
@@ -43,7 +44,7 @@ class Run:
         self._cancelled = asyncio.Event()
         self._pending: list[Outcome] = []
         self._writing = asyncio.Lock()
-        self._began = self._means.clock()
+        self._began = self._means.calendar.monotonic()
         self._done = 0  # since then
 
     def cancel(self) -> None:
@@ -71,7 +72,7 @@ class Run:
         if status in WHY:
             while await means.write(work.give_up, name, *WHY[status]):
                 means.go_on()
-        await means.write(records.finish, name, status, means.clock())
+        await means.write(records.finish, name, status, means.calendar.now())
         log.info("batch has ended", batch=name, status=status)
 
     async def _take_in(self) -> None:
@@ -82,7 +83,7 @@ class Run:
             try:
                 while not ended and not self._cancelled.is_set():
                     means.go_on()
-                    ended = await means.database.write(intake.step, means.clock())
+                    ended = await means.database.write(intake.step, means.calendar.now())
             except StorageError:
                 await means.pause(1.0)
 
@@ -90,9 +91,10 @@ class Run:
         """The status in which it ends."""
         lanes = awaited(self._lanes())
         cancelled = awaited(self._cancelled.wait())
-        left = max(0.0, self._batch.expires_at - self._means.clock())
         try:
-            await asyncio.wait({lanes, cancelled}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            while not lanes.done() and not cancelled.done() and (left := self._left()) > 0:
+                within = min(left, _LOOK)
+                await asyncio.wait({lanes, cancelled}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
             if lanes.done():
                 lanes.result()
                 return "completed"
@@ -144,7 +146,7 @@ class Run:
                 line.url,
                 line.body,
                 client=batch.id,
-                seconds=batch.expires_at - means.clock(),
+                seconds=self._left(),
                 state={**state, "background": not self._urgent()},
             )
             pause = verdicts.pause(said)
@@ -153,14 +155,18 @@ class Run:
             await means.pause(pause)
         return None
 
+    def _left(self) -> float:
+        """Seconds until it expires."""
+        return self._means.calendar.left(self._batch.expires_at, self._batch.created_at)
+
     def _urgent(self) -> bool:
         """Whether it would not be done in time if it went on giving way."""
-        left = self._batch.expires_at - self._means.clock()
+        left = self._left()
         if left < LAST * (self._batch.expires_at - self._batch.created_at):
             return True
         if self._done < _MEASURED:
             return False
-        each = (self._means.clock() - self._began) / self._done
+        each = (self._means.calendar.monotonic() - self._began) / self._done
         return left < each * (self._batch.total - self._batch.done - self._done)
 
     async def _record(self, outcome: Outcome) -> None:

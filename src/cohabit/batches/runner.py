@@ -1,6 +1,7 @@
 """Which batches are run, and when what is kept is erased."""
 
 import asyncio
+import math
 
 import structlog
 
@@ -29,8 +30,8 @@ class Runner:
         self._leader = leader
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._news = asyncio.Event()
-        self._began = means.clock()
-        self._sweep_at = self._began
+        self._began = means.calendar.now()
+        self._sweep_at = self._swept_until = -math.inf
 
     def poke(self) -> None:
         """There is something new; look now."""
@@ -61,9 +62,9 @@ class Runner:
 
     async def _look(self) -> None:
         found = await self._means.database.read(records.unfinished)
-        now = self._means.clock()
+        calendar = self._means.calendar
         for batch in found:
-            over = batch.status == "cancelling" or batch.expires_at <= now
+            over = batch.status == "cancelling" or calendar.left(batch.expires_at, batch.created_at) <= 0
             if batch.id in self._runs:
                 if batch.status == "cancelling":
                     self._runs[batch.id][0].cancel()
@@ -82,14 +83,20 @@ class Runner:
             self.poke()  # there is room for another
 
     async def _sweep(self) -> None:
-        now = self._means.clock()
-        if now < self._sweep_at:
+        """At the start, when it is first known what has expired, and every hour from then on."""
+        calendar, database = self._means.calendar, self._means.database
+        now = calendar.surely()
+        settles = math.isinf(self._swept_until) and math.isfinite(now)
+        if calendar.monotonic() < self._sweep_at and not settles:
             return
-        self._sweep_at = now + _SWEEP
-        database = self._means.database
-        # What was being sent when a server died. With a database of its own that was before this one began.
-        before = self._began if database.path is not None else now - _DAY
-        await database.write(records.expire, now)
-        await database.write(files.expire, now)
-        await database.write(files.abandon, before)
+        first = math.isinf(self._sweep_at)
+        self._sweep_at = calendar.monotonic() + _SWEEP
+        self._swept_until = now
+        if math.isfinite(now):
+            await database.write(records.expire, now)
+            await database.write(files.expire, now)
+            await database.write(files.abandon, now - _DAY)
+        if first and database.path is not None:
+            # What was being sent when a server died: with a database of its own all that was before this one began.
+            await database.write(files.abandon, self._began)
         await database.erase()

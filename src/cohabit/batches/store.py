@@ -1,6 +1,5 @@
 """Files and batches as the api sees them: one door, so that what is slow to import stays behind it."""
 
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from shutil import disk_usage
@@ -8,6 +7,7 @@ from shutil import disk_usage
 from starlette.types import ASGIApp
 
 from cohabit.batches import files, records
+from cohabit.batches.calendar import Calendar
 from cohabit.batches.calls import Caller
 from cohabit.batches.database import Database
 from cohabit.batches.errors import StorageError, TooMuch, Trouble
@@ -36,19 +36,20 @@ class Store:
         resolve: Resolve,
         identify: Identify,
         tasks: TaskSupervisor,
-        clock: Callable[[], float] = time.time,
+        calendar: Calendar | None = None,
     ) -> None:
         """``url`` is the database's. Raises ValueError for one that cannot be. Needs a running event loop."""
         self._config = config
         self._database = Database(url)
-        self._clock = clock
+        calendar = calendar or Calendar()
+        self._clock = calendar.now
         means = Means(
             self._database,
             Caller(app),
             resolve=resolve,
             identify=identify,
             most_lines=config.max_lines,
-            clock=clock,
+            calendar=calendar,
         )
         self._runner = Runner(means, Leader(self._database))
         self._running = tasks.keep("batches", self._runner.run)
