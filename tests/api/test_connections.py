@@ -3,11 +3,14 @@
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from api.driving import CANARY, CHAT, FakeService, as_asked
 from api.sockets import (
@@ -23,6 +26,7 @@ from api.sockets import (
 )
 from api.watching import listening
 from cohabit.api.app import create_app
+from cohabit.api.connections import gone
 from cohabit.runtime.requests import Answer
 
 pytestmark = pytest.mark.process  # a server on a socket, whose limits pass in real time
@@ -184,3 +188,75 @@ def test_this_is_no_proxy(runner: Callable[..., Any]) -> None:
             await watched.gone()
 
     runner(scenario())
+
+
+def test_many_wishes_for_another_protocol_in_one_go(runner: Callable[..., Any], logged: Lines) -> None:
+    count = 500
+    wish = LIVE.replace(b"host: t", b"host: t\r\nconnection: upgrade\r\nupgrade: h2c")
+
+    async def scenario() -> None:
+        async with listening(create_app(FakeService()), QUICK) as (_watched, client):
+            sending = asyncio.ensure_future(say(client, wish * count))
+            assert [(await hear(client))[0] for _ in range(count)] == [200] * count
+            await sending
+
+    runner(scenario())
+    assert not [line for line in logged if line["log_level"] == "error"]
+
+
+def test_more_than_so_many_in_one_go_are_not_taken(runner: Callable[..., Any]) -> None:
+    async def scenario() -> None:
+        limits = replace(QUICK, pipelined=10)
+        async with listening(create_app(FakeService()), limits) as (watched, client):
+            await say(client, LIVE * 50)
+            await watched.gone()
+
+    runner(scenario())
+
+
+def test_requests_in_one_go_whose_client_has_closed_its_side(
+    runner: Callable[..., Any], logged: Lines, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = FakeService()
+    service.reply = as_asked
+
+    async def scenario() -> None:
+        async with listening(create_app(service), QUICK) as (watched, client):
+            await say(client, whole() * 3)
+            client.shutdown(socket.SHUT_WR)
+            await watched.gone()
+            await read_all(client)
+            for _ in range(50):
+                await asyncio.sleep(0)  # what was begun comes to its end
+
+    runner(scenario())
+    assert not [line for line in logged if line["log_level"] == "error"]
+    assert caplog.records == []
+
+
+def test_a_client_that_hung_up_is_seen_though_nothing_is_read(runner: Callable[..., Any]) -> None:
+    seen: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(gone(scope))
+        while not gone(scope):  # noqa: ASYNC110 - nobody tells: that is what is asked
+            await asyncio.sleep(0.001)
+        seen.append(True)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def scenario() -> None:
+        async with listening(app, QUICK) as (_watched, client):
+            await say(client, (CHAT_HEAD % 500_000) + bytes(90_000))  # more than is read ahead
+            await asyncio.sleep(0)
+            client.close()
+            async with asyncio.timeout(10):
+                while len(seen) < 2:  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.001)
+
+    runner(scenario())
+    assert seen == [False, True]
+
+
+async def test_under_another_server_nobody_is_known_to_have_hung_up() -> None:
+    assert not gone({"type": "http"})

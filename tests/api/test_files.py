@@ -12,8 +12,10 @@ from starlette.requests import ClientDisconnect
 
 from api.driving import CANARY
 from api.storing import Stored, opened
+from batches.driving import eventually
 from cohabit.api.files import Content
-from cohabit.batches.errors import StorageError, Trouble
+from cohabit.batches import files
+from cohabit.batches.errors import Left, StorageError, Trouble
 
 FORM = {"purpose": "batch"}
 LINE = json.dumps({"custom_id": "a", "url": "/v1/embeddings", "body": {"model": "embeddings", "input": CANARY}})
@@ -92,8 +94,8 @@ async def test_fields_that_are_wrong(form: dict[str, str], param: str | None, st
 
 
 async def test_without_a_file(stored: Stored) -> None:
-    for files in ({"file": ("in.jsonl", b"")}, {"other": ("in.jsonl", b"x")}):
-        answer = await stored.http.post("/v1/files", data=FORM, files=files)
+    for sent in ({"file": ("in.jsonl", b"")}, {"other": ("in.jsonl", b"x")}):
+        answer = await stored.http.post("/v1/files", data=FORM, files=sent)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "file")
     answer = await stored.http.post("/v1/files", json=FORM)
     assert "multipart/form-data" in answer.json()["error"]["message"]
@@ -122,6 +124,37 @@ async def test_more_than_all_may_have(stored: Stored) -> None:
     assert "delete some" in answer.json()["error"]["message"]
 
 
+async def test_of_a_client_that_has_hung_up_nothing_more_is_written(stored: Stored) -> None:
+    here = [True]
+    upload = stored.store.upload(stored.who, "a", gone=lambda: not here[0])
+    await upload.write(bytes(files.PIECE))
+    assert await stored.bytes() == files.PIECE
+    here[0] = False
+    with pytest.raises(Left):
+        await upload.write(bytes(files.PIECE))
+    assert await stored.bytes() == files.PIECE
+    upload.discard()
+
+    async def nothing() -> bool:
+        return await stored.bytes() == 0
+
+    await eventually(nothing)
+
+
+async def test_what_is_said_of_too_much_would_help(stored: Stored) -> None:
+    async def refused(size: int) -> str:
+        answer = await stored.http.post("/v1/files", data=FORM, files={"file": b"x" * size})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_much_stored")
+        found: str = answer.json()["error"]["message"]
+        return found
+
+    assert await refused((4 << 20) + 1) == "a file may have at most 4 MiB; send it in several files"
+    for size in (4 << 20, 3 << 20):
+        answer = await stored.http.post("/v1/files", data=FORM, files={"file": b"x" * size})
+        assert answer.status_code == 200
+    assert await refused(2 << 20) == "7 of the 8 MiB are taken that all files may have together; delete some"
+
+
 async def test_a_client_that_leaves_leaves_nothing(stored: Stored) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b'--x\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n' + b"y" * 2_000_000
@@ -130,7 +163,11 @@ async def test_a_client_that_leaves_leaves_nothing(stored: Stored) -> None:
     headers = {"content-type": "multipart/form-data; boundary=x"}
     answer = await stored.http.post("/v1/files", content=broken(), headers=headers)
     assert answer.status_code == 499
-    assert await stored.bytes() == 0
+
+    async def nothing() -> bool:
+        return await stored.bytes() == 0
+
+    await eventually(nothing)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ async def test_what_is_erased_is_gone_from_the_disk(database: Database) -> None:
     folder = database.path.parent
     assert any(b"kanarienvogel" in each.read_bytes() for each in folder.iterdir())
     before = sum(each.stat().st_size for each in folder.iterdir())
-    await database.write(files.discard, file_id)
+    await database.write(files.discard, [file_id])
     await database.erase()
     assert not any(b"kanarienvogel" in each.read_bytes() for each in folder.iterdir())
     assert sum(each.stat().st_size for each in folder.iterdir()) < before / 2

@@ -6,6 +6,7 @@ if its client has not done its part in time: to send, or to read what it was ans
 """
 
 import asyncio
+import select
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import chain
@@ -24,6 +25,7 @@ from cohabit.api.joined import Joined
 log = structlog.get_logger()
 
 _ABORT: Final = "cohabit.abort"
+_GONE: Final = "cohabit.gone"
 _ALWAYS_ANSWERED = ("/health/", "/metrics")  # or a crowd would have the server restarted
 
 
@@ -34,6 +36,7 @@ class Limits:
     head: float = 20.0  # until a request's head is there
     head_bytes: int = 64 << 10  # address and headers; also trailers, and what else comes between two pieces of body
     headers: int = 100
+    pipelined: int = 1000  # requests that were sent behind one that is not answered
     body: float = 30.0  # until ``body_step`` bytes more of the body have come, or its end
     body_step: int = 64 << 10
     linger: float = 10.0  # for the rest of what was answered before it was there
@@ -100,6 +103,9 @@ class Connection(HttpToolsProtocol):
         """End looking."""
         self._timer.cancel()
         self._forget()
+        for cycle, _ in self.pipeline:  # requests behind the one that is answered: nobody is there to answer
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -116,12 +122,18 @@ class Connection(HttpToolsProtocol):
         if self._phase is _Phase.IDLE:  # blank lines too, which the parser does not tell of
             self._due = min(self._due, self.loop.time() + self.limits.head)
         self._barren += len(data)
+        unread = [memoryview(data)]  # the next last
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._pass_over(data[upgrade.args[0] :])
+            while unread:
+                piece = unread.pop()
+                try:
+                    self.parser.feed_data(piece)
+                except httptools.HttpParserUpgrade as upgrade:
+                    unread += (piece[upgrade.args[0] :], memoryview(self._without_upgrade()))
         except httptools.HttpParserError:
             self._refuse(self._refusal or BadRequest("this is not HTTP that can be read", code="invalid_http"))
+        except ApiError as error:
+            self._refuse(error)
         else:
             if self._barren > self.limits.head_bytes:
                 self._refuse(self._too_large())
@@ -129,7 +141,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self.scope["extensions"] = {_ABORT: self.transport.abort}  # type: ignore[dict-item]  # typed as plain data
+        self.scope["extensions"] = {_ABORT: self.transport.abort, _GONE: self._hung_up}  # type: ignore[dict-item]  # typed as plain data
         self._phase = _Phase.HEAD
         self._due = min(self._due, self.loop.time() + self.limits.head)
 
@@ -140,6 +152,9 @@ class Connection(HttpToolsProtocol):
         size = len(self.url) + sum(map(len, chain.from_iterable(self.headers)))
         if size > self.limits.head_bytes or len(self.headers) > self.limits.headers:
             self._refusal = self._too_large()
+            raise self._refusal
+        if len(self.pipeline) >= self.limits.pipelined:
+            self._refusal = BadRequest("too many requests wait behind one another here", code="too_many_pipelined")
             raise self._refusal
         super().on_headers_complete()
         self.cycle.transport = Joined(self.cycle)
@@ -250,21 +265,32 @@ class Connection(HttpToolsProtocol):
         message = f"at most {most} KiB of address and headers are taken, and {headers} headers"
         return ApiError(431, message, code="head_too_large")
 
-    def _pass_over(self, rest: bytes) -> None:
-        """Read a request again without its wish for another protocol, which a server is free not to heed.
+    def _without_upgrade(self) -> bytes:
+        """The head to be read again, without its wish for another protocol, which a server is free not to heed.
 
         The parser takes such a request to have no body, which would make a request of its own of what is one. curl
-        and Java's client send these wishes unasked.
+        and Java's client send these wishes unasked. Raises ApiError for what cannot be passed over.
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._refuse(ApiError(405, "this is no proxy", code="method_not_allowed"))
-            return
+            raise ApiError(405, "this is no proxy", code="method_not_allowed")
         lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self.url, b"".join(lines))
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
-        self.data_received(head + rest)
+        return head
+
+    def _hung_up(self) -> bool:
+        """Whether the client has closed its side, though what it sent before is not read yet.
+
+        The transport learns of that only when it has read up to there, and while a request is busy it does not read.
+        """
+        place = self.transport.get_extra_info("socket")
+        if self.transport.is_closing() or place is None:
+            return True
+        state = select.poll()
+        state.register(place.fileno(), select.POLLRDHUP)
+        return bool(state.poll(0))
 
     def _room_made(self) -> bool:
         """Whether there was a connection to close on which nothing is asked for, or not yet."""
@@ -292,6 +318,12 @@ class Connection(HttpToolsProtocol):
 def _too_much() -> ApiError:
     message = "the server holds as many bytes of requests as it takes; send this again when some are answered"
     return ApiError(503, message, kind="server_error", code="too_many_bytes", retry_after=5.0)
+
+
+def gone(scope: Scope) -> bool:
+    """Whether the client has hung up, without reading on. Under another server that is not known."""
+    hung_up = (scope.get("extensions") or {}).get(_GONE)
+    return hung_up is not None and hung_up()
 
 
 async def drop(scope: Scope, receive: Receive) -> None:

@@ -1,6 +1,6 @@
 """``/v1/files``: what batches read, and what they have made."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
 from cohabit.api.answers import warn
+from cohabit.api.connections import gone
 from cohabit.api.documents import form_of, only
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import take_plain
@@ -20,8 +21,7 @@ from cohabit.batches.lines import CONTROL
 from cohabit.openai.files import Deleted, FileList, FileObject, FileUpload, Purpose
 
 if TYPE_CHECKING:
-    from cohabit.batches.store import Store, Upload
-    from cohabit.batches.who import Who
+    from cohabit.batches.store import Upload
 
 router = APIRouter(tags=["files"], prefix="/v1/files", responses=only(404, 503))
 
@@ -34,42 +34,36 @@ After = Annotated[str | None, Query(max_length=64, description="The last id of t
 class _Sent(UploadFile):
     """The file of a form, on its way into the store instead of a folder."""
 
-    def __init__(self, store: "Store", who: "Who", filename: str) -> None:
+    def __init__(self, begin: "Callable[[str], Upload]", filename: str) -> None:
         super().__init__(BytesIO(), filename=CONTROL.sub("", filename)[:_MOST_NAME] or "file")
-        self._store = store
-        self._who = who
-        self._upload: Upload | None = None
+        self._upload = begin(self.filename or "")
 
     async def write(self, data: bytes) -> None:
-        """As the form's parser has it. Raises ApiError."""
+        """As the form's parser has it. Raises ApiError, ClientDisconnect."""
         with told():
-            if self._upload is None:
-                self._upload = await self._store.upload(self._who, self.filename or "")
             await self._upload.write(data)
 
     async def seek(self, offset: int) -> None:
         """Which the parser does at its end; it is not read here."""
 
     async def seal(self, fields: FileUpload) -> FileObject:
-        """It is whole. Raises ApiError."""
-        if self._upload is None:
+        """It is whole. Raises ApiError, ClientDisconnect."""
+        if not self._upload.size:
             raise BadRequest("the file is empty: send a line of JSON for each request", param="file")
         with told():
             return await self._upload.seal(fields)
 
-    async def discard(self) -> None:
+    def discard(self) -> None:
         """It is not wanted."""
-        if self._upload is not None:
-            await self._upload.discard()
+        self._upload.discard()
 
 
 class _ToStore(FormParser):
     """Holds no more of a file than the piece that is being written."""
 
-    def __init__(self, *how: Any, store: "Store", who: "Who", sent: list[_Sent], **more: Any) -> None:
+    def __init__(self, *how: Any, begin: "Callable[[str], Upload]", sent: list[_Sent], **more: Any) -> None:
         super().__init__(*how, **more)
-        self._store = store
-        self._who = who
+        self._begin = begin
         self._sent = sent
 
     def on_headers_finished(self) -> None:
@@ -78,7 +72,7 @@ class _ToStore(FormParser):
         file = self._current_part.file
         if file is not None:
             file.file.close()
-            self._current_part.file = _Sent(self._store, self._who, file.filename or "")
+            self._current_part.file = _Sent(self._begin, file.filename or "")
             self._sent.append(self._current_part.file)
 
 
@@ -87,7 +81,8 @@ async def send_file(request: Request, response: Response) -> FileObject:
     """Send a file of requests, a line of JSON for each."""
     store = await store_of(request)
     sent: list[_Sent] = []
-    parser = partial(_ToStore, store=store, who=who_asks(request), sent=sent)
+    begin = partial(store.upload, who_asks(request), gone=partial(gone, request.scope))
+    parser = partial(_ToStore, begin=begin, sent=sent)
     try:
         form = await parse_form(request, parser, "purpose", store.most_upload + _FORM)
         taken = take_plain(FileUpload, fields_of(form))
@@ -95,7 +90,7 @@ async def send_file(request: Request, response: Response) -> FileObject:
         return await _file_of(form).seal(taken.body)
     except BaseException:
         for each in sent:
-            await each.discard()
+            each.discard()
         raise
 
 

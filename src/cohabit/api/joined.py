@@ -22,6 +22,8 @@ class Joined(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write; keep a head that something is sure to follow, which tells its length, until then."""
         cycle = self._cycle
+        if self._transport.is_closing():  # its client has hung up, which uvicorn hears of later
+            return
         if not cycle.response_started:  # 100 Continue
             self._transport.write(data)
         elif self._head or not cycle.expected_content_length or cycle.scope["method"] == "HEAD":

@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from cohabit.api.access import key_of
 from cohabit.api.errors import ApiError, NotFound
-from cohabit.batches.errors import Conflict, Missing, StorageError, TooMuch, Trouble
+from cohabit.batches.errors import Conflict, Left, Missing, StorageError, TooMuch, Trouble
 from cohabit.batches.who import Who
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def told() -> Iterator[None]:
         raise ApiError(409, str(error), code=error.code) from None
     except TooMuch as error:
         raise ApiError(413, str(error), code="too_much_stored") from None
+    except Left:
+        raise ClientDisconnect from None
     except StorageError as error:
         status = _STATUS[error.trouble]
         raise ApiError(status, str(error), kind="server_error", code=error.trouble, retry_after=5.0) from None

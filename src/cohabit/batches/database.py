@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from cohabit.batches import erasing, schema
+from cohabit.batches import erasing, files, schema
 from cohabit.batches.errors import StorageError, Trouble
 from cohabit.runtime.executors import Executor
 
@@ -29,6 +29,7 @@ T = TypeVar("T")
 _BUSY_SECONDS = 5.0  # how long a locked database is waited for
 _CONNECT_SECONDS = 5
 _VACUUM = 256  # pages of 4 KiB
+_DROPPED = 500  # files that are hidden by one statement
 _WRITES = "cohabit_writes"
 
 
@@ -48,6 +49,7 @@ class Database:
         self.url = parsed(url)
         self._engine: Engine | None = None
         self._thread = Executor("batches", 1)
+        self._eraser = erasing.Eraser(self._erase)
         self._told: str | None = None
 
     @property
@@ -63,19 +65,31 @@ class Database:
         """What ``work`` says; all of what it did is there for good, or nothing. Raises like ``read``."""
         return await self._run(True, work, *args, **kwargs)
 
+    def drop(self, file_id: str) -> None:
+        """Hide a file that was not sent to its end, and erase it soon."""
+        self._eraser.drop(file_id)
+
     async def erase(self) -> None:
         """Erase what is hidden, give its room back, and leave no trace of it in SQLite's log. Raises StorageError."""
+        await self._eraser.erase()
+
+    async def close(self) -> None:
+        """After what was begun."""
+        await self._eraser.close()
+        await self._in_thread(self._dispose)
+        self._thread.close()
+
+    async def _erase(self, dropped: list[str]) -> None:
+        """In steps, between which others have their turn."""
+        for begin in range(0, len(dropped), _DROPPED):
+            await self.write(files.discard, dropped[begin : begin + _DROPPED])
         while await self.write(erasing.step):
             continue
         # Even if that was nothing: requests that were answered stand in the log too, and a server that was killed may
         # have erased what it no longer overwrote.
         if self.path is not None:
-            await self._in_thread(self._vacuum)
-
-    async def close(self) -> None:
-        """After what was begun."""
-        await self._in_thread(self._dispose)
-        self._thread.close()
+            while await self._in_thread(self._vacuum):
+                continue
 
     async def _run(
         self, writes: bool, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -107,16 +121,20 @@ class Database:
             self._engine = engine
         return self._engine
 
-    def _vacuum(self) -> None:
+    def _vacuum(self) -> bool:
+        """Give some room back; whether there is more."""
         try:
             connection = self._opened().raw_connection()
             try:
-                # In steps, or the log would take as much room as is given back; and as scripts, since ``execute``
+                # A part, or the log would take as much room as is given back; and as a script, since ``execute``
                 # would go through a pragma but once, which gives back a single page.
+                (before,) = connection.execute("PRAGMA freelist_count").fetchone()
+                connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM})")
                 (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-                for _ in range(0, free, _VACUUM):
-                    connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM})")
+                if 0 < free < before:
+                    return True
                 connection.executescript("PRAGMA wal_checkpoint(TRUNCATE)")
+                return False
             finally:
                 connection.close()
         except (SQLAlchemyError, sqlite3.Error) as error:

@@ -2,14 +2,69 @@
 
 What is erased is overwritten, and until a step is done the database's log holds as much as the step frees: all at
 once would take room that a full disk has not, and let others wait. Whoever is interrupted goes on later.
+
+All who want something erased at the same time share one pass: a hundred uploads that broke off are erased by one.
 """
+
+import asyncio
+from collections.abc import Awaitable, Callable
 
 from sqlalchemy import ColumnElement, Connection, delete, select
 
+from cohabit.batches.errors import StorageError
 from cohabit.batches.schema import ERASED, batches, chunks, files, lines
+from cohabit.runtime.supervision import supervise
 
 _CHUNKS = 2
 _LINES = 200
+
+
+class Eraser:
+    """Makes passes over a database, one after the other, as long as anybody asks for one."""
+
+    def __init__(self, erase: Callable[[list[str]], Awaitable[None]]) -> None:
+        """``erase`` is a pass: it hides these files, and erases all that is hidden. It may raise StorageError."""
+        self._erase = erase
+        self._files: list[str] = []
+        self._running: asyncio.Task[StorageError | None] | None = None
+        self._next: asyncio.Task[StorageError | None] | None = None
+
+    def drop(self, file_id: str) -> None:
+        """Nobody wants this file: hide and erase it with the next pass, which is not waited for."""
+        self._files.append(file_id)
+        self._ask()
+
+    async def erase(self) -> None:
+        """Once this returns, all that was hidden before is erased. Raises StorageError."""
+        error = await asyncio.shield(self._ask())
+        if error is not None:
+            raise error
+
+    async def close(self) -> None:
+        """End the pass under way at its next step. What is left is hidden, and erased when a server starts."""
+        passes = [each for each in (self._running, self._next) if each is not None]
+        for each in passes:
+            each.cancel()
+        if passes:
+            await asyncio.wait(passes)
+
+    def _ask(self) -> asyncio.Task[StorageError | None]:
+        """The pass that begins next: one under way may have gone past what is to be erased."""
+        if self._next is None:
+            self._next = supervise("erasing", self._pass(self._running), lambda _: None)
+        return self._next
+
+    async def _pass(self, before: asyncio.Task[StorageError | None] | None) -> StorageError | None:
+        if before is not None:
+            await asyncio.wait([before])
+        self._running, self._next = self._next, None
+        dropped, self._files = self._files, []
+        try:
+            await self._erase(dropped)
+        except StorageError as error:  # why has been logged
+            self._files += dropped
+            return error
+        return None
 
 
 def step(connection: Connection) -> bool:

@@ -4,6 +4,7 @@ StorageError          the database did not take or give what it was asked for; `
 Missing               there is no such file or batch
 Conflict              it cannot be done as things are
 TooMuch               more than may be stored
+Left                  whoever sends something has hung up
 """
 
 from enum import StrEnum
@@ -53,3 +54,7 @@ class Conflict(Exception):
 
 class TooMuch(Exception):
     """The text says how much is too much."""
+
+
+class Left(Exception):
+    """Its client has hung up."""

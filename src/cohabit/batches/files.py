@@ -42,6 +42,11 @@ def begin(connection: Connection, owner: str, filename: str, now: float) -> str:
     return file_id
 
 
+def begin_beside(connection: Connection, owner: str, filename: str, now: float) -> tuple[int, str]:
+    """``begin``, and the bytes that all others have."""
+    return stored(connection), begin(connection, owner, filename, now)
+
+
 def append(connection: Connection, file_id: str, number: int, data: bytes) -> None:
     """The next piece, counted from 0."""
     connection.execute(insert(chunks), {"file_id": file_id, "number": number, "data": data})
@@ -59,9 +64,9 @@ def seal(connection: Connection, file_id: str, upload: FileUpload, now: float, r
     return shown(_found(connection, None, file_id))
 
 
-def discard(connection: Connection, file_id: str) -> None:
-    """It will not be sent to its end."""
-    connection.execute(update(files).where(files.c.id == file_id).values(purpose=ERASED))
+def discard(connection: Connection, file_ids: Sequence[str]) -> None:
+    """They will not be sent to their end."""
+    connection.execute(update(files).where(files.c.id.in_(file_ids)).values(purpose=ERASED))
 
 
 def get(connection: Connection, owner: str | None, file_id: str) -> FileObject:

@@ -1,5 +1,6 @@
 """Files and batches as the api sees them: one door, so that what is slow to import stays behind it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from shutil import disk_usage
@@ -10,7 +11,7 @@ from cohabit.batches import files, records
 from cohabit.batches.calendar import Calendar
 from cohabit.batches.calls import Caller
 from cohabit.batches.database import Database
-from cohabit.batches.errors import StorageError, TooMuch, Trouble
+from cohabit.batches.errors import Left, StorageError, TooMuch, Trouble
 from cohabit.batches.leader import Leader
 from cohabit.batches.lines import Resolve
 from cohabit.batches.means import Identify, Means
@@ -21,6 +22,7 @@ from cohabit.openai.batches import Batch, BatchList, BatchRequest
 from cohabit.openai.files import FileList, FileObject, FileUpload
 from cohabit.runtime.supervision import TaskSupervisor
 
+_WRITING = 2  # uploads at once; one thread writes, and the next piece should be there when it has written
 _RESERVE = 256 << 20  # bytes of the disk that uploads leave free, or a quarter of it if that is less
 
 
@@ -51,6 +53,7 @@ class Store:
             most_lines=config.max_lines,
             calendar=calendar,
         )
+        self._turns = asyncio.Semaphore(_WRITING)
         self._runner = Runner(means, Leader(self._database))
         self._running = tasks.keep("batches", self._runner.run)
 
@@ -68,17 +71,9 @@ class Store:
         await self._running
         await self._database.close()
 
-    async def upload(self, who: Who, filename: str) -> "Upload":
-        """A file that is about to be sent. Raises StorageError, TooMuch."""
-        room = self._config.max_stored - await self._database.read(files.stored)
-        if room <= 0:
-            raise TooMuch(
-                f"the files here have {self._config.max_stored >> 20} MiB together, and that is as much as may be; "
-                "delete some"
-            )
-        now = self._clock()
-        file_id = await self._database.write(files.begin, who.name, filename, now)
-        return Upload(self._database, file_id, min(room, self._config.max_file), self._config.retention, self._clock)
+    def upload(self, who: Who, filename: str, gone: Callable[[], bool]) -> "Upload":
+        """A file that is about to be sent. ``gone`` tells whether its client has hung up."""
+        return Upload(self._database, self._config, who, filename, turns=self._turns, gone=gone, clock=self._clock)
 
     async def file(self, who: Who, file_id: str) -> FileObject:
         """Raises Missing, StorageError."""
@@ -143,48 +138,85 @@ def nearly_full(path: Path) -> bool:
 
 
 class Upload:
-    """A file that is being sent: pieces of it are written as they come, so that it is never held whole."""
+    """A file that is being sent: pieces of it are written as they come, so that it is never held whole.
+
+    A few uploads write at the same time, and the others wait for their turn. Of a crowd that has hung up meanwhile
+    nothing is written.
+    """
 
     def __init__(
-        self, database: Database, file_id: str, most: int, retention: float, clock: Callable[[], float]
+        self,
+        database: Database,
+        config: BatchesConfig,
+        who: Who,
+        filename: str,
+        *,
+        turns: asyncio.Semaphore,
+        gone: Callable[[], bool],
+        clock: Callable[[], float],
     ) -> None:
-        """``most`` bytes are taken."""
+        """Nothing is written yet."""
         self._database = database
-        self._id = file_id
-        self._most = most
-        self._retention = retention
+        self._config = config
+        self._owner = who.name
+        self._filename = filename
+        self._turns = turns
+        self._gone = gone
         self._clock = clock
+        self._id: str | None = None
+        self._most = config.max_file
+        self._says = f"a file may have at most {config.max_file >> 20} MiB; send it in several files"
         self._rest = bytearray()
         self._pieces = 0
         self.size = 0
 
     async def write(self, data: bytes) -> None:
-        """More of it. Raises TooMuch, StorageError."""
+        """More of it. Raises TooMuch, StorageError, Left."""
         self.size += len(data)
-        if self.size > self._most:
-            raise TooMuch(f"at most {self._most >> 20} MiB are taken; send it in several files")
+        self._check()
         self._rest += data
         while len(self._rest) >= files.PIECE:
             await self._put(bytes(self._rest[: files.PIECE]))
             del self._rest[: files.PIECE]
 
     async def seal(self, upload: FileUpload) -> FileObject:
-        """That was all. Raises StorageError."""
-        if self._rest:
+        """That was all. Raises TooMuch, StorageError, Left."""
+        if self._rest or self._id is None:
             await self._put(bytes(self._rest))
-        return await self._database.write(files.seal, self._id, upload, self._clock(), self._retention)
+        assert self._id is not None
+        return await self._database.write(files.seal, self._id, upload, self._clock(), self._config.retention)
 
-    async def discard(self) -> None:
+    def discard(self) -> None:
         """It will not come to its end. What cannot be erased now is when a server starts."""
-        try:
-            await self._database.write(files.discard, self._id)
-            await self._database.erase()
-        except StorageError:
-            return
+        self._rest.clear()
+        if self._id is not None:
+            self._database.drop(self._id)
+
+    def _check(self) -> None:
+        if self.size > self._most:
+            raise TooMuch(self._says)
 
     async def _put(self, data: bytes) -> None:
-        path = self._database.path
-        if path is not None and nearly_full(path):
-            raise StorageError(Trouble.FULL)
-        await self._database.write(files.append, self._id, self._pieces, data)
-        self._pieces += 1
+        async with self._turns:
+            if self._gone():
+                raise Left
+            if self._id is None:
+                await self._begin()
+            path = self._database.path
+            if path is not None and nearly_full(path):
+                raise StorageError(Trouble.FULL)
+            await self._database.write(files.append, self._id, self._pieces, data)
+            self._pieces += 1
+
+    async def _begin(self) -> None:
+        """Raises TooMuch."""
+        all_files = self._config.max_stored
+        stored, self._id = await self._database.write(files.begin_beside, self._owner, self._filename, self._clock())
+        room = all_files - stored
+        if room < self._most:
+            taken = min(stored, all_files) >> 20
+            self._most = room
+            self._says = (
+                f"{taken} of the {all_files >> 20} MiB are taken that all files may have together; delete some"
+            )
+            self._check()
