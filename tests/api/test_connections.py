@@ -234,13 +234,19 @@ def test_requests_in_one_go_whose_client_has_closed_its_side(
     assert caplog.records == []
 
 
+async def until(what: Callable[[], bool]) -> None:
+    """Poll until something is so."""
+    async with asyncio.timeout(10):
+        while not what():  # noqa: ASYNC110 - another task does it, and tells nobody
+            await asyncio.sleep(0.001)
+
+
 def test_a_client_that_hung_up_is_seen_though_nothing_is_read(runner: Callable[..., Any]) -> None:
     seen: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(gone(scope))
-        while not gone(scope):  # noqa: ASYNC110 - nobody tells: that is what is asked
-            await asyncio.sleep(0.001)
+        await until(lambda: gone(scope))
         seen.append(True)
         while (await receive())["type"] != "http.disconnect":
             pass
@@ -248,11 +254,9 @@ def test_a_client_that_hung_up_is_seen_though_nothing_is_read(runner: Callable[.
     async def scenario() -> None:
         async with listening(app, QUICK) as (_watched, client):
             await say(client, (CHAT_HEAD % 500_000) + bytes(90_000))  # more than is read ahead
-            await asyncio.sleep(0)
+            await until(lambda: len(seen) == 1)
             client.close()
-            async with asyncio.timeout(10):
-                while len(seen) < 2:  # noqa: ASYNC110 - as above
-                    await asyncio.sleep(0.001)
+            await until(lambda: len(seen) == 2)
 
     runner(scenario())
     assert seen == [False, True]
