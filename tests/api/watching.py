@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from cohabit.api.certificates import Certificate
@@ -45,7 +45,7 @@ class Watched:
 
 @asynccontextmanager
 async def listening(
-    app: FastAPI, limits: Limits = LIMITS, certificate: Certificate | None = None, handshake: float = 5.0
+    app: ASGIApp, limits: Limits = LIMITS, certificate: Certificate | None = None, handshake: float = 5.0
 ) -> AsyncIterator[tuple[Watched, socket.socket]]:
     """The app behind uvicorn and a client's small-buffered socket that is connected to it."""
     watched = Watched(limits, certificate, handshake)

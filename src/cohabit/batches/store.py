@@ -200,18 +200,18 @@ class Upload:
         async with self._turns:
             if self._gone():
                 raise Left
-            if self._id is None:
-                await self._begin()
+            file_id = self._id or await self._begin()
             path = self._database.path
             if path is not None and nearly_full(path):
                 raise StorageError(Trouble.FULL)
-            await self._database.write(files.append, self._id, self._pieces, data)
+            await self._database.write(files.append, file_id, self._pieces, data)
             self._pieces += 1
 
-    async def _begin(self) -> None:
+    async def _begin(self) -> str:
         """Raises TooMuch."""
         all_files = self._config.max_stored
-        stored, self._id = await self._database.write(files.begin_beside, self._owner, self._filename, self._clock())
+        stored, file_id = await self._database.write(files.begin_beside, self._owner, self._filename, self._clock())
+        self._id = file_id
         room = all_files - stored
         if room < self._most:
             taken = min(stored, all_files) >> 20
@@ -220,3 +220,4 @@ class Upload:
                 f"{taken} of the {all_files >> 20} MiB are taken that all files may have together; delete some"
             )
             self._check()
+        return file_id
