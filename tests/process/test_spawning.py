@@ -1,20 +1,25 @@
 """A process that is started before there is room for its model: it imports, waits, and loads when it is told."""
 
 import asyncio
+import errno
 import os
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from cohabit.core.commands import SpawnWorker, StartWorker, StopCause, StopWorker
 from cohabit.core.events import WorkerExited, WorkerReady
 from cohabit.protocol.spec import ModelSpec
+from cohabit.runtime.workers import supervisor
 from cohabit.runtime.workers.process import WorkerProcess
 from cohabit.runtime.workers.supervisor import Launch
-from cohabit.sources import Cancelled, FetchCancelled
+from cohabit.sources import Cancelled, FetchCancelled, SourceError
 from harness import PATIENCE, Running, serving, wait_until
 from process.driving import Driver, driving, fake
 
@@ -106,6 +111,50 @@ async def test_told_to_leave_while_its_files_are_fetched_it_ends_the_fetch() -> 
         driver.effects.execute(SpawnWorker("m", 1))
         await driver.done(StopWorker("m", 1, StopCause.UNSTARTED, "for a test"), WorkerExited)
         assert driver.effects.workers == {}
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("where", ["files", "process"])
+async def test_without_a_file_descriptor_it_is_tried_again_and_is_no_failure(
+    number: int, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "DESCRIPTOR_PAUSE", 0.01)
+    free = threading.Event()
+    spawn = WorkerProcess.spawn
+
+    def files(_cancelled: Cancelled) -> ModelSpec:
+        if where == "files" and not free.is_set():
+            raise SourceError("weights cannot be read") from OSError(number, "no more")
+        return ModelSpec(name="m", engine="fake", options={})
+
+    async def process(*how: Any, **more: Any) -> WorkerProcess:
+        if where == "process" and not free.is_set():
+            raise OSError(number, "no more")
+        return await spawn(*how, **more)
+
+    monkeypatch.setattr(WorkerProcess, "spawn", process)
+    async with driving(Launch(files, threads=1)) as driver:
+        with capture_logs() as logged:
+            driver.effects.execute(START)
+            await asyncio.to_thread(wait_until, lambda: list(driver.effects.alerts()))
+            await asyncio.sleep(0.1)
+            assert driver.events.empty()
+            assert "for m;" in next(iter(driver.effects.alerts()))
+            free.set()
+            assert (await driver.next(WorkerReady)).worker == 1
+        assert not list(driver.effects.alerts())
+        assert [line["log_level"] for line in logged].count("warning") == 1, "told once"
+
+
+async def test_told_to_leave_while_no_file_descriptor_is_free_it_leaves() -> None:
+    def files(_cancelled: Cancelled) -> ModelSpec:
+        raise OSError(errno.EMFILE, "no more")
+
+    async with driving(Launch(files, threads=1)) as driver:
+        driver.effects.execute(START)
+        await asyncio.to_thread(wait_until, lambda: list(driver.effects.alerts()))
+        await driver.done(StopWorker("m", 1, StopCause.UNSTARTED, "for a test"), WorkerExited)
+        assert not list(driver.effects.alerts())
 
 
 def test_beside_a_busy_model_the_next_one_gets_ready(tmp_path: Path) -> None:

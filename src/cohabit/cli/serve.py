@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cohabit.cli.descriptors import with_descriptors
 from cohabit.cli.entrance import Entrance, certificate_of, listen, resolved
 from cohabit.cli.exits import Code, announce, leave, one_line
 from cohabit.cli.locking import lock_for
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 JOURNAL_BYTES = 256 << 20  # unless the config says otherwise
 ABORT_SECONDS = 1.0  # from a second Ctrl-C, or a failure, to the exit
 EXIT_SECONDS = 10.0  # for what is left once all has ended
-_OTHER_FILES = 256  # open beside connections: workers, weights that are fetched, the journal
 
 
 def serve(
@@ -96,19 +96,8 @@ def _run(config: "Config", plan: "Plan", device: "Device", footprints: "Footprin
     from cohabit.observability.logs import configure
 
     configure(config.server.log_level)
-    # Those beyond the limit are refused, so taken too; as many again may be at their handshake.
-    _allow_files((2 if entrance.certificate is None else 3) * config.server.max_connections + _OTHER_FILES)
+    config = with_descriptors(config, tls=entrance.certificate is not None)
     return uvloop.run(_serve(config, plan, device, footprints, entrance))
-
-
-def _allow_files(wanted: int) -> None:
-    """Raise this process's own limit of open files, often 1024, as far as it may."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def _serve(
@@ -182,7 +171,7 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
     from cohabit.observability.feed import Feed
     from cohabit.runtime.supervision import awaited
 
-    feed = Feed(server.loop.controller.books, server.tasks.alerts)
+    feed = Feed(server.loop.controller.books, server.alerts)
     remote = None
     if config.server.remote_media.enabled:
         from cohabit.api.remote import RemoteMedia

@@ -133,6 +133,11 @@ def with_journal(config: Config, limit: int) -> Config:
     return _with(config, server=config.server.model_copy(update={"journal": limit}))
 
 
+def with_connections(config: Config, most: int) -> Config:
+    """The same config with another limit of connections."""
+    return _with(config, server=config.server.model_copy(update={"max_connections": most}))
+
+
 def _with(config: Config, **sections: Section) -> Config:
     changed = config.model_copy(update=sections)
     changed._base_dir = config.base_dir

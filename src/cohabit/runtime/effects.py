@@ -1,6 +1,6 @@
 """Carries the core's commands out on real processes; every one ends in the event that ``core.events`` names."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import structlog
 
@@ -51,6 +51,10 @@ class Effects:
     def processes(self) -> dict[int, WorkerProcess]:
         """The process of every worker that has one."""
         return {worker_id: worker.process for worker_id, worker in self.workers.items() if worker.process is not None}
+
+    def alerts(self) -> Iterator[str]:
+        """A sentence for each model whose worker cannot be started though it is not the model's fault."""
+        yield from self._supervisor.alerts()
 
     def log_of(self, model: str) -> Sequence[str]:
         """The last lines that a model's worker printed, or the one before if it has no process now."""

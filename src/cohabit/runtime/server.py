@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -167,7 +167,7 @@ class Server:
     def status(self, listed: int = LISTED) -> dict[str, Any]:
         """The core's snapshot, with what only the shell knows."""
         state = snapshot(self.loop.controller.books, time.monotonic(), listed)
-        state["alerts"] += self.tasks.alerts()
+        state["alerts"] += self.alerts()
         state["device"]["kind"] = self._kind
         pids = {worker.model: worker.process for worker in self._effects.workers.values()}
         for entry in state["models"]:
@@ -178,6 +178,11 @@ class Server:
             entry["aliases"] = list(info.aliases)
             entry["pid"] = process.pid if process is not None else None
         return state
+
+    def alerts(self) -> Iterator[str]:
+        """What the owner should know beyond what the core tells, a sentence each."""
+        yield from self.tasks.alerts()
+        yield from self._effects.alerts()
 
     async def tell(self, asked: OwnerRequest, within: float) -> Outcome | Objection:
         """Of a model that is there."""

@@ -1,8 +1,9 @@
 """Brings workers up, puts them to sleep, wakes, trims and ends them; each word ends in one event."""
 
 import asyncio
+import errno
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from cohabit.runtime.answers import Answers
 
 log = structlog.get_logger()
+
+
+DESCRIPTOR_PAUSE = 1.0  # seconds between two tries to start a worker while no file descriptor is free
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ class Supervisor:
         self._answers = answers
         self._post = post
         self._fail = fail
+        self._starved: set[str] = set()  # models whose worker waits for a file descriptor
         self._newest = 0  # worker; their numbers ascend
         self.last_lines: dict[str, list[str]] = {}  # by model, of its last worker that has ended
 
@@ -121,6 +126,11 @@ class Supervisor:
         worker.began, worker.to_load, worker.keep_copy = time.monotonic(), True, keep_copy
         if worker.process is not None:
             self._load(worker)
+
+    def alerts(self) -> Iterator[str]:
+        """A sentence for each model whose worker waits for a file descriptor."""
+        for model in self._starved:
+            yield f"no file descriptor is free to start a worker for {model}; raise the limit of open files"
 
     def sleep(self, worker_id: int) -> None:
         """Let the model go and keep the process."""
@@ -192,15 +202,8 @@ class Supervisor:
     async def _live(self, worker_id: int, worker: Worker) -> None:
         detail, reaped = "", False
         try:
-            launch = self._launches[worker.model]
-            worker.spec = await FETCHING.run(launch.resolve, worker.unwanted)
-            if not worker.unwanted():
-                worker.process = await WorkerProcess.spawn(
-                    worker.model,
-                    launch.threads,
-                    lambda message: self._heard(worker_id, worker, message),
-                    nice=launch.nice,
-                )
+            await self._bring_up(worker_id, worker)
+            if worker.process is not None and worker.spec is not None:
                 log.info("starting worker", model=worker.model, pid=worker.process.pid)
                 self._limit(worker, limits.FIRST_WORD)
                 if worker.to_load:
@@ -222,8 +225,36 @@ class Supervisor:
             worker.process.kill()  # or it would outlive the event that says it has ended
         self._ended(worker_id, worker, worker.failed or messages.LoadFailed(detail))
 
+    async def _bring_up(self, worker_id: int, worker: Worker) -> None:
+        """Fetch its files and start its process, unless it is told to stop meanwhile.
+
+        Tries again for as long as no file descriptor is free: that is no failure of the model. Raises SourceError,
+        OSError.
+        """
+        launch = self._launches[worker.model]
+        while not worker.unwanted():
+            try:
+                worker.spec = worker.spec or await FETCHING.run(launch.resolve, worker.unwanted)
+                if not worker.unwanted():
+                    worker.process = await WorkerProcess.spawn(
+                        worker.model,
+                        launch.threads,
+                        lambda message: self._heard(worker_id, worker, message),
+                        nice=launch.nice,
+                    )
+                break
+            except (SourceError, OSError) as error:
+                if not _lacks_descriptor(error):
+                    raise
+                if worker.model not in self._starved:
+                    self._starved.add(worker.model)
+                    log.warning("no file descriptor is free to start a worker; trying again", model=worker.model)
+            await asyncio.sleep(DESCRIPTOR_PAUSE)
+        self._starved.discard(worker.model)
+
     def _ended(self, worker_id: int, worker: Worker, why: messages.LoadFailed) -> None:
         worker.done.set()
+        self._starved.discard(worker.model)
         del self._workers[worker_id]
         tail = worker.process.log_tail if worker.process is not None else []
         self.last_lines[worker.model] = tail
@@ -278,3 +309,9 @@ class Supervisor:
 
 def _lost_control(error: BaseException) -> str:
     return f"the server failed in supervising its worker ({type(error).__name__}); the server's log has more"
+
+
+def _lacks_descriptor(error: BaseException) -> bool:
+    """Whether it says that this process, or the whole system, has as many files open as may be."""
+    cause = error.__cause__ if isinstance(error, SourceError) else error
+    return isinstance(cause, OSError) and cause.errno in {errno.EMFILE, errno.ENFILE}
