@@ -57,7 +57,7 @@ def test_a_crowd_that_takes_all_connections_leaves_files_for_models(tmp_path: Pa
 def test_where_there_are_too_few_for_any_client_it_says_so(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
-    command = [*limited(60), COMMAND, "serve", config, "--port", "0"]
+    command: list[str | Path] = [*limited(60), COMMAND, "serve", config, "--port", "0"]
     env = os.environ | {"COHABIT_HOME": str(home(tmp_path))}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 1
