@@ -47,8 +47,8 @@ class Measured:
         return steps.noted(self.file)
 
     def check(self) -> None:
-        """No step was too long."""
-        assert [step for step in self.steps() if step.seconds > steps.MOST] == []
+        """No step was too long. Of what collecting garbage takes no single step is the cause; it is noted beside."""
+        assert [step for step in self.steps() if step.seconds - step.collecting > steps.MOST] == []
 
 
 @contextmanager
