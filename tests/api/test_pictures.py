@@ -125,6 +125,17 @@ async def test_nothing_is_looked_at_for_a_client_who_has_left(path: str) -> None
     assert service.calls == []
 
 
+async def test_a_time_limit_holds_while_a_picture_waits_to_be_opened() -> None:
+    service = Busy()
+    transport = httpx2.ASGITransport(app=create_app(service))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
+        answer = await http.post(PATH, json=SEEN, headers={"x-request-timeout": "0.01"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "deadline_exceeded")
+    assert answer.headers["x-should-retry"] == "false"
+    assert service.left.is_set()
+    assert service.calls == []
+
+
 @pytest.mark.parametrize("path", DOORS)
 async def test_where_too_much_waits_the_client_is_told_when_to_come_again(path: str) -> None:
     transport = httpx2.ASGITransport(app=create_app(Busy(TooBusy())))

@@ -10,13 +10,15 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from cohabit.api.addresses import Fetcher, fetcher_of, is_address
-from cohabit.api.answers import client_of
+from cohabit.api.answers import client_of, timeout_of
 from cohabit.api.disconnects import Watch
-from cohabit.api.errors import ApiError, BadRequest
+from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.api.models import service_of
+from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.media.errors import Unreadable
 from cohabit.protocol.inspection import Picture, Piece, Sound
 from cohabit.runtime.inspectors import RETRY_AFTER, TooBusy
+from cohabit.runtime.requests import CallFailed
 from cohabit.runtime.service import Service
 from cohabit.runtime.supervision import awaited
 
@@ -71,12 +73,21 @@ def media_of(request: Request) -> Media:
 
 
 async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What ``work`` returns, as long as the client waits for it. Raises ClientDisconnect, and as ``work`` does."""
+    """What ``work`` returns, as long as the client waits for it: until he leaves, or his x-request-timeout is over.
+
+    Raises ClientDisconnect, ApiError, and as ``work`` does.
+    """
     task = awaited(work)
     with Watch(request.receive, task) as watch:
         try:
-            return await task
+            async with asyncio.timeout(timeout_of(request)) as deadline:
+                return await task
         except asyncio.CancelledError:
             if watch.gone:
                 raise ClientDisconnect from None
+            raise
+        except TimeoutError:
+            if deadline.expired():
+                late = Rejection(RejectReason.DEADLINE, "the request's time limit passed before it was opened")
+                raise Refused(CallFailed(rejection=late)) from None
             raise
