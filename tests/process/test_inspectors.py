@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -11,8 +13,9 @@ from cohabit.media.errors import Unreadable
 from cohabit.media.pictures import load
 from cohabit.protocol.inspection import Picture, Piece, Sound
 from cohabit.runtime.inspectors import Inspectors
+from harness import serving, wait_until
 from hostile import flac, mkv, mp4, png_chunks, scans
-from samples import bomb, data_url, picture, tone
+from samples import asking, bomb, data_url, picture, tone
 
 pytestmark = pytest.mark.process
 
@@ -91,3 +94,25 @@ async def test_what_was_sent_is_in_no_core_dump_and_the_limits_hold(inspectors: 
 def _cpu_seconds(pid: int) -> float:
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_inspector_is_left_by_a_server_that_ends(tmp_path: Path, number: int) -> None:
+    missing = f"{{labels: 'file:{tmp_path}/labels.onnx', names: 'file:{tmp_path}/names.json'}}"
+    with serving(tmp_path, f"models: {{seer: {{engine: scene, files: {missing}}}}}") as server:
+        assert server.workers() == [], "none before the first picture"
+        answer = server.http.post("/v1/chat/completions", json={"model": "seer", "messages": asking(picture())})
+        assert answer.status_code == 503, "its weights are not there, but the picture was looked at first"
+        (pid,) = server.workers()
+        assert "cohabit.inspector" in psutil.Process(pid).cmdline()
+        os.kill(server.pid, number)
+        server.process.wait()
+        wait_until(lambda: not running(pid))
+
+
+def running(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
