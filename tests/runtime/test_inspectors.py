@@ -255,7 +255,7 @@ async def test_a_process_that_the_machine_killed_says_nothing_of_its_piece() -> 
         await task
 
 
-@pytest.mark.parametrize(("used", "error"), [(3.1, Unreadable), (2.9, TooBusy)])
+@pytest.mark.parametrize(("used", "error"), [(3.1, Unreadable), (2.9, TooBusy), (0.0, TooBusy)])
 async def test_what_takes_too_long_is_refused_if_it_was_busy(used: float, error: type[Exception]) -> None:
     pool = Pool(Limits(wall=0.0, idle=NEVER, start=NEVER))
     task = pool.send(b"x")
@@ -266,6 +266,18 @@ async def test_what_takes_too_long_is_refused_if_it_was_busy(used: float, error:
     with pytest.raises(error):
         await task
     assert pool.processes[0].code == -signal.SIGKILL
+
+
+async def test_a_piece_that_hardly_got_the_processor_has_more_time() -> None:
+    pool = Pool(Limits(wall=0.0, idle=NEVER, start=NEVER))
+    task = pool.send(b"x")
+    await until(lambda: pool.processes)
+    pool.processes[0].say(Ready())
+    pool.processes[0].cpu_seconds += 0.5
+    (one,) = pool.inspectors._all
+    await until(lambda: one.longer)
+    pool.processes[0].say(Clean(b"y"))
+    assert await task == b"y"
 
 
 async def test_progress_gives_more_time() -> None:

@@ -26,7 +26,7 @@ from cohabit.protocol.inspection import (
 )
 from cohabit.protocol.messages import FrameTooLarge
 from cohabit.runtime.supervision import supervise
-from cohabit.runtime.workers.limits import FIRST_WORD
+from cohabit.runtime.workers.limits import FIRST_WORD, PROGRESS
 from cohabit.runtime.workers.process import Program, WorkerProcess
 
 INSPECTOR: Program[FromInspector] = Program("cohabit.inspector", decode_from_inspector)
@@ -36,6 +36,7 @@ MOST_WAITING = 64  # pieces
 MOST_PIECES = 200  # for one process, which might have leaked or been damaged by one of them
 WALL_SECONDS = 10.0  # for a piece, or from one sign of progress to the next
 SLOW_SECONDS = 3.0  # of the processor; the largest honest picture takes 1.3, on a busy machine spread over more time
+MOST_LONGER = 5  # times as long again, where the machine is so busy that it got less of the processor
 IDLE_SECONDS = 60.0
 NICE = 5  # a third of a worker's share of the processor where both want it
 RETRY_AFTER = 5.0  # seconds
@@ -99,6 +100,7 @@ class _Inspector:
     stuck: bool = False  # ended for taking longer than the clock allows
     slow: bool = False  # and used more of the processor than honest pieces do
     used: float = 0.0  # processor seconds before the piece
+    longer: int = 0  # times that the clock was given more time for it
     timer: asyncio.TimerHandle | None = None  # of the piece, or of being idle
 
 
@@ -236,11 +238,15 @@ class Inspectors:
 
     def _allow(self, one: _Inspector) -> None:
         """As long as a piece may take, from now on."""
-        one.used = one.process.own_cpu_seconds() if one.process is not None else 0.0
+        one.used, one.longer = one.process.own_cpu_seconds() if one.process is not None else 0.0, 0
         self._set_timer(one, self._limits.wall, self._stuck)
 
     def _stuck(self, one: _Inspector) -> None:
         used = one.process.own_cpu_seconds() - one.used if one.process is not None else 0.0
+        if one.job is not None and PROGRESS <= used <= self._limits.slow and one.longer < MOST_LONGER:
+            one.longer += 1  # the machine is busy: it was hardly given the processor
+            self._set_timer(one, self._limits.wall, self._stuck)
+            return
         log.warning("inspector took too long and is ended", ready=one.ready, cpu_seconds=round(used, 1))
         one.stuck, one.slow = True, used > self._limits.slow
         self._end(one)
