@@ -60,6 +60,8 @@ bench: $(VENV)/.dev ## every benchmark, one after the other
 
 fuzz: $(VENV)/.dev ## the properties over many more examples, new ones in every run
 	$(BIN)/pytest -m hypothesis --hypothesis-profile=fuzz --timeout=0 $(ARGS)
+	export COHABIT_FUZZ=1000 COHABIT_FUZZ_SEED=$$(date +%s); echo "damage: COHABIT_FUZZ_SEED=$$COHABIT_FUZZ_SEED"; \
+	$(BIN)/pytest tests/inspector tests/engines/test_damage_in_engines.py --timeout=0 $(ARGS)
 
 lock: ## write constraints.txt anew, from the newest versions that pyproject.toml allows
 	rm -rf build/lock

@@ -1,6 +1,6 @@
 """Random damage to real pictures and sounds, of fixed seeds.
 
-`make test` has a few hundred; COHABIT_FUZZ=1000 makes that many of each kind.
+`make test` has a few hundred; `make fuzz` has COHABIT_FUZZ of each kind, with another COHABIT_FUZZ_SEED in every run.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from media.making import PLAIN, muxed
 from samples import saved
 
 COUNT = int(os.environ.get("COHABIT_FUZZ", "25"))
+SEED = os.environ.get("COHABIT_FUZZ_SEED", "0")
 AT_ONCE = 8
 
 
@@ -108,7 +109,7 @@ async def passed(pieces: Iterator[Piece]) -> list[bytes]:
 def _all(made: dict[str, bytes], piece: Callable[[bytes], Piece], count: int) -> Iterator[Piece]:
     for number in range(count):
         for name, data in made.items():
-            yield piece(damaged(data, f"{name} {number}"))
+            yield piece(damaged(data, f"{SEED} {name} {number}"))
 
 
 def _picture(data: bytes) -> Piece:

@@ -1,4 +1,4 @@
-"""Pictures and sound that clients send: what is taken and how it is opened, at the door and in workers alike.
+"""Pictures and sound that clients send: how an inspector opens them, and how a worker opens what that has made.
 
 Pillow and PyAV are imported where they are needed, so that a server without such models never loads them.
 """
