@@ -3,7 +3,7 @@
 from cohabit.core.commands import Dispatch, Reject, StartWorker
 from cohabit.core.events import RequestCancelled, RequestFailed, Trimmed
 from cohabit.core.reasons import Rejection, RejectReason
-from core.driver import MIB, Core, brief, model
+from core.driver import MIB, Core, brief, model, two
 
 
 def test_what_was_not_sent_is_tried_once_more_alone_and_what_was_is_told() -> None:
@@ -239,3 +239,22 @@ def test_blamed_request_whose_client_has_left_is_only_forgotten() -> None:
     core.gone("a", at=5, blamed=frozenset({blamed}))
     assert core.rejected == {}
     assert core.books.requests == {}
+
+
+def test_load_that_failed_comes_in_again_behind_whom_it_has_held_up() -> None:
+    core = two(max_wait=5)
+    core.bring("b")
+    first = core.ask("a", at=10)
+    assert "stop b#1: evicted" in brief(core.did)
+    core.gone("b", at=10.1)
+    held_up = core.ask("b", at=11)
+    commands = brief(core.gone("a", at=70, detail="it did not load within 60 s"))
+    assert commands == ["start b#3"], "b has waited longer than a since that failed"
+    core.ready("b", at=71)
+    core.done("b", held_up, at=71.1)
+    while "a" not in core.workers or core["a"].worker is None:
+        core.measured(at=core.now + 1)
+        if core["b"].state == "stopping":
+            core.gone("b", at=core.now)
+    core.ready("a")
+    assert core["a"].running.keys() == {first}

@@ -1,8 +1,12 @@
 """A phase may take so long, or as long as it uses the processor."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from cohabit.runtime.workers.limits import PROGRESS, Limit, kept
+import pytest
+
+from cohabit.runtime.workers.limits import LOAD, LOOKS, PROGRESS, Limit, kept
 from harness import PATIENCE
 
 
@@ -38,8 +42,42 @@ async def test_what_is_not_is_not_however_hard_it_works() -> None:
 
 
 async def test_with_progress_the_time_begins_anew() -> None:
-    assert await Working(0.0, 1.0, 2.0, 3.0).kept(progress=True)
+    assert await Working(*map(float, range(5 * LOOKS))).kept(progress=True)
 
 
 async def test_answering_pings_is_no_progress() -> None:
-    assert not await Working(0.0, 1.0, 1.0 + PROGRESS / 2, 9.0).kept(progress=True)
+    pings = (1.0 + look * PROGRESS / 2 / LOOKS for look in range(2 * LOOKS))
+    assert not await Working(0.0, *pings).kept(progress=True)
+
+
+async def test_time_counts_from_the_last_progress_and_not_from_the_window_it_was_seen_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A load that hangs after its imports kept others out for two whole windows."""
+    used = [0.0, 2.0, *[2.0] * 3 * LOOKS]
+    clock, looks = 0.0, 0
+
+    class Loop:
+        def time(self) -> float:
+            return clock
+
+    async def passes(seconds: float) -> None:
+        nonlocal clock
+        clock += seconds
+        raise TimeoutError
+
+    class Process:
+        def cpu_seconds(self) -> float:
+            nonlocal looks
+            looks += 1
+            return used[looks - 1]
+
+    @asynccontextmanager
+    async def timeout(seconds: float) -> AsyncIterator[None]:
+        await passes(seconds)
+        yield
+
+    monkeypatch.setattr(asyncio, "timeout", timeout)
+    monkeypatch.setattr(asyncio, "get_running_loop", Loop)
+    assert not await kept(LOAD, Process(), asyncio.Event())  # type: ignore[arg-type]  # a stand-in
+    assert clock <= LOAD.seconds * (1 + 2 / LOOKS)

@@ -42,6 +42,8 @@ def worker_exited(books: Books, event: WorkerExited, now: float) -> None:
     model.worker = None
     model.draining = False
     model.goes_out(now)
+    if not asked and state is State.STARTING:
+        model.went_out = now  # who waits for it waits anew, behind whom its load has held up
     if asked and event.seconds > 0:
         model.footprint.exit_seconds.add(event.seconds)
     if not asked:

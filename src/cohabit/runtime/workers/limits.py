@@ -6,6 +6,7 @@ from typing import NamedTuple
 from cohabit.runtime.workers.process import WorkerProcess
 
 PROGRESS = 0.1  # seconds of processor time within a limit that count as progress; answering pings takes far less
+LOOKS = 12  # at the processor time within a limit: a hang is noticed that much later at most
 
 
 class Limit(NamedTuple):
@@ -30,17 +31,16 @@ TRIM = Limit("give memory back", 30.0)
 
 
 async def kept(limit: Limit, process: WorkerProcess, done: asyncio.Event) -> bool:
-    """Wait until it is done: true. False once it has taken longer than allowed."""
-    used = process.cpu_seconds() if limit.progress else 0.0
-    while True:
+    """Wait until it is done: true. False once it took longer than allowed, from its begin or its last progress."""
+    loop = asyncio.get_running_loop()
+    counted_from, used = loop.time(), process.cpu_seconds() if limit.progress else 0.0
+    while (left := counted_from + limit.seconds - loop.time()) > 0:
         try:
-            async with asyncio.timeout(limit.seconds):
+            async with asyncio.timeout(min(left, limit.seconds / LOOKS) if limit.progress else left):
                 await done.wait()
         except TimeoutError:
-            if not limit.progress:
-                return False
-            before, used = used, process.cpu_seconds()
-            if used - before < PROGRESS:
-                return False
+            if limit.progress and (now_used := process.cpu_seconds()) - used >= PROGRESS:
+                counted_from, used = loop.time(), now_used
         else:
             return True
+    return False

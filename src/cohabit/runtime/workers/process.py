@@ -53,6 +53,7 @@ class WorkerProcess:
         self.model = model
         self.pid = process.pid
         self.heard = 0  # messages so far: a sign of life
+        self._cpu_seconds = 0.0
         self._process = process
         self._link = link
         self._tail: deque[str] = deque(maxlen=LOG_TAIL)
@@ -161,13 +162,14 @@ class WorkerProcess:
         return float(times.user + times.system)
 
     def cpu_seconds(self) -> float:
-        """Processor time of the process and the children it has; 0 for one that has just ended."""
+        """Processor time of the process and the children it has; as last seen, where that cannot be read now."""
         try:
             leader = psutil.Process(self.pid)
             times = [one.cpu_times() for one in (leader, *leader.children(recursive=True))]
-        except psutil.NoSuchProcess:
-            return 0.0
-        return float(sum(one.user + one.system for one in times))
+        except (psutil.Error, OSError):  # it has ended, or no file descriptor is free
+            return self._cpu_seconds
+        self._cpu_seconds = float(sum(one.user + one.system for one in times))
+        return self._cpu_seconds
 
     @property
     def log_tail(self) -> list[str]:
