@@ -85,7 +85,7 @@ async def test_failures_of_tasks_are_alerts() -> None:
     task = server.tasks.keep("reader", fails)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert server.status()["alerts"] == ["the task 'reader' failed 1 times and is started again; see the log"]
+    assert server.status()["alerts"] == ["the task 'reader' fails and is started again (1 so far); see the log"]
     task.cancel()
 
 

@@ -37,8 +37,9 @@ class Runtime:
         self.workers[number] = found
         return found
 
-    def ask(self, request: int, worker: int | None = None, at: float = 0.0) -> Any:
-        entry = SimpleNamespace(worker=worker, finished=False, answer=SimpleNamespace(dispatched=at))
+    def ask(self, request: int, worker: int | None = None, ago: float = 0.0) -> Any:
+        answer = SimpleNamespace(dispatched=self.now - ago)
+        entry = SimpleNamespace(worker=worker, finished=False, answer=answer)
         self.answers.open[request] = entry
         return entry
 
@@ -75,6 +76,18 @@ def test_request_that_waits_while_nothing_goes_on_is_a_stall(runtime: Runtime) -
     assert runtime.stalled
     runtime.answers.open.clear()
     assert not runtime.stalled, "nobody waits any more"
+
+
+def test_run_that_hangs_from_its_first_moment_is_a_stall_in_time(runtime: Runtime) -> None:
+    runtime.worker(1)
+    runtime.pass_time(100)
+    runtime.ask(1, worker=1)
+    runtime.ask(2)
+    runtime.pass_time(AFTER - PERIOD)
+    assert not runtime.stalled
+    del runtime.answers.open[1]  # it is told that it took too long, and hangs on
+    runtime.pass_time(PERIOD)
+    assert runtime.stalled
 
 
 def test_run_that_gives_signs_is_no_stall(runtime: Runtime) -> None:
@@ -116,19 +129,19 @@ def test_answer_that_only_its_client_has_still_to_read_is_no_stall(runtime: Runt
 
 def test_worker_without_progress_is_ended_and_its_newest_request_blamed(runtime: Runtime) -> None:
     runtime.worker(1)
-    runtime.ask(1, worker=1, at=10.0)
-    runtime.ask(3, worker=1, at=30.0)
-    runtime.ask(2, worker=1, at=20.0)
-    runtime.pass_time(MAX_STALL)
-    assert runtime.ended == []
-    runtime.pass_time(2 * PERIOD)
+    runtime.ask(1, worker=1, ago=30.0)
+    runtime.ask(3, worker=1, ago=10.0)
+    runtime.ask(2, worker=1, ago=20.0)
+    runtime.pass_time(MAX_STALL - 10 - PERIOD)
+    assert runtime.ended == [], "it has had the newest for less than that"
+    runtime.pass_time(3 * PERIOD)
     assert runtime.ended == [(1, 3)], "once"
 
 
 def test_of_a_batch_nobody_is_blamed(runtime: Runtime) -> None:
     runtime.worker(1)
     for request in (1, 2):
-        runtime.ask(request, worker=1, at=10.0)
+        runtime.ask(request, worker=1, ago=30.0)
     runtime.pass_time(MAX_STALL + PERIOD)
     assert runtime.ended == [(1, None)]
 

@@ -46,7 +46,7 @@ class Answers:
         """Before the first request."""
         self.open: dict[int, Open] = {}
         self.ended = 0
-        """Requests so far whose work is done, or that got an error: a sign of progress."""
+        """Requests so far that a worker is done with. To refuse one is no progress."""
         self._workers = workers
         self._post = post
         self._watcher = watcher
@@ -101,7 +101,6 @@ class Answers:
         entry = self.open.pop(request, None)
         if entry is None:
             return
-        self.ended += 1
         entry.answer.finished = time.monotonic()
         if rejection.reason is RejectReason.ENGINE and entry.error is not None:
             entry.answer.fail(CallFailed(error=entry.error))

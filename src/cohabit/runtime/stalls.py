@@ -1,7 +1,7 @@
 """Finds out when nothing goes on although somebody waits: in one worker, or in all of the server.
 
 Signs of progress are what a worker sends of an answer, the steps of its engine (``Pong.steps``), and the end of a
-request, however it ends. A worker whose runs give none for ``max_stall`` is ended: the engine hangs, or does what it
+run. A worker whose runs give none for ``max_stall`` is ended: the engine hangs, or does what it
 was asked for without end. The server counts as stalled when nobody has given any for ``after`` seconds, something
 waits, and no worker is at something that has a time limit of its own, such as a load.
 """
@@ -15,7 +15,7 @@ from cohabit.protocol.messages import Ping
 from cohabit.runtime.answers import Answers
 from cohabit.runtime.workers.supervisor import Worker
 
-PERIOD = 5.0  # seconds between two looks at most
+PERIOD = 2.0  # seconds between two looks at most
 LOOKS = 4  # within the shortest time that is looked for, at least
 
 
@@ -59,23 +59,17 @@ class StallDetector:
     def look(self, now: float) -> None:
         """One round: note signs of progress, end the workers that have given none for too long."""
         if now - self._looked_at > 3 * self._period:  # we were stopped ourselves, and have seen nothing meanwhile
-            self._seen.clear()
+            self._seen = {worker: _Seen(now, seen.signs) for worker, seen in self._seen.items()}
             self._progress_at = now
         self._looked_at = now
-        progress = self._answers.ended != self._ended
+        if self._answers.ended != self._ended:
+            self._progress_at = now
         self._ended = self._answers.ended
-        newest = self._newest_runs()
-        self._seen = {worker: seen for worker, seen in self._seen.items() if worker in newest}
-        for worker_id, newest_runs in newest.items():
-            worker = self._workers[worker_id]
-            seen = self._seen.get(worker_id)
-            if seen is None or worker.signs != seen.signs:
-                self._seen[worker_id] = _Seen(now, worker.signs)
-                progress = True
-            elif now - seen.at >= self._max_stall[worker.model] and worker.failed is None:
-                self._end(worker_id, newest_runs[0] if len(newest_runs) == 1 else None)
-            worker.send(Ping())  # its answer tells of steps, by the next look
-        if progress or not self._waits() or any(worker.is_within_a_limit() for worker in self._workers.values()):
+        runs = self._newest_runs()
+        self._seen = {worker: seen for worker, seen in self._seen.items() if worker in runs}
+        for worker_id, (given_at, requests) in runs.items():
+            self._look_at(worker_id, given_at, requests, now)
+        if not self._waits() or any(worker.is_within_a_limit() for worker in self._workers.values()):
             self._progress_at = now
 
     def stalled(self, now: float) -> bool:
@@ -85,16 +79,27 @@ class StallDetector:
     def _waits(self) -> bool:
         return any(not entry.finished for entry in self._answers.open.values())
 
-    def _newest_runs(self) -> dict[int, list[int]]:
-        """By worker that runs anything, what it was given last: several requests if they came in one batch."""
-        given_at: dict[int, float] = {}
-        newest: dict[int, list[int]] = {}
+    def _look_at(self, worker_id: int, given_at: float, requests: list[int], now: float) -> None:
+        worker, seen = self._workers[worker_id], self._seen.get(worker_id)
+        if seen is None:
+            seen = self._seen[worker_id] = _Seen(given_at, worker.signs)
+            self._progress_at = max(self._progress_at, given_at)
+        if worker.signs != seen.signs:
+            self._seen[worker_id] = _Seen(now, worker.signs)
+            self._progress_at = now
+        elif now - max(seen.at, given_at) >= self._max_stall[worker.model] and worker.failed is None:
+            self._end(worker_id, requests[0] if len(requests) == 1 else None)
+        worker.send(Ping())  # its answer tells of steps, by the next look
+
+    def _newest_runs(self) -> dict[int, tuple[float, list[int]]]:
+        """By worker that runs anything, what it was given last, and when: several requests if they were one batch."""
+        newest: dict[int, tuple[float, list[int]]] = {}
         for request, entry in self._answers.open.items():
             worker, at = entry.worker, entry.answer.dispatched
             if worker is None or at is None or entry.finished or worker not in self._workers:
                 continue
-            if at > given_at.get(worker, float("-inf")):
-                given_at[worker], newest[worker] = at, []
-            if at == given_at[worker]:
-                newest[worker].append(request)
+            if worker not in newest or at > newest[worker][0]:
+                newest[worker] = (at, [])
+            if at == newest[worker][0]:
+                newest[worker][1].append(request)
         return newest

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 import structlog
 
+from cohabit.devices import DeviceError
+
 T = TypeVar("T")
 
 FIRST_PAUSE = 0.5  # seconds before a task is started again
@@ -37,9 +39,9 @@ def where(error: BaseException) -> list[str]:
 
 
 def said(error: BaseException) -> str:
-    """Its type, with its text where that is the system's."""
+    """Its type, with its text where that comes from the system and not from a client."""
     kind = type(error).__name__
-    return f"{kind}: {error}" if isinstance(error, OSError) else kind
+    return f"{kind}: {error}" if isinstance(error, OSError | DeviceError) else kind
 
 
 def awaited(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -85,7 +87,7 @@ class TaskSupervisor:
         now = asyncio.get_running_loop().time()
         for name, at in self._failing.items():
             if now - at < RECOVERED_AFTER:
-                yield f"the task {name!r} failed {self.restarts[name]} times and is started again; see the log"
+                yield f"the task {name!r} fails and is started again ({self.restarts[name]} so far); see the log"
 
     def unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """For ``loop.set_exception_handler``: what raised where nobody can catch it."""
