@@ -183,6 +183,9 @@ class Server:
         """What the owner should know beyond what the core tells, a sentence each."""
         yield from self.tasks.alerts()
         yield from self._effects.alerts()
+        stall = self._stalled()
+        if stall is not None:
+            yield stall
 
     async def tell(self, asked: OwnerRequest, within: float) -> Outcome | Objection:
         """Of a model that is there."""
@@ -206,8 +209,9 @@ class Server:
             return Health(False, "shutting down")
         if books.unreadable is not None:
             return Health(False, f"the device cannot be read: {books.unreadable}")
-        if self._stalls.stalled(time.monotonic()):
-            return Health(False, f"requests wait, and nothing has gone on for {self._stall:g} s (server.stall)")
+        stall = self._stalled()
+        if stall is not None:
+            return Health(False, stall)
         return Health(True, "ok")
 
     def metrics(self) -> bytes:
@@ -220,6 +224,11 @@ class Server:
     def _failed(self) -> None:
         self.failure.set()
         self.abort(SERVER_FAILED)
+
+    def _stalled(self) -> str | None:
+        if not self._stalls.stalled(time.monotonic()):
+            return None
+        return f"requests wait, and nothing has gone on for {self._stall:g} s (server.stall)"
 
     def _pids(self) -> dict[int, int]:
         return {worker: process.pid for worker, process in self._effects.processes().items()}
