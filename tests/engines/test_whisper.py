@@ -161,6 +161,31 @@ def test_what_no_inspector_has_made_is_the_clients_to_mend(engine: Whisper) -> N
     assert error.message == "file holds no sound that could be decoded"
 
 
+def test_cancel_is_heard_before_each_decoding_of_a_window(
+    engine: Whisper, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    def cancelled(_: int) -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= 2
+
+    class Undecoding:
+        """The model, but that it decodes nothing."""
+
+        def __init__(self, model: Any) -> None:
+            self._model = model
+
+        def __getattr__(self, name: str) -> Any:
+            assert name != "generate"
+            return getattr(self._model, name)
+
+    monkeypatch.setattr(engine._decoder, "_model", Undecoding(engine._decoder._model))
+    assert outputs(engine, speech, cancelled=cancelled) == []
+    assert asked == 2, "before the window, and before it is decoded"
+
+
 def test_silence_is_cancelled_before_its_next_window(engine: Whisper, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no segments, between which it could be asked whether anybody waits."""
     windows = []

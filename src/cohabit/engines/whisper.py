@@ -44,6 +44,35 @@ class _Heard:
     seconds: float = 0.0  # of sound
 
 
+class Unwanted(Exception):
+    """Nobody waits for it any more."""
+
+
+def always() -> bool:
+    """Whether an answer is wanted that nobody can cancel."""
+    return True
+
+
+class _Decoder:
+    """CTranslate2's model, which asks before each decoding whether its result is wanted.
+
+    Where a window is hard to understand, the library decodes it up to six times before it gives anything of it.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.wanted: Callable[[], bool] = always
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def generate(self, *arguments: Any, **settings: Any) -> Any:
+        """As the model's. Raises Unwanted."""
+        if not self.wanted():
+            raise Unwanted
+        return self._model.generate(*arguments, **settings)
+
+
 class Whisper(Engine):
     """``source`` is a folder with a Whisper model in CTranslate2's form."""
 
@@ -82,6 +111,7 @@ class Whisper(Engine):
             )
         except (RuntimeError, ValueError) as error:
             raise EngineError(f"the model cannot be loaded: {error}") from None
+        self._model.model = self._decoder = _Decoder(self._model.model)
 
     def warmup(self) -> None:
         """A second of nothing."""
@@ -95,17 +125,22 @@ class Whisper(Engine):
 
     def close(self) -> None:
         """Free the model."""
-        del self._model
+        del self._model, self._decoder
 
     def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
         body = json.loads(request.body)
         self._check(body)
         heard = _Heard()
         told = ""
-        for segment in self._listen(request.blobs["file"], body, heard, lambda: not cancelled(request.id)):
-            if body.get("stream") and (delta := segment["text"] if told else segment["text"].lstrip()):
-                told += delta
-                yield Chunk(request.id, msgspec.json.encode({"type": "transcript.text.delta", "delta": delta}))
+        try:
+            for segment in self._listen(request.blobs["file"], body, heard, lambda: not cancelled(request.id)):
+                if body.get("stream") and (delta := segment["text"] if told else segment["text"].lstrip()):
+                    told += delta
+                    yield Chunk(request.id, msgspec.json.encode({"type": "transcript.text.delta", "delta": delta}))
+        except Unwanted:
+            return
+        finally:
+            self._decoder.wanted = always
         if cancelled(request.id):
             return
         if not heard.seconds:
@@ -130,7 +165,8 @@ class Whisper(Engine):
         self, sound: bytes, body: dict[str, Any], heard: _Heard, wanted: Callable[[], bool]
     ) -> Iterator[dict[str, Any]]:
         """Segments in OpenAI's shape, each as it is heard and kept; asks ``wanted`` before each, and before each
-        window, since hours of silence have no segment. Raises BadItem."""
+        window, since hours of silence have no segment. Raises BadItem, Unwanted."""
+        self._decoder.wanted = wanted
         for began, samples in _windows(sound):
             if not wanted():
                 return
