@@ -94,8 +94,10 @@ def _run(config: "Config", plan: "Plan", device: "Device", footprints: "Footprin
     import uvloop
 
     from cohabit.observability.logs import configure
+    from cohabit.protocol.memory import tune_allocator
 
     configure(config.server.log_level)
+    tune_allocator()
     config = with_descriptors(config, tls=entrance.certificate is not None)
     return uvloop.run(_serve(config, plan, device, footprints, entrance))
 
