@@ -235,13 +235,21 @@ class Watch:
             self.moments.append(time.monotonic())
 
 
+def is_worker(process: psutil.Process) -> bool:
+    """Whether it runs a model; inspectors do not. A process that is just ending is none."""
+    try:
+        return "cohabit.worker" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+
+
 def memory_watch(server: int) -> Watch:
     """Of the proportional memory of all worker process groups; ``server`` is the control plane's pid."""
     process = psutil.Process(server)
 
     def sample() -> int:
         groups = group_members()
-        leaders = [child.pid for child in process.children()]
+        leaders = [child.pid for child in process.children() if is_worker(child)]
         return sum(pss(pid) for leader in leaders for pid in groups.get(leader, ()))
 
     return Watch(sample, every=0.05)

@@ -14,7 +14,16 @@ from cohabit.runtime.requests import Answer, Call
 
 Lines = list[MutableMapping[str, Any]]
 QUICK = Limits(
-    head=0.5, head_bytes=8192, headers=20, body=0.5, linger=0.3, keep_alive=1, stall=0.3, every=0.05, connections=2
+    head=0.5,
+    head_bytes=8192,
+    headers=20,
+    body=0.5,
+    linger=0.3,
+    keep_alive=1,
+    stall=0.3,
+    every=0.05,
+    connections=2,
+    grace=0.0,
 )
 CHAT_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\ncontent-length: %d\r\n\r\n"
 LIVE = b"GET /health/live HTTP/1.1\r\nhost: t\r\n\r\n"

@@ -69,6 +69,25 @@ def test_who_asks_for_nothing_makes_room(runner: Callable[..., Any]) -> None:
     runner(scenario())
 
 
+def test_who_has_just_connected_is_not_closed_for_another(runner: Callable[..., Any]) -> None:
+    service = FakeService()
+    limits = replace(QUICK, grace=60.0, head=60.0)
+
+    async def scenario() -> None:
+        async with listening(create_app(service), limits) as (_watched, first), connected(first, 1) as (second,):
+            await say(first, whole())
+            call, answer = await service.asked.get()
+            async with connected(first, 1) as (third,):
+                await say(third, LIVE.replace(b"/health/live", b"/v1/models"))
+                assert await refusal(third) == (503, "too_many_connections")
+            await say(second, LIVE)
+            assert (await hear(second))[0] == 200
+            as_asked(call, answer)
+            assert (await hear(first))[0] == 200
+
+    runner(scenario())
+
+
 def test_bodies_of_all_together(runner: Callable[..., Any]) -> None:
     service = FakeService()
     limits = replace(QUICK, connections=9, held=1000)

@@ -14,6 +14,7 @@ BUDGET = 1024 * MIB
 MAX_WAIT = 10.0  # seconds
 RELOAD = 15.0  # seconds, on a slow and busy machine
 SECONDS = 5.0  # of each attack
+CONTROL_PLANE = 512 * MIB  # what all attacks together may leave; benchmarks/attacks.py measures what each takes
 KINDS = ("llm", "embeddings", "vision", "stt")
 
 pytestmark = [pytest.mark.process, pytest.mark.model]
@@ -53,7 +54,7 @@ def test_honest_clients_are_served_or_refused_in_time_during_an_attack(server: R
     assert all(answer.code for answer in honest.answers if answer.status != 200), "a refusal says why"
     assert memory.most <= BUDGET + 64 * MIB
     assert longest_over(memory, BUDGET) <= 0.2
-    assert psutil.Process(server.pid).memory_info().rss < 250 * MIB
+    assert psutil.Process(server.pid).memory_info().rss < CONTROL_PLANE
     after = Honest(server, limit, KINDS)
     after.work()
     assert [answer.status for answer in after.answers] == [200] * len(KINDS), after.answers

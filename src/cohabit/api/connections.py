@@ -44,6 +44,7 @@ class Limits:
     stall: float = 60.0  # a client that reads nothing of its whole answer is cut off
     every: float = 5.0  # between two looks, so that much later than told
     connections: int = 1024  # of all clients; one that asks for nothing makes room for another
+    grace: float = 1.0  # before it does: whoever has just connected, or was just answered, is about to ask
     held: int = 1 << 30  # bytes of bodies that are not answered yet, of all clients
 
 
@@ -86,7 +87,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.timeout_keep_alive = self.limits.keep_alive
         self._phase = _Phase.IDLE
-        self._began = self.loop.time()
+        self._began = self._rested = self.loop.time()
         self._due = self._began + self.limits.head  # when the client must have done its part
         self._since = 0  # bytes of body since it was last moved on
         self._body = 0  # bytes of bodies that are not answered yet
@@ -204,8 +205,8 @@ class Connection(HttpToolsProtocol):
         self._body = 0
 
     def _rest(self) -> None:
-        self._phase = _Phase.IDLE
-        self._due = self.loop.time() + self.limits.keep_alive + self.limits.head
+        self._phase, self._rested = _Phase.IDLE, self.loop.time()
+        self._due = self._rested + self.limits.keep_alive + self.limits.head
 
     def _look(self) -> None:
         now = self.loop.time()
@@ -293,15 +294,22 @@ class Connection(HttpToolsProtocol):
         return bool(state.poll(0))
 
     def _room_made(self) -> bool:
-        """Whether there was a connection to close on which nothing is asked for, or not yet."""
-        for other in self.connections:
-            if isinstance(other, Connection) and other is not self and other._at_rest():
-                other.transport.close()
-                return True
-        return False
+        """Whether there was a connection to close on which nothing is asked for, or not yet: the one longest so."""
+        resting = [
+            other
+            for other in self.connections
+            if isinstance(other, Connection) and other is not self and other._at_rest()
+        ]
+        if not resting:
+            return False
+        min(resting, key=lambda other: other._rested).transport.close()
+        return True
 
     def _at_rest(self) -> bool:
-        return self._phase in _AT_REST and not self.transport.is_closing()
+        """Since longer than ``grace``, and not closed yet."""
+        if self._phase not in _AT_REST or self.transport.is_closing():
+            return False
+        return self.loop.time() - self._rested >= self.limits.grace
 
     async def _crowded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """In place of the app, for a connection beyond the limit while all others are at work."""
