@@ -63,3 +63,9 @@ def test_not_before_the_server_said() -> None:
 def test_an_answer_that_is_no_error_of_ours() -> None:
     assert Verdicts().pause(Said(503, "", 0.0, b"<html>")) == 1.0
     assert Verdicts().pause(Said(418, "", 0.0, b"")) is None
+
+
+def test_a_request_that_its_worker_died_of_twice_is_not_asked_again() -> None:
+    body = json.dumps({"error": {"code": "worker_died"}}).encode()
+    assert Verdicts().pause(Said(503, "req-1", 1.0, body, final=True)) is None
+    assert Verdicts().pause(Said(503, "req-1", 1.0, body)) is not None

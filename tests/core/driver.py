@@ -23,6 +23,7 @@ from cohabit.core.events import (
     DeviceMeasured,
     Event,
     RequestArrived,
+    RequestFailed,
     RequestFinished,
     Slept,
     TimerFired,
@@ -204,9 +205,18 @@ class Core:
         self, name: str, request: int, *, at: float | None = None, seconds: float = 0.1, used: int | None = None
     ) -> Sequence[Command]:
         """A run ends within its books, or having used so many MiB."""
+        return self.send(RequestFinished(request, self.workers[name], seconds, self._peak(name, used)), at)
+
+    def gives_up(
+        self, name: str, request: int, *, at: float | None = None, used: int | None = None
+    ) -> Sequence[Command]:
+        """The engine refuses a request, having used so many MiB for what ran."""
+        peak = self._peak(name, used)
+        return self.send(RequestFailed(request, self.workers[name], sent=False, peak=peak), at)
+
+    def _peak(self, name: str, used: int | None) -> int:
         footprint = self[name].footprint
-        peak = footprint.resident.size + (footprint.working.size if used is None else used * MIB)
-        return self.send(RequestFinished(request, self.workers[name], seconds, peak), at)
+        return footprint.resident.size + (footprint.working.size if used is None else used * MIB)
 
     def measured(
         self, *, at: float | None = None, foreign: int = 0, total: int = 1 << 20, **cached: int

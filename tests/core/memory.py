@@ -21,6 +21,7 @@ class Real:
     phase: str = "loading"  # or "spawned", "ready", "asleep"
     kept: int = 0
     run: int = 0
+    more: int = 0  # what goes on takes that much more than it was given
 
     def begin(self, units: int) -> None:
         """A run of so many units; of an unknown size it may be the largest."""
@@ -28,25 +29,25 @@ class Real:
 
     def end(self) -> None:
         """It has ended, and the allocator keeps a part."""
-        self.kept = max(self.kept, int(self.run * self.keeps))
-        self.run = 0
+        self.kept = max(self.kept, int((self.run + self.more) * self.keeps))
+        self.run = self.more = 0
 
     @property
     def peak(self) -> int:
         """Of the process, in the run that goes on."""
-        return self.resident + max(self.kept, self.run)
+        return self.resident + max(self.kept, self.run + self.more)
 
     @property
     def holds(self) -> int:
         """Now; at worst, while it loads."""
         if self.phase == "loading":
-            return max(self.load, self.resident)
+            return max(self.load, self.resident) + self.more
         return {"asleep": self.residue, "spawned": self.spawned}.get(self.phase, self.peak)
 
 
 @dataclass
 class Memory:
-    """A device with honest workers and a stranger."""
+    """A device with workers, most of them honest, and a stranger."""
 
     total: int = 4096 * MIB
     foreign: int = 0

@@ -3,6 +3,7 @@
 from typing import Any
 
 from cohabit.core import invariants
+from cohabit.core.allowance import allowance
 from cohabit.core.commands import (
     Cancel,
     Command,
@@ -77,6 +78,7 @@ class Outstanding:
         self.count = 0
         self.strangers = False  # have there been any
         self.unreadable = False
+        self.greedy = False  # has any worker taken more than it was given
         self.halted = False
         self.shutting_down = False
         self.send(Started())
@@ -106,12 +108,16 @@ class Outstanding:
         self.journal.append((event, self.now, list(commands)))
         for command in commands:
             self.carry_out(command, pinned)
+        self.guarded()
         if not self.strangers:
-            assert books.ledger.reserved <= books.ledger.budget, "no more is promised than there is"
+            if not self.greedy:
+                assert books.ledger.reserved <= books.ledger.budget, "no more is promised than there is"
             assert self.memory.ours <= books.ledger.budget, "and no more is taken"
+            allowed = allowance(books)
             for worker, real in self.memory.workers.items():
-                assert books.ledger.accounts[worker].held >= real.holds, "what a worker holds is booked"
-            assert books.ledger.foreign == 0, "what is ours is not taken for a stranger's"
+                may = allowed.limit(worker) if self.greedy else books.ledger.accounts[worker].held
+                assert may >= real.holds, "what a worker holds is booked, or within what is free"
+            assert self.greedy or books.ledger.foreign == 0, "what is ours is not taken for a stranger's"
         copies = sum(real.copy for real in self.memory.workers.values())
         assert copies == books.ledger.copied <= books.ledger.host_cache, "copies take no more than they may"
         reserving = [c for c in commands if isinstance(c, SpawnWorker | StartWorker | WakeWorker)]
@@ -124,6 +130,21 @@ class Outstanding:
             assert not reserving, "no new reservation while over the budget"
         invariants.check(books)
         self.broken = False
+
+    def guarded(self) -> None:
+        """Whoever holds more than was booked and is free is ended, as soon as that is so."""
+        if self.greedy:
+            allowed = allowance(self.controller.books)
+            worker = allowed.exceeding({worker: real.holds for worker, real in self.memory.workers.items()})
+            if worker is not None:
+                sent = frozenset(
+                    request for request, where in self.running.items() if where == worker and request % 2
+                )
+                real = self.memory.workers[worker]
+                held = min(real.holds, allowed.limit(worker) + 1)  # it is ended before it takes more
+                real.more -= real.holds - held
+                seconds = 0.2 if worker in self.stopping else 0.0
+                self.exits(worker, seconds=seconds, exceeded=held, out_of_memory=True, sent=sent)
 
     def carry_out(self, command: Command, pinned: set[int]) -> None:
         """Note what the shell is to do, if it may be asked to."""

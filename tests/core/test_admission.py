@@ -5,7 +5,7 @@ import pytest
 from cohabit.core.commands import Reject
 from cohabit.core.events import ShutdownRequested
 from cohabit.core.reasons import Rejection, RejectReason
-from core.driver import Core, brief, model
+from core.driver import MIB, Core, brief, model
 
 
 def rejection(core: Core) -> Rejection:
@@ -35,6 +35,13 @@ def test_1_3_a_model_that_never_fits_is_refused_at_once() -> None:
     assert rejection(core) == Rejection(
         RejectReason.NEVER_FITS, "a needs 160 MiB and the budget now allows 150 MiB", 60.0
     )
+
+
+def test_1_3_where_it_was_measured_the_owner_is_told_where_to_look() -> None:
+    core = Core(model("a", resident=140, working=20), budget=150)
+    core["a"].footprint.learn_load(140 * MIB, 140 * MIB, 1.0)
+    core.ask("a")
+    assert rejection(core).detail.endswith("its owner sees what was measured with `cohabit footprints list`")
 
 
 def test_1_3_exactly_the_budget_fits() -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 
-from cohabit.core.batches import cut, units_of
+from cohabit.core.batches import MOST_BYTES, cut, units_of
 from cohabit.core.footprints import Run
 from cohabit.core.queues import ModelQueue, Request
+from cohabit.protocol.messages import MAX_FRAME
 from core.driver import MIB, Core, brief, model
 
 
@@ -34,6 +35,38 @@ def taken(waiting: ModelQueue, most: int, bound: int = 1 << 30) -> list[int]:
 )
 def test_the_next_in_turn_runs_with_those_nearest_in_length(units: tuple[int, ...], batch: list[int]) -> None:
     assert taken(queue(*units), 3) == batch
+
+
+def heavy(*sizes: int) -> ModelQueue:
+    """Requests of these sizes in MiB, numbered from 1."""
+    made = ModelQueue()
+    for number, size in enumerate(sizes, start=1):
+        made.push(Request(number, "m", "", float(number), size=size * MIB))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch"),
+    [
+        ((0, 31, 0, 31, 0, 31, 0, 0), [1, 3, 5, 7, 8, 6]),
+        ((31, 0, 31, 0), [1, 2, 4]),
+        ((60, 0, 0), [1]),
+        ((0, 60, 0), [1, 3]),
+        ((16, 16), [1, 2]),
+        ((17, 16), [1]),
+    ],
+)
+def test_a_batch_is_cut_by_bytes_so_that_no_neighbour_makes_it_too_large(
+    sizes: tuple[int, ...], batch: list[int]
+) -> None:
+    waiting = heavy(*sizes)
+    assert sorted(taken(waiting, 8)) == sorted(batch)
+    left = [number for number in range(1, len(sizes) + 1) if number not in batch]
+    assert [request.id for request in waiting] == left, "the others keep their turn"
+
+
+def test_a_batch_leaves_room_for_what_goes_round_it_in_a_message() -> None:
+    assert MOST_BYTES <= MAX_FRAME // 2
 
 
 def test_what_is_left_out_keeps_its_turn() -> None:
@@ -123,13 +156,13 @@ def test_overlapping_runs_are_booked_as_the_largest() -> None:
 def test_what_a_run_took_is_remembered_by_size() -> None:
     core = Core(model("a", working=100))
     footprint = core["a"].footprint
-    footprint.learn_run(105 * MIB, 3)
-    footprint.learn_run(103 * MIB, 4)
+    footprint.learn_run(5 * MIB, 3)
+    footprint.learn_run(3 * MIB, 4)
     assert footprint.buckets == {2: Run(4, 5 * MIB)}
-    footprint.learn_run(120 * MIB, 5)
+    footprint.learn_run(20 * MIB, 5)
     assert footprint.working_for(4) == 5 * MIB
     assert footprint.working_for(5) == 20 * MIB
     assert footprint.working_for(6) == 100 * MIB, "5 units are no bound for 6"
     assert footprint.working_for(0) == 100 * MIB
-    footprint.learn_run(150 * MIB, 1)  # a small one that took more: the envelope holds for all above it
+    footprint.learn_run(50 * MIB, 1)  # a small one that took more: the envelope holds for all above it
     assert footprint.working_for(5) == 50 * MIB

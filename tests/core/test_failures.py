@@ -1,7 +1,8 @@
 """Branch 5: who is tried again, who is told, and when the model is started once more."""
 
 from cohabit.core.commands import Dispatch, Reject, StartWorker
-from cohabit.core.events import RequestCancelled, RequestFailed, Trimmed
+from cohabit.core.events import RequestCancelled, RequestFailed, Trimmed, WorkerReady
+from cohabit.core.footprints import Figure, Origin
 from cohabit.core.reasons import Rejection, RejectReason
 from core.driver import MIB, Core, brief, model, two
 
@@ -18,8 +19,8 @@ def test_what_was_not_sent_is_tried_once_more_alone_and_what_was_is_told() -> No
     ]
     assert core.ready("a") == [Dispatch("a", 2, (2,))], "a suspect runs alone, though three could run together"
     assert core.done("a", 2) == [Dispatch("a", 2, (3,))]
-    twice = "the worker of a died twice on this request; the others go on"
-    assert core.gone("a") == [Reject(3, Rejection(RejectReason.WORKER_DIED, twice, 1.0))]
+    twice = "the worker of a died twice on this request, the second time while it ran alone; change it"
+    assert core.gone("a") == [Reject(3, Rejection(RejectReason.WORKER_DIED, twice))]
 
 
 def test_batch_mates_of_a_suspect_run_one_by_one_so_that_the_poison_fails_alone() -> None:
@@ -87,6 +88,126 @@ def test_a_start_that_cannot_succeed_fails_at_once() -> None:
     assert core.gone("a", permanent=True, detail="no file") == [
         Reject(1, Rejection(RejectReason.MODEL_FAILED, "a does not start: no file", 30.0))
     ]
+
+
+def test_requests_that_kill_their_worker_do_not_count_against_the_model() -> None:
+    core = Core(model("a"))
+    core.bring("a", at=0)
+    for number in range(6):
+        poison = core.ask("a", at=10 * number + 10)
+        assert brief(core.did) in ([f"run a#{core.workers['a']}: {poison}"], [f"start a#{core.workers['a']}"])
+        for _ in range(2):
+            if core["a"].state == "starting":
+                core.ready("a")
+            core.gone("a", at=core.now + 1)
+            if core["a"].state == "stopped" and core["a"].queue:
+                core.ring()
+        assert core.rejected[poison] == "worker_died"
+        assert core["a"].state in {"stopped", "starting"}
+        assert core["a"].failures == 0
+    honest = core.ask("a", at=100)
+    core.ready("a")
+    core.done("a", honest)
+    assert honest not in core.rejected
+    assert core["a"].deaths == 0
+
+
+def test_a_worker_that_dies_idle_counts_against_its_model() -> None:
+    core = Core(model("a"))
+    core.bring("a", at=0)
+    core.gone("a", at=1)
+    assert (core["a"].failures, core["a"].deaths) == (1, 0)
+
+
+def test_a_worker_that_dies_again_and_again_on_requests_is_started_after_a_pause() -> None:
+    core = Core(model("a"))
+    core.ask("a", at=0)
+    core.ask("a", at=0)
+    core.ready("a", at=1)
+    assert brief(core.gone("a", at=2)) == ["start a#2"], "the first time at once"
+    core.ready("a", at=3)
+    assert brief(core.gone("a", at=4)) == ["reject 1: worker_died"]
+    assert core.timer == 6.0
+    assert brief(core.ring()) == ["start a#3"]
+
+
+def test_nothing_is_in_flight_beside_a_suspect() -> None:
+    core = Core(model("a", concurrency=4, max_batch=2))
+    for _ in range(3):
+        core.ask("a", at=0)
+    core.ready("a", at=1)
+    core.gone("a", at=2)
+    core.ready("a", at=3)
+    for expected in (1, 2, 3):
+        core.ask("a", at=4)
+        assert core.did == []
+        assert list(core["a"].running) == [expected]
+        core.done("a", expected)
+    assert len(core["a"].running) == 3, "then all the others together"
+
+
+def test_a_request_that_needs_more_memory_than_there_is_is_told_so_the_second_time() -> None:
+    core = Core(model("a", concurrency=2), budget=300)
+    core.bring("a", at=0)
+    poison, honest = core.ask("a", at=1), core.ask("a", at=1)
+    assert brief(core.gone("a", at=2, exceeded=299 * MIB, out_of_memory=True)) == ["start a#2"]
+    assert core["a"].overruns == 1
+    assert core["a"].footprint.margin == 32 * MIB, "it may have been given too little"
+    core.ready("a", at=3)
+    core.measured(at=3.5)
+    margin = core["a"].footprint.margin
+    detail = "this request needs more memory than a may have; make it smaller"
+    assert core.gone("a", at=4, exceeded=299 * MIB, out_of_memory=True) == [
+        Reject(poison, Rejection(RejectReason.MEMORY_LIMIT, detail))
+    ]
+    assert core["a"].footprint.margin == margin, "now it is known to be the request"
+    core.ring()
+    core.ready("a", at=7)
+    core.done("a", honest, at=8)
+    assert honest not in core.rejected
+    assert core["a"].failures == 0
+
+
+def test_a_stream_that_a_neighbour_ended_is_told_that_the_worker_died() -> None:
+    core = Core(model("a", concurrency=2), budget=300)
+    core.bring("a", at=0)
+    core.ask("a", at=1)
+    begun = core.ask("a", at=1)
+    core.gone("a", at=2, exceeded=299 * MIB, out_of_memory=True, sent=frozenset({begun}))
+    assert core.rejected == {begun: "worker_died"}
+
+
+def test_a_worker_ended_for_its_memory_after_a_run_counts_against_nobody() -> None:
+    core = Core(model("a"), budget=300)
+    core.bring("a", at=0)
+    core.gone("a", at=1, exceeded=299 * MIB, out_of_memory=True)
+    assert (core["a"].failures, core["a"].overruns) == (0, 1)
+
+
+def test_a_load_that_took_more_than_was_free_is_given_more_until_it_has_all() -> None:
+    core = Core(model("a", resident=100, working=10), budget=500)
+    core.ask("a", at=0)
+    assert brief(core.gone("a", at=1, exceeded=180 * MIB, out_of_memory=True)) == ["start a#2"], "at once"
+    assert core["a"].footprint.load == Figure(360 * MIB, Origin.ESTIMATED)
+    assert core["a"].failures == 0
+    assert core.gone("a", at=2, exceeded=400 * MIB, out_of_memory=True) == [], "after a pause"
+    assert brief(core.ring()) == ["start a#3"]
+    assert core.books.ledger.accounts[3].held == 500 * MIB, "all there is"
+    why = "it took more"
+    core.gone("a", at=6, exceeded=520 * MIB, out_of_memory=True, detail=why)
+    assert core["a"].failures == 1, "now it is the model"
+    core.ring()
+    assert brief(core.gone("a", at=9, exceeded=520 * MIB, out_of_memory=True, detail=why)) == [
+        "reject 1: model_failed"
+    ]
+
+
+def test_a_load_that_ends_well_says_what_it_needs() -> None:
+    core = Core(model("a", resident=100, working=10), budget=500)
+    core.ask("a", at=0)
+    core.gone("a", at=1, exceeded=180 * MIB, out_of_memory=True)
+    core.send(WorkerReady(core.workers["a"], 200 * MIB, 210 * MIB, 1.0), at=2)
+    assert core["a"].footprint.load == Figure(210 * MIB, Origin.MEASURED)
 
 
 def test_an_exit_that_was_asked_for_is_no_failure() -> None:

@@ -28,9 +28,9 @@ def test_a_load_is_never_booked_below_what_stays() -> None:
 
 def test_working_memory_is_only_raised_by_measuring() -> None:
     footprint = figures()
-    footprint.learn_run(105 * MIB)
+    footprint.learn_run(5 * MIB)
     assert footprint.working == Figure(10 * MIB, Origin.DECLARED), "one small run says nothing of the largest"
-    footprint.learn_run(140 * MIB)
+    footprint.learn_run(40 * MIB)
     assert footprint.working == Figure(40 * MIB, Origin.MEASURED)
     assert footprint.peak == 140 * MIB
 

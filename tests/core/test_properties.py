@@ -168,9 +168,19 @@ class Shell(Outstanding, RuleBasedStateMachine):
             self.answers(request, seconds)
             return
         worker = self.running.pop(request)
+        peak = self.memory.workers[worker].peak
         if not self.busy(worker):
             self.memory.workers[worker].end()
-        self.send(RequestFailed(request, worker, sent=False, out_of_memory=failed == 1))
+        self.send(RequestFailed(request, worker, sent=False, out_of_memory=failed == 1, peak=peak))
+
+    @precondition(lambda self: self.count % 7 == 6 and self.running.keys() | self.starting.keys())
+    @rule(data=st.data(), more=st.sampled_from([1, 35, 70, 200, 1000]))
+    def takes_more(self, data: st.DataObject, more: int) -> None:
+        """A run or a load takes more than it was given; it may be too much."""
+        worker = data.draw(st.sampled_from(sorted({*self.running.values(), *self.starting})))
+        self.greedy = True
+        self.memory.workers[worker].more = more * MIB
+        self.guarded()
 
     @rule(
         foreign=st.sampled_from([None, None, None, None, None, None, None, None, 0, 3600, 4000]),

@@ -56,6 +56,7 @@ def test_the_device_and_a_model_that_is_not_there() -> None:
         "wakes": 0,
         "last_eviction": "",
         "failure": "",
+        "overruns": 0,
     }
     assert state["requests"] == []
     assert state["claim"] is None

@@ -91,7 +91,11 @@ async def test_sleep_wake_trim_pin_and_a_death() -> None:
         ("model", "stopped", "its worker ended with signal SIGKILL"),
         ("rejected", None, "a ran out of memory on this request; make it smaller")
         if core.rejected.get(request) == "out_of_memory"
-        else ("rejected", None, "the worker of a died twice on this request; the others go on"),
+        else (
+            "rejected",
+            None,
+            "the worker of a died twice on this request, the second time while it ran alone; change it",
+        ),
     ]
 
 

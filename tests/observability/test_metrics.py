@@ -106,6 +106,7 @@ def test_gauges_are_read_when_asked() -> None:
         "host_copy": 4,
         "waiting": 3,
         "in_flight": 1,
+        "overruns": 6,
     }
     device = {"budget": 10, "effective_budget": 9, "reserved": 7, "foreign": 1, "slots_used": 1, "compute_slots": 2}
     device |= {"host_cache": 20, "host_copies": 4}
@@ -117,6 +118,7 @@ def test_gauges_are_read_when_asked() -> None:
     assert (found["cohabit_host_bytes", "cache"], found["cohabit_host_bytes", "copies"]) == (20, 4)
     assert found["cohabit_model_requests", "a", "waiting"] == 3
     assert found["cohabit_model_state", "a", "ready"] == 1
+    assert found["cohabit_overruns_total", "a"] == 6
     assert found["cohabit_compute_slots", "used"] == 1
     assert found["cohabit_task_restarts_total", "sampler"] == 2
     device["reserved"] = 8

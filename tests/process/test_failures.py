@@ -108,6 +108,14 @@ def test_a_poisonous_request_fails_alone(server: Running) -> None:
     assert server.chat(model="a", max_tokens=2).status_code == 200
 
 
+def test_requests_that_kill_their_worker_do_not_put_the_model_out_of_service(server: Running) -> None:
+    for _ in range(3):
+        bad = server.chat(model="a", fake={"fail": "die"})
+        assert (bad.status_code, bad.json()["error"]["code"]) == (503, "worker_died")
+        assert bad.headers["x-should-retry"] == "false"
+    assert server.chat(model="a", max_tokens=2).status_code == 200
+
+
 def test_errors_of_one_item_leave_the_others_alone(server: Running) -> None:
     beside = Background(server.chat, model="a", max_tokens=40)
     refused = server.chat(model="a", fake={"fail": "item"})

@@ -52,7 +52,7 @@ def test_loads_and_runs(learning: Learning) -> None:
     assert learning.profile == loaded
     learning.heard(RequestFinished(1, 5, 0.1, 0), [], 0)
     assert learning.profile == loaded
-    learning.model.footprint.learn_run(150 * MIB)
+    learning.model.footprint.learn_run(100 * MIB)
     learning.heard(RequestFinished(1, 5, 0.1, 0), [], 0)
     assert learning.profile.working == 100 * MIB
 
@@ -89,7 +89,7 @@ def test_what_an_earlier_process_measured_stands_until_it_is_measured_again(tmp_
     first.model.footprint.residue = Figure(0, Origin.MEASURED)
     for average in ("exit_seconds", "sleep_seconds", "wake_seconds", "run_seconds"):
         getattr(first.model.footprint, average).add(0.0)
-    first.model.footprint.learn_run(150 * MIB)
+    first.model.footprint.learn_run(100 * MIB)
     first.heard(Slept(5, 0, 0.0), [], 0)
     second = Learning(tmp_path)
     second.load()

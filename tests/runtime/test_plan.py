@@ -12,9 +12,9 @@ from cohabit.config.load import parse_config
 from cohabit.config.model import Config
 from cohabit.core.footprints import Figure, Origin
 from cohabit.devices.cuda import CONTEXT_BYTES
-from cohabit.runtime import assemble
+from cohabit.runtime import assemble, footprints
 from cohabit.runtime.assemble import missing_engines
-from cohabit.runtime.footprints import Footprints, Profile, profile_key
+from cohabit.runtime.footprints import Footprints, FootprintsUnwritable, Profile, profile_key
 from cohabit.runtime.plan import COPYING_BYTES, START_SECONDS, Plan, footprint_of, make_plan, precision
 
 MIB = 1 << 20
@@ -216,7 +216,8 @@ def test_profiles_survive_a_restart(tmp_path: Path) -> None:
     Footprints(path).record("k", PROFILE)
     assert Footprints(path).find("k") == PROFILE
     assert Footprints(path).find("other") is None
-    assert [entry.name for entry in path.parent.iterdir()] == ["footprints.json"], "no temporary file is left"
+    left = sorted(entry.name for entry in path.parent.iterdir())
+    assert left == ["footprints.json", "footprints.json.lock"], "no temporary file is left"
     assert json.loads(path.read_text())["schema"] == 1
 
 
@@ -268,3 +269,116 @@ def test_memory_is_kept_for_opening_pictures_and_sound_where_a_model_takes_any(
     assert plan.budget == (4096 - 100) * MIB - kept
     assert ("640 MiB kept for opening pictures and sound" in as_table(plan)) == bool(kept)
     assert as_data(plan)["device"]["inspection"] == kept
+
+
+def test_a_measured_figure_never_keeps_a_model_out(tmp_path: Path) -> None:
+    made = config(A)
+    key = profile_key(made.models["a"], "cpu")
+    kept = Footprints(tmp_path / "footprints.json")
+    kept.record(key, Profile(model="a", resident=90 * MIB, load=95 * MIB, working=5000 * MIB, load_seconds=1.0))
+    plan = planned(A, "1GiB", kept)
+    assert plan.never == []
+    (row,) = plan.rows
+    assert (row.footprint.resident, row.peak.size, row.borne_out) == (
+        Figure(90 * MIB, Origin.MEASURED),
+        1024 * MIB,
+        False,
+    )
+    assert "`cohabit footprints forget a`" in as_table(plan)
+    assert as_data(plan)["models"][0]["borne_out"] is False
+    kept.record(key, Profile(model="a", resident=9000 * MIB, load=9000 * MIB, load_seconds=1.0))
+    (row,) = planned(A, "1GiB", kept).rows
+    assert row.fits
+    assert row.resident == Figure(140 * MIB, Origin.ESTIMATED), "until the next load"
+
+
+def test_a_pinned_model_that_was_measured_too_large_keeps_no_other_from_starting(tmp_path: Path) -> None:
+    models = "{a: {engine: fake, pin: true}, b: {engine: fake, options: {resident: 104857600}}}"
+    kept = Footprints(tmp_path / "footprints.json")
+    key = profile_key(config(models).models["a"], "cpu")
+    kept.record(key, Profile(model="a", resident=950 * MIB, load=950 * MIB, load_seconds=1.0))
+    assert planned(models, "1GiB", kept).never == []
+
+
+def test_what_neither_was_measured_nor_is_declared_to_fit_never_does(tmp_path: Path) -> None:
+    kept = Footprints(tmp_path / "footprints.json")
+    key = profile_key(config(A).models["a"], "cpu")
+    kept.record(key, Profile(model="a", resident=90 * MIB, load=95 * MIB, load_seconds=1.0))
+    assert [row.name for row in planned(A, "80MiB", kept).never] == ["a"]
+    assert "`cohabit footprints list`" in planned(A, "80MiB", kept).verdict
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '{"x":' + "[" * 100_000,
+        '{"schema": 1, "profiles": {"k": ' + "[" * 100_000 + "]" * 100_000 + "}}",
+        "\udcff",
+        '{"schema": 1, "profiles": 5}',
+    ],
+    ids=["empty", "deep", "deep in a profile", "no text", "another shape"],
+)
+@pytest.mark.parametrize("movable", [True, False])
+def test_a_file_that_cannot_be_understood_is_as_if_there_were_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, movable: bool
+) -> None:
+    path = tmp_path / "footprints.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+
+    def read_only(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    if not movable:
+        monkeypatch.setattr(Path, "replace", read_only)
+    assert Footprints(path).all() == {}
+    assert path.exists() is not movable
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        '"resident": -1',
+        '"working": -1000000000',
+        '"load": 1e30',
+        '"load": 100000000000000000',
+        '"load_seconds": -1.0',
+        '"load_seconds": 1e300',
+        '"buckets": {"3": {"units": 8, "size": -5}}',
+        '"buckets": {"3": {"units": 9, "size": 5}}',
+        '"buckets": {"99": {"units": 9, "size": 5}}',
+        '"buckets": {"-1": {"units": 1, "size": 5}}',
+    ],
+)
+def test_figures_that_nothing_can_have_measured_are_not_taken(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "footprints.json"
+    fine = '{"model": "b", "resident": 1, "load": 2, "load_seconds": 0.5}'
+    wrong = '{"model": "a", "resident": 1, "load": 2, "load_seconds": 0.5, ' + field + "}"
+    path.write_text(f'{{"schema": 1, "profiles": {{"k": {wrong}, "l": {fine}}}}}')
+    kept = Footprints(path)
+    assert kept.find("k") is None
+    assert kept.find("l") is not None, "the others are"
+
+
+def test_a_change_keeps_what_another_process_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "footprints.json"
+    one, other = Footprints(path, clock=lambda: 5.0), Footprints(path)
+    other.record("l", PROFILE)
+    one.record("k", PROFILE)
+    assert Footprints(path).all() == {"k": PROFILE, "l": PROFILE}
+    assert Footprints(path).measured_at("k") == 5
+    assert other.forget(lambda key, _: key == "l") == [PROFILE]
+    assert Footprints(path).all() == {"k": PROFILE}
+    assert other.forget(lambda key, _: key == "l") == []
+
+
+def test_what_cannot_be_forgotten_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Footprints(tmp_path / "footprints.json")
+    kept.record("k", PROFILE)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(footprints, "write", full)
+    with pytest.raises(FootprintsUnwritable, match="No space left"):
+        kept.forget(lambda *_: True)

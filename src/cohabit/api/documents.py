@@ -52,7 +52,7 @@ HEADERS: dict[str, tuple[dict[str, Any], str]] = {
 """Of answers: schema and description by name."""
 
 _TIMINGS = ("x-cohabit-queue-ms", "x-cohabit-load-ms", "x-cohabit-run-ms", "x-cohabit-warning")
-_BY_STATUS = {"408": ("x-should-retry",), "429": ("retry-after",), "503": ("retry-after",)}
+_BY_STATUS = {"408": ("x-should-retry",), "429": ("retry-after",), "503": ("retry-after", "x-should-retry")}
 _ALWAYS = {"x-request-id", "retry-after"}  # where they are named at all
 
 _TIMEOUT = {

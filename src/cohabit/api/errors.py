@@ -33,6 +33,7 @@ REASONS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.MODEL_FAILED: (503, "server_error"),
     RejectReason.WORKER_DIED: (503, "server_error"),
     RejectReason.OUT_OF_MEMORY: (503, "server_error"),
+    RejectReason.MEMORY_LIMIT: (413, "invalid_request_error"),
     RejectReason.MAX_RUN: (408, "timeout_error"),
     RejectReason.STALLED: (408, "timeout_error"),
     RejectReason.ENGINE: (502, "server_error"),
@@ -41,7 +42,7 @@ REASONS: dict[RejectReason, tuple[int, str]] = {
 
 _NEEDS_RETRY_AFTER = {429, 503}
 _NO_RETRY = {RejectReason.DEADLINE, RejectReason.MAX_RUN, RejectReason.STALLED}
-"""A limit that passed would pass again, and OpenAI's clients send a 408 anew unless they are told not to."""
+"""A limit that passed would pass again. OpenAI's clients send a 408 or a 503 anew unless they are told not to."""
 
 
 class ApiError(Exception):
@@ -104,7 +105,8 @@ class Refused(ApiError):
         super().__init__(
             status, rejection.detail, kind=kind, code=rejection.reason, retry_after=rejection.retry_after
         )
-        if rejection.reason in _NO_RETRY:
+        the_cause = rejection.reason is RejectReason.WORKER_DIED and rejection.retry_after is None
+        if the_cause or rejection.reason in _NO_RETRY:
             self.headers["x-should-retry"] = "false"
 
 

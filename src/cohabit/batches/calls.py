@@ -19,6 +19,7 @@ class Said:
     retry_after: float  # seconds; 0 where it does not say
     body: bytes
     warning: str | None = None  # what of it was not heeded
+    final: bool = False  # the same request is not to be sent again
 
 
 class Caller:
@@ -59,7 +60,8 @@ class Caller:
             headers.get("x-request-id", ""),
             float(wait) if wait.isdecimal() else 0.0,
             bytes(parts),
-            headers.get("x-cohabit-warning"),
+            warning=headers.get("x-cohabit-warning"),
+            final=headers.get("x-should-retry") == "false",
         )
 
 

@@ -46,6 +46,8 @@ class Verdicts:
         if said.status < 400:
             return None
         code = _code(said.body)
+        if said.final and code == RejectReason.WORKER_DIED:
+            return None  # it died of this request, twice
         self._tries[code] += 1
         tried = self._tries[code]
         if tried >= _TRIES.get(code, inf if said.status in _LATER else 0):

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from cohabit.cli.check import check
+from cohabit.cli.footprints import app as footprints
 from cohabit.cli.keys import app as keys
 from cohabit.cli.measure import measure
 from cohabit.cli.owner import load, pin, sleep, unload, unpin
@@ -49,3 +50,4 @@ def main(
 for command in (serve, plan, pull, measure, check, status, load, sleep, unload, pin, unpin, simulate, replay, schema):
     app.command()(command)
 app.add_typer(keys, name="keys")
+app.add_typer(footprints, name="footprints")

@@ -70,6 +70,7 @@ def as_data(made: "Plan") -> dict[str, Any]:
                 "peak": {"bytes": row.peak.size, "origin": row.peak.origin},
                 "copy": None if (copy := row.footprint.copy) is None else {"bytes": copy.size, "origin": copy.origin},
                 "fits": row.fits,
+                "borne_out": row.borne_out,
             }
             for row in made.rows
         ],
@@ -113,6 +114,7 @@ def as_table(made: "Plan") -> str:
             f"budget {mib(made.budget)}; {beyond}",
             f"device {made.device} with {mib(made.total)}, {mib(made.keep_free)} kept free"
             + (f", {mib(made.inspection)} kept for opening pictures and sound" if made.inspection else ""),
+            *made.notes,
             *([f"copies in host memory {mib(made.copies)}, allowed {mib(made.host_cache)}"] if made.copies else []),
             f"verdict: {made.verdict}",
         ]

@@ -43,12 +43,13 @@ def never_fitting(books: Books, model: Model) -> Rejection:
     """It is larger than what the device has for it."""
     pinned = pinned_resident(books, model)
     allowed = books.ledger.effective_budget - pinned
-    return Rejection(
-        RejectReason.NEVER_FITS,
+    detail = (
         f"{model.name} needs {model.footprint.peak >> 20} MiB and the budget now allows "
-        f"{max(0, allowed) >> 20} MiB{' beside what is pinned' if pinned else ''}",
-        retry_after=60.0,
+        f"{max(0, allowed) >> 20} MiB{' beside what is pinned' if pinned else ''}"
     )
+    if model.footprint.was_measured:
+        detail += "; its owner sees what was measured with `cohabit footprints list`"
+    return Rejection(RejectReason.NEVER_FITS, detail, retry_after=60.0)
 
 
 def unreadable(model: Model) -> Rejection:

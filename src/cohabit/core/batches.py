@@ -10,6 +10,7 @@ from itertools import islice
 from cohabit.core.queues import ModelQueue, Request
 
 WINDOW = 4  # batches' worth of waiting requests that are looked at
+MOST_BYTES = 32 << 20  # of a batch, so that no request is refused for the size of its neighbours; one may be larger
 
 
 def units_of(batch: list[Request]) -> int:
@@ -26,11 +27,18 @@ def cut(queue: ModelQueue, most: int, fits: Callable[[int], bool]) -> list[Reque
     batch = [first]
     if most > 1 and line.count > 1 and not first.retried:  # a suspect runs alone
         window = [request for request in islice(line, most * WINDOW) if not request.retried]
-        batch = _nearest(window, first, most)
+        batch = _light(_nearest(window, first, most), first)
         while len(batch) > 1 and not fits(units_of(batch)):
             batch.remove(next(request for request in reversed(batch) if request is not first))
     for request in batch:
         queue.take(request)
+    return batch
+
+
+def _light(batch: list[Request], first: Request) -> list[Request]:
+    """Without the largest ones, where all together are too many bytes for one message to the worker."""
+    while len(batch) > 1 and sum(request.size for request in batch) > MOST_BYTES:
+        batch.remove(max((request for request in batch if request is not first), key=lambda request: request.size))
     return batch
 
 

@@ -48,6 +48,7 @@ from cohabit.core.progress import measured, ready, slept, trimmed
 from cohabit.core.queues import Request
 from cohabit.core.residency import bring_in, relieve
 from cohabit.core.state import Books, Model
+from cohabit.core.stretches import learn, peaked
 
 
 class Controller:
@@ -146,6 +147,7 @@ class Controller:
             event.batch,
             units=event.units,
             background=event.background,
+            size=event.size,
         )
         model = books.models[event.model]
         books.requests[request.id] = request
@@ -173,11 +175,15 @@ class Controller:
             return
         books = self.books
         model = books.workers[event.worker]
+        peaked(model, event.peak, now)
         withdraw(books, model, [event.request], now)
         request = books.requests.pop(event.request)
         request.ended = True
-        model.footprint.learn_run(event.peak, model.run_units)
-        model.failures = 0
+        if model.running:
+            model.footprint.fade()
+        else:
+            learn(books, model, event.peak)
+        model.failures = model.deaths = 0
         if request.cancelled is None:
             model.footprint.run_seconds.add(event.seconds)
 

@@ -22,6 +22,7 @@ from cohabit.core.exits import Exit
 from cohabit.core.lifecycle import State
 from cohabit.core.room import extra_now, fits_now, frees, leaves_claim_alone, next_units
 from cohabit.core.state import Books, Model
+from cohabit.core.stretches import Stretch
 
 SLOT = "a compute slot"
 LAST_SLOT = "a compute slot, since the last one is kept for something short"
@@ -196,8 +197,9 @@ def _dispatch(books: Books, model: Model, now: float) -> None:
     batch = cut(model.queue, model.policy.max_batch, fits if alone else lambda _units: True)
     if not model.running:
         books.ledger.slots_used += model.policy.slots
-        model.run_units = units_of(batch) if alone else 0
-        books.ledger.run(worker, model.footprint.working_for(model.run_units))
+        units = units_of(batch) if alone else 0
+        books.ledger.run(worker, model.footprint.working_for(units))
+        model.stretch = Stretch(books.account(model).held, units)
         books.busy[worker] = model
         model.charged_until = now
     for request in batch:

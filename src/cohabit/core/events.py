@@ -26,6 +26,7 @@ class RequestArrived:
     batch: int | None = None  # those of one number came together and are answered together
     units: int = 0  # its size in what its engine measures work in; 0 where that does not matter
     background: bool = False  # nobody waits for it at this moment; ``deadline`` is when it expires
+    size: int = 0  # bytes that are sent to its worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class RequestFailed:
     worker: int
     sent: bool
     out_of_memory: bool = False
+    peak: int = 0  # bytes of the worker's process while it ran; 0: not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class WorkerExited:
     out_of_memory: bool = False
     permanent: bool = False  # a start that cannot succeed however often it is tried
     blamed: frozenset[int] = frozenset()  # requests that made it hang, and are not tried again
+    exceeded: int = 0  # bytes it held when it was ended for holding more than it may; 0: it was not
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,19 @@
 """When a worker dies: who is tried again, who is told, and when the model is started once more.
 
-A request that is blamed for a hang is not tried again. Any other of which nothing was sent is tried once more, alone,
-so that a poisonous one fails by itself. A model
-is restarted at once after its first failure and after a pause after the next; after FAILURES_IN_A_ROW without a
-success between them it counts as failed, its queue is told, and the next start is a probe, later each time.
+A request that is blamed for a hang is not tried again. Any other of which nothing was sent is tried once more, alone:
+nothing else of its model is in flight meanwhile. If the worker dies again, that request is the cause, and is refused.
+
+A worker that dies while requests are in flight is no failure of the model: what a client can cause is not a property
+of it. One that dies while it loads, wakes or idles is. A model is restarted at once after its first death and after a
+pause after the next; after FAILURES_IN_A_ROW without a success between them it counts as failed, its queue is told,
+and the next start is a probe, later each time.
 
 Out of memory although the books were kept adds a margin to what the model is given. While loading: room is made for
 that too and the load tried once more, alone, after a pause. While running: the worker's caches are given back and
 each request of the batch is tried once more by itself.
+
+A worker that held more than it may (``allowance``) was ended for that. While loading, the next load is given more, up
+to all that the budget allows. While running, it is as if it had run out of memory.
 """
 
 from cohabit.core.dispatch import withdraw
@@ -17,8 +23,9 @@ from cohabit.core.limits import reject, tell_failed
 from cohabit.core.queues import Request
 from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.core.residency import trim
-from cohabit.core.room import fits_now, pinned_resident
+from cohabit.core.room import fits_now, most_for
 from cohabit.core.state import Books, Model
+from cohabit.core.stretches import overran, peaked
 
 FAILURES_IN_A_ROW = 3
 PROBE_AFTER = 30.0  # seconds; doubled after each probe that fails
@@ -33,11 +40,15 @@ def worker_exited(books: Books, event: WorkerExited, now: float) -> None:
     held = list(model.running.values())
     state = model.state
     asked = state is State.STOPPING
-    if event.out_of_memory:
+    loading = state in COMING | {State.SPAWNED}
+    blameless = bool(held)
+    if event.exceeded:
+        blameless = _exceeded(books, model, event.exceeded, now, loading=loading)
+    elif event.out_of_memory:
         _widen(books, model)
     withdraw_all(books, model, now)
     model.lifecycle.move(Move.EXITED, now)
-    books.ledger.close(event.worker, now)
+    books.ledger.close(event.worker, now, event.exceeded)
     del books.workers[event.worker]
     model.worker = None
     model.draining = False
@@ -47,7 +58,7 @@ def worker_exited(books: Books, event: WorkerExited, now: float) -> None:
     if asked and event.seconds > 0:
         model.footprint.exit_seconds.add(event.seconds)
     if not asked:
-        _count(model, event, now, loading=state in COMING | {State.SPAWNED})
+        _count(model, event, now, loading=loading, blameless=blameless)
     if state in {State.WAKING, State.FALLING_ASLEEP} and not asked:
         model.sleep_failed = True
     books.changed(model)
@@ -56,7 +67,7 @@ def worker_exited(books: Books, event: WorkerExited, now: float) -> None:
             del books.requests[request.id]
             reject(books, request, Rejection(RejectReason.STALLED, f"{model.name} hung on this request; change it"))
             continue
-        _after_death(books, model, request, request.id in event.sent, event.out_of_memory)
+        _after_death(books, model, request, request.id in event.sent, event)
     tell_failed(books, model, now)
 
 
@@ -70,12 +81,13 @@ def request_failed(books: Books, event: RequestFailed, now: float) -> None:
     """The engine gave one item up; out of memory is tried once more, alone."""
     model = books.workers[event.worker]
     request = model.running[event.request]
+    peaked(model, event.peak, now, failed=True)
     withdraw(books, model, [request.id], now)
     if event.out_of_memory:
         _widen(books, model)
         if not model.running and model.state is State.READY and not model.draining:
             trim(books, model, "it ran out of memory")
-        _after_death(books, model, request, event.sent, True)
+        _after_death(books, model, request, event.sent, event)
         return
     del books.requests[request.id]
     if not request.ended:
@@ -83,9 +95,13 @@ def request_failed(books: Books, event: RequestFailed, now: float) -> None:
         reject(books, request, Rejection(RejectReason.ENGINE, detail))
 
 
-def _count(model: Model, event: WorkerExited, now: float, *, loading: bool) -> None:
-    model.failures += 1
+def _count(model: Model, event: WorkerExited, now: float, *, loading: bool, blameless: bool) -> None:
     model.failure = event.detail
+    if blameless:
+        model.deaths += 1
+        model.not_before = now if model.deaths == 1 else now + PAUSE
+        return
+    model.failures += 1
     lacked_memory = loading and event.out_of_memory
     if event.permanent or model.failures >= (2 if lacked_memory else FAILURES_IN_A_ROW):
         model.lifecycle.move(Move.GIVE_UP, now)
@@ -100,10 +116,24 @@ def _count(model: Model, event: WorkerExited, now: float, *, loading: bool) -> N
 def _widen(books: Books, model: Model) -> None:
     """Not if somebody was beyond the books: then the model's own figures are not what was wrong."""
     if fits_now(books, 0):
-        model.footprint.widen(books.ledger.budget - pinned_resident(books, model))
+        model.footprint.widen(most_for(books, model))
 
 
-def _after_death(books: Books, model: Model, request: Request, sent: bool, out_of_memory: bool) -> None:
+def _exceeded(books: Books, model: Model, held: int, now: float, *, loading: bool) -> bool:
+    """Its worker was ended for holding more than it may. Returns whether the model is not to blame: it was given too
+    little, or it is what was sent to it."""
+    overran(model, held, books.account(model).held, now)
+    most = most_for(books, model)
+    if loading:
+        return model.footprint.learn_shortage(held, min(most, books.ledger.effective_budget))
+    if not any(request.retried for request in model.running.values()):  # else that one is the cause
+        model.footprint.widen(most)
+    return True
+
+
+def _after_death(
+    books: Books, model: Model, request: Request, sent: bool, event: WorkerExited | RequestFailed
+) -> None:
     if request.ended:
         del books.requests[request.id]
         return
@@ -115,10 +145,20 @@ def _after_death(books: Books, model: Model, request: Request, sent: bool, out_o
         books.changed(model)
         return
     del books.requests[request.id]
-    if out_of_memory:
+    reject(books, request, _blame(model, event, sent))
+
+
+def _blame(model: Model, event: WorkerExited | RequestFailed, sent: bool) -> Rejection:
+    """What its client is told of a request that is not tried again."""
+    exceeded = isinstance(event, WorkerExited) and event.exceeded > 0
+    if exceeded and not sent:
+        detail = f"this request needs more memory than {model.name} may have; make it smaller"
+        return Rejection(RejectReason.MEMORY_LIMIT, detail)
+    if event.out_of_memory and not exceeded:
         detail = f"{model.name} ran out of memory on this request; make it smaller"
-        reject(books, request, Rejection(RejectReason.OUT_OF_MEMORY, detail, retry_after=10.0))
-    else:
-        when = "after a part of the answer was sent" if sent else "twice on this request"
-        detail = f"the worker of {model.name} died {when}; the others go on"
-        reject(books, request, Rejection(RejectReason.WORKER_DIED, detail, retry_after=1.0))
+        return Rejection(RejectReason.OUT_OF_MEMORY, detail, retry_after=10.0)
+    if sent:
+        detail = f"the worker of {model.name} died after a part of the answer was sent; the others go on"
+        return Rejection(RejectReason.WORKER_DIED, detail, retry_after=1.0)
+    detail = f"the worker of {model.name} died twice on this request, the second time while it ran alone; change it"
+    return Rejection(RejectReason.WORKER_DIED, detail)

@@ -4,6 +4,9 @@
 nothing of the largest one, so its first figure stands until a run shows more. Smaller runs are known by their size:
 the upper envelope of what was measured between each two powers of two of the engine's units.
 
+What a client can cause is not a property of the model: a run never teaches more than the model may ever be given
+(``cap``), so no request can put a model out of service. Which runs teach anything is decided in ``stretches``.
+
 Running out of memory is not a footprint. It adds a margin of its own, which fades with every success.
 """
 
@@ -83,6 +86,11 @@ class Footprint:
         self.run_seconds = Average(_RUN_SECONDS if run_seconds is None else run_seconds)
 
     @property
+    def was_measured(self) -> bool:
+        """Whether any of the figures that decide what fits was measured, here or by an earlier server."""
+        return Origin.MEASURED in {self.resident.origin, self.load.origin, self.working.origin}
+
+    @property
     def load_need(self) -> int:
         """Bytes reserved for a load: its peak, and never less than what stays."""
         return max(self.load.size, self.resident.size) + self.margin
@@ -108,38 +116,68 @@ class Footprint:
 
     def learn_load(self, resident: int, load_peak: int, seconds: float) -> None:
         """A load has ended and showed what it takes."""
-        self.learn_wake(resident, load_peak)
+        self._learn_entry(resident, load_peak)
         self.load_seconds.add(seconds)
 
-    def learn_wake(self, resident: int, load_peak: int, seconds: float | None = None) -> None:
-        """A sleeping model is back, which may take less than a load but leaves as much."""
+    def learn_wake(self, resident: int, load_peak: int, seconds: float, most: int) -> None:
+        """A sleeping model is back, which may take less than a load but leaves as much.
+
+        What its runs have left behind in its process is in these figures too. If with it the model needed more than
+        the ``most`` bytes that it may be given, they are not taken: a load would not show them.
+        """
+        working = 0 if self.working.origin is Origin.MEASURED else self.working.size
+        if max(load_peak, resident + working) <= most:
+            self._learn_entry(resident, load_peak)
+        self.wake_seconds.add(seconds)
+
+    def _learn_entry(self, resident: int, load_peak: int) -> None:
         self.resident = Figure(resident, Origin.MEASURED)
         self.load = Figure(max(load_peak, resident), Origin.MEASURED)
-        self._fade()
-        if seconds is not None:
-            self.wake_seconds.add(seconds)
+        self.fade()
 
     def learn_sleep(self, held: int, seconds: float) -> None:
         """A model has fallen asleep and still holds ``held`` bytes."""
         self.residue = Figure(held, Origin.MEASURED)
         self.sleep_seconds.add(seconds)
 
-    def learn_run(self, peak: int, units: int = 0) -> None:
-        """A run peaked at ``peak`` bytes of the whole process."""
-        used = peak - self.resident.size
+    def learn_run(self, used: int, units: int = 0) -> None:
+        """A run, or all that ran at the same time, took ``used`` bytes beyond what the worker holds at rest."""
         if used > self.working.size:
             self.working = Figure(used, Origin.MEASURED)
         if units > 0:
             bucket = (units - 1).bit_length()  # the power of two that bounds it: 1 -> 0, 2 -> 1, 3 and 4 -> 2
             seen = self.buckets.get(bucket, Run(0, 0))
             self.buckets[bucket] = Run(max(seen.units, units), max(seen.size, used))
-        self._fade()
+        self.fade()
+
+    def learn_shortage(self, held: int, most: int) -> bool:
+        """A load was ended for holding ``held`` bytes, more than was booked and free: the next is given twice that.
+
+        What it needs is not known, so this is a guess, which a load that ends well replaces. False if it had been
+        given ``most`` already, all that it may ever have.
+        """
+        given = self.load_need
+        if given >= most:
+            return False
+        self.load = Figure(max(given, min(2 * held, most)), Origin.ESTIMATED)
+        self.margin = 0
+        return True
+
+    def cap(self, most: int) -> None:
+        """Take measured runs to need no more than the model may be given: a peak of ``most`` bytes."""
+        room = max(0, most - self.resident.size)
+        if self.working.origin is Origin.MEASURED and self.working.size > room:
+            self.working = Figure(room, Origin.MEASURED)
+        for bucket, run in self.buckets.items():
+            if run.size > room:
+                self.buckets[bucket] = Run(run.units, room)
 
     def widen(self, most: int) -> None:
         """It ran out of memory although everybody kept to the books: allow for more, up to a peak of ``most``."""
         wanted = self.margin + max(self.peak // MARGIN_SHARE, LEAST_MARGIN)
         self.margin = max(self.margin, min(wanted, most - (self.peak - self.margin)))
 
-    def _fade(self) -> None:
+    def fade(self) -> None:
+        """Something has ended well: the margin shrinks."""
         if self.margin:
             self.margin = self.margin * 3 // 4 if self.margin > LEAST_MARGIN else 0

@@ -140,13 +140,16 @@ class Ledger:
         account.settled_at = now
         self._book(account)
 
-    def close(self, worker: int, now: float) -> None:
-        """The process is reaped. Its memory is back on cpu; on a card when the device shows it."""
+    def close(self, worker: int, now: float, exceeded: int = 0) -> None:
+        """The process is reaped. Its memory is back on cpu; on a card when the device shows it.
+
+        ``exceeded`` is what it held if it was ended for holding more than it may.
+        """
         account = self.accounts.pop(worker)
         self.copied -= self.copies.pop(worker, 0)
         self._held -= account.held
         if not self._releases_when_reaped:
-            self.unreturned += account.held
+            self.unreturned += max(account.held, exceeded)
             self.unreturned_since = now
 
     def observe(self, at: float, total: int, available: int, workers: dict[int, int]) -> bool:

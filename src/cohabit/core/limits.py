@@ -97,7 +97,7 @@ def _moments(books: Books, model: Model, now: float) -> Iterator[float]:
         yield max(soon, model.infeasible_since + model.policy.max_wait)
     if (at := _keep_alive_until(model)) is not None:
         yield at
-    if model.failures and (model.queue or model.wanted):
+    if (model.failures or model.deaths) and (model.queue or model.wanted):
         yield model.not_before
     if _forgotten(model):
         yield max(soon, urgent_at(model))

@@ -6,6 +6,7 @@ from cohabit.core.events import DeviceMeasured, Slept, Trimmed, WorkerReady
 from cohabit.core.footprints import Figure, Origin
 from cohabit.core.lifecycle import COMING, Move, State
 from cohabit.core.residency import stop
+from cohabit.core.room import cap_all, most_for
 from cohabit.core.state import Books, Model
 
 
@@ -14,8 +15,9 @@ def ready(books: Books, event: WorkerReady, now: float) -> None:
     model = books.workers.get(event.worker)
     if model is None or model.state not in COMING:
         return
+    most = most_for(books, model)
     if model.state is State.WAKING:
-        model.footprint.learn_wake(event.resident, event.load_peak, event.seconds)
+        model.footprint.learn_wake(event.resident, event.load_peak, event.seconds, most)
         model.wakes += 1
     else:
         model.footprint.learn_load(event.resident, event.load_peak, event.seconds)
@@ -24,12 +26,14 @@ def ready(books: Books, event: WorkerReady, now: float) -> None:
             model.footprint.spawned = event.spawned
         if model.policy.copies:
             _note_copy(books, model, event)
+    model.footprint.cap(most)
     model.entry = now - model.lifecycle.since
     model.lifecycle.move(Move.LOADED, now)
     books.ledger.settle(event.worker, event.resident)
     model.came_in = model.idle_since = model.last_used = now
     books.changed(model)
     if model.policy.pin:
+        cap_all(books)
         books.room_has_changed()
 
 

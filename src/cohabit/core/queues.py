@@ -18,6 +18,7 @@ class Request:
     batch: int | None = None  # came together with others, perhaps of other models
     units: int = 0  # its size in what the engine measures work in; 0: does not matter
     background: bool = False  # nobody waits for it at this moment
+    size: int = 0  # bytes that are sent to its worker
     queued: bool = False
     dispatched: float | None = None
     retried: bool = False  # was on a worker that died or ran out of memory; runs alone, and only once more

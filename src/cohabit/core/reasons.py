@@ -17,6 +17,7 @@ class RejectReason(StrEnum):
     MODEL_FAILED = "model_failed"  # its worker fails to start, again and again
     WORKER_DIED = "worker_died"  # after part of the answer was sent, or twice
     OUT_OF_MEMORY = "out_of_memory"  # also after the lone retry
+    MEMORY_LIMIT = "memory_limit_exceeded"  # its worker was ended twice for holding more than it may
     MAX_RUN = "max_run_exceeded"
     STALLED = "stalled"  # its run made no progress, and its worker was ended for that
     ENGINE = "engine_error"  # the engine refused or failed this item; its own words come with it
@@ -28,4 +29,4 @@ class Rejection:
 
     reason: RejectReason
     detail: str  # one sentence for the client: what happened and what would do
-    retry_after: float | None = None  # seconds; None where trying again cannot help
+    retry_after: float | None = None  # seconds; None: the same request is not to be sent again

@@ -198,7 +198,18 @@ def awaits_reading(books: Books) -> bool:
 
 def never_fits(books: Books, model: Model) -> bool:
     """Whether the model cannot be served even with the device to itself and the pinned ones."""
-    return model.footprint.peak + pinned_resident(books, model) > books.ledger.budget
+    return model.footprint.peak > most_for(books, model)
+
+
+def most_for(books: Books, model: Model) -> int:
+    """Bytes that the model may ever be given: the budget less what the pinned ones hold."""
+    return books.ledger.budget - pinned_resident(books, model)
+
+
+def cap_all(books: Books) -> None:
+    """A pinned model holds more than before: what others' runs taught must not put those out of service."""
+    for model in books.models.values():
+        model.footprint.cap(most_for(books, model))
 
 
 def pinned_resident(books: Books, model: Model) -> int:

@@ -11,6 +11,7 @@ from cohabit.core.state import Books, Model
 SCHEMA = 1
 LISTED = 100  # requests of each model, unless asked for more or fewer
 MOST_LISTED = 1000  # of all models
+TELL_SECONDS = 600.0  # for so long an alert tells of a worker that held too much
 RETURN_SECONDS = 10.0  # by then a device shows the memory of a dead process as free
 
 
@@ -90,6 +91,7 @@ def _model(books: Books, model: Model, now: float) -> dict[str, Any]:
         "wakes": model.wakes,
         "last_eviction": model.last_eviction,
         "failure": model.failure,
+        "overruns": model.overruns,
     }
 
 
@@ -142,3 +144,8 @@ def alerts(books: Books, now: float) -> Iterator[str]:
             yield f"{model.name} ran out of memory; {model.footprint.margin >> 20} MiB more are allowed for it"
         if model.sleep_failed:
             yield f"{model.name} cannot sleep: it is stopped instead"
+        if now - model.overran_at < TELL_SECONDS:
+            held, given = (size >> 20 for size in model.overran)
+            times = "once" if model.overruns == 1 else f"{model.overruns} times"
+            yield f"{model.name} held {held} MiB where {given} MiB were booked ({times} since the start)"
+

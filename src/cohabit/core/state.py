@@ -16,6 +16,7 @@ from cohabit.core.waiters import Waiters
 if TYPE_CHECKING:
     from cohabit.core.claim import Claim
     from cohabit.core.commands import Command
+    from cohabit.core.stretches import Stretch
 
 _OUT = frozenset({State.STOPPED, State.SPAWNED, State.FAILED, State.ASLEEP})
 
@@ -52,7 +53,7 @@ class Model:
     interactive: int = 0  # of those that run
     batches: list[set[int]] = field(default_factory=list)
     deadlines: list[tuple[float, int, Request]] = field(default_factory=list)  # a heap; the ended are dropped late
-    run_units: int = 0  # of what runs; 0 where runs overlap
+    stretch: "Stretch | None" = None  # what runs, or ran last
     worker: int | None = None
     wanted: bool = False  # to be brought in though no client waits (preload, or its owner)
     wanted_since: float | None = None  # its owner asked for it
@@ -67,9 +68,13 @@ class Model:
     last_used: float = 0.0
     loads: int = 0
     wakes: int = 0
-    failures: int = 0
+    failures: int = 0  # deaths in a row that count against the model
+    deaths: int = 0  # in a row, while requests were in flight
     not_before: float = float("-inf")  # no start before, after a failure
     failure: str = ""
+    overruns: int = 0  # how often its worker held more than was booked for it
+    overran_at: float = float("-inf")
+    overran: tuple[int, int] = (0, 0)  # bytes it held then, bytes that were booked
     sleep_failed: bool = False  # asleep it still held too much; it is stopped instead from then on
     deficit: float = 0.0  # device-seconds it may still use this round; negative: owed
     charged_until: float = 0.0

@@ -157,6 +157,9 @@ class _Gauges(Collector):
             "cohabit_model_bytes", "Memory booked, by model and account", labels=["model", "account"]
         )
         requests = GaugeMetricFamily("cohabit_model_requests", "Requests now, by model", labels=["model", "state"])
+        overruns = CounterMetricFamily(
+            "cohabit_overruns", "How often a model's worker held more than was booked for it", labels=["model"]
+        )
         up = GaugeMetricFamily("cohabit_model_state", "1 for the state a model is in", labels=["model", "state"])
         for model in state["models"]:
             for account in ("held", "resident", "working", "cached", "host_copy"):
@@ -164,9 +167,11 @@ class _Gauges(Collector):
             requests.add_metric([model["name"], "waiting"], model["waiting"])
             requests.add_metric([model["name"], "in_flight"], model["in_flight"])
             up.add_metric([model["name"], model["state"]], 1)
+            overruns.add_metric([model["name"]], model["overruns"])
         yield held
         yield requests
         yield up
+        yield overruns
         slots = GaugeMetricFamily("cohabit_compute_slots", "Compute slots of the device", labels=["state"])
         slots.add_metric(["used"], device["slots_used"])
         slots.add_metric(["all"], device["compute_slots"])

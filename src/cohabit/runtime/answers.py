@@ -84,13 +84,21 @@ class Answers:
             batch.append(Request(request, entry.call.task, entry.call.body, entry.call.blobs))
         if not batch:
             return
+        self._run(worker_id, worker, batch)
+
+    def _run(self, worker_id: int, worker: "Worker", batch: list[Request]) -> None:
+        """Send it. What is too large for one message goes one by one, so that each fails by itself."""
         try:
             worker.send(messages.Run(batch))
         except messages.FrameTooLarge:
-            for item in batch:
-                error = ItemError(item.id, "the request is too large", status=413, code="request_too_large")
-                self.open[item.id].error = error
-                self._post(RequestFailed(item.id, worker_id, sent=False))
+            if len(batch) > 1:
+                for item in batch:
+                    self._run(worker_id, worker, [item])
+                return
+            (item,) = batch
+            error = ItemError(item.id, "the request is too large", status=413, code="request_too_large")
+            self.open[item.id].error = error
+            self._post(RequestFailed(item.id, worker_id, sent=False))
 
     def cancel(self, request: int, worker_id: int) -> None:
         """Stop a running request."""
@@ -151,7 +159,9 @@ class Answers:
             if entry is not None:
                 entry.error = error
             sent = entry is not None and entry.answer.sent
-            self._post(RequestFailed(finished.id, worker_id, sent, out_of_memory=error.out_of_memory))
+            self._post(
+                RequestFailed(finished.id, worker_id, sent, out_of_memory=error.out_of_memory, peak=finished.peak)
+            )
 
     def _send(self, worker_id: int, message: messages.ToWorker) -> None:
         worker = self._workers.get(worker_id)

@@ -51,7 +51,7 @@ class Learner:
         profile = Profile(
             model=model.name,
             resident=footprint.resident.size,
-            load=footprint.load.size,
+            load=_bytes(footprint.load, seen.load) or 0,
             working=max(_bytes(footprint.working, None) or 0, seen.working),
             residue=_bytes(footprint.residue, seen.residue),
             copy=_bytes(footprint.copy, seen.copy),

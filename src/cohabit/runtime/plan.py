@@ -1,6 +1,7 @@
 """The memory plan: what every model needs, who says so, and whether it fits. Starts nothing."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from cohabit.config import resolved
 from cohabit.config.model import Config
 from cohabit.core.footprints import Figure, Footprint, Origin
 from cohabit.core.ledger import Ledger
-from cohabit.core.room import never_fits
+from cohabit.core.room import most_for, never_fits
 from cohabit.core.state import Books, Model
 from cohabit.devices.cuda import CONTEXT_BYTES
 from cohabit.engines.registry import engine_class
@@ -33,6 +34,7 @@ class Row:
     precision: str
     footprint: Footprint
     fits: bool
+    borne_out: bool = True  # False: it was measured to need more than there is, and is taken to need no more
 
     @property
     def resident(self) -> Figure:
@@ -86,11 +88,22 @@ class Plan:
         return [row for row in self.rows if not row.fits]
 
     @property
+    def notes(self) -> list[str]:
+        """What its owner should know of figures, a line each."""
+        return [
+            f"{row.name} was measured to need more than the budget of {mib(self.budget)} leaves it, and is taken to "
+            f"need at most that; `cohabit footprints forget {row.name}` drops what was measured"
+            for row in self.rows
+            if not row.borne_out
+        ]
+
+    @property
     def verdict(self) -> str:
         """One line."""
         if self.never:
             return "; ".join(
                 f"{row.name} can never fit: it needs {mib(row.peak.size)}, the budget is {mib(self.budget)}"
+                f"{' (`cohabit footprints list` shows what was measured)' if row.footprint.was_measured else ''}"
                 for row in self.never
             )
         return "all fit at once" if self.headroom >= 0 else "these take turns"
@@ -105,28 +118,100 @@ def make_plan(config: Config, *, total: int, host: int, footprints: Footprints, 
     """For a device with ``total`` bytes, in a host of whose memory ``host`` bytes are free.
 
     What a source has that cannot be read is not known, as if it were not here yet.
+
+    What was measured never makes a model unfit that fits by what is declared or estimated: a figure may be of a run
+    that broke the books, or of another machine. It is then taken to need no more than there is.
     """
     budget = resolved.budget(config, total)
-    made = {name: footprint_of(config, name, footprints, weights) for name in config.models}
-    # The core's own rule decides, so that the plan and the first request cannot disagree.
-    models = [Model(resolved.model_policy(config, name), footprint) for name, footprint in made.items()]
-    books = Books(models, Ledger(budget=budget, keep_free=0, slots=1))
-    rows = [
-        Row(
-            name,
-            config.models[name].engine,
-            precision(config.models[name].source),
-            footprint,
-            fits=not never_fits(books, books.models[name]),
+    stated = {name: stated_of(config, name, weights) for name in config.models}
+    made = {name: _of(config, name, said, footprints) for name, said in stated.items()}
+    measured = _books(config, made, budget)
+    by_statement = _books(config, {name: said.footprint(None) for name, said in stated.items()}, budget)
+    rows = []
+    for name, model in measured.models.items():
+        # The core's own rule decides, so that the plan and the first request cannot disagree.
+        fits, borne_out = not never_fits(measured, model), True
+        if not fits and not never_fits(by_statement, by_statement.models[name]):
+            made[name] = _within(made[name], stated[name], most_for(measured, model))
+            fits, borne_out = True, False
+        source = config.models[name].source
+        rows.append(
+            Row(name, config.models[name].engine, precision(source), made[name], fits=fits, borne_out=borne_out)
         )
-        for name, footprint in made.items()
-    ]
     keep_free, host_cache = resolved.keep_free(config, total), resolved.host_cache(config, host)
     return Plan(rows, config.device.kind, total, keep_free, resolved.inspection(config), budget, host_cache)
 
 
 def footprint_of(config: Config, name: str, footprints: Footprints, weights: Path) -> Footprint:
     """In order of trust, figure by figure: measured here, declared by the owner, estimated from the files."""
+    return _of(config, name, stated_of(config, name, weights), footprints)
+
+
+def _of(config: Config, name: str, stated: "Stated", footprints: Footprints) -> Footprint:
+    return stated.footprint(footprints.find(profile_key(config.models[name], config.device.kind)))
+
+
+def _books(config: Config, made: Mapping[str, Footprint], budget: int) -> Books:
+    models = [Model(resolved.model_policy(config, name), footprint) for name, footprint in made.items()]
+    return Books(models, Ledger(budget=budget, keep_free=0, slots=1))
+
+
+def _within(measured: Footprint, stated: "Stated", most: int) -> Footprint:
+    """As measured, but with a peak of at most ``most`` bytes. Where the model alone was seen to take more, what was
+    stated stands until the next load."""
+    measured.cap(most)
+    if measured.peak > most:
+        said = stated.footprint(None)
+        measured.resident, measured.load = said.resident, said.load
+        measured.cap(most)
+    return measured
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What is declared of a model or estimated from its files. Bytes, seconds."""
+
+    resident: Figure
+    load: Figure
+    working: Figure
+    load_seconds: float
+    context: int  # on a card, of a bare process
+    copies: bool  # it sleeps by a copy in host memory
+
+    def footprint(self, profile: Profile | None) -> Footprint:
+        """With what was measured, if anything, in its place."""
+        seen = profile or Profile(model="", resident=0, load=0, load_seconds=self.load_seconds)
+        resident = Figure(seen.resident, Origin.MEASURED) if seen.resident else self.resident
+        load = Figure(seen.load, Origin.MEASURED) if seen.load else self.load
+        working = self.working
+        if seen.working > working.size:
+            working = Figure(seen.working, Origin.MEASURED)  # a run can only show that more is needed
+        residue = None if seen.residue is None else Figure(seen.residue, Origin.MEASURED)
+        copy, wake_seconds = None, seen.wake_seconds
+        if self.copies:  # what is guessed lets it sleep before it was measured
+            guessed = Figure(max(0, resident.size - self.context), Origin.ESTIMATED)
+            copy = Figure(seen.copy, Origin.MEASURED) if seen.copy else guessed
+            residue = residue or Figure(self.context, Origin.ESTIMATED)
+            if wake_seconds is None:
+                wake_seconds = min(seen.load_seconds, copy.size / COPYING_BYTES)
+        return Footprint(
+            resident=resident,
+            load=load,
+            working=working,
+            residue=residue,
+            copy=copy,
+            spawned=seen.spawned if self.context == 0 else 0,  # on a card nothing
+            buckets=seen.buckets,
+            load_seconds=seen.load_seconds,
+            exit_seconds=seen.exit_seconds,
+            sleep_seconds=seen.sleep_seconds,
+            wake_seconds=wake_seconds,
+            run_seconds=seen.run_seconds,
+        )
+
+
+def stated_of(config: Config, name: str, weights: Path) -> Stated:
+    """Declared by the owner, or else estimated from the files, figure by figure."""
     model = config.models[name]
     declared = model.footprint
     sources = [source for source in (model.source, *model.files.values()) if source is not None]
@@ -136,41 +221,18 @@ def footprint_of(config: Config, name: str, footprints: Footprints, weights: Pat
     except SourceError:  # told when it is fetched, at the start or by the first request; the others are served
         found, size = None, 0
     estimate = engine_class(model.engine).estimate(resolved.model_spec(config, name, found, {}), size)
-    unknown = Profile(model=name, resident=0, load=0, load_seconds=guessed_load_seconds(size))
-    profile = footprints.find(profile_key(model, config.device.kind)) or unknown
-
     context = 0 if config.device.kind == "cpu" else CONTEXT_BYTES
 
-    def figure(measured: int | None, said: int | None, guessed: int) -> Figure:
-        if measured:
-            return Figure(measured, Origin.MEASURED)
+    def figure(said: int | None, guessed: int) -> Figure:
         return Figure(guessed, Origin.ESTIMATED) if said is None else Figure(said, Origin.DECLARED)
 
-    resident = figure(profile.resident, declared.resident, estimate.resident + context)
-    load = figure(profile.load, declared.load or declared.resident, estimate.load + context)
-    working = figure(None, declared.working, estimate.working)
-    if profile.working > working.size:
-        working = Figure(profile.working, Origin.MEASURED)  # a run can only show that more is needed
-    residue = None if profile.residue is None else Figure(profile.residue, Origin.MEASURED)
-    copy, wake_seconds = None, profile.wake_seconds
-    if resolved.copies(config, model):  # what is guessed lets it sleep before it was measured
-        copy = figure(profile.copy, None, max(0, resident.size - context))
-        residue = residue or Figure(context, Origin.ESTIMATED)
-        if wake_seconds is None:
-            wake_seconds = min(profile.load_seconds, copy.size / COPYING_BYTES)
-    return Footprint(
-        resident=resident,
-        load=load,
-        working=working,
-        residue=residue,
-        copy=copy,
-        spawned=profile.spawned if context == 0 else 0,  # on a card nothing
-        buckets=profile.buckets,
-        load_seconds=profile.load_seconds,
-        exit_seconds=profile.exit_seconds,
-        sleep_seconds=profile.sleep_seconds,
-        wake_seconds=wake_seconds,
-        run_seconds=profile.run_seconds,
+    return Stated(
+        resident=figure(declared.resident, estimate.resident + context),
+        load=figure(declared.load or declared.resident, estimate.load + context),
+        working=figure(declared.working, estimate.working),
+        load_seconds=guessed_load_seconds(size),
+        context=context,
+        copies=resolved.copies(config, model),
     )
 
 

@@ -42,6 +42,7 @@ from cohabit.runtime.requests import SERVER_FAILED, Answer, Call, CallFailed
 from cohabit.runtime.sampler import Beside, Sampler
 from cohabit.runtime.service import Health, ModelInfo
 from cohabit.runtime.supervision import TaskSupervisor
+from cohabit.runtime.workers.guard import Guard
 from cohabit.runtime.workers.supervisor import Launch
 from cohabit.runtime.workers.watchdog import Watchdog
 
@@ -103,6 +104,8 @@ class Server:
         max_stall = {name: launch.max_stall for name, launch in launches.items()}
         self._stalls = self._effects.stalls(after=stall, max_stall=max_stall)
         self._stall = stall
+        self._guard = Guard(self.loop.controller.books, self._effects.workers, on_card=place.kind != "cpu")
+        self.loop.subscribe(self._guard.handled)
 
     def start(self) -> None:
         """Begin: sample the device, bring in what is to be preloaded."""
@@ -112,6 +115,7 @@ class Server:
             self.tasks.keep("sampler watch", self._sampler.watch),
             self.tasks.keep("watchdog", self._watchdog.run),
             self.tasks.keep("stall detector", self._stalls.run),
+            self.tasks.keep("memory guard", self._guard.run),
         ]
         self.loop.post(Started())
 
@@ -157,7 +161,10 @@ class Server:
         deadline = None if call.timeout is None else answer.arrived + call.timeout
         engine = self._engines.get(call.model)
         units = engine.units(Request(request, call.task, call.body, call.blobs)) if engine is not None else 0
-        self.loop.post(RequestArrived(request, call.model, call.client, deadline, call.batch, units, call.background))
+        size = len(call.body) + sum(map(len, call.blobs.values()))
+        self.loop.post(
+            RequestArrived(request, call.model, call.client, deadline, call.batch, units, call.background, size)
+        )
         return answer
 
     async def inspect(self, piece: Piece, client: str) -> bytes:

@@ -60,6 +60,7 @@ class Worker:
     blamed: frozenset[int] = frozenset()  # requests that are why
     told: int = 0  # messages about answers
     steps: int = 0  # of its engine, as last told
+    exceeded: int = 0  # bytes it held when it was ended for holding more than it may
     loaded: bool = False  # it has been, so answers may be on their way, even asleep
     done: asyncio.Event = field(default_factory=asyncio.Event)  # with what it was told last
 
@@ -75,6 +76,15 @@ class Worker:
     def unwanted(self) -> bool:
         """Whether it has been told to stop."""
         return self.stop_told is not None
+
+    def end_for_memory(self, held: int, limit: int) -> None:
+        """End it at once, since it holds more bytes than it may. Called from any thread."""
+        if self.process is None or self.exceeded:
+            return
+        detail = f"it held {held >> 20} MiB, more than the {limit >> 20} MiB that it may hold at this moment"
+        self.exceeded, self.failed = held, messages.LoadFailed(detail, out_of_memory=True)
+        log.warning("worker holds too much memory and is killed", model=self.model, detail=detail)
+        self.process.kill()
 
     def send(self, message: messages.ToWorker) -> None:
         """Send it a message, if there is a process to hear it. Raises FrameTooLarge."""
@@ -269,6 +279,7 @@ class Supervisor:
                 out_of_memory=why.out_of_memory,
                 permanent=why.permanent,
                 blamed=worker.blamed,
+                exceeded=worker.exceeded,
             )
         )
 
