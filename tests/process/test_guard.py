@@ -1,5 +1,7 @@
 """Workers that hold more memory than they may are ended, alone: on real processes, with the fake engine."""
 
+import json
+import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,6 +74,16 @@ def test_a_wrong_guess_is_measured_where_there_is_room(server: Running) -> None:
     assert needs["bytes"] > 50_000_000
 
 
+def test_the_kernel_is_told_a_limit_that_no_other_run_lowers_too_far(server: Running) -> None:
+    def limit(name: str) -> int:
+        return resource.prlimit(server.model(name)["pid"], resource.RLIMIT_DATA)[0]
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(server.chat, model="a", fake={"run_seconds": 1.0})
+        server.until(lambda: 300 * MIB < limit("a") < 3000 * MIB)
+        assert running.result().status_code == 200
+
+
 def test_a_load_that_takes_more_than_was_guessed_comes_in_if_the_budget_has_room(tmp_path: Path) -> None:
     config = """
 device: {budget: 300MiB, keep_free: 0}
@@ -103,8 +115,6 @@ models:
 
 
 def test_a_measured_figure_does_not_keep_the_server_from_starting(tmp_path: Path) -> None:
-    import json
-
     config = "device: {budget: 300MiB, keep_free: 0}\nmodels: {a: {engine: fake}}"
     with serving(tmp_path, config) as server:
         assert server.chat(model="a").status_code == 200

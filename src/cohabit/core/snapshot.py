@@ -148,4 +148,3 @@ def alerts(books: Books, now: float) -> Iterator[str]:
             held, given = (size >> 20 for size in model.overran)
             times = "once" if model.overruns == 1 else f"{model.overruns} times"
             yield f"{model.name} held {held} MiB where {given} MiB were booked ({times} since the start)"
-
