@@ -60,3 +60,29 @@ def test_so_many_at_once(limits: Limits) -> None:
     assert over.code == "too_many_concurrent"
     limits.leave(key)
     assert limits.enter(key) is None
+
+
+def test_what_comes_together_counts_each(limits: Limits) -> None:
+    key = Key(name="a", digest="", created=1, requests_per_minute=3, concurrent=1)
+    assert limits.enter(key) is None
+    assert [limits.count(key) is None for _ in range(3)] == [True, True, False]
+
+
+def test_further_places_are_taken_as_far_as_there_are_any(limits: Limits) -> None:
+    key = Key(name="a", digest="", created=1, concurrent=2)
+    assert limits.enter(key) is None
+    assert limits.place(key)
+    assert not limits.place(key)
+    limits.leave(key)
+    assert limits.place(key)
+
+
+def test_lines_of_batches_leave_half_of_a_limit_to_everything_else(limits: Limits) -> None:
+    key = Key(name="a", digest="", created=1, requests_per_minute=4)
+    assert [limits.enter(key, line=True) is None for _ in range(3)] == [True, True, False]
+    assert [limits.enter(key) is None for _ in range(3)] == [True, True, False]
+    key = Key(name="b", digest="", created=1, concurrent=2)
+    assert [limits.enter(key, line=True) is None for _ in range(2)] == [True, False]
+    assert limits.enter(key) is None
+    least = Key(name="c", digest="", created=1, requests_per_minute=1, concurrent=1)
+    assert limits.enter(least, line=True) is None, "but they have one at least"

@@ -103,9 +103,13 @@ class FakeService:
         self.calls: list[Call] = []
         self.cancelled: list[int] = []
         self.reply: Callable[[Call, Answer], None] = lambda call, answer: self.asked.put_nowait((call, answer))
+        self.room: Callable[[str], bool] = lambda _model: True  # for another item of a batch
         self.now = Health(True, "ok")
         self.told: list[tuple[OwnerRequest, float]] = []
         self.outcome: Outcome | Objection = Outcome(Ending.DONE)
+
+    def has_room(self, model: str) -> bool:
+        return self.room(model)
 
     def submit(self, call: Call) -> Answer:
         self.calls.append(call)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import itertools
+import json
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cohabit.access.keys import Key, digest_of, new_secret
 from cohabit.access.limits import Limits
 from cohabit.api.access import Lock
 from cohabit.api.app import create_app
+from cohabit.batches.calls import Caller
 from cohabit.runtime.requests import Answer, Call
 from harness import PATIENCE
 
@@ -98,6 +100,51 @@ async def test_no_route_answers_without_a_key(headers: dict[str, str], code: str
             assert answer.json()["error"]["type"] == "authentication_error"
         assert answer.headers["www-authenticate"] == 'Bearer realm="cohabit"'
     assert locked.service.calls == []
+
+
+async def test_each_item_of_a_batch_counts(locked: Opened) -> None:
+    item = {"type": "embed", "data": {"text": "hello"}}
+    answer = await locked.http.post("/batch", json=[item] * 4, headers=locked.of("carl"))
+    results = answer.json()["results"]
+    assert [one.get("error", {}).get("code") for one in results] == [None, None, *["rate_limit_exceeded"] * 2]
+    assert len(locked.service.calls) == 2
+    assert (await locked.http.post("/v1/embeddings", json=EMBED, headers=locked.of("carl"))).status_code == 429
+    locked.now += 60
+    assert (await locked.http.post("/v1/embeddings", json=EMBED, headers=locked.of("carl"))).status_code == 200
+
+
+async def test_a_batch_has_no_more_in_the_queue_than_its_key_may_have_at_once(locked: Opened) -> None:
+    item = {"type": "embed", "data": {"text": "hello"}}
+    locked.service.reply = lambda call, answer: locked.service.asked.put_nowait((call, answer))
+    locked.add("eve", concurrent=2)
+    locked.now += LOOK_EVERY
+    waiting = asyncio.ensure_future(locked.http.post("/batch", json=[item] * 5, headers=locked.of("eve")))
+    for number in range(5):
+        call, answer = await locked.service.asked.get()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert locked.service.asked.qsize() <= 1, "beside this one"
+        if number == 0:
+            refused = await locked.http.post("/v1/embeddings", json=EMBED, headers=locked.of("eve"))
+            assert refused.json()["error"]["code"] == "too_many_concurrent"
+        as_asked(call, answer)
+    assert [list(one) for one in (await waiting).json()["results"]] == [["result"]] * 5
+    locked.service.reply = as_asked
+    again = await locked.http.post("/v1/embeddings", json=EMBED, headers=locked.of("eve"))
+    assert again.status_code == 200, "all places are given back"
+
+
+async def test_lines_of_a_batch_count_for_their_owner(locked: Opened) -> None:
+    key = Keyring(locked.path).named("carl")
+
+    async def line() -> int:
+        caller = Caller(locked.app)
+        body = json.dumps(EMBED).encode()
+        said = await caller.ask("/v1/embeddings", body, client="b", seconds=5, state={"key": key, "background": True})
+        return said.status
+
+    assert [await line() for _ in range(2)] == [200, 429], "half of its two a minute"
+    assert (await locked.http.post("/v1/embeddings", json=EMBED, headers=locked.of("carl"))).status_code == 200
 
 
 async def test_an_ordinary_key_is_no_owner(locked: Opened) -> None:

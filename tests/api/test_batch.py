@@ -149,3 +149,50 @@ async def test_results_are_not_held_without_end(
     assert set(codes) == {"batch_too_large"}
     assert 0 < len(codes) < 20
     assert len(service.cancelled) == len(codes)
+
+
+async def test_items_wait_until_the_queue_of_their_model_has_room(
+    http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    most = 0
+
+    def reply(call: Call, answer: Answer) -> None:
+        nonlocal most
+        most = max(most, service.asked.qsize() + 1)
+        service.asked.put_nowait((call, answer))
+
+    service.reply = reply
+    service.room = lambda _: service.asked.qsize() < 3
+    waiting = asyncio.ensure_future(http.post("/batch", json=[EMBED] * 10))
+    for _ in range(10):
+        call, answer = await service.asked.get()
+        as_asked(call, answer)
+    results = (await waiting).json()["results"]
+    assert results == [EMBEDDED] * 10
+    assert most == 3
+
+
+async def test_a_model_whose_queue_is_full_does_not_hold_up_the_others(
+    http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    service.room = lambda model: model == "embeddings"
+    waiting = asyncio.ensure_future(http.post("/batch", json=[CHAT, EMBED]))
+    call, answer = await service.asked.get()
+    assert call.model == "embeddings"
+    as_asked(call, answer)
+    service.reply = as_asked
+    service.room = lambda _: True
+    results = (await waiting).json()["results"]
+    assert [list(result) for result in results] == [["result"], ["result"]]
+
+
+@pytest.mark.parametrize("headers", [LINES, {}])
+async def test_a_client_that_leaves_while_items_wait_takes_them_back(
+    app: FastAPI, service: FakeService, headers: dict[str, str]
+) -> None:
+    service.room = lambda _: service.asked.empty() and not service.calls
+    async with Exchange(app, "/batch", [EMBED] * 3, headers=headers) as exchange:
+        await service.asked.get()
+        exchange.leave()
+        await exchange.ended()
+    assert len(service.calls) == 1

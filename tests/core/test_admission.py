@@ -107,10 +107,8 @@ def test_1_6_a_deadline_that_has_passed_is_told_at_once() -> None:
     )
 
 
-def test_what_came_in_a_batch_was_taken_as_a_whole() -> None:
+def test_what_comes_in_a_batch_has_no_more_places_than_others() -> None:
     core = Core(model("a", queue_limit=1))
-    for _ in range(4):
-        core.ask("a", batch=7)
-    assert core.rejected == {}
-    core.ask("a")
-    assert core.rejected == {5: "queue_full"}
+    core.ask("a", batch=7)
+    core.ask("a", batch=7)
+    assert core.rejected == {2: "queue_full"}

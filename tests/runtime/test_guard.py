@@ -1,11 +1,13 @@
 """Whom the guard ends, and that it does not end itself without a word."""
 
 import asyncio
+import resource
 from typing import Any
 
 import pytest
 
 from cohabit.core.events import DeviceMeasured, TimerFired
+from cohabit.core.lifecycle import State
 from cohabit.protocol.messages import LoadFailed
 from cohabit.runtime.workers import guard as module
 from cohabit.runtime.workers.guard import NOISE, Guard
@@ -42,7 +44,7 @@ class Scene:
         monkeypatch.setattr(module, "_resident_size", lambda pid: self.held[pid] * MIB)
         monkeypatch.setattr(module, "pss", lambda pid: (self.held[pid] - self.shared) * MIB)
         monkeypatch.setattr(module, "_data_size", lambda pid: (self.held[pid] + 20) * MIB)
-        monkeypatch.setattr(module.resource, "prlimit", self._limit)
+        monkeypatch.setattr(resource, "prlimit", self._limit)
         self.guard = Guard(self.core.books, self.workers, on_card=on_card)
         self.runs()
 
@@ -129,9 +131,9 @@ def test_the_kernel_is_told_what_a_worker_may_hold(scene: Scene) -> None:
 
 def test_while_it_wakes_or_falls_asleep_the_kernel_limits_nothing(scene: Scene) -> None:
     scene.guard.look()
-    scene.core["a"].lifecycle.state = module.State.WAKING
+    scene.core["a"].lifecycle.state = State.WAKING
     scene.happens()
-    assert scene.limits[101] == module.resource.RLIM_INFINITY
+    assert scene.limits[101] == resource.RLIM_INFINITY
 
 
 def test_a_kernel_that_refuses_is_asked_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +143,7 @@ def test_a_kernel_that_refuses_is_asked_once(scene: Scene, monkeypatch: pytest.M
         asked.append(pid)
         raise PermissionError
 
-    monkeypatch.setattr(module.resource, "prlimit", refuses)
+    monkeypatch.setattr(resource, "prlimit", refuses)
     scene.guard.look()
     scene.guard.look()
     assert len(asked) == 1

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cohabit.access.keyring import Keyring
 from cohabit.access.keys import Key
-from cohabit.access.limits import Limits
+from cohabit.access.limits import Exceeded, Limits
 from cohabit.api.errors import ApiError
 
 _OWNERS = ("/admin/", "/metrics")
@@ -43,13 +43,14 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI."""
         state = scope.setdefault("state", {})
-        if scope["type"] != "http" or "key" in state or (self._lock.open_health and scope["path"] in _OPEN):
+        if scope["type"] != "http" or (self._lock.open_health and scope["path"] in _OPEN):
             await self._app(scope, receive, send)
             return
+        line = "key" in state  # of a batch: it comes from ourselves, with its owner's key
         try:
-            key = self._known(scope)
+            key = state["key"] if line else self._known(scope)
             state["key"] = key
-            self._admit(scope, key)
+            self._admit(scope, key, line=line)
         except ApiError as error:
             await error.response()(scope, receive, send)
             return
@@ -68,12 +69,31 @@ class Access:
             raise _unknown(scope, "invalid_api_key", "this key is not known; it may have been revoked")
         return key
 
-    def _admit(self, scope: Scope, key: Key) -> None:
+    def _admit(self, scope: Scope, key: Key, *, line: bool) -> None:
         if scope["path"].startswith(_OWNERS) and not key.admin:
             raise ApiError(403, "this needs an admin key", kind="permission_error", code="admin_key_required")
-        over = self._lock.limits.enter(key)
+        over = self._lock.limits.enter(key, line=line)
         if over is not None:
-            raise ApiError(429, over.message, kind="rate_limit_error", code=over.code, retry_after=over.retry_after)
+            raise too_many(over)
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """Who asks, and where it is counted."""
+
+    key: Key
+    limits: Limits
+
+
+def limited(request: Request) -> Limited | None:
+    """For what counts as several requests; None where no keys are asked for."""
+    key, lock = key_of(request), request.app.state.lock
+    return None if key is None or lock is None else Limited(key, lock.limits)
+
+
+def too_many(over: Exceeded) -> ApiError:
+    """The answer to a request beyond the limits of its key."""
+    return ApiError(429, over.message, kind="rate_limit_error", code=over.code, retry_after=over.retry_after)
 
 
 def key_of(request: Request) -> Key | None:

@@ -1,7 +1,8 @@
 """``POST /batch``: many pieces of work at once, each with its own result or its own error.
 
-All that is in order is queued together under one batch, and the core lets a model finish its part before another
-one of the same batch takes its place: so each comes in once if nothing else competes.
+All that is in order is queued under one batch, as far as its key and the queues of the models have places, and the
+core lets a model finish its part before another one of the same batch takes its place: so each comes in once if
+nothing else competes.
 
 A batch may have thousands of items. Whatever is done for all of them is done in slices, and no item has a task of its
 own: to make and to end so many would hold up everybody else.
@@ -9,14 +10,16 @@ own: to make and to end so many would hold up everybody else.
 
 import asyncio
 import itertools
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from cohabit.api.access import limited, too_many
 from cohabit.api.answers import submit, timeout_of, warn
 from cohabit.api.bodies import LARGE, NotJson, read
 from cohabit.api.disconnects import CLIENT_GONE, Watch
@@ -38,6 +41,7 @@ _RESULTS: Responses = {200: {"model": BatchResult, "content": {NDJSON: {"schema"
 router = APIRouter(route_class=Direct, tags=["inference"], responses={**_RESULTS, **only(400, 413)})
 _batches = itertools.count(1)
 
+LOOK_EVERY = 0.1  # seconds between two looks for a place in a queue that others have filled
 MOST_HELD = 256 << 20  # bytes of results of one batch in memory
 _PIECE = 256 << 10  # bytes of results that are sent at once
 _list = msgspec.json.Decoder(list[msgspec.Raw])
@@ -53,11 +57,9 @@ async def batch(request: Request) -> Response:
     timeout_of(request)  # what is wrong with it is wrong with the batch, even if no item gets as far as the queue
     items = await attended(request, _understood(media_of(request), await _items(request)))
     told = warnings(*dict.fromkeys(item.warning for item in items if isinstance(item, Work)))
-    running = Running(len(items))
-    with Watch(request.receive, running) as watch:
-        await running.queue(request, items)
+    running = Running(request, items)
     pace: Pace = request.app.state.pace
-    if NDJSON in request.headers.get("accept", "") and not watch.gone:
+    if NDJSON in request.headers.get("accept", ""):
         lines = Lines(running, {"content-type": NDJSON}, pace)
         warn(lines, told)
         return lines
@@ -103,9 +105,12 @@ async def _understood(media: Media, items: Sequence[msgspec.Raw]) -> deque[Item]
 class Running:
     """All answers of a batch, each given as it is done: an async iterator of (index, outcome as JSON)."""
 
-    def __init__(self, count: int) -> None:
-        """Of so many items, of which none is queued yet."""
-        self._count = self._left = count
+    def __init__(self, request: Request, items: deque[Item]) -> None:
+        """Begins to queue them."""
+        self._count = self._left = len(items)
+        self._limited = limited(request)
+        self._extra = 0  # places that it has of its key beside the batch's own
+        self._freed = asyncio.Event()  # something may be queued now that could not be before
         # By the id of an answer, until it has been taken whole. Plain dictionaries, since what each of thousands of
         # items holds by itself is looked through by every garbage collection.
         self._answers: dict[int, Answer] = {}
@@ -119,27 +124,70 @@ class Running:
         self._gone = False
         # Whether its client reads or not: else each answer would be held by itself, without a bound for all of them.
         self._task = supervise("answers of a batch", self._collect(), lambda _: self.cancel())
+        self._queueing = supervise("queueing a batch", self._queue(request, items), lambda _: self.cancel())
 
     def __len__(self) -> int:
         """How many outcomes there will be."""
         return self._count
 
-    async def queue(self, request: Request, items: deque[Item]) -> None:
-        """Queue what can be, and leave nothing in ``items``: of what is queued only that is held which it needs."""
-        number, slices = next(_batches), Slices()
+    async def _queue(self, request: Request, items: deque[Item]) -> None:
+        """Queue what can be, and leave nothing in ``items``: of what is queued only that is held which it needs.
+
+        Each item counts as a request of its key. What its key or the model's queue has no place for yet waits here.
+        """
+        service, number, slices = service_of(request), next(_batches), Slices()
+        waiting: defaultdict[str, deque[tuple[int, Work]]] = defaultdict(deque)
+        counted = False
         for index in range(self._count):
-            if self._gone:
-                return
             item = items.popleft()
-            if isinstance(item, Work):
-                answer = submit(request, item.model, item.task, item.body, blobs=item.blobs, batch=number)
-                self._answers[answer.id] = answer
-                self._places[answer.id] = index
-                self._results[answer.id] = item.result
-                answer.listen(self._hear)
+            over = self._over() if isinstance(item, Work) and counted else None  # the first is the request itself
+            if over is not None:
+                self._give(index, over)
+            elif isinstance(item, Work):
+                counted = True
+                waiting[item.model].append((index, item))
             else:
                 self._give(index, item)
             await slices.cut()
+        while waiting and not self._gone:
+            self._freed.clear()
+            for model, line in list(waiting.items()):
+                while line and not self._gone and service.has_room(model) and self._has_place():
+                    index, item = line.popleft()
+                    answer = submit(request, item.model, item.task, item.body, blobs=item.blobs, batch=number)
+                    self._answers[answer.id] = answer
+                    self._places[answer.id] = index
+                    self._results[answer.id] = item.result
+                    answer.listen(self._hear)
+                    await slices.cut()
+                if not line:
+                    del waiting[model]
+            if waiting:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY):
+                        await self._freed.wait()
+
+    def _over(self) -> dict[str, Any] | None:
+        """The error for an item that is one too many for its key in this minute."""
+        over = None if self._limited is None else self._limited.limits.count(self._limited.key)
+        return None if over is None else too_many(over).body
+
+    def _has_place(self) -> bool:
+        """Whether its key may have another item in the queue now; the batch itself has one place."""
+        if self._limited is None or len(self._answers) < 1 + self._extra:
+            return True
+        if not self._limited.limits.place(self._limited.key):
+            return False
+        self._extra += 1
+        return True
+
+    def _give_back(self) -> None:
+        """An item has its outcome: its place is free."""
+        self._freed.set()
+        if self._extra:
+            assert self._limited is not None, "only places of a key are taken"
+            self._limited.limits.leave(self._limited.key)
+            self._extra -= 1
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
         """As each is done, until all are or it is cancelled."""
@@ -159,6 +207,7 @@ class Running:
             self._gone = True
             self._outcomes.put_nowait(None)
             self._task.cancel()
+            self._queueing.cancel()
             self._task = supervise("taking back a batch", self._take_back(), lambda _: None)
 
     def sent(self, outcome: bytes) -> None:
@@ -174,6 +223,7 @@ class Running:
         while self._answers:
             _, answer = self._answers.popitem()
             answer.cancel()
+            self._give_back()
             await slices.cut()
 
     async def _collect(self) -> None:
@@ -204,6 +254,7 @@ class Running:
             message = f"the results of this batch are larger than {MOST_HELD >> 20} MiB; send it in parts"
             outcome = ApiError(413, message, code="batch_too_large").body
         del self._answers[answer.id], self._results[answer.id]
+        self._give_back()
         self._held -= len(self._parts.pop(answer.id, b""))
         self._give(self._places.pop(answer.id), outcome)
 

@@ -1,8 +1,7 @@
 """Branch 1 of the decision tree: may this request be queued at all?
 
 1.1 unknown model · 1.2 shutting down · 1.3 the model can never fit · 1.4 the model has failed and it is not yet
-time to try again · 1.5 its queue is full (but for background work, and what came in a batch, which was taken as a
-whole) · 1.6 its deadline has passed.
+time to try again · 1.5 its queue is full (but for background work) · 1.6 its deadline has passed.
 """
 
 from cohabit.core.events import RequestArrived
@@ -28,7 +27,7 @@ def refuse(books: Books, asked: RequestArrived, now: float) -> Rejection | None:
     if model.state is State.FAILED and now < model.not_before:
         return failed(model, now)
     waiting = model.queue.interactive.count
-    if asked.batch is None and not asked.background and waiting >= model.policy.queue_limit:
+    if not asked.background and waiting >= model.policy.queue_limit:
         return Rejection(
             RejectReason.QUEUE_FULL,
             f"{waiting} requests wait for {name} already; try again later or raise queue_limit",

@@ -171,6 +171,11 @@ class Server:
         """A picture or sound of a client, made into what a worker may open."""
         return await self._inspectors.inspect(piece, client)
 
+    def has_room(self, model: str) -> bool:
+        """Whether less than half of its queue is taken."""
+        found = self.loop.controller.books.models[model]
+        return found.queue.interactive.count < max(1, found.policy.queue_limit // 2)
+
     def status(self, listed: int = LISTED) -> dict[str, Any]:
         """The core's snapshot, with what only the shell knows."""
         state = snapshot(self.loop.controller.books, time.monotonic(), listed)

@@ -58,6 +58,9 @@ class Service(Protocol):
         Raises Unreadable, TooBusy.
         """
 
+    def has_room(self, model: str) -> bool:
+        """Whether its queue takes another item of a ``/batch``, which leaves half of it to others."""
+
     def status(self, listed: int = LISTED) -> dict[str, Any]:
         """The core's snapshot as plain data, a versioned schema, with the next ``listed`` requests of each model."""
 
