@@ -27,6 +27,7 @@ from cohabit.api.documents import Responses, list_of, only
 from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.api.fields import apart, warnings
 from cohabit.api.media import Media, attended, media_of
+from cohabit.api.models import service_of
 from cohabit.api.routes import Direct
 from cohabit.api.slices import Slices
 from cohabit.api.streams import Pace, Stream
