@@ -63,7 +63,9 @@ def test_1_4_a_failed_model_is_refused_until_a_probe_is_due() -> None:
     core.ask("a", at=0)
     core.gone("a", at=1, permanent=True, detail="no such file")
     core.ask("a", at=6)
-    assert rejection(core) == Rejection(RejectReason.MODEL_FAILED, "a does not start: no such file", 25.0)
+    assert rejection(core) == Rejection(
+        RejectReason.MODEL_FAILED, "a does not start; the server's log and /admin/status say why", 25.0
+    )
     core.ask("a", at=30.5)
     assert rejection(core).retry_after == 1.0, "never less than a second"
     core.ask("a", at=31)
@@ -75,7 +77,7 @@ def test_1_4_a_worker_that_left_no_word_is_said_to_have_died() -> None:
     core.ask("a")
     core.gone("a", permanent=True)
     core.ask("a")
-    assert rejection(core).detail == "a does not start: its worker died"
+    assert rejection(core).detail == "a does not start; the server's log and /admin/status say why"
 
 
 def test_1_5_a_full_queue_is_refused_with_an_honest_time() -> None:

@@ -86,7 +86,12 @@ def test_a_start_that_cannot_succeed_fails_at_once() -> None:
     core = Core(model("a"))
     core.ask("a")
     assert core.gone("a", permanent=True, detail="no file") == [
-        Reject(1, Rejection(RejectReason.MODEL_FAILED, "a does not start: no file", 30.0))
+        Reject(
+            1,
+            Rejection(
+                RejectReason.MODEL_FAILED, "a does not start; the server's log and /admin/status say why", 30.0
+            ),
+        )
     ]
 
 

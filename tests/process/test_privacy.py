@@ -26,6 +26,7 @@ from samples import asking, saved, written
 pytestmark = [pytest.mark.process, pytest.mark.model]
 
 WORD = "kanarienvogel"
+CHAT = [{"role": "user", "content": f"Say {WORD}."}]
 OTHER = "zaunkoenig"  # of a client whose data stay
 DOCS = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text()
 TOLD = re.findall(r"^\| `(\S+)` \|", DOCS, re.MULTILINE)  # which files there are
@@ -196,6 +197,46 @@ def test_what_clients_send_is_nowhere_but_in_the_database_and_there_until_it_is_
     assert {"batches.db", "footprints.json"} < {path.name for path in state}
     assert [path for path in state if not any(map(path.relative_to(folder / "state").match, TOLD))] == []
     assert {stat.S_IMODE(path.stat().st_mode) for path in state} == {0o600}
+
+
+GRAMMAR = f'root ::= "{WORD}" | "a" other\nother ::= [{WORD}]'  # llama.cpp prints what it does not like
+BAD_GRAMMARS = (f"root ::= {WORD.capitalize()}", f'root ::= "a" {WORD}', f'root ::= "{WORD}')
+PATTERNS = (f"({WORD}", f"{WORD}\\p", f"(?={WORD})a", f"^{WORD}{{2}}$")
+
+
+def ask_with_constraints(server: Running) -> None:
+    """Whatever llama.cpp and its libraries may say of a grammar, a pattern or a schema."""
+    for grammar in (GRAMMAR, *BAD_GRAMMARS):
+        for path, asked in (("chat/completions", {"messages": CHAT}), ("completions", {"prompt": WORD})):
+            body = {"model": "llm", **asked, "grammar": grammar, "max_tokens": 4}
+            answer = server.http.post(f"/v1/{path}", json=body)
+            assert answer.status_code in {200, 400}
+            assert answer.status_code == 200 or WORD not in answer.text
+    for schema in ({"type": "string", "pattern": pattern} for pattern in PATTERNS):
+        for wanted in (schema, {"type": "object", "properties": {WORD: schema}, "required": [WORD], WORD: True}):
+            form = {"type": "json_schema", "json_schema": {"name": WORD, "schema": wanted, "strict": True}}
+            answer = server.chat("Say it.", max_tokens=4, response_format=form)
+            assert answer.status_code in {200, 400}
+            assert answer.status_code == 200 or WORD not in answer.text
+    kwargs = {"chat_template_kwargs": {WORD: WORD}, "dry_sequence_breakers": [WORD], "mood": WORD}
+    assert server.chat("Say it.", max_tokens=4, **kwargs).status_code == 200
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_what_libraries_print_of_a_request_is_in_no_log(level: str, folder: Path) -> None:
+    asked = json.loads(config("llm"))
+    asked["server"]["log_level"] = level
+    asked["models"]["llm"]["options"]["grammar"] = True
+    with serving(folder, json.dumps(asked)) as server:
+        ask_with_constraints(server)
+        (worker,) = server.workers()
+        assert WORD not in server.http.get("/admin/models/llm/log").text.lower()
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: "worker ended unasked" in server.log.read_text())
+        assert WORD not in server.http.get("/admin/models/llm/log").text.lower()
+        assert server.chat("Say it.", max_tokens=2).status_code == 200, "with a new worker"
+    assert WORD not in server.log.read_text().lower()
+    assert found(folder) == set()
 
 
 def test_the_page_is_right() -> None:

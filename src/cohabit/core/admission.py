@@ -64,7 +64,7 @@ def failed(model: Model, now: float) -> Rejection:
     """Its worker does not come up."""
     return Rejection(
         RejectReason.MODEL_FAILED,
-        f"{model.name} does not start: {model.failure or 'its worker died'}",
+        f"{model.name} does not start; the server's log and /admin/status say why",
         retry_after=max(1.0, model.not_before - now),
     )
 

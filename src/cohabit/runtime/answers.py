@@ -136,12 +136,13 @@ class Answers:
             case messages.Finished():
                 self._finished(worker_id, model, message)
 
-    def lost(self, worker_id: int, why: str) -> frozenset[int]:
+    def lost(self, worker_id: int, model: str) -> frozenset[int]:
         """A worker is gone. Answers that were only to be sent end; of the others, which clients have a part of."""
         mine = {request: entry for request, entry in self.open.items() if entry.worker == worker_id}
         for request, entry in mine.items():
             entry.worker = None
             if entry.finished:  # out of the core's hands; the rest of its answer died with the worker
+                why = f"the worker of {model} died before all of the answer was sent"
                 self.reject(request, Rejection(RejectReason.WORKER_DIED, why, 1.0))
         return frozenset(request for request, entry in mine.items() if entry.answer.sent)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -48,8 +49,8 @@ WORKER: Program[FromWorker] = Program("cohabit.worker", decode_from_worker)
 class WorkerProcess:
     """A process in a session of its own, so that its group id is its pid and Ctrl-C does not reach it."""
 
-    def __init__(self, model: str, process: Process, link: NativeLink[Any]) -> None:
-        """Made by ``spawn``."""
+    def __init__(self, model: str, process: Process, link: NativeLink[Any], mark: bytes) -> None:
+        """Made by ``spawn``. Lines that hold ``mark`` are the worker's own words."""
         self.model = model
         self.pid = process.pid
         self.heard = 0  # messages so far: a sign of life
@@ -57,6 +58,8 @@ class WorkerProcess:
         self._process = process
         self._link = link
         self._tail: deque[str] = deque(maxlen=LOG_TAIL)
+        self._mark = mark
+        self._hushed = False
         # Without a reader its output fills the pipe, and then it stands still.
         self._logs = supervise(f"log of a worker of {model}", self._read_logs(), lambda _: self.kill())
 
@@ -74,6 +77,7 @@ class WorkerProcess:
 
         Must run in the main thread: the kernel's parent-death signal follows the thread.
         """
+        mark = secrets.token_hex(8)
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -88,6 +92,7 @@ class WorkerProcess:
                     env={
                         **os.environ,
                         **SILENT,
+                        "COHABIT_MARK": mark,
                         "PYTHONUNBUFFERED": "1",
                         "OMP_NUM_THREADS": str(threads),
                         "OPENBLAS_NUM_THREADS": str(threads),
@@ -114,7 +119,9 @@ class WorkerProcess:
             on_message(message)
 
         # Nothing is handed on before the next turn of the loop, so the worker is there by then.
-        worker = cls(model, process, await NativeLink.connect(ours, heard, program.decode))
+        worker = cls(model, process, await NativeLink.connect(ours, heard, program.decode), mark.encode())
+        if program is not WORKER:
+            worker.hush()  # it has no load: what clients send comes at once
         return worker
 
     def send(self, message: msgspec.Struct) -> None:
@@ -171,6 +178,10 @@ class WorkerProcess:
         self._cpu_seconds = float(sum(one.user + one.system for one in times))
         return self._cpu_seconds
 
+    def hush(self) -> None:
+        """From now on requests come, and libraries print what is in them: only the worker's own words are kept."""
+        self._hushed = True
+
     @property
     def log_tail(self) -> list[str]:
         """The last lines it printed."""
@@ -186,6 +197,9 @@ class WorkerProcess:
                 continue  # longer than the reader's limit: dropped, and the stream goes on
             if not line:
                 return
-            text = line.decode(errors="replace").rstrip()
+            _, mark, own = line.partition(self._mark)
+            if self._hushed and not mark:
+                continue
+            text = (own if mark else line).decode(errors="replace").rstrip()
             self._tail.append(text)
             log.debug("worker", model=self.model, line=text)

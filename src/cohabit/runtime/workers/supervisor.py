@@ -274,7 +274,7 @@ class Supervisor:
             WorkerExited(
                 worker_id,
                 seconds=time.monotonic() - worker.stop_told if worker.stop_told is not None else 0.0,
-                sent=self._answers.lost(worker_id, f"{worker.model}: {why.detail}"),
+                sent=self._answers.lost(worker_id, worker.model),
                 detail=why.detail,
                 out_of_memory=why.out_of_memory,
                 permanent=why.permanent,
@@ -303,6 +303,8 @@ class Supervisor:
                 worker.done.set()
                 worker.ready_at = time.monotonic()
                 worker.loaded = True
+                if worker.process is not None:
+                    worker.process.hush()
                 log.info("worker ready", model=worker.model, seconds=round(seconds, 2))
                 self._post(WorkerReady(worker_id, resident, load_peak, seconds, copy, bare))
             case messages.Slept(held, seconds):
