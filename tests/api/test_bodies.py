@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from api.driving import CANARY, CHAT, Exchange, FakeService, as_asked
-from cohabit.api.bodies import MOST_TEXT
 from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import split, take
@@ -18,6 +17,7 @@ from cohabit.openai.body import MOST_BODY, Fields
 from cohabit.openai.chat import ChatRequest
 from cohabit.openai.completion import CompletionRequest
 from cohabit.openai.embedding import EmbeddingRequest
+from cohabit.runtime.service import BYTES_A_TOKEN, MOST_TEXT
 
 NOT_JSON = [
     b"",
@@ -164,7 +164,9 @@ async def test_a_client_that_leaves_while_it_sends_is_no_error(
     assert not service.calls
 
 
+MOST_PROMPT = 2048 * BYTES_A_TOKEN  # for the context of the models here
 LONG = "x" * MOST_TEXT
+FITS = "x" * MOST_PROMPT
 FUNCTION = {"name": "f", "arguments": LONG}
 MESSAGES = [{"role": "user", "content": "hello"}]
 
@@ -172,10 +174,10 @@ MESSAGES = [{"role": "user", "content": "hello"}]
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/chat/completions", content(LONG + "x")),
-        ("/v1/chat/completions", content([{"type": "text", "text": LONG}, {"type": "text", "text": "x"}])),
-        ("/v1/chat/completions", content([{"type": "refusal", "refusal": LONG + "x"}])),
-        ("/v1/chat/completions", content("é" * (MOST_TEXT // 2 + 1))),
+        ("/v1/chat/completions", content(FITS + "x")),
+        ("/v1/chat/completions", content([{"type": "text", "text": FITS}, {"type": "text", "text": "x"}])),
+        ("/v1/chat/completions", content([{"type": "refusal", "refusal": FITS + "x"}])),
+        ("/v1/chat/completions", content("é" * (MOST_PROMPT // 2 + 1))),
         ("/v1/chat/completions", chat(tools=[{"type": "function", "function": {"name": "f", "description": LONG}}])),
         (
             "/v1/chat/completions",
@@ -185,9 +187,11 @@ MESSAGES = [{"role": "user", "content": "hello"}]
                 ]
             ),
         ),
-        ("/v1/completions", {"model": "llm", "prompt": [LONG, "x"]}),
+        ("/v1/completions", {"model": "llm", "prompt": FITS + "x"}),
+        ("/v1/completions", {"model": "llm", "prompt": [FITS] * 4 + ["x"]}),
+        ("/v1/responses", {"model": "llm", "input": FITS + "x"}),
         ("/v1/embeddings", {"model": "embeddings", "input": [LONG, "x"]}),
-        ("/inference", {"type": "chat", "data": {"prompt": LONG + "x"}}),
+        ("/inference", {"type": "chat", "data": {"prompt": FITS + "x"}}),
         ("/inference", {"type": "embed", "data": {"texts": [LONG, "x"]}}),
     ],
 )
@@ -202,4 +206,6 @@ async def test_text_is_bounded_wherever_it_stands(
 
 async def test_text_up_to_the_bound_is_taken(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
-    assert (await http.post("/v1/chat/completions", json=content(LONG))).status_code == 200
+    assert (await http.post("/v1/chat/completions", json=content(FITS))).status_code == 200
+    several = {"model": "llm", "prompt": [FITS] * 3}
+    assert (await http.post("/v1/completions", json=several)).status_code == 200

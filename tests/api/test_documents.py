@@ -14,7 +14,6 @@ from pydantic import BaseModel
 from api.driving import CHAT, FakeService, as_asked, failing, rejected
 from cohabit.api import errors
 from cohabit.api.addresses import MOST_ADDRESSES
-from cohabit.api.bodies import MOST_TEXT
 from cohabit.api.connections import LIMITS
 from cohabit.api.documents import ERRORS, EVERYWHERE, HEADERS
 from cohabit.api.errors import REASONS
@@ -36,6 +35,7 @@ from cohabit.openai.speech import MOST_CHARACTERS
 from cohabit.openai.transcription import TranscriptionRequest, TranslationRequest
 from cohabit.runtime.inspectors import MOST_WAITING, WALL_SECONDS
 from cohabit.runtime.owner import Ending
+from cohabit.runtime.service import BYTES_A_TOKEN, MOST_TEXT
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 SOURCES = Path(errors.__file__).parent
@@ -126,6 +126,7 @@ def test_the_docs_have_the_pace_and_the_bounds() -> None:
     assert f"every {PACE.comment_every:g} seconds" in DOCS
     assert f"reads nothing for {PACE.stall_timeout:g} seconds" in DOCS
     assert f"at most {MOST_BODY >> 20} MiB, with at most {MOST_TEXT >> 20} MiB of text" in DOCS
+    assert f"{BYTES_A_TOKEN} bytes for each token of the model's `context`" in DOCS
     assert f"the body is over {MOST_BODY >> 20} MiB, or the upload over {MOST_UPLOAD >> 20} MiB" in DOCS
     assert f"at most {MOST_PIXELS // 1_000_000} megapixels" in DOCS
     assert f"at most {MOST_CHARACTERS:,} characters" in DOCS

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cohabit.engines.llamacpp import LlamaCpp, refused
@@ -239,3 +240,26 @@ def test_a_file_that_is_not_there_or_not_a_model(tmp_path: Path) -> None:
         (tmp_path / "bad.gguf").write_bytes(b"not a model")
         with pytest.raises(EngineError):
             LlamaCpp().load(ModelSpec(name="x", engine="llamacpp", source=str(path)), Device("cpu"))
+
+
+@pytest.mark.parametrize("splitting", [b"gpt-4o", b"tekken"])
+def test_a_long_run_of_letters_ends_nothing(
+    splitting: bytes, preset_specs: dict[str, ModelSpec], tmp_path: Path
+) -> None:
+    """With these ways to split a text, llama.cpp recurses for each letter."""
+    spec = preset_specs["llm"]
+    whole = Path(spec.source).read_bytes()
+    key = b"tokenizer.ggml.pre"
+    at = whole.index(b"smollm", whole.index(key))
+    assert at - whole.index(key) < 64
+    changed = tmp_path / "changed.gguf"
+    changed.write_bytes(whole[:at] + splitting + whole[at + len(splitting) :])
+    options = {**spec.options, "context": 8192}
+    with loaded(LlamaCpp(), msgspec.structs.replace(spec, source=str(changed), options=options)) as engine:
+        for text in ("a" * 30_000, "a" * 59_000, " " * 59_000, "a" * 120_000, "<|im_end|>" * 100_000):
+            for task, body in ((Task.CHAT, chat(text)), (Task.COMPLETE, {"prompt": text})):
+                body |= {"max_tokens": 1}
+                try:
+                    answer(engine, task, body)
+                except AssertionError:
+                    assert refusal(engine, task, body).code == "context_length_exceeded"

@@ -13,9 +13,9 @@ from cohabit.api.errors import ApiError, BadRequest
 from cohabit.openai.body import MOST_BODY
 from cohabit.protocol.messages import MAX_FRAME
 from cohabit.runtime.executors import PARSING
+from cohabit.runtime.service import MOST_TEXT
 
 LARGE = 64 << 10  # bytes of JSON from which on it is dealt with in a thread
-MOST_TEXT = 1 << 20  # bytes of text in one request; tokens are counted in the worker
 MOST_SENT = MAX_FRAME - (1 << 20)  # bytes; a request goes to a worker in one frame
 
 M = TypeVar("M", bound=BaseModel)
@@ -106,11 +106,11 @@ def parsed(kind: type[M], data: Any, prefix: str = "") -> M:
         raise _told(error, kind, data, prefix) from None
 
 
-def bounded(size: int, param: str) -> None:
-    """Raises BadRequest for more text than any model takes."""
-    if size > MOST_TEXT:
+def bounded(size: int, param: str, most: int = MOST_TEXT) -> None:
+    """Raises BadRequest for more bytes of text than can fit."""
+    if size > most:
         raise BadRequest(
-            f"the request holds {size} bytes of text and at most {MOST_TEXT} are taken; shorten it",
+            f"the request holds {size} bytes of text and at most {most} are taken; shorten it",
             param=param,
             code="context_length_exceeded",
         )

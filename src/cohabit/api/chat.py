@@ -18,7 +18,7 @@ from cohabit.openai.chat import ChatRequest, Sampling
 from cohabit.openai.completion import CompletionRequest
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer
-from cohabit.runtime.service import ModelInfo
+from cohabit.runtime.service import MOST_TEXT, ModelInfo
 
 S = TypeVar("S", bound=Sampling)
 
@@ -47,9 +47,15 @@ def _understood(request: Request, taken: Taken[S], task: Task, param: str) -> tu
     """Which model, and what the client should know of its request. Raises ApiError."""
     info = choose(service_of(request), taken.body.model, task)
     taken.choose(info, task)
-    bounded(taken.text_bytes, param)
+    bounded(taken.text_bytes, param, _most_text(info, taken.body))
     told = wishes.check(service_of(request), info, task, taken.body, taken.unheeded)
     return info, warnings(told, taken.warning)
+
+
+def _most_text(info: ModelInfo, body: Sampling) -> int:
+    """Bytes; several prompts each have the context to themselves."""
+    several = len(body.prompt) if isinstance(body, CompletionRequest) and isinstance(body.prompt, list) else 1
+    return max(info.most_text, min(MOST_TEXT, several * info.most_text))
 
 
 async def _told(request: Request, body: Sampling, answer: Answer, warning: str | None) -> Response:

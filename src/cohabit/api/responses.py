@@ -40,7 +40,7 @@ async def respond(request: Request) -> Response:
         taken.size, lambda: take_plain(ChatRequest, {**chat_of(body), "model": info.name}, size=taken.size)
     )
     chat.parameters = taken.parameters
-    bounded(chat.text_bytes, "input")
+    bounded(chat.text_bytes, "input", info.most_text)
     told = wishes.check(service, info, Task.CHAT, chat.body, renamed=NAMES)
     warning = warnings(told, taken.warning)
     urls = await attended(request, pictures.check(media_of(request), info, body.pictures(), "input"))

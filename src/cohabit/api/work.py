@@ -97,7 +97,7 @@ async def _chat(media: Media, asked: Item) -> Work:
     sees = asked.model is None and any(typed.pictures())
     info = choose(media.service, asked.model, Task.DESCRIBE if sees else Task.CHAT)
     dropped = asked.chosen(taken, info, Task.CHAT)
-    bounded(taken.text_bytes, text)
+    bounded(taken.text_bytes, text, info.most_text)
     if (typed.n or 1) > 1:
         raise BadRequest("data.n must be 1: there is one answer here", param="data.n")
     warning = wishes.check(media.service, info, Task.CHAT, typed, taken.unheeded, prefix="data.")

@@ -8,13 +8,28 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 _FORMS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _SCALARS = {kind: struct.Struct("<" + form) for kind, form in _FORMS.items()}
 _U32, _U64 = _SCALARS[4], _SCALARS[10]
 _HEAD = struct.Struct("<4sIQQ")
+_ARRAY_HEAD = struct.Struct("<IIQ")  # that it is one, the type of its entries, their number
 _STRING, _ARRAY = 8, 9
+_MOST_CONTROL = 1024  # control tokens that are kept: Llama 3 has 256
 _MOST_KEYS = 10_000
 _LONGEST = 64 << 20  # bytes of one string that is kept
+
+
+_CONTROL = 3  # the type of tokens such as <|im_end|>
+_LONGEST_TOKEN = 256  # bytes, where the file does not tell
+
+
+class Vocabulary(msgspec.Struct, frozen=True):
+    """What is known of the tokens of a model without loading it."""
+
+    longest: int = _LONGEST_TOKEN  # bytes of the longest, or more
+    control: tuple[str, ...] = ()  # tokens such as <|im_end|>
 
 
 class NotGguf(ValueError):
@@ -30,6 +45,17 @@ def read_metadata(path: Path) -> dict[str, Any]:
             raise NotGguf(f"{path.name} is empty") from None
     with data:
         return _Header(path.name, data).metadata()
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """The tokens of a GGUF file, as far as it has them. Raises NotGguf, OSError."""
+    with path.open("rb") as file:
+        try:
+            data = mmap(file.fileno(), 0, access=ACCESS_READ)
+        except ValueError:
+            raise NotGguf(f"{path.name} is empty") from None
+    with data:
+        return _Header(path.name, data).vocabulary()
 
 
 def kv_bytes(metadata: dict[str, Any], tokens: int) -> int:
@@ -61,16 +87,60 @@ class _Header:
         self._name = name
         self._data = data
         self._at = 0
+        self._places: dict[str, int] = {}  # of values, by key
+
+    def vocabulary(self) -> Vocabulary:
+        self.metadata()
+        try:
+            lengths, begins = self._tokens(self._places["tokenizer.ggml.tokens"])
+            kinds = self._numbers(self._places.get("tokenizer.ggml.token_type"))
+        except KeyError:
+            return Vocabulary()
+        except (struct.error, OverflowError):
+            raise NotGguf(f"{self._name} has a broken header") from None
+        control = [
+            self._data[begin : begin + length].decode("utf-8", errors="replace")
+            for begin, length, kind in zip(begins, lengths, kinds, strict=False)
+            if kind == _CONTROL and length
+        ]
+        return Vocabulary(max(lengths, default=_LONGEST_TOKEN), tuple(control[:_MOST_CONTROL]))
+
+    def _tokens(self, at: int) -> tuple[list[int], list[int]]:
+        """Lengths of strings in bytes, and where each begins."""
+        _, kind, count = _ARRAY_HEAD.unpack_from(self._data, at)
+        if kind != _STRING:
+            raise KeyError
+        data, length, at = self._data, _U64.unpack_from, at + _ARRAY_HEAD.size
+        lengths, begins = [], []
+        for _ in range(count):
+            (size,) = length(data, at)
+            lengths.append(size)
+            begins.append(at + 8)
+            at += 8 + size
+        return lengths, begins
+
+    def _numbers(self, at: int | None) -> tuple[int, ...]:
+        if at is None:
+            return ()
+        _, kind, count = _ARRAY_HEAD.unpack_from(self._data, at)
+        if kind not in (4, 5) or count > len(self._data):
+            return ()
+        return struct.unpack_from(f"<{count}{_FORMS[kind]}", self._data, at + _ARRAY_HEAD.size)
 
     def metadata(self) -> dict[str, Any]:
         try:
             magic, version, _tensors, count = self._unpack(_HEAD)
             if magic != b"GGUF" or version < 2 or count > _MOST_KEYS:
                 raise NotGguf(f"{self._name} is not a GGUF file of version 2 or later")
-            pairs = [(self._string(), self._value()) for _ in range(count)]
+            pairs = [self._pair() for _ in range(count)]
         except (struct.error, OverflowError, RecursionError):  # beyond its end, or arrays in arrays without one
             raise NotGguf(f"{self._name} has a broken header") from None
         return {key: value for key, value in pairs if value is not None}
+
+    def _pair(self) -> tuple[str, Any]:
+        key = self._string()
+        self._places[key] = self._at
+        return key, self._value()
 
     def _value(self) -> Any:
         (kind,) = self._unpack(_U32)

@@ -5,11 +5,11 @@ its own. Its API is OpenAI's, or nearly (llamacpp_body). It is always asked to s
 cancelled; a plain answer is put together from the pieces.
 """
 
+import hashlib
 import json
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from types import MappingProxyType
@@ -19,10 +19,11 @@ import msgspec
 
 from cohabit.engines import gbnf
 from cohabit.engines.answers import wants_usage
-from cohabit.engines.gguf_header import NotGguf, head_bytes, kv_bytes, read_metadata
+from cohabit.engines.gguf_header import NotGguf, Vocabulary, head_bytes, kv_bytes, read_metadata, read_vocabulary
 from cohabit.engines.grammars import MARK, trial
 from cohabit.engines.llamacpp_body import Asking
 from cohabit.engines.llamacpp_parameters import REFUSED, ChatParameters, Parameters
+from cohabit.engines.llamacpp_prompt import Prompts
 from cohabit.engines.singly import BadItem
 from cohabit.protocol.abilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Derivation, Engine, EngineError, ItemError, Output, Request
@@ -33,6 +34,9 @@ from cohabit.protocol.tasks import Task
 BATCH = 128  # tokens of a prompt between two looks at a cancel: half a second for 135M on one core
 PROCESS_BYTES = 60 << 20  # Python with xllamacpp
 COMPUTE_BYTES = 24 << 20  # llama.cpp's compute buffers at BATCH
+
+KNOWN_GRAMMARS = 1024  # of which it is remembered whether they can be used
+_stack_size = threading.Lock()  # held while that of new threads is another one
 
 Piece = dict[str, Any]
 
@@ -149,8 +153,10 @@ class LlamaCpp(Engine):
             spec.name,
             choices=spec.concurrency,
             knows_tools="tools" in str(template),
-            usable=lru_cache(maxsize=16)(self._usable),
+            usable=self._known_usable,
         )
+        self._grammars: dict[bytes, bool] = {}
+        self._prompts = Prompts(options.context, _vocabulary(Path(spec.source)))
         self._calls: dict[Task, Callable[[Piece, Callable[[Piece | None], bool]], Any]] = {
             Task.CHAT: self._server.handle_chat_completions,
             Task.COMPLETE: self._server.handle_completions,
@@ -169,6 +175,15 @@ class LlamaCpp(Engine):
         """Free the model."""
         del self._server, self._calls, self._asking
 
+    def _known_usable(self, grammar: str) -> bool:
+        """As ``_usable``, which is asked once. Only hashes stay: grammars are long, and hold what clients sent."""
+        digest = hashlib.sha256(grammar.encode()).digest()
+        if digest not in self._grammars:
+            if len(self._grammars) >= KNOWN_GRAMMARS:
+                self._grammars.pop(next(iter(self._grammars)), None)
+            self._grammars[digest] = self._usable(grammar)
+        return self._grammars.get(digest, False)
+
     def _usable(self, grammar: str) -> bool:
         """llama.cpp answers as if there were no grammar where it cannot use one."""
         body = {"prompt": "a", "max_tokens": len(MARK) + 1, "temperature": 0, "grammar": trial(grammar)}
@@ -178,11 +193,12 @@ class LlamaCpp(Engine):
         body = json.loads(request.body)
         streamed, sent = bool(body.get("stream")), 0
         try:
+            stack = self._prompts.stack(body)
             asked, assembly = (self._asking.chat if request.task is Task.CHAT else self._asking.complete)(body)
         except BadItem as bad:
             yield bad.error(request.id)
             return
-        for piece in self._pieces(request, asked, cancelled):
+        for piece in self._pieces(request, asked, cancelled, stack):
             if isinstance(piece, Exception):
                 yield refused(request.id, piece)
                 return
@@ -199,8 +215,11 @@ class LlamaCpp(Engine):
         elif not cancelled(request.id):
             yield Chunk(request.id, msgspec.json.encode(assembly.whole()), tokens=assembly.tokens)
 
-    def _pieces(self, request: Request, body: Piece, cancelled: Cancelled) -> Iterator[Piece | Exception]:
-        """What llama.cpp says, as it says it. Closing the iterator stops the generation."""
+    def _pieces(self, request: Request, body: Piece, cancelled: Cancelled, stack: int) -> Iterator[Piece | Exception]:
+        """What llama.cpp says, as it says it. Closing the iterator stops the generation.
+
+        ``stack`` is bytes of the stack of the thread that tokenizes, 0 for as many as usual.
+        """
         queue: SimpleQueue[Piece | Exception | None] = SimpleQueue()
         abandoned = threading.Event()
 
@@ -219,13 +238,25 @@ class LlamaCpp(Engine):
                 queue.put(None)
 
         thread = threading.Thread(target=generate, name=f"generate {request.id}", daemon=True)
-        thread.start()
+        with _stack_size:
+            before = threading.stack_size(stack)  # it is of the process, and read where a thread begins
+            try:
+                thread.start()
+            finally:
+                threading.stack_size(before)
         try:
             while (piece := queue.get()) is not None:
                 yield piece
         finally:
             abandoned.set()
             thread.join()
+
+
+def _vocabulary(path: Path) -> Vocabulary:
+    try:
+        return read_vocabulary(path)
+    except (OSError, NotGguf):
+        return Vocabulary()
 
 
 def refused(request: int, why: Any) -> ItemError:

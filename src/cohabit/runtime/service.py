@@ -15,6 +15,9 @@ from cohabit.protocol.tasks import Task
 from cohabit.runtime.owner import Outcome
 from cohabit.runtime.requests import Answer, Call
 
+MOST_TEXT = 1 << 20  # bytes of text in a request, whatever the model, unless its context is a very long one
+BYTES_A_TOKEN = 128  # no text has longer ones throughout: four bytes are common, runs of spaces have some dozens
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
@@ -32,6 +35,13 @@ class ModelInfo:
     needs_picture: bool = False  # cannot answer a chat without one
     declared: Declared = field(default_factory=Declared)  # what its engine takes beside OpenAI's fields
     longest_picture: int = LONGEST_PICTURE  # pixels of a picture's longer side that it can use
+
+    @property
+    def most_text(self) -> int:
+        """Bytes of text that one prompt may have: more could not fit into the context."""
+        if self.context is None:
+            return MOST_TEXT
+        return min(self.context * BYTES_A_TOKEN, max(MOST_TEXT, self.context * 8))
 
 
 @dataclass(frozen=True, slots=True)

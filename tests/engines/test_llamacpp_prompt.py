@@ -1,0 +1,67 @@
+"""Texts that the tokenizer would not survive, or not in time, are refused before it sees them."""
+
+import time
+from typing import Any
+
+import pytest
+
+from cohabit.engines.gguf_header import Vocabulary
+from cohabit.engines.llamacpp_prompt import LARGE_STACK, MOST_CONTROL, MOST_RUN, Prompts, longest_run
+from cohabit.engines.singly import BadItem
+
+END = "<|im_end|>"
+prompts = Prompts(100_000, Vocabulary(longest=16, control=("<|im_start|>", END)))
+
+
+def chat(text: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "stack"),
+    [
+        ("", 0),
+        ("word " * 100_000, 0),
+        ("a" * 3000, 0),
+        ("0aF+" * 30_000, 0),
+        ("這是一句話。" * 50_000, 0),
+        ("a" * MOST_RUN, LARGE_STACK),
+        (" " * MOST_RUN, LARGE_STACK),
+        ("a\u0301" * (MOST_RUN // 2), LARGE_STACK),
+        (END * MOST_CONTROL, 0),
+    ],
+)
+def test_a_long_run_has_a_large_stack(text: str, stack: int) -> None:
+    assert prompts.stack(chat(text)) == prompts.stack(chat([{"type": "text", "text": text}])) == stack
+    assert prompts.stack({"prompt": ["", text]}) == stack
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * (MOST_RUN + 1),
+        "é" * (MOST_RUN + 1),
+        " " * (MOST_RUN + 1),
+        "-" * (MOST_RUN + 1),
+        "a\u0301" * (MOST_RUN // 2 + 1),
+        END * (MOST_CONTROL + 1),
+        "word " * 320_001,
+        "é" * 800_001,
+    ],
+)
+def test_what_would_end_the_worker_or_cannot_fit_is_refused(text: str) -> None:
+    began = time.thread_time()
+    for body in (chat(text), {"prompt": text}, {"prompt": ["", text]}):
+        with pytest.raises(BadItem) as refused:
+            prompts.stack(body)
+        error = refused.value.error(1)
+        assert (error.status, error.code, error.param) == (400, "context_length_exceeded", next(iter(body)))
+    assert time.thread_time() - began < 2.0
+
+
+def test_pictures_are_no_text() -> None:
+    assert prompts.stack(chat([{"type": "image_url", "image_url": {"url": "a" * 10**7}}])) == 0
+
+
+def test_runs_are_of_one_kind() -> None:
+    assert [longest_run(text) for text in ("", "ab1234c", "ab--- c", "a \n\t b", "äb́c")] == [0, 4, 3, 4, 4]
