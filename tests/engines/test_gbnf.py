@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cohabit.engines.gbnf import MOST_DEPTH, MOST_PLACES, MOST_REPETITION, BadGrammar, check
+from cohabit.engines.gbnf import MOST_DEPTH, MOST_PLACES, MOST_REPETITION, BadGrammar, check, converted
 
 JSON = r"""
 root   ::= object
@@ -38,7 +38,7 @@ def rules(count: int, rule: str, last: str = '"a"') -> str:
         "root ::= [a-z]{1000}",
         "root ::= " + "(" * MOST_DEPTH + '"a"' + ")" * MOST_DEPTH,
         "root ::= " + " | ".join(f'"word{number}"' for number in range(MOST_PLACES)),
-        "root ::= .* <think> !<end>",
+        "root ::= .*",
         rules(60, "{}"),
     ],
 )
@@ -76,6 +76,10 @@ def test_grammars_in_use_are_taken(grammar: str) -> None:
         ('%llguidance {}\nstart: "a"', "GBNF"),
         ("", "root"),
         ("\x00", "GBNF"),
+        ("root ::= <think>", "GBNF"),
+        ("root ::= [z-a]", "ranges"),
+        ("root ::= []", "something"),
+        (r"root ::= [\ud800]", "characters"),
     ],
 )
 def test_others_are_refused_at_once(grammar: str, why: str) -> None:
@@ -85,3 +89,13 @@ def test_others_are_refused_at_once(grammar: str, why: str) -> None:
     assert time.thread_time() - began < 0.5, "it takes some hundredths of a second"
     assert why in str(caught.value)
     assert str(caught.value).startswith(("must ", "has "))
+
+
+def test_a_grammar_is_turned_into_llguidances_character_by_character() -> None:
+    grammar = r"""other-Rule ::= [^"\\\x7F\x00-\x1F]? | .
+root ::= "a\n/" other-Rule{2,3} ("é" | ) # a comment"""
+    assert converted(grammar).splitlines() == [
+        "%llguidance {}",
+        r'start: "a" "\n" "/" rule0{2,3} ("é" | "")',
+        r"rule0: /[^\x{22}\x{5c}\x{7f}\x{0}-\x{1f}]/{0,1} | /(.|\n)/",
+    ]

@@ -27,10 +27,18 @@ def complete(**fields: Any) -> dict[str, Any]:
 
 
 def test_what_is_not_ours_passes_untouched() -> None:
-    asked = chat(temperature=0.5, top_k=3, grammar="root ::= x", stop=["a"])
-    assert asked.items() >= {"temperature": 0.5, "top_k": 3, "grammar": "root ::= x", "stop": ["a"]}.items()
+    asked = chat(temperature=0.5, top_k=3, stop=["a"])
+    assert asked.items() >= {"temperature": 0.5, "top_k": 3, "stop": ["a"]}.items()
     assert asked["messages"] == [USER]
     assert asked["stream"] is True
+
+
+def test_a_grammar_is_one_of_llguidance_s_and_tried() -> None:
+    asked = chat(grammar='root ::= "x"')
+    assert asked["grammar"] == '%llguidance {}\nstart: "x"\n'
+    for usable, grammar in ((False, 'root ::= "x"'), (True, "root ::= x")):
+        with pytest.raises(BadItem, match="grammar"):
+            asking(usable=usable).complete({"prompt": "Once", "grammar": grammar})
 
 
 @pytest.mark.parametrize("seed", [0, 7, -1, 2**32 - 1, 2**63 - 1, -(2**63)])
@@ -78,7 +86,7 @@ def test_a_schema_is_a_grammar_and_json_is_llama_cpps_own() -> None:
         ({"n": 5}, "n"),
         ({"tools": TOOLS, "logprobs": True}, "logprobs"),
         ({"tools": TOOLS, "response_format": SCHEMA}, "response_format"),
-        ({"response_format": SCHEMA, "grammar": "root ::= x"}, "grammar"),
+        ({"response_format": SCHEMA, "grammar": 'root ::= "x"'}, "grammar"),
     ],
 )
 def test_what_a_chat_cannot_ask(fields: dict[str, Any], param: str) -> None:

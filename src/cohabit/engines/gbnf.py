@@ -1,16 +1,20 @@
-"""Bounds on a client's grammar in GBNF, llama.cpp's language, before llama.cpp sees it.
+"""A client's grammar in GBNF, llama.cpp's language: bounded, and turned into llguidance's.
 
-llama.cpp keeps a set of stacks: all places in the grammar where the text so far may have led. It bounds neither their
-number nor the recursion of its parser, so that a few hundred bytes can take all memory or end the process. The
-bounds here are on the grammar as llama.cpp expands it:
+llama.cpp's own sampler keeps all places in the grammar where the text so far may have led, and tries each token from
+each of them. It bounds neither their number nor the recursion of its parser: fifty optional letters in a row take
+minutes for each token, and a few thousand brackets end the process. llguidance follows the same rules within limits.
 
-- depth of groups, count of one repetition, product of nested repetitions;
+The bounds here are on what is made of a grammar:
+
+- depth of groups, count of one repetition, product of nested repetitions, elements in all;
 - ``places``: how many places can follow one place without reading a character. Optional items one after the other
   add up, and optional rules of optional rules multiply.
 """
 
+import json
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 MOST_DEPTH = 64
@@ -22,13 +26,16 @@ _TOKEN = re.compile(
     r"""(?P<space>(?:\s|\#[^\n]*)+)
     |(?P<literal>"(?:[^"\\]|\\.)*")
     |(?P<chars>\[(?:[^\]\\]|\\.)*\]|\.)
-    |(?P<token>!?<[^<>\s]{1,64}>)
     |(?P<define>::=)
     |(?P<name>[A-Za-z0-9-]+)
     |(?P<repeat>[*+?]|\{\s*[0-9]{1,9}\s*(?:,\s*(?:[0-9]{1,9})?\s*)?\})
     |(?P<mark>[()|])""",
     re.VERBOSE | re.DOTALL,
 )
+
+
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 class BadGrammar(Exception):
@@ -39,7 +46,7 @@ class BadGrammar(Exception):
 class _Item:
     """One element of a sequence: characters, a rule, or a group of alternatives; repeated."""
 
-    characters: int = 0
+    characters: tuple[str, ...] = ()  # each as an expression of llguidance's
     rule: str | None = None
     group: "Alternatives | None" = None
     least: int = 1
@@ -104,11 +111,11 @@ class _Parser:
                 case "name", _:
                     found[-1].append(_Item(rule=text))
                 case "literal", _:
-                    found[-1].append(_Item(characters=len(text) - 2))
+                    found[-1].append(_Item(characters=_literal(text[1:-1])))
                 case "define", _:
                     raise BadGrammar("must be in GBNF: a rule has no name")
                 case _:
-                    found[-1].append(_Item(characters=1))
+                    found[-1].append(_Item(characters=(_class(text),)))
         if depth:
             raise BadGrammar("must be in GBNF: a bracket is not closed")
         return found, at
@@ -121,7 +128,19 @@ _TOO_MANY_PLACES = BadGrammar(
 
 
 def check(text: str) -> None:
-    """Raises BadGrammar for a grammar that llama.cpp cannot read, or that would cost too much."""
+    """Raises BadGrammar for a grammar that cannot be read, or that would cost too much."""
+    _read(text)
+
+
+def converted(text: str) -> str:
+    """The same grammar in llguidance's language, each character for itself. Raises BadGrammar."""
+    rules = _read(text)
+    names = {name: "start" if name == "root" else f"rule{number}" for number, name in enumerate(rules)}
+    ordered = sorted(rules, key=lambda name: name != "root")
+    return "\n".join(["%llguidance {}", *(f"{names[name]}: {_written(rules[name], names)}" for name in ordered), ""])
+
+
+def _read(text: str) -> dict[str, Alternatives]:
     parser = _Parser(text)
     parser.parse()
     rules = parser.rules
@@ -132,6 +151,79 @@ def check(text: str) -> None:
     if sum(map(_elements, rules.values())) > MOST_ELEMENTS:
         raise BadGrammar(f"must have at most {MOST_ELEMENTS} elements once its repetitions are written out")
     _Places(rules).check()
+    return rules
+
+
+def _written(alternatives: Alternatives, names: Mapping[str, str]) -> str:
+    return " | ".join(
+        " ".join(_written_item(item, names) for item in sequence) if sequence else '""' for sequence in alternatives
+    )
+
+
+def _written_item(item: _Item, names: Mapping[str, str]) -> str:
+    if item.rule is not None:
+        inner = names[item.rule]
+    elif item.group is not None:
+        inner = f"({_written(item.group, names)})"
+    else:
+        inner = " ".join(item.characters) or '""'
+        if len(item.characters) > 1 and (item.least, item.most) != (1, 1):
+            inner = f"({inner})"
+    match item.least, item.most:
+        case 1, 1:
+            return inner
+        case 0, None:
+            return f"{inner}*"
+        case 1, None:
+            return f"{inner}+"
+        case least, None:
+            return f"{inner}{{{least},}}"
+        case least, most:
+            return f"{inner}{{{least},{most}}}"
+
+
+def _characters(text: str) -> list[tuple[int, bool]]:
+    """The codes of characters, and whether each was escaped. Raises BadGrammar."""
+    found = []
+    at = 0
+    while at < len(text):
+        escape = _ESCAPE.match(text, at)
+        if escape is not None:
+            code = escape[1] or escape[2] or escape[3]
+            found.append((int(code, 16) if code else ord(_ESCAPED.get(escape[4], escape[4])), True))
+            at = escape.end()
+        else:
+            found.append((ord(text[at]), False))
+            at += 1
+    if any(code > sys.maxunicode or 0xD800 <= code < 0xE000 for code, _ in found):
+        raise BadGrammar("must name characters that there are")
+    return found
+
+
+def _literal(text: str) -> tuple[str, ...]:
+    return tuple(json.dumps(chr(code), ensure_ascii=False) for code, _ in _characters(text))
+
+
+def _class(text: str) -> str:
+    """``[a-z]`` or ``.`` as a regular expression."""
+    if text == ".":
+        return r"/(.|\n)/"
+    inner, no = (text[2:-1], "^") if text.startswith("[^") else (text[1:-1], "")
+    codes = _characters(inner)
+    if not codes:
+        raise BadGrammar("must have something in its brackets")
+    parts = []
+    at = 0
+    while at < len(codes):
+        first = last = codes[at][0]
+        if at + 2 < len(codes) and codes[at + 1] == (ord("-"), False):
+            last = codes[at + 2][0]
+            at += 2
+        if last < first:
+            raise BadGrammar("must have ranges from the lower character to the higher one")
+        parts.append(f"\\x{{{first:x}}}" + (f"-\\x{{{last:x}}}" if last > first else ""))
+        at += 1
+    return f"/[{no}{''.join(parts)}]/"
 
 
 def _repeat(item: _Item, text: str) -> None:
@@ -238,7 +330,7 @@ def _elements(alternatives: Alternatives, times: int = 1) -> int:
                 raise BadGrammar(
                     f"must not repeat anything more than {MOST_REPETITION} times, with nested ones multiplied"
                 )
-            found += repeated * max(1, item.characters)
+            found += repeated * max(1, len(item.characters))
             if item.group is not None:
                 found += _elements(item.group, repeated)
     return found

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cohabit.engines import grammars
+from cohabit.engines import gbnf, grammars
 from cohabit.engines.assembly import Assembly
 from cohabit.engines.singly import BadItem
 from cohabit.engines.tool_calls import Offer, told
@@ -58,6 +58,13 @@ class Asking:
         if (body.get("n") or 1) > self._choices:
             raise BadItem(f"n must be at most {self._choices}, the model's concurrency", param="n")
         asked = {**body, "stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
+        if grammar := body.get("grammar"):
+            try:
+                asked["grammar"] = gbnf.converted(grammar)
+            except gbnf.BadGrammar as bad:
+                raise BadItem(f"grammar {bad}", param="grammar") from None
+            if not self._usable(asked["grammar"]):
+                raise BadItem("grammar cannot be held to; use simpler rules", param="grammar")
         if isinstance(seed := body.get("seed"), int):
             asked["seed"] = seed & 0x7FFF_FFFF  # it takes 32 bits, and all of them set for no seed
         return asked
