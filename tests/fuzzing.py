@@ -105,7 +105,7 @@ def field_value(random: Random, name: str, schema: JsonSchema) -> Any:
 
 def value(random: Random, schema: JsonSchema, depth: int = 0) -> Any:
     """Mostly of the type, near to its bounds."""
-    if random.random() < 0.15 or depth > 5:
+    if random.random() < 0.15 or depth > 5 or not isinstance(schema, Mapping):
         return random.choice(ODD)
     if branches := schema.get("anyOf") or schema.get("oneOf"):
         return value(random, random.choice(branches), depth)
@@ -134,7 +134,7 @@ def value(random: Random, schema: JsonSchema, depth: int = 0) -> Any:
         case "object":
             known = schema.get("properties", {})
             some = {name: value(random, one, depth + 1) for name, one in known.items() if random.random() < 0.8}
-            return some or {"12": value(random, schema.get("additionalProperties") or {}, depth + 1)}
+            return some or {"12": value(random, schema.get("additionalProperties") or {"type": "string"}, depth + 1)}
         case _:
             return random.choice(ODD)
 
