@@ -218,7 +218,7 @@ def ask_with_constraints(server: Running) -> None:
             answer = server.chat("Say it.", max_tokens=4, response_format=form)
             assert answer.status_code in {200, 400}
             assert answer.status_code == 200 or WORD not in answer.text
-    kwargs = {"chat_template_kwargs": {WORD: WORD}, "dry_sequence_breakers": [WORD], "mood": WORD}
+    kwargs: dict[str, Any] = {"chat_template_kwargs": {WORD: WORD}, "dry_sequence_breakers": [WORD], "mood": WORD}
     assert server.chat("Say it.", max_tokens=4, **kwargs).status_code == 200
 
 
