@@ -1,8 +1,9 @@
 """One rule for fields: known ones are validated, those of the engine too, and all others are dropped and named."""
 
+import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Annotated, Any
 
 import httpx2
@@ -243,3 +244,34 @@ def test_marks_in_texts_are_no_values() -> None:
 def test_a_long_conversation_is_taken() -> None:
     raw = f'{{"model": "llm", "input": {ITEMS}}}'.encode()
     assert len(take(ResponseRequest, split(raw, ResponseRequest)).body.input) == 4000
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (body(mood=worth("[]", 10_000_000)), 200),
+        (body(**{f"mood{number}": "1" for number in range(1_000_000)}), 200),
+        (_chat(worth(PART, 500_000)), 400),
+        (_chat(worth(PART, MOST_CONTAINERS - 10)), 200),
+    ],
+    ids=["arrays", "fields", "too many parts", "parts"],
+)
+async def test_no_body_takes_a_long_step_of_the_event_loop(
+    raw: bytes, status: int, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[float] = []
+    run = asyncio.Handle._run
+
+    def timed(handle: asyncio.Handle) -> None:
+        began = time.thread_time()
+        run(handle)
+        steps.append(time.thread_time() - began)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(raw), 1 << 16):
+            yield raw[at : at + (1 << 16)]
+
+    monkeypatch.setattr(asyncio.Handle, "_run", timed)
+    answer = await http.post("/v1/chat/completions", content=pieces())
+    assert answer.status_code == status
+    assert max(steps) < 0.05
