@@ -151,6 +151,7 @@ def test_postgresql_is_away_for_a_while(cluster: Cluster, tmp_path: Path) -> Non
         assert "secret" not in server.log.read_text()
 
 
+@pytest.mark.needs("postgresql")
 def test_it_starts_without_its_database(cluster: Cluster, tmp_path: Path) -> None:
     cluster.stop()
     try:
@@ -165,6 +166,7 @@ def test_it_starts_without_its_database(cluster: Cluster, tmp_path: Path) -> Non
         cluster.start()
 
 
+@pytest.mark.needs("postgresql")
 def test_of_two_servers_one_runs_the_batches_and_the_other_takes_over(cluster: Cluster, tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
