@@ -242,6 +242,8 @@ class LlamaCpp(Engine):
             before = threading.stack_size(stack)  # it is of the process, and read where a thread begins
             try:
                 thread.start()
+            except RuntimeError:  # there is no room for its stack
+                raise MemoryError from None
             finally:
                 threading.stack_size(before)
         try:
