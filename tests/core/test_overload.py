@@ -54,9 +54,9 @@ def test_two_overloaded_models_switch_no_more_often_than_patience_allows() -> No
 
 
 def test_loads_longer_than_max_wait_leave_half_of_the_time() -> None:
-    answered, loads = serve(pair(load_seconds=31.0, max_wait=30.0), 3000, run=0.1)
+    answered, loads = serve(pair(load_seconds=31.0, max_wait=30.0), 3000, run=0.5)
     assert min(gaps(loads)) >= 2 * 31.0
-    assert sum(answered.values()) * 0.1 >= 0.48 * 3000, "without a minimum each load would serve one request"
+    assert sum(answered.values()) * 0.5 >= 0.48 * 3000, "without a minimum each load would serve one request"
 
 
 def test_max_wait_decides_where_patience_would_take_longer() -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from cohabit.core import snapshot as snapshots
 from cohabit.core.events import RequestCancelled, ShutdownRequested
-from cohabit.core.snapshot import MOST_LISTED, SCHEMA, snapshot
+from cohabit.core.snapshot import SCHEMA, snapshot
 from core.driver import MIB, Core, model
 
 FIGURES = (("resident", 100), ("load", 100), ("working", 10))  # what a model of the driver declares
@@ -89,13 +90,14 @@ def test_of_a_crowd_the_first_are_listed_and_all_are_counted() -> None:
         assert [(entry["in_flight"], entry["waiting"]) for entry in state["models"]] == [(5, 45), (0, 1)]
 
 
-def test_no_more_than_so_many_are_listed_of_all_models() -> None:
-    core = Core(*[model(f"m{number}") for number in range(MOST_LISTED // 2)], budget=150)
+def test_no_more_than_so_many_are_listed_of_all_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "MOST_LISTED", 20)
+    core = Core(*[model(f"m{number}") for number in range(10)], budget=150)
     for name in core.books.models:
         for _ in range(3):
             core.ask(name, at=0)
-    assert len(snapshot(core.books, core.now, listed=10)["requests"]) == MOST_LISTED
-    assert len(snapshot(core.books, core.now)["requests"]) > MOST_LISTED
+    assert len(snapshot(core.books, core.now, listed=10)["requests"]) == 20
+    assert len(snapshot(core.books, core.now)["requests"]) == 30
 
 
 def test_a_model_at_work_one_request_running_one_waiting_one_cancelled() -> None:
