@@ -109,7 +109,8 @@ async def test_device_that_cannot_be_read_is_told_once_and_read_again() -> None:
         assert said.empty(), "once"
         device.well = True
         assert isinstance(await asyncio.wait_for(said.get(), PATIENCE), DeviceMeasured)
-        await asyncio.sleep(0.05)  # in which the watch sees it too
+        while reads._told:  # until the watch sees it too
+            await asyncio.sleep(0.01)
     assert tasks.restarts["sampler"] > 1
     for task in running:
         task.cancel()

@@ -50,7 +50,7 @@ class Sampler:
         self._beside = beside
         self._soon = asyncio.Event()
         self._read_at = time.monotonic()
-        self._failure = ""  # of the last reading; empty while one is under way
+        self._failure = ""  # why the last reading failed; empty if it did not
         self._told = False
 
     def soon(self) -> None:
@@ -85,14 +85,13 @@ class Sampler:
             await asyncio.sleep(PERIOD)
 
     async def _read(self, at: float) -> None:
-        self._failure = ""
         try:
             reading = await DEVICE.run(self._looked, dict(self._pids()), self._beside.pids())
         except Exception as error:
             self._failure = str(error) if isinstance(error, DeviceError) else type(error).__name__
             raise
         self._post(DeviceMeasured(at, reading.total, reading.available, reading.workers))
-        self._read_at = time.monotonic()
+        self._read_at, self._failure = time.monotonic(), ""
 
     def _looked(self, workers: Mapping[int, int], beside: Sequence[int]) -> Reading:
         """What the processes beside the workers hold shows as available, as far as it is booked for them."""
