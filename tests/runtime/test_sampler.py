@@ -109,7 +109,7 @@ async def test_device_that_cannot_be_read_is_told_once_and_read_again() -> None:
         assert said.empty(), "once"
         device.well = True
         assert isinstance(await asyncio.wait_for(said.get(), PATIENCE), DeviceMeasured)
-        while reads._told:  # until the watch sees it too
+        while reads._told:  # noqa: ASYNC110 - until the watch sees it too, which has no event for it
             await asyncio.sleep(0.01)
     assert tasks.restarts["sampler"] > 1
     for task in running:
