@@ -157,11 +157,11 @@ class Server:
         if self._ended_with is not None:
             answer.fail(CallFailed(rejection=self._ended_with))
             return answer
-        self._effects.answers.open[request] = Open(call, answer)
         deadline = None if call.timeout is None else answer.arrived + call.timeout
         engine = self._engines.get(call.model)
         units = engine.units(Request(request, call.task, call.body, call.blobs)) if engine is not None else 0
         size = len(call.body) + sum(map(len, call.blobs.values()))
+        self._effects.answers.open[request] = Open(call, answer)
         self.loop.post(
             RequestArrived(request, call.model, call.client, deadline, call.batch, units, call.background, size)
         )
