@@ -24,8 +24,8 @@ CONFIG = """
 device: {budget: 512MiB}
 models:
   quick: {engine: fake, concurrency: 64}
-  stuck: {engine: fake, options: {run_seconds: 600}}
-  broken: {engine: fake, options: {load_seconds: 3, fail: load}}
+  stuck: {engine: fake, queue_limit: 40000, options: {run_seconds: 600}}  # of which batches fill a half
+  broken: {engine: fake, queue_limit: 40000, options: {load_seconds: 12, fail: load}}
 """
 CROWD = 4  # batches
 

@@ -99,9 +99,9 @@ class Fake(Engine):
         self._options = msgspec.convert(spec.options, FakeOptions)
         self._runs = 0
         self._lock = threading.Lock()
+        time.sleep(self._options.load_seconds)
         if self._options.fail == "load":
             raise EngineError("told to fail at load")
-        time.sleep(self._options.load_seconds)
         if device.kind != "cpu":
             self._card = Card(device.index)
         self._touched = touched if self._card is None else self._card.touched

@@ -114,14 +114,29 @@ class WorkerProcess:
         with suppress(ProcessLookupError):  # it has died already, and will be noticed
             os.setpriority(os.PRIO_PROCESS, process.pid, nice)  # while it has one thread: the others inherit it
 
-        def heard(message: Received) -> None:
+        early: list[Received] | None = []
+
+        def hand_on(message: Received) -> None:
             worker.heard += 1
             on_message(message)
 
-        # Nothing is handed on before the next turn of the loop, so the worker is there by then.
+        def heard(message: Received) -> None:
+            if early is None:
+                hand_on(message)
+            else:
+                early.append(message)
+
+        def begin() -> None:
+            nonlocal early
+            messages, early = early or [], None
+            for message in messages:
+                hand_on(message)
+
+        # In a busy loop a worker may be heard before it is known here, and before the caller knows it.
         worker = cls(model, process, await NativeLink.connect(ours, heard, program.decode), mark.encode())
         if program is not WORKER:
             worker.hush()  # it has no load: what clients send comes at once
+        asyncio.get_running_loop().call_soon(begin)
         return worker
 
     def send(self, message: msgspec.Struct) -> None:
