@@ -4,8 +4,9 @@ Sound goes out as it is made, sentence by sentence.
 """
 
 import json
+import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,8 +17,11 @@ from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
 PROCESS_BYTES = 180 << 20  # Python with onnxruntime, the model and its pronouncing dictionaries
+MOST_CHARACTERS = 500  # that are looked up at once: between two pieces a cancel is heard
+LONGEST_WORD = 48  # characters without a space; looking one up takes time by the cube of its parts ("a-a-a-")
 MOST_PHONEMES = 200  # in one run, which bounds its memory; hibari itself splits only at commas
 RATE = 24_000  # Hz
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)")
 UNSPEAKABLE = "input holds something that this voice cannot read, or nothing; it reads English"
 
 
@@ -52,7 +56,7 @@ class Hibari(Engine):
 
     def warmup(self) -> None:
         """A sentence loads the dictionaries."""
-        for _ in self._sound("Hello, this is a first sentence.", 1.0):
+        for _ in self._sound("Hello, this is a first sentence.", 1.0, lambda: False):
             pass
 
     def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
@@ -67,31 +71,40 @@ class Hibari(Engine):
         body = json.loads(request.body)
         encoder = Encoder(body["response_format"], RATE)
         spoken = False
-        for samples in self._sound(body["input"], body.get("speed") or 1.0):
-            if cancelled(request.id):
-                return
+        for samples in self._sound(body["input"], body.get("speed") or 1.0, lambda: cancelled(request.id)):
             spoken = True
             if data := encoder.feed(samples):
                 yield Chunk(request.id, data)
+        if cancelled(request.id):
+            return
         if not spoken:
             raise BadItem(UNSPEAKABLE, param="input")
         if data := encoder.close():
             yield Chunk(request.id, data)
 
-    def _sound(self, text: str, speed: float) -> Iterator[Any]:
-        """Samples (n,) float32 at RATE, a sentence or a part of one at a time. The same for the same text.
+    def _sound(self, text: str, speed: float, unwanted: Callable[[], bool]) -> Iterator[Any]:
+        """Samples (n,) float32 at RATE, a sentence or a part of one at a time, until they are unwanted.
 
-        Raises BadItem.
+        The same for the same text. Raises BadItem.
         """
         import numpy as np
 
         random = np.random.default_rng(0)  # of the breath in the voice
-        for sentence in self._voice.split_sentences(text):
-            for phonemes in self._phonemes(sentence):
+        for piece in self._pieces(text):
+            if unwanted():
+                return
+            for phonemes in self._phonemes(piece):
                 for part in textwrap.wrap(phonemes, MOST_PHONEMES):
                     ids = self._voice.ids(part)
                     if len(ids) > 2:  # besides the silence at both ends
                         yield self._synthesized(np.asarray([ids], np.int64), speed, random)
+                    if unwanted():
+                        return
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        """Sentences, or parts of those that are very long."""
+        for sentence in self._voice.split_sentences(_LONG_WORD.sub(r"\g<0> ", text)):
+            yield from textwrap.wrap(sentence, MOST_CHARACTERS, break_on_hyphens=False)
 
     def _phonemes(self, sentence: str) -> list[str]:
         try:
