@@ -141,8 +141,8 @@ class Outstanding:
                     request for request, where in self.running.items() if where == worker and request % 2
                 )
                 real = self.memory.workers[worker]
-                held = min(real.holds, allowed.limit(worker) + 1)  # it is ended before it takes more
-                real.more -= real.holds - held
+                held = min(real.holds, allowed.limit(worker) + 1)
+                real.more -= real.holds - min(held, allowed.limit(worker))  # it is ended before it has taken more
                 seconds = 0.2 if worker in self.stopping else 0.0
                 self.exits(worker, seconds=seconds, exceeded=held, out_of_memory=True, sent=sent)
 

@@ -76,6 +76,7 @@ class ModelStatus(BaseModel):
     waiting: Count
     loads: Count
     wakes: Count
+    overruns: Count = Field(description="Times its worker held more than it was given.")
     last_eviction: str = Field(description="Why; empty if there was none.")
     failure: str = Field(description="Why it fails; empty if it does not.")
 
