@@ -124,7 +124,7 @@ def test_what_cannot_be_done_is_refused_or_told(server: Running, client: openai.
     bad: Any = {"format": {"type": "json_schema", "name": "n", "schema": {"$ref": "#/$defs/canary"}}}
     with pytest.raises(openai.BadRequestError) as refused:
         client.responses.create(model="llm", input="hello", text=bad)
-    assert refused.value.param == "text.format"
+    assert refused.value.param == "text.format.schema"
     parts: Any = [{"type": "input_image", "image_url": data_url(picture()), "detail": "auto"}]
     seen = client.responses.with_raw_response.create(
         model="vision", input=[{"role": "user", "content": parts}], temperature=0

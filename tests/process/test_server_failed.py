@@ -119,7 +119,7 @@ def test_worker_whose_supervision_fails_ends_like_any_that_died(
         switch.touch()
         answer = server.chat(model="a")
         assert code(answer) == (503, "model_failed")
-        assert "the server failed in supervising its worker" in answer.json()["error"]["message"]
+        assert "the server failed in supervising its worker" in server.model("a")["failure"]
         server.until(lambda: server.workers() == [])
         switch.unlink()
         assert server.http.post("/admin/models/a/load").status_code == 200, "the owner may try at once"

@@ -95,10 +95,13 @@ class Connection(HttpToolsProtocol):
         self._left, self._moved = 0, self._began  # bytes to be written, and when they last became fewer
         self._refusal: ApiError | None = None
         self._timer = self.loop.call_later(self.limits.every, self._look)
-        if len(self.connections) > 2 * self.limits.connections:
-            self.transport.abort()
-        elif len(self.connections) > self.limits.connections and not self._room_made():
-            self._app, self.app = self.app, self._crowded
+        crowd = len(self.connections) - self.limits.connections
+        refusable = crowd <= self.limits.connections  # so many beyond the limit are told that they are
+        if crowd > 0 and not self._room_made(self.limits.grace if refusable else 0.0):
+            if refusable:
+                self._app, self.app = self.app, self._crowded
+            else:
+                self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End looking."""
@@ -293,12 +296,16 @@ class Connection(HttpToolsProtocol):
         state.register(place.fileno(), select.POLLRDHUP)
         return bool(state.poll(0))
 
-    def _room_made(self) -> bool:
-        """Whether there was a connection to close on which nothing is asked for, or not yet: the one longest so."""
+    def _room_made(self, grace: float) -> bool:
+        """Whether there was a connection to close on which nothing has been asked for since ``grace`` seconds.
+
+        Of several it is the one on which nothing was asked for longest.
+        """
+        before = self.loop.time() - grace
         resting = [
             other
             for other in self.connections
-            if isinstance(other, Connection) and other is not self and other._at_rest()
+            if isinstance(other, Connection) and other is not self and other._at_rest() and other._rested <= before
         ]
         if not resting:
             return False
@@ -306,10 +313,7 @@ class Connection(HttpToolsProtocol):
         return True
 
     def _at_rest(self) -> bool:
-        """Since longer than ``grace``, and not closed yet."""
-        if self._phase not in _AT_REST or self.transport.is_closing():
-            return False
-        return self.loop.time() - self._rested >= self.limits.grace
+        return self._phase in _AT_REST and not self.transport.is_closing()
 
     async def _crowded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """In place of the app, for a connection beyond the limit while all others are at work."""
