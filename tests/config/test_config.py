@@ -129,6 +129,21 @@ def test_slots_are_threads_on_cpu_and_one_on_a_card() -> None:
             "models: {a: {engine: fake, options: {tokens: many}}}",
             "config: models.a.options.tokens: expected `int`, got `str`",
         ),
+        *(
+            (
+                f"models: {{a: {{engine: {engine}, source: 'file:x', options: {{{option}: {value}}}}}}}",
+                f"config: models.a.options.{option}: expected `int` >= 1",
+            )
+            for engine, option, value in [
+                ("fake", "context", 0),
+                ("llamacpp", "context", -1),
+                ("llamacpp", "threads", 0),
+                ("onnx-embed", "context", 0),
+                ("onnx-embed", "max_batch_tokens", 0),
+                ("scene", "threads", 0),
+                ("whisper", "beam_size", 0),
+            ]
+        ),
         ("models: {a: {engine: llamacpp}}", "config: models.a.source: is missing; the engine llamacpp needs weights"),
         (f"device: {{kind: tpu}}\n{FAKE}", "config: device.kind: no such device: 'tpu'; use cpu or cuda:0"),
         (f"device: {{budget: lots}}\n{FAKE}", "config: device.budget: a size such as 512MiB or 5.5GiB is needed"),

@@ -21,7 +21,7 @@ from msgspec import Meta
 from cohabit.engines.answers import Answer, usage, wants_usage
 from cohabit.engines.card_memory import Card, Pinned
 from cohabit.protocol.abilities import Ability
-from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, ItemError, Output, Request
+from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, ItemError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
@@ -44,8 +44,8 @@ class FakeOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     token_seconds: float = 0.0
     stamp: bool = False  # the text of a stream's chunk is when it was made, by ``time.monotonic``, not its number
     dimensions: int = 8  # of an embedding
-    context: int = 4096
-    threads: int = 1
+    context: Count = 4096
+    threads: Count = 1
     fail: Literal["load", "sleep", "wake", "run", "oom", "item", "die", "hang"] | None = None
     fail_times: int | None = None  # only the first so many runs fail; None: all
     die_after_tokens: int | None = None  # with ``fail: die``: after so many chunks were sent

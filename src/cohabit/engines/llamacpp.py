@@ -26,7 +26,17 @@ from cohabit.engines.llamacpp_parameters import REFUSED, ChatParameters, Paramet
 from cohabit.engines.llamacpp_prompt import Prompts
 from cohabit.engines.singly import BadItem
 from cohabit.protocol.abilities import Ability
-from cohabit.protocol.engine import Cancelled, Chunk, Derivation, Engine, EngineError, ItemError, Output, Request
+from cohabit.protocol.engine import (
+    Cancelled,
+    Chunk,
+    Count,
+    Derivation,
+    Engine,
+    EngineError,
+    ItemError,
+    Output,
+    Request,
+)
 from cohabit.protocol.parameters import BadParameter
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -44,8 +54,8 @@ Piece = dict[str, Any]
 class LlamaCppOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Options in the config."""
 
-    context: int = 4096  # tokens each request may use, prompt and answer together
-    threads: int = 1
+    context: Count = 4096  # tokens each request may use, prompt and answer together
+    threads: Count = 1
     gpu_layers: int = -1  # on cuda: layers on the card; -1 is all
     head: Literal["bf16"] | None = None  # the type that the output head is rewritten to; None: as it is
     grammar: bool = False  # whether requests may bring grammars of their own

@@ -15,7 +15,7 @@ import msgspec
 
 from cohabit.engines.singly import BadItem
 from cohabit.protocol.abilities import Ability
-from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, Output, Request
+from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
@@ -26,9 +26,9 @@ MOST_TEXTS = 2048  # as OpenAI
 class OnnxEmbedOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Options in the config."""
 
-    threads: int = 1
-    context: int = 256  # tokens of one text
-    max_batch_tokens: int = 512  # padded tokens in one run; more costs memory and gains little on a cpu
+    threads: Count = 1
+    context: Count = 256  # tokens of one text
+    max_batch_tokens: Count = 512  # padded tokens in one run; more costs memory and gains little on a cpu
     pooling: Literal["mean", "cls"] = "mean"
     normalize: bool = True  # to unit length, so that a dot product is the cosine
     matryoshka: bool = False  # trained so that the beginning of a vector is one, too, which may be asked for

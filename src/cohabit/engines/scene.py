@@ -17,7 +17,7 @@ from cohabit.engines.reading import LONGEST, Reader
 from cohabit.engines.singly import BadItem, opening, singly
 from cohabit.media.data_url import decode
 from cohabit.media.pictures import load
-from cohabit.protocol.engine import Cancelled, Chunk, Derivation, Engine, EngineError, Output, Request
+from cohabit.protocol.engine import Cancelled, Chunk, Count, Derivation, Engine, EngineError, Output, Request
 from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -32,7 +32,7 @@ SURE, LIKELY = 0.5, 0.2  # from which probability on a label is said without and
 class SceneOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Options in the config."""
 
-    threads: int = 1
+    threads: Count = 1
     labels: int = 5  # how many are given in the findings
     text_score: float = 0.7  # lines that are less sure are left out; textured photos make some up
 

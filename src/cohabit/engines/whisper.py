@@ -17,7 +17,7 @@ import msgspec
 from cohabit.engines.singly import BadItem, opening, singly
 from cohabit.engines.sound_in import RATE, windows
 from cohabit.protocol.abilities import Ability
-from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, Output, Request
+from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, Output, Request
 from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -29,9 +29,9 @@ REMEMBERED = 200  # characters of what was said that help to understand what fol
 class WhisperOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Options in the config."""
 
-    threads: int = 1
+    threads: Count = 1
     compute_type: str = "default"  # CTranslate2's: int8, float16, int8_float16 ...; default: as stored
-    beam_size: int = 5
+    beam_size: Count = 5
     vad: bool = True  # leave silence out, in which the model would hear things
 
 

@@ -4,7 +4,7 @@ import gc
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -62,6 +62,9 @@ class ItemError(msgspec.Struct, frozen=True, tag="item_error"):
 
 
 Output = Chunk | ItemError
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+"""For options: of what there is at least one, such as threads."""
 
 
 class NoOptions(msgspec.Struct, forbid_unknown_fields=True):
