@@ -43,7 +43,8 @@ def show(config: ConfigArgument = None) -> None:
         lines = [row(key, profile) for key, profile in found.items()]
         typer.echo("\n".join(aligned([head, *lines], right={2, 3, 4, 5})))
     else:
-        typer.echo("nothing was measured yet", err=True)
+        of = "" if config is None else " of the models of this config, as they are configured now"
+        typer.echo(f"nothing was measured yet{of}", err=True)
     typer.echo(f"kept in {kept.path}")
 
 
