@@ -72,7 +72,7 @@ def content(value: Any) -> dict[str, Any]:
     [
         (ChatRequest, [], "the body must be an object"),
         (ChatRequest, {}, "model is missing"),
-        (ChatRequest, {"model": "llm", "messages": []}, "messages must have at least 1 entries"),
+        (ChatRequest, {"model": "llm", "messages": []}, "messages must not be empty"),
         (ChatRequest, {"model": "m" * 300, "messages": []}, "model must have at most 256 characters"),
         (ChatRequest, {"model": "llm", "messages": [7]}, "messages.0 must be an object"),
         (
@@ -99,8 +99,8 @@ def content(value: Any) -> dict[str, Any]:
         (ChatRequest, chat(logit_bias=[]), "logit_bias must be an object"),
         (ChatRequest, chat(tool_choice=CANARY), "tool_choice must be 'none', 'auto' or 'required'"),
         (CompletionRequest, {"model": "llm", "prompt": [[-1]]}, "prompt.0.0 must be at least 0"),
-        (EmbeddingRequest, {"model": "e", "input": ""}, "input must have at least 1 characters"),
-        (EmbeddingRequest, {"model": "e", "input": ["", 5]}, "input.0 must have at least 1 characters"),
+        (EmbeddingRequest, {"model": "e", "input": ""}, "input must not be empty"),
+        (EmbeddingRequest, {"model": "e", "input": ["", 5]}, "input.0 must not be empty"),
         (
             EmbeddingRequest,
             {"model": "e", "input": [1.5]},

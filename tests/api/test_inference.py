@@ -101,7 +101,7 @@ async def test_no_model_has_the_task(http: httpx2.AsyncClient, service: FakeServ
         ({"type": "embed", "data": {}}, "data needs either text or texts", "data"),
         (
             {"type": "embed", "data": {"texts": ["a", ""]}},
-            "data.texts.1 must have at least 1 characters",
+            "data.texts.1 must not be empty",
             "data.texts.1",
         ),
     ],

@@ -121,11 +121,11 @@ async def test_what_the_engine_says_is_told_in_the_words_of_the_request(
 @pytest.mark.parametrize(
     ("change", "message", "param"),
     [
-        ({"query": ""}, "query must have at least 1 characters", "query"),
-        ({"documents": []}, "documents must have at least 1 entries", "documents"),
-        ({"documents": ["x", ""]}, "documents.1 must have at least 1 characters", "documents.1"),
+        ({"query": ""}, "query must not be empty", "query"),
+        ({"documents": []}, "documents must not be empty", "documents"),
+        ({"documents": ["x", ""]}, "documents.1 must not be empty", "documents.1"),
         ({"documents": [7]}, "documents.0 must be a string or an object", "documents.0"),
-        ({"documents": [{"text": ""}]}, "documents.0.text must have at least 1 characters", "documents.0.text"),
+        ({"documents": [{"text": ""}]}, "documents.0.text must not be empty", "documents.0.text"),
         ({"documents": ["x"] * (MOST_DOCUMENTS + 1)}, "documents must have at most 1000 entries", "documents"),
         ({"documents": ["x" * (1 << 20)]}, "the request holds 1048577 bytes of text", "documents"),
         ({"top_n": 0}, "top_n must be at least 1", "top_n"),

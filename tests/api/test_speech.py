@@ -79,7 +79,7 @@ async def test_warnings_share_one_header(http: httpx2.AsyncClient, service: Fake
 @pytest.mark.parametrize(
     ("change", "message", "param"),
     [
-        ({"input": ""}, "input must have at least 1 characters", "input"),
+        ({"input": ""}, "input must not be empty", "input"),
         ({"input": " \t\n"}, "input is empty; send some text", "input"),
         ({"input": "x" * 32_769}, "input must have at most 32768 characters", "input"),
         ({"input": 7}, "input must be a string", "input"),

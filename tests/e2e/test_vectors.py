@@ -54,7 +54,7 @@ def test_as_many_as_openai_takes_and_not_one_more(client: openai.OpenAI) -> None
     [
         ({"input": ["a", "word " * 300]}, "input.1 has 302 tokens and the model takes 256", "input.1"),
         ({"input": [101, 30_522]}, "outside the model's vocabulary of 30522", "input"),
-        ({"input": ["a", ""]}, "input.1 must have at least 1 characters", "input.1"),
+        ({"input": ["a", ""]}, "input.1 must not be empty", "input.1"),
         ({"dimensions": 64}, "embeddings cannot shorten its vectors; no configured model can", "dimensions"),
     ],
 )

@@ -139,7 +139,10 @@ def _reach(detail: ErrorDetails) -> tuple[bool, int, bool]:
 
 
 def _says(detail: ErrorDetails) -> str:
-    return _SAYS.get(detail["type"], "is not valid").format_map(detail.get("ctx", {}))
+    expected = detail.get("ctx", {})
+    if expected.get("min_length") == 1 and detail["type"] in ("too_short", "string_too_short"):
+        return "must not be empty"
+    return _SAYS.get(detail["type"], "is not valid").format_map(expected)
 
 
 def _place(detail: ErrorDetails, data: Any, known: frozenset[str]) -> str:
