@@ -1,5 +1,7 @@
 """Counters from what happens, gauges from one snapshot."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -94,7 +96,8 @@ def test_runs_are_counted_by_how_they_ended() -> None:
     assert found["cohabit_run_seconds_count", "a", "chat"] == 3
 
 
-def test_gauges_are_read_when_asked() -> None:
+def watched() -> tuple[Metrics, dict[str, Any]]:
+    """With the gauges of one model; and the device that they read."""
     metrics = Metrics()
     model = {
         "name": "a",
@@ -111,6 +114,20 @@ def test_gauges_are_read_when_asked() -> None:
     device = {"budget": 10, "effective_budget": 9, "reserved": 7, "foreign": 1, "slots_used": 1, "compute_slots": 2}
     device |= {"host_cache": 20, "host_copies": 4}
     metrics.watch(lambda: {"device": device, "models": [model]}, {"sampler": 2})
+    return metrics, device
+
+
+def test_every_metric_is_in_the_docs() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    table = told.partition("## Metrics")[2].partition("\n## ")[0]
+    counted = {"counter": "_total"}
+    metrics, _ = watched()
+    there = {family.name + counted.get(family.type, "") for family in metrics.registry.collect()}
+    assert set(re.findall(r"`(cohabit_\w+)`", table)) == there
+
+
+def test_gauges_are_read_when_asked() -> None:
+    metrics, device = watched()
     found = values(metrics)
     assert found["cohabit_device_bytes", "effective_budget"] == 9
     assert found["cohabit_model_bytes", "held", "a"] == 7
