@@ -26,7 +26,7 @@ def chat(text: Any) -> dict[str, Any]:
         ("0aF+" * 30_000, 0),
         ("這是一句話。" * 50_000, 0),
         ("a" * MOST_RUN, LARGE_STACK),
-        (" " * MOST_RUN, LARGE_STACK),
+        (" " * (MOST_RUN - 1), LARGE_STACK),  # texts of one prompt are joined by a line's end
         ("a\u0301" * (MOST_RUN // 2), LARGE_STACK),
         (END * MOST_CONTROL, 0),
     ],
@@ -65,3 +65,12 @@ def test_pictures_are_no_text() -> None:
 
 def test_runs_are_of_one_kind() -> None:
     assert [longest_run(text) for text in ("", "ab1234c", "ab--- c", "a \n\t b", "äb́c")] == [0, 4, 3, 4, 4]
+
+
+def test_what_stands_in_many_turns_counts_together() -> None:
+    """The template makes one text of them, so that its control tokens add up."""
+    turn = {"role": "user", "content": END * 300}
+    for body in ({"messages": [turn] * 20}, {"messages": [{"role": "user", "content": [turn] * 20}]}):
+        with pytest.raises(BadItem, match="control tokens"):
+            prompts.stack(body)
+    assert prompts.stack({"prompt": [END * 300] * 20}) == 0  # each is a text of its own

@@ -110,3 +110,42 @@ def test_what_is_not_is_refused_at_once(schema: Schema) -> None:
         check(schema)
     assert time.thread_time() - began < 0.5, "it takes some hundredths of a second"
     assert str(caught.value).startswith(("must ", "cannot be satisfied"))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "^a{ 100000 }$",
+        "^a{0000000000100000}$",
+        "^a{1,\u00a099999999999999999999}$",
+        "^(a{ 200 }){ 200 }$",
+        "^(?x)(a{200}) {200}$",
+        "^(?ix:(a{200}) {200})$",
+    ],
+)
+def test_a_repetition_counts_however_it_is_written(pattern: str) -> None:
+    with pytest.raises(BadSchema):
+        check({"type": "string", "pattern": pattern})
+
+
+@pytest.mark.parametrize("choice", ["anyOf", "oneOf", "allOf"])
+def test_ways_that_multiply_are_counted_once_each(choice: str) -> None:
+    """Fifteen levels of ten ways each would be counted for ever."""
+    parts = {f"a{number}": {choice: [{"$ref": f"#/$defs/a{number + 1}"}] * 10} for number in range(15)}
+    began = time.thread_time()
+    with pytest.raises(BadSchema, match="parts"):
+        check({"$defs": {**parts, "a15": {}}, "allOf": [{"$ref": "#/$defs/a0"}, {"$ref": "#/$defs/a0"}]})
+    assert time.thread_time() - began < 1.0
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        chained(1500, lambda inner: inner),
+        chained(900, lambda inner: record(a=inner)),
+        {"anyOf": [{}], "$ref": "#/anyOf/" + "1" * 5000},
+    ],
+)
+def test_references_that_python_itself_cannot_follow_are_refused(schema: Schema) -> None:
+    with pytest.raises(BadSchema):
+        check(schema)

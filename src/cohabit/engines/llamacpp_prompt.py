@@ -32,16 +32,20 @@ class Prompts:
 
     def stack(self, body: Mapping[str, Any]) -> int:
         """Bytes of stack that tokenizing takes; 0 for what a thread has anyway. Raises BadItem."""
-        param = "messages" if "messages" in body else "prompt"
+        if "messages" in body:  # the template makes one text of them all
+            param, prompts = "messages", [[body["messages"], body.get("tools")]]
+        else:
+            prompt = body.get("prompt")
+            param, prompts = "prompt", prompt if isinstance(prompt, list) else [prompt]
         longest = 0
-        for text in _texts([body.get("messages"), body.get("prompt"), body.get("tools")]):
+        for prompt in prompts:
+            text = "\n".join(_texts(prompt))
             if len(text) > self._most or len(text.encode()) > self._most:
                 raise _too_long(f"{param} cannot fit into the context: no text of its tokens is so long", param)
-            if len(text) < _SMALL_RUN:
-                continue
             if sum(text.count(token) for token in self._control) > self._most_control:
                 raise _too_long(f"{param} has more than {self._most_control} control tokens", param)
-            longest = max(longest, longest_run(text))
+            if len(text) >= _SMALL_RUN:
+                longest = max(longest, longest_run(text))
         if longest > MOST_RUN:
             raise _too_long(f"{param} has more than {MOST_RUN} letters, spaces or signs in a row", param)
         return LARGE_STACK if longest > _SMALL_RUN else 0

@@ -52,7 +52,9 @@ _SAME_PLACE = ("not", "if", "then", "else")  # schemas of the same value
 _FOREIGN = ("$dynamicRef", "$recursiveRef")
 _NUMBERS = ("multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _LARGEST = 1e15
-_REPEAT = re.compile(r"\{([0-9]{1,9})(?:(,)([0-9]{0,9}))?\}")
+_REPEAT = re.compile(r"\{\s*([0-9]+)\s*(?:,\s*([0-9]*)\s*)?\}")
+_VERBOSE = re.compile(r"\(\?[a-wyzA-Z-]*x[a-zA-Z-]*[:)]")  # a flag by which spaces and comments mean nothing
+_DIGITS = 6  # of a place in an array
 
 Schema = dict[str, Any]
 
@@ -63,6 +65,13 @@ class BadSchema(Exception):
 
 def check(schema: Schema) -> None:
     """Raises BadSchema for a schema over the bounds, or one that nothing can be made of."""
+    try:
+        _check(schema)
+    except RecursionError:  # each reference is followed inside of the one before
+        raise BadSchema("must not have references that lead to references so many times") from None
+
+
+def _check(schema: Schema) -> None:
     if len(msgspec.json.encode(schema)) > MOST_BYTES:
         raise BadSchema(f"must have at most {MOST_BYTES >> 10} KiB")
     walk = _Walk(schema)
@@ -89,6 +98,7 @@ class _Walk:
         self._root = root
         self._targets: dict[str, Any] = {}
         self._weights: dict[int, tuple[int, int]] = {}
+        self._ways: dict[int, int] = {}
         self._visited: set[int] = set()
         self._followed: set[int] = set()
         self.names = 0
@@ -130,6 +140,8 @@ class _Walk:
         for pattern in [*patterns, *(schema.get("patternProperties") or {})]:
             if len(_text(pattern).encode()) > MOST_PATTERN:
                 raise BadSchema(f"must have patterns of at most {MOST_PATTERN} bytes")
+            if _VERBOSE.search(pattern):
+                raise BadSchema("must have no flag x in its patterns")
         self.names += sum(len(schema.get(name) or ()) for name in ("enum", "properties", "patternProperties"))
 
     def _found(self, ref: str) -> Any:
@@ -140,7 +152,7 @@ class _Walk:
         for part in [unquote(step).replace("~1", "/").replace("~0", "~") for step in ref[1:].split("/")[1:]]:
             if isinstance(found, dict) and part in found:
                 found = found[part]
-            elif isinstance(found, list) and part.isdecimal() and int(part) < len(found):
+            elif isinstance(found, list) and len(part) <= _DIGITS and part.isdecimal() and int(part) < len(found):
                 found = found[int(part)]
             else:
                 raise BadSchema("must have something at every place that it refers to")
@@ -201,19 +213,22 @@ class _Walk:
         repeated = max(repeated, items, entries)
         return min(repeated, MOST_REPEATED + 1), min(parts, MOST_PARTS + 1)
 
-    def _choices(self, schema: Any, above: tuple[int, ...], depth: int = 0) -> int:
-        """Of how many ways a part of an ``allOf`` is one."""
-        if not isinstance(schema, dict) or depth > MOST_DEPTH:
+    def _choices(self, schema: Any, above: tuple[int, ...]) -> int:
+        """Of how many ways a part of an ``allOf`` is one. Each part is counted once, however often it is met."""
+        if not isinstance(schema, dict) or id(schema) in above:
             return 1
-        found = 1
-        for name in ("anyOf", "oneOf"):
-            if name in schema:
-                found *= max(1, sum(self._choices(inner, above, depth + 1) for inner in schema[name]))
-        for inner in schema.get("allOf") or []:
-            found *= self._choices(inner, above, depth + 1)
-        if "$ref" in schema:
-            found *= self._choices(self._targets[schema["$ref"]], above, depth + 1)
-        return min(found, MOST_PARTS + 1)
+        if id(schema) not in self._ways:
+            above = (*above, id(schema))
+            found = 1
+            for name in ("anyOf", "oneOf"):
+                if name in schema:
+                    found *= max(1, sum(self._choices(inner, above) for inner in schema[name]))
+            for inner in schema.get("allOf") or []:
+                found *= self._choices(inner, above)
+            if "$ref" in schema:
+                found *= self._choices(self._targets[schema["$ref"]], above)
+            self._ways[id(schema)] = min(found, MOST_PARTS + 1)
+        return self._ways[id(schema)]
 
     def possible(self, root: Schema) -> bool:
         """Whether a value can be made that ends. References count once their targets do."""
@@ -329,7 +344,7 @@ def _written_out(pattern: str) -> int:
             size = 1 + totals.pop()[0]
             total = totals[-1]
         elif char == "{" and (found := _REPEAT.match(pattern, at)) is not None:
-            times = max(1, int(found[1]), int(found[3] or 0))
+            times = max(1, _count(found[1]), _count(found[2] or "0"))
             total[0] += total[1] * (times - 1)
             total[1] *= times
             at = found.end()
@@ -340,6 +355,12 @@ def _written_out(pattern: str) -> int:
         if total[0] > MOST_PARTS:
             return MOST_PARTS
     return min(MOST_PARTS, max(1, sum(total[0] for total in totals)))
+
+
+def _count(digits: str) -> int:
+    """The number, as far as it matters."""
+    digits = digits.lstrip("0") or "0"
+    return MOST_PARTS if len(digits) > len(str(MOST_PARTS)) else int(digits)
 
 
 def _class_end(pattern: str, at: int) -> int:
