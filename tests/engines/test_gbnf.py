@@ -99,3 +99,11 @@ root ::= "a\n/" other-Rule{2,3} ("é" | ) # a comment"""
         r'start: "a" "\n" "/" rule0{2,3} ("é" | "")',
         r"rule0: /[^\x{22}\x{5c}\x{7f}\x{0}-\x{1f}]/{0,1} | /(.|\n)/",
     ]
+
+
+def test_groups_in_groups_are_looked_at_once() -> None:
+    """Else each level looks through all those below it, and each of those again."""
+    text = "root ::= " + " ".join("(" * 60 + '"a"' + ")" * 60 for _ in range(120))
+    began = time.thread_time()
+    check(text)
+    assert time.thread_time() - began < 1.0, "it takes some hundredths of a second"

@@ -250,12 +250,16 @@ class _Places:
     def __init__(self, rules: dict[str, Alternatives]) -> None:
         self._rules = rules
         self._known: dict[str, int] = {}
+        # By the identity of a group. Groups are met again at each level above them, so each is looked at once.
+        self._of_groups: dict[int, int] = {}
+        self._nothing: dict[int, bool] = {}
         self._empty: set[str] = set()  # rules that can be nothing
         for _ in range(MOST_DEPTH):
             grown = {name for name in rules if name not in self._empty and self._can_be_empty(rules[name])}
             if not grown:
                 return
             self._empty |= grown
+            self._nothing.clear()
         raise _TOO_DEEP_RULES
 
     def check(self) -> None:
@@ -282,6 +286,11 @@ class _Places:
             self._known[name] = self._of(self._rules[name], (*above, name))
         return self._known[name]
 
+    def _of_group(self, group: Alternatives, above: tuple[str, ...]) -> int:
+        if id(group) not in self._of_groups:
+            self._of_groups[id(group)] = self._of(group, above)
+        return self._of_groups[id(group)]
+
     def _of(self, alternatives: Alternatives, above: tuple[str, ...]) -> int:
         """Places where these can begin."""
         places = 0
@@ -298,7 +307,7 @@ class _Places:
         if item.rule is not None:
             inner, empty = self._of_rule(item.rule, above), item.rule in self._empty
         elif item.group is not None:
-            inner, empty = self._of(item.group, above), self._can_be_empty(item.group)
+            inner, empty = self._of_group(item.group, above), self._can_be_empty(item.group)
         else:
             inner, empty = 1, not item.characters
         if not empty:
@@ -308,7 +317,9 @@ class _Places:
         return inner * max(1, item.most)
 
     def _can_be_empty(self, alternatives: Alternatives) -> bool:
-        return any(all(map(self._skipped, sequence)) for sequence in alternatives)
+        if id(alternatives) not in self._nothing:
+            self._nothing[id(alternatives)] = any(all(map(self._skipped, sequence)) for sequence in alternatives)
+        return self._nothing[id(alternatives)]
 
     def _skipped(self, item: _Item) -> bool:
         """Whether it can be nothing."""
