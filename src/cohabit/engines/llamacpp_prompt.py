@@ -32,6 +32,7 @@ class Prompts:
 
     def stack(self, body: Mapping[str, Any]) -> int:
         """Bytes of stack that tokenizing takes; 0 for what a thread has anyway. Raises BadItem."""
+        prompts: list[Any]
         if "messages" in body:  # the template makes one text of them all
             param, prompts = "messages", [[body["messages"], body.get("tools")]]
         else:
