@@ -110,6 +110,7 @@ def test_a_renewed_certificate_and_one_that_is_not_to_be_had(server: Running, au
         server.log.with_name("key.pem").write_text("damaged")
         assert shown() == renewed
         assert client.get("/health/ready").status_code == 200, "who was connected notices nothing"
+    server.until(lambda: "certificate cannot be renewed" in server.log.read_text())  # a thread writes the log
     lines = server.log.read_text()
     assert lines.count("certificate renewed") == 1
     assert lines.count("certificate cannot be renewed") == 1

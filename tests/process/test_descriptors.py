@@ -43,7 +43,8 @@ def half_requests(server: Running, count: int) -> Iterator[None]:
 
 def test_a_crowd_that_takes_all_connections_leaves_files_for_models(tmp_path: Path) -> None:
     with serving(tmp_path, CONFIG, within=limited(LIMIT)) as server:
-        assert f"{LIMIT} files may be open, so 60 connections are taken instead of 1000" in server.log.read_text()
+        said = f"{LIMIT} files may be open, so 60 connections are taken instead of 1000"
+        server.until(lambda: said in server.log.read_text())
         with half_requests(server, 3 * LIMIT):
             assert psutil.Process(server.pid).num_fds() < LIMIT - 20
             for name in ("a", "b"):  # refused at first, until those that only began to ask have had their time

@@ -91,6 +91,7 @@ def test_task_that_fails_is_started_again_and_told(
         switch.unlink()
         time.sleep(FIRST_PAUSE)
         assert server.chat(model="a").status_code == 200
+        server.until(lambda: server.log.read_text().count('"task failed"') >= 2)  # a thread writes the log
         failed = [json.loads(line) for line in server.log.read_text().splitlines() if '"task failed"' in line]
         assert {entry["task"] for entry in failed} == {task}
         assert all("sitecustomize.py" in entry["where"][0] for entry in failed)

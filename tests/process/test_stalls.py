@@ -36,7 +36,7 @@ def test_hang_turns_health_red_ends_the_worker_and_costs_only_its_own_request(tm
         assert answer.headers["x-should-retry"] == "false"
         assert waits.result(PATIENCE).status_code == 200
         assert server.chat(model="a").status_code == 200
-        assert "blamed_request" in server.log.read_text()
+        server.until(lambda: "blamed_request" in server.log.read_text())
         server.until(lambda: server.http.get("/health/ready").status_code == 200)
 
 

@@ -97,7 +97,7 @@ def test_the_disk_is_full(tmp_path: Path) -> None:
         assert answered(server, found) == [f"c{number}" for number in range(200)]
         # What was sent in vain leaves no trace, as soon as it has been erased.
         wait_until(lambda: upload(server, b"x" * 8 * MIB)[0] == 200)
-        assert '"why":"SQLITE_FULL"' in server.log.read_text()
+        wait_until(lambda: '"why":"SQLITE_FULL"' in server.log.read_text())
 
 
 def fill(path: Path) -> None:
