@@ -15,7 +15,7 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies as st
 
-MODELS = ("fake", "alias") * 6 + ("failing", "refusing", "crashing", "full", "none")
+MODELS = ("fake", "alias") * 6 + ("failing",) * 3 + ("refusing", "crashing", "full", "none")
 WORK: list[dict[str, Any]] = [
     {"type": "chat", "data": {"prompt": "Say hello."}},
     {"type": "chat", "data": {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 2}},
