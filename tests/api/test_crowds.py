@@ -121,7 +121,7 @@ def test_never_more_than_twice_as_many(runner: Callable[..., Any]) -> None:
     service.reply = large
 
     async def scenario() -> None:
-        limits = replace(QUICK, connections=1, stall=30.0)
+        limits = replace(QUICK, connections=1, stall=30.0, grace=60.0)
         async with listening(create_app(service), limits) as (_watched, first):
             await say(first, whole())
             assert await asyncio.get_running_loop().sock_recv(first, 1) == b"H"

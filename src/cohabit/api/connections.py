@@ -95,13 +95,11 @@ class Connection(HttpToolsProtocol):
         self._left, self._moved = 0, self._began  # bytes to be written, and when they last became fewer
         self._refusal: ApiError | None = None
         self._timer = self.loop.call_later(self.limits.every, self._look)
-        crowd = len(self.connections) - self.limits.connections
-        refusable = crowd <= self.limits.connections  # so many beyond the limit are told that they are
-        if crowd > 0 and not self._room_made(self.limits.grace if refusable else 0.0):
-            if refusable:
-                self._app, self.app = self.app, self._crowded
-            else:
+        if len(self.connections) > self.limits.connections and not self._room_made():
+            if len(self.connections) > 2 * self.limits.connections:
                 self.transport.abort()
+            else:
+                self._app, self.app = self.app, self._crowded
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End looking."""
@@ -296,12 +294,12 @@ class Connection(HttpToolsProtocol):
         state.register(place.fileno(), select.POLLRDHUP)
         return bool(state.poll(0))
 
-    def _room_made(self, grace: float) -> bool:
+    def _room_made(self) -> bool:
         """Whether there was a connection to close on which nothing has been asked for since ``grace`` seconds.
 
         Of several it is the one on which nothing was asked for longest.
         """
-        before = self.loop.time() - grace
+        before = self.loop.time() - self.limits.grace
         resting = [
             other
             for other in self.connections
@@ -309,7 +307,11 @@ class Connection(HttpToolsProtocol):
         ]
         if not resting:
             return False
-        min(resting, key=lambda other: other._rested).transport.close()
+        transport = min(resting, key=lambda other: other._rested).transport
+        if len(self.connections) > 2 * self.limits.connections:
+            transport.abort()  # those that are closed stay until their clients have read what is left
+        else:
+            transport.close()
         return True
 
     def _at_rest(self) -> bool:
