@@ -42,7 +42,7 @@ def test_a_request_that_fails_is_not_charged_to_those_beside_it() -> None:
     assert core["a"].overruns == 1, "but it is counted, once"
 
 
-def test_nor_to_those_that_end_before_it() -> None:
+def test_failed_request_is_not_charged_to_those_that_end_before_it() -> None:
     core = Core(model("a", resident=100, working=10, concurrency=2), budget=300)
     core.bring("a", at=0)
     poison, bystander = core.ask("a", at=1), core.ask("a", at=1)

@@ -4,6 +4,8 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
@@ -38,24 +40,25 @@ class NotGguf(ValueError):
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """Scalars and strings by key; arrays are skipped, since vocabularies are long. Raises NotGguf, OSError."""
-    with path.open("rb") as file:
-        try:
-            data = mmap(file.fileno(), 0, access=ACCESS_READ)
-        except ValueError:
-            raise NotGguf(f"{path.name} is empty") from None
-    with data:
-        return _Header(path.name, data).metadata()
+    with _opened(path) as header:
+        return header.metadata()
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
     """The tokens of a GGUF file, as far as it has them. Raises NotGguf, OSError."""
+    with _opened(path) as header:
+        return header.vocabulary()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator["_Header"]:
     with path.open("rb") as file:
         try:
             data = mmap(file.fileno(), 0, access=ACCESS_READ)
         except ValueError:
             raise NotGguf(f"{path.name} is empty") from None
     with data:
-        return _Header(path.name, data).vocabulary()
+        yield _Header(path.name, data)
 
 
 def kv_bytes(metadata: dict[str, Any], tokens: int) -> int:
