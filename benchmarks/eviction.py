@@ -26,7 +26,7 @@ from cohabit.core.state import ModelPolicy
 from cohabit.simulate.behaviour import Behaviour, known_model
 from cohabit.simulate.generator import Shape, generate, model_names, stratified
 from cohabit.simulate.shell import VirtualShell
-from cohabit.simulate.tally import Tally
+from cohabit.simulate.stats import Tally
 
 SEEDS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19)
 MODELS = 87

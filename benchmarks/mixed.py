@@ -27,7 +27,7 @@ from platformdirs import user_cache_path
 
 from _load import Failed, Kind, measure, warm
 from _machine import RESULTS, Cores, keep
-from cohabit.config import resolved
+from cohabit.config import defaults
 from cohabit.config.load import load_config
 from naive_server import thread_counts
 from start import listening
@@ -215,9 +215,9 @@ def main() -> None:
         "clients": {kind.name: kind.clients for kind in kinds},
         "threads": {
             "naive": thread_counts(config, arguments.threads),
-            "cohabit": {name: resolved.slots(config, model) for name, model in config.models.items()},
+            "cohabit": {name: defaults.slots(config, model) for name, model in config.models.items()},
         },
-        "compute_slots": resolved.compute_slots(config),
+        "compute_slots": defaults.compute_slots(config),
         "priorities": {name: model.priority for name, model in config.models.items()},
         "median_ratios": medians,
         "chat_between_tokens": between,

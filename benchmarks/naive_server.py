@@ -21,11 +21,11 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Response, UploadFile
 from fastapi.responses import StreamingResponse
 
-from cohabit.config import resolved
+from cohabit.config import defaults
 from cohabit.config.load import load_config
 from cohabit.config.model import Config
 from cohabit.config.paths import derived_dir, weights_dir
-from cohabit.config.quantities import parse_size
+from cohabit.config.units import parse_size
 from cohabit.engines.registry import engine_class
 from cohabit.protocol.engine import Engine, ItemError, Output, Request
 from cohabit.protocol.spec import Device, ModelSpec
@@ -61,12 +61,12 @@ def specs(config: Config, threads: int | None) -> dict[str, ModelSpec]:
     counts = thread_counts(config, threads)
     made = {}
     for name, model in config.models.items():
-        derivations = resolved.derivations(model)
+        derivations = defaults.derivations(model)
         files = {
             role: derive(fetched(text), derivations.get(role), derived_dir()) for role, text in model.files.items()
         }
         source = None if model.source in {None, "bundled"} else fetched(model.source)
-        spec = resolved.model_spec(config, name, source, files)
+        spec = defaults.model_spec(config, name, source, files)
         options = {**spec.options, "threads": counts[name]} if "threads" in spec.options else spec.options
         made[name] = msgspec.structs.replace(spec, options=options, concurrency=1)
     return made

@@ -9,9 +9,9 @@ from _machine import keep
 from cohabit.core.eviction import Policy
 from cohabit.simulate.fleet import load_fleet
 from cohabit.simulate.generator import Shape, generate
-from cohabit.simulate.invented import invented_config
 from cohabit.simulate.replay import replay
 from cohabit.simulate.report import report
+from cohabit.simulate.synthetic_config import invented_config
 from cohabit.simulate.traces import read_trace, write_trace
 
 MODELS = 100

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from cohabit.cli.storage import VARIABLE
-from cohabit.openai.batches import ENDED
+from cohabit.schemas.batches import ENDED
 from harness import Running, preset, serving, wait_until
 
 if TYPE_CHECKING:

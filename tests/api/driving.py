@@ -11,17 +11,17 @@ from typing import Any, Self
 import httpx2
 from starlette.types import ASGIApp, Message
 
-from cohabit.api.status import Status
+from cohabit.api.routes.status import Status
 from cohabit.core.events import OwnerRequest
 from cohabit.core.owner import Objection
 from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.core.snapshot import LISTED
 from cohabit.inspector.pieces import cleaned
-from cohabit.protocol.abilities import Ability
+from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import Speech
 from cohabit.protocol.inspection import Piece
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.owner import Ending, Outcome
+from cohabit.runtime.admin import Ending, Outcome
 from cohabit.runtime.requests import Answer, Call, CallFailed
 from cohabit.runtime.service import Health, ModelInfo
 from samples import tone

@@ -9,7 +9,7 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 from api.driving import CHAT, at_once
-from cohabit.api.connections import Limits
+from cohabit.api.http.connections import Limits
 from cohabit.runtime.requests import Answer, Call
 
 Lines = list[MutableMapping[str, Any]]

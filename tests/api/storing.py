@@ -15,8 +15,8 @@ from cohabit.batches import files
 from cohabit.batches.store import Store
 from cohabit.batches.who import Who
 from cohabit.config.model import BatchesConfig
-from cohabit.openai.batches import ENDED
 from cohabit.runtime.supervision import TaskSupervisor
+from cohabit.schemas.batches import ENDED
 from harness import PATIENCE
 
 

@@ -10,14 +10,14 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from api.driving import CANARY, CHAT, Exchange, FakeService, as_asked
-from cohabit.api.disconnects import CLIENT_GONE
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import split, take
-from cohabit.openai.body import MOST_BODY, Fields
-from cohabit.openai.chat import ChatRequest
-from cohabit.openai.completion import CompletionRequest
-from cohabit.openai.embedding import EmbeddingRequest
+from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.runtime.service import BYTES_A_TOKEN, MOST_TEXT
+from cohabit.schemas.body import MOST_BODY, Fields
+from cohabit.schemas.chat import ChatRequest
+from cohabit.schemas.completion import CompletionRequest
+from cohabit.schemas.embedding import EmbeddingRequest
 
 NOT_JSON = [
     b"",

@@ -14,10 +14,10 @@ from msgspec import Meta
 from api.driving import CANARY, CHAT, SOUND, FakeService, as_asked
 from cohabit.api.bodies import LARGE
 from cohabit.api.fields import MOST_CONTAINERS, MOST_NAMED, MOST_VALUES, dropped_warning, split, take
-from cohabit.openai.chat import ChatRequest
-from cohabit.openai.responses import ResponseRequest
 from cohabit.protocol.parameters import BadParameter, Declared
 from cohabit.protocol.tasks import Task
+from cohabit.schemas.chat import ChatRequest
+from cohabit.schemas.responses import ResponseRequest
 
 WARNING = "x-cohabit-warning"
 MESSAGE = {"role": "user", "content": "hello"}

@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 
 from api.driving import CANARY, CHAT, FakeService, as_asked
 from cohabit.api.app import create_app
-from cohabit.openai.chat import ChatRequest
-from cohabit.openai.completion import CompletionRequest
-from cohabit.openai.embedding import EmbeddingRequest
-from cohabit.openai.inference import (
+from cohabit.schemas.chat import ChatRequest
+from cohabit.schemas.completion import CompletionRequest
+from cohabit.schemas.embedding import EmbeddingRequest
+from cohabit.schemas.inference import (
     ChatData,
     DescribeData,
     EmbedData,
@@ -24,9 +24,9 @@ from cohabit.openai.inference import (
     SpeakData,
     TranscribeData,
 )
-from cohabit.openai.rerank import RerankRequest
-from cohabit.openai.speech import SpeechRequest
-from cohabit.openai.transcription import TranscriptionRequest
+from cohabit.schemas.rerank import RerankRequest
+from cohabit.schemas.speech import SpeechRequest
+from cohabit.schemas.transcription import TranscriptionRequest
 from samples import asking, data_url, picture, tone
 
 KINDS = (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cohabit.api.remote import is_public, looked_up
+from cohabit.api.media.media_fetch import is_public, looked_up
 
 PUBLIC, ALSO_PUBLIC = "93.184.216.34", "2606:2800:220:1::1"
 

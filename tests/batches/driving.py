@@ -8,15 +8,15 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from cohabit.batches import files, records
+from cohabit.batches.asgi_client import Caller
 from cohabit.batches.calendar import SETTLED, Calendar
-from cohabit.batches.calls import Caller
 from cohabit.batches.database import Database
 from cohabit.batches.leader import Leader
-from cohabit.batches.means import Means
+from cohabit.batches.run_context import Means
 from cohabit.batches.runner import Runner
 from cohabit.batches.who import Who
-from cohabit.openai.batches import ENDED, Batch, BatchRequest
-from cohabit.openai.files import FileUpload
+from cohabit.schemas.batches import ENDED, Batch, BatchRequest
+from cohabit.schemas.files import FileUpload
 from harness import PATIENCE
 
 NOW = 1_800_000_000.0

@@ -10,7 +10,7 @@ from cohabit.batches import files
 from cohabit.batches.database import Database
 from cohabit.batches.erasing import Eraser
 from cohabit.batches.errors import StorageError, Trouble
-from cohabit.openai.files import FileUpload
+from cohabit.schemas.files import FileUpload
 
 
 class Passes:

@@ -5,7 +5,7 @@ import pytest
 from batches.driving import MONTH, NOW, Bench, line
 from cohabit.batches import files
 from cohabit.batches.errors import Conflict, Missing
-from cohabit.openai.files import ExpiresAfter, FileList, FileUpload
+from cohabit.schemas.files import ExpiresAfter, FileList, FileUpload
 
 
 async def content(bench: Bench, file_id: str) -> bytes:

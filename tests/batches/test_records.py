@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import Connection, select
 
 from batches.driving import ANN, MONTH, NOW, Bench, line
-from cohabit.batches import files, records, schema, work
+from cohabit.batches import files, line_store, records, schema
 from cohabit.batches.errors import Conflict, Missing
-from cohabit.batches.outcomes import failed
+from cohabit.batches.results import failed
 from cohabit.batches.who import Who
-from cohabit.openai.batches import BatchRequest
-from cohabit.openai.files import ExpiresAfter
+from cohabit.schemas.batches import BatchRequest
+from cohabit.schemas.files import ExpiresAfter
 
 BOB = Who("bob", sees_all=False)
 ADMIN = Who("root", sees_all=True)
@@ -137,7 +137,7 @@ async def test_an_outcome_stays_as_it_was(bench: Bench) -> None:
     bench.start()
     batch = await bench.ended(await bench.create(line(1)))
     late = failed(batch.id, 1, "c1", "batch_expired", "too late")
-    assert await bench.database.write(work.record, batch.id, [late]) == 0
+    assert await bench.database.write(line_store.record, batch.id, [late]) == 0
     assert await bench.get(batch.id) == batch
     assert await bench.answers(batch) == {"c1": {"echo": 1}}
 
@@ -148,10 +148,10 @@ async def test_what_waits_comes_in_order_and_no_more_than_was_asked_for(bench: B
     bench.app.reply = lambda _: (503, {})
     bench.start()
     await bench.until(lambda batch: batch.status == "in_progress", batch_id)
-    found = await bench.database.read(work.waiting, batch_id, "embeddings", 2, most=3, most_bytes=1000)
+    found = await bench.database.read(line_store.waiting, batch_id, "embeddings", 2, most=3, most_bytes=1000)
     assert [(each.number, each.custom_id, each.url) for each in found] == [
         (number + 1, f"c{number}", "/v1/embeddings") for number in (2, 3, 4)
     ]
-    one = await bench.database.read(work.waiting, batch_id, "embeddings", 0, most=3, most_bytes=1)
+    one = await bench.database.read(line_store.waiting, batch_id, "embeddings", 0, most=3, most_bytes=1)
     assert [each.number for each in one] == [1]
-    assert await bench.database.read(work.waiting, batch_id, "llm", 0, most=3, most_bytes=1000) == []
+    assert await bench.database.read(line_store.waiting, batch_id, "llm", 0, most=3, most_bytes=1000) == []

@@ -8,11 +8,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from batches.driving import Answering, Bench, eventually, line
-from cohabit.batches import erasing, files, records, runner, work
+from cohabit.batches import erasing, files, line_store, records, runner
 from cohabit.batches.calendar import SETTLED
 from cohabit.batches.errors import StorageError, Trouble
 from cohabit.batches.leader import Leader
-from cohabit.batches.means import AT_ONCE
+from cohabit.batches.run_context import AT_ONCE
 from cohabit.batches.runner import Runner
 from cohabit.core.reasons import RejectReason
 
@@ -95,7 +95,7 @@ async def test_a_crash_while_it_is_read_starts_that_over(bench: Bench) -> None:
     long = "\n".join(line(number, more="x" * 10_000) for number in range(200))
     batch_id = await bench.create(long)
     bench.start()
-    await eventually(lambda: bench.database.read(work.models, batch_id))
+    await eventually(lambda: bench.database.read(line_store.models, batch_id))
     await bench.crash()
     assert (await bench.get(batch_id)).status == "validating"
     bench.start()
@@ -278,7 +278,7 @@ async def test_more_lines_than_may_be(bench: Bench, app: Answering) -> None:
 
 
 async def test_a_database_that_fails_for_a_while(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    failures = dict.fromkeys((work.record, records.finish, work.waiting), 2)
+    failures = dict.fromkeys((line_store.record, records.finish, line_store.waiting), 2)
     for name in ("read", "write"):
         real = getattr(bench.database, name)
 
@@ -321,7 +321,7 @@ async def test_a_batch_does_not_end_while_a_line_waits(bench: Bench, monkeypatch
     write, lost = bench.database.write, [True]
 
     async def forgetful(do: Any, *args: Any, **kwargs: Any) -> Any:
-        if do is work.record and lost:
+        if do is line_store.record and lost:
             lost.pop()
             return 0
         return await write(do, *args, **kwargs)

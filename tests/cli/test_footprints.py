@@ -7,7 +7,7 @@ from typer.testing import CliRunner, Result
 
 from cohabit.cli.main import app
 from cohabit.config.load import load_config
-from cohabit.runtime.footprints import Footprints, Profile, profile_key
+from cohabit.runtime.profile_store import Footprints, Profile, profile_key
 
 MIB = 1 << 20
 CONFIG = "models: {a: {engine: fake}}"
@@ -66,7 +66,7 @@ def test_a_file_that_cannot_be_written_is_one_line(file: Path, monkeypatch: pyte
     def read_only(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("cohabit.runtime.footprints.write", read_only)
+    monkeypatch.setattr("cohabit.runtime.profile_store.write", read_only)
     done = run("forget", "a")
     assert done.exit_code == 1
     assert done.stderr == f"{file}: Read-only file system\n"

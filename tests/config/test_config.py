@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 
 import pytest
 
-from cohabit.config import resolved
+from cohabit.config import defaults
 from cohabit.config.errors import ConfigError
 from cohabit.config.load import load_config, parse_config, presets, with_budget, with_journal
 from cohabit.config.model import Config, Section
@@ -26,18 +26,18 @@ def test_defaults_are_those_of_the_contracts() -> None:
     config = parsed(FAKE)
     assert (config.server.host, config.server.port, config.server.drain) == ("127.0.0.1", 8000, 30.0)
     assert config.device.kind == "cpu"
-    policy = resolved.model_policy(config, "a")
+    policy = defaults.model_policy(config, "a")
     assert (policy.patience, policy.max_wait, policy.max_run, policy.queue_limit) == (4, 30, 600, 256)
     assert (policy.concurrency, policy.max_batch, policy.priority, policy.slots) == (1, 1, 1, 1)
     assert (policy.keep_alive, policy.preload, policy.pin) == (None, False, False)
-    assert resolved.keep_free(config, 64 * GIB) == 512 << 20
+    assert defaults.keep_free(config, 64 * GIB) == 512 << 20
     assert config.base_dir == Path("/somewhere")
 
 
 def test_the_preset_is_what_it_says() -> None:
     config = load_config()
     assert list(config.models) == ["llm", "vision", "embeddings", "tts", "stt"]
-    assert resolved.budget(config, 24 * GIB) == 2 * GIB
+    assert defaults.budget(config, 24 * GIB) == 2 * GIB
     assert config.models["llm"].priority == 3
     assert config.models["llm"].aliases == ["gpt-4o-mini"]
     assert load_config("embedded").models == config.models
@@ -57,14 +57,14 @@ def test_the_preset_is_what_it_says() -> None:
 )
 def test_sizes(text: str, size: int | None) -> None:
     config = parsed(f"device: {{budget: {text}, keep_free: 0}}\n{FAKE}")
-    assert resolved.budget(config, 10 * GIB) == (8 * GIB if size is None else size)
+    assert defaults.budget(config, 10 * GIB) == (8 * GIB if size is None else size)
 
 
 def test_a_budget_is_never_more_than_the_device_has_beyond_keep_free() -> None:
     config = parsed(f"device: {{budget: 100GiB, keep_free: 1GiB}}\n{FAKE}")
-    assert resolved.budget(config, 10 * GIB) == 9 * GIB
-    assert resolved.budget(parsed(FAKE), 10 * GIB) == 10 * GIB - (512 << 20)
-    assert resolved.budget(parsed(f"device: {{keep_free: 20GiB}}\n{FAKE}"), 10 * GIB) == 0
+    assert defaults.budget(config, 10 * GIB) == 9 * GIB
+    assert defaults.budget(parsed(FAKE), 10 * GIB) == 10 * GIB - (512 << 20)
+    assert defaults.budget(parsed(f"device: {{keep_free: 20GiB}}\n{FAKE}"), 10 * GIB) == 0
 
 
 @pytest.mark.parametrize(
@@ -83,19 +83,19 @@ def test_keep_alive(text: str, seconds: float | None) -> None:
 def test_scheduling_may_be_set_for_one_model() -> None:
     fields = "patience: 1, max_wait: 2s, max_run: 3s, max_batch: 4, queue_limit: 5"
     config = parsed(f"models: {{a: {{engine: fake, {fields}}}, b: {{engine: fake}}}}\nscheduling: {{max_wait: 9s}}")
-    a, b = (resolved.model_policy(config, name) for name in "ab")
+    a, b = (defaults.model_policy(config, name) for name in "ab")
     assert (a.patience, a.max_wait, a.max_run, a.max_batch, a.queue_limit) == (1, 2, 3, 4, 5)
     assert b.max_wait == 9
 
 
 def test_slots_are_threads_on_cpu_and_one_on_a_card() -> None:
     models = "models: {a: {engine: fake, options: {threads: 2}}}"
-    assert resolved.model_policy(parsed(f"device: {{compute_slots: 2}}\n{models}"), "a").slots == 2
+    assert defaults.model_policy(parsed(f"device: {{compute_slots: 2}}\n{models}"), "a").slots == 2
     card = parsed(f"device: {{kind: cuda:0}}\n{models}")
-    assert resolved.model_policy(card, "a").slots == 1
-    assert resolved.compute_slots(card) == 3
-    assert resolved.keep_free(card, 1) == 2 << 30
-    assert resolved.place(card).kind == "cuda"
+    assert defaults.model_policy(card, "a").slots == 1
+    assert defaults.compute_slots(card) == 3
+    assert defaults.keep_free(card, 1) == 2 << 30
+    assert defaults.place(card).kind == "cuda"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_files_and_presets_that_are_not_there(tmp_path: Path) -> None:
 
 def test_another_budget_for_one_start() -> None:
     config = with_budget(parsed(FAKE), "700MiB")
-    assert resolved.budget(config, 10 * GIB) == 700 << 20
+    assert defaults.budget(config, 10 * GIB) == 700 << 20
     assert config.base_dir == Path("/somewhere")
     with pytest.raises(ConfigError, match="--budget: a size"):
         with_budget(config, "much")
@@ -227,7 +227,7 @@ def test_what_is_counted_with_is_finite(field: str) -> None:
 
 def test_what_a_worker_is_told() -> None:
     config = parsed("models: {a: {engine: fake, concurrency: 3, options: {tokens: 2}, files: {x: 'file:/y'}}}")
-    spec = resolved.model_spec(config, "a", Path("/m"), {"x": Path("/y")})
+    spec = defaults.model_spec(config, "a", Path("/m"), {"x": Path("/y")})
     assert (spec.name, spec.engine, spec.source, spec.concurrency) == ("a", "fake", "/m", 3)
     assert spec.files == {"x": "/y"}
     assert spec.options == {"tokens": 2}

@@ -5,7 +5,7 @@ import json
 import openai
 import pytest
 
-from cohabit.openai.batches import ENDED
+from cohabit.schemas.batches import ENDED
 from harness import Running, wait_until
 
 pytestmark = [pytest.mark.process, pytest.mark.model]

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 
 from api.driving import conforming
 from cohabit.api.examples import EXAMPLES
-from cohabit.openai.answers import ChatAnswer, CompletionAnswer
-from cohabit.openai.embedding import EmbeddingAnswer
-from cohabit.openai.inference import (
+from cohabit.schemas.answers import ChatAnswer, CompletionAnswer
+from cohabit.schemas.embedding import EmbeddingAnswer
+from cohabit.schemas.inference import (
     BatchResult,
     ChatResult,
     DescribeResult,
@@ -18,7 +18,7 @@ from cohabit.openai.inference import (
     SpeakResult,
     TranscribeResult,
 )
-from cohabit.openai.models import ModelList
+from cohabit.schemas.models import ModelList
 from harness import Running
 from samples import asking, data_url, saved, tone, written
 

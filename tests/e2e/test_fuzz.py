@@ -13,13 +13,13 @@ import httpx2
 import pytest
 from pydantic import BaseModel
 
-from cohabit.openai.chat import ChatRequest
-from cohabit.openai.completion import CompletionRequest
-from cohabit.openai.embedding import EmbeddingRequest
-from cohabit.openai.responses import ResponseRequest
-from cohabit.openai.speech import SpeechRequest
-from cohabit.openai.transcription import TranscriptionRequest
 from cohabit.protocol.tasks import Task
+from cohabit.schemas.chat import ChatRequest
+from cohabit.schemas.completion import CompletionRequest
+from cohabit.schemas.embedding import EmbeddingRequest
+from cohabit.schemas.responses import ResponseRequest
+from cohabit.schemas.speech import SpeechRequest
+from cohabit.schemas.transcription import TranscriptionRequest
 from fuzzing import as_form, changed, fields
 from harness import Running, preset, serving
 from samples import asking, picture, tone

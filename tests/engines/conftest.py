@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from platformdirs import user_cache_path
 
-from cohabit.config import resolved
+from cohabit.config import defaults
 from cohabit.config.load import load_config
 from cohabit.protocol.spec import ModelSpec
 from cohabit.sources import derive, resolve
@@ -23,11 +23,11 @@ def preset_specs() -> dict[str, ModelSpec]:
 
     def spec(name: str) -> ModelSpec:
         model = config.models[name]
-        made = resolved.derivations(model)
+        made = defaults.derivations(model)
         found = {role: path(source) for role, source in {"source": model.source, **model.files}.items()}
         files = {
             role: derive(one, made.get(role), cache / "derived") for role, one in found.items() if one is not None
         }
-        return resolved.model_spec(config, name, files.pop("source", None), files)
+        return defaults.model_spec(config, name, files.pop("source", None), files)
 
     return {name: spec(name) for name in config.models}

@@ -12,7 +12,7 @@ import pytest
 from platformdirs import user_cache_path
 
 from cohabit.cli.pull import fetch_missing, wanted
-from cohabit.config import resolved
+from cohabit.config import defaults
 from cohabit.config.load import load_config
 from cohabit.config.paths import derived_dir
 from cohabit.engines.gguf_head import EMBEDDING, HEAD, rewrite
@@ -138,7 +138,7 @@ def test_the_presets_model_is_made_once_and_says_what_it_said(tmp_path: Path) ->
     weights = user_cache_path("cohabit") / "weights"
     source = resolve(model.source, weights_dir=weights, base_dir=Path.cwd())
     assert source is not None
-    derivation = resolved.derivations(model)["source"]
+    derivation = defaults.derivations(model)["source"]
     made = derive(source, derivation, tmp_path)
     stamp = made.stat().st_mtime_ns
     assert derive(source, derivation, tmp_path) == made

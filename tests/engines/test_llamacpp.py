@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from cohabit.engines.llamacpp import LlamaCpp, refused
-from cohabit.openai.answers import CompletionAnswer
 from cohabit.protocol.engine import Chunk, EngineError, ItemError
 from cohabit.protocol.memory import peak_and_resident, reset_peak, resident_bytes
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
+from cohabit.schemas.answers import CompletionAnswer
 from engines.driving import answer, loaded, pieces, refusal, request_of, run
 
 pytestmark = pytest.mark.model

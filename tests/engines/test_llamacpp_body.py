@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cohabit.engines.llamacpp_body import TOKENS, Asking
-from cohabit.engines.singly import BadItem
+from cohabit.engines.per_item import BadItem
 
 USER = {"role": "user", "content": "hello"}
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]

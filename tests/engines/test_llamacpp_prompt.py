@@ -7,7 +7,7 @@ import pytest
 
 from cohabit.engines.gguf_header import Vocabulary
 from cohabit.engines.llamacpp_prompt import LARGE_STACK, MOST_CONTROL, MOST_RUN, Prompts, longest_run
-from cohabit.engines.singly import BadItem
+from cohabit.engines.per_item import BadItem
 
 END = "<|im_end|>"
 prompts = Prompts(100_000, Vocabulary(longest=16, control=("<|im_start|>", END)))

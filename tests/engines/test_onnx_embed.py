@@ -12,12 +12,12 @@ import pytest
 
 from cohabit.config.load import load_config
 from cohabit.engines.onnx_embed import OnnxEmbed, OnnxEmbedOptions
-from cohabit.protocol.abilities import Ability
+from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import Chunk, EngineError, ItemError, Request
 from cohabit.protocol.inspection import Piece
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.exercises import batches
+from cohabit.runtime.calibration import batches
 from engines.driving import answer, loaded, memory_taken, refusal, request_of, run
 
 pytestmark = pytest.mark.model

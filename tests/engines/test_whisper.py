@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cohabit.engines.audio_decode import WINDOW_SECONDS
 from cohabit.engines.hibari import Hibari
-from cohabit.engines.sound_in import WINDOW_SECONDS
 from cohabit.engines.whisper import Whisper
 from cohabit.protocol.engine import Chunk, EngineError, ItemError, Request
 from cohabit.protocol.spec import Device, ModelSpec

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cohabit.engines.audio_decode import windows
 from cohabit.engines.scene import Scene
-from cohabit.engines.sound_in import windows
-from cohabit.media.pictures import load
+from cohabit.media.images import load
 from inspector.damage import COUNT, passed, pictures, sounds
 
 pytestmark = pytest.mark.process

@@ -9,8 +9,8 @@ from cohabit.core.commands import Command, Dispatch, SleepWorker, StartWorker, S
 from cohabit.core.events import Event, RequestFinished, Slept, WorkerExited, WorkerReady
 from cohabit.protocol.messages import Finished
 from cohabit.protocol.spec import Device, ModelSpec
-from cohabit.runtime.answers import Open
 from cohabit.runtime.effects import Effects
+from cohabit.runtime.inflight import Open
 from cohabit.runtime.requests import Answer, Call
 from cohabit.runtime.workers.supervisor import Launch
 from harness import PATIENCE

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from cohabit.media.errors import Unreadable
-from cohabit.media.pictures import load
+from cohabit.media.images import load
 from cohabit.protocol.inspection import Picture, Piece, Sound
 from cohabit.runtime.inspectors import Inspectors
 from harness import serving, wait_until

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cohabit.access.keyring import Keyring, edited
 from cohabit.access.keys import Key, digest_of, new_secret
+from cohabit.access.keys_file import Keyring, edited
 
 pytestmark = pytest.mark.process
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cohabit.config.load import load_config
-from cohabit.runtime.footprints import Footprints, Profile, profile_key
+from cohabit.runtime.profile_store import Footprints, Profile, profile_key
 from harness import cohabit, home, preset
 
 pytestmark = pytest.mark.process

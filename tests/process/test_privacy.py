@@ -18,8 +18,8 @@ import pytest
 from cohabit.config.load import parse_config
 from cohabit.config.model import BatchesConfig
 from cohabit.observability.journal import KEPT as KEPT_JOURNALS
-from cohabit.openai.batches import ENDED
 from cohabit.runtime.workers.process import SILENT
+from cohabit.schemas.batches import ENDED
 from harness import Running, home, preset, serving, wait_until
 from samples import asking, saved, written
 

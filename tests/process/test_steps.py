@@ -15,7 +15,7 @@ import pytest
 
 import steps
 from cohabit.core.snapshot import LISTED
-from cohabit.openai.inference import MOST_ITEMS
+from cohabit.schemas.inference import MOST_ITEMS
 from harness import Running, serving
 
 pytestmark = pytest.mark.process

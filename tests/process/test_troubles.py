@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cohabit.openai.batches import ENDED
+from cohabit.schemas.batches import ENDED
 from harness import Running, serving, wait_until
 from postgres import Cluster, postgres
 from programs import OWN_MOUNTS

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from cohabit.protocol.messages import HEADER, Cancel, End, Hello, Pong, decode_from_worker, decode_to_worker, encode
-from cohabit.runtime.links.native import NativeLink
+from cohabit.runtime.workers.native_link import NativeLink
 from harness import PATIENCE
 
 

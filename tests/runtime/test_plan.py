@@ -7,15 +7,15 @@ import msgspec
 import pytest
 
 from cohabit.cli.plan import as_data, as_table
-from cohabit.config import resolved
+from cohabit.config import defaults
 from cohabit.config.load import parse_config
 from cohabit.config.model import Config
 from cohabit.core.footprints import Figure, Origin
 from cohabit.devices.cuda import CONTEXT_BYTES
-from cohabit.runtime import assemble, footprints
+from cohabit.runtime import assemble, profile_store
 from cohabit.runtime.assemble import missing_engines
-from cohabit.runtime.footprints import Footprints, FootprintsUnwritable, Profile, profile_key
 from cohabit.runtime.plan import COPYING_BYTES, START_SECONDS, Plan, footprint_of, make_plan, precision
+from cohabit.runtime.profile_store import Footprints, FootprintsUnwritable, Profile, profile_key
 
 MIB = 1 << 20
 
@@ -110,7 +110,7 @@ def test_what_copies_may_take_of_the_host(kind: str, said: str, allowed: int) ->
     plan = make_plan(made, total=80 << 30, host=64 << 30, footprints=Footprints(nowhere / "f.json"), weights=nowhere)
     assert plan.host_cache == allowed
     assert plan.copies == (140 * MIB if kind == "cuda:0" else 0)
-    assert resolved.model_policy(made, "a").copies == (kind == "cuda:0")
+    assert defaults.model_policy(made, "a").copies == (kind == "cuda:0")
     assert ("copies in host memory 140 MiB, allowed" in as_table(plan)) == (kind == "cuda:0")
     data = as_data(plan)
     assert (data["device"]["host_cache"], data["copies"]) == (allowed, plan.copies)
@@ -379,6 +379,6 @@ def test_what_cannot_be_forgotten_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(footprints, "write", full)
+    monkeypatch.setattr(profile_store, "write", full)
     with pytest.raises(FootprintsUnwritable, match="No space left"):
         kept.forget(lambda *_: True)

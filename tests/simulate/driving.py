@@ -12,7 +12,7 @@ from cohabit.core.ledger import Ledger
 from cohabit.core.state import Books, ModelPolicy
 from cohabit.simulate.behaviour import Behaviour, known_model
 from cohabit.simulate.shell import VirtualShell
-from cohabit.simulate.tally import Tally
+from cohabit.simulate.stats import Tally
 from cohabit.simulate.timeline import Timeline
 
 MIB = 1 << 20

@@ -10,7 +10,7 @@ import pytest
 from cohabit.config.load import parse_config
 from cohabit.simulate.fleet import fleet_of
 from cohabit.simulate.generator import Shape, ShapeError, fitted, generate, model_names, popularity
-from cohabit.simulate.invented import invented_config
+from cohabit.simulate.synthetic_config import invented_config
 from cohabit.simulate.traces import Arrival
 
 

@@ -8,7 +8,7 @@ from cohabit.core.commands import Dispatch, Reject, SleepWorker, StartWorker, St
 from cohabit.core.events import RequestArrived, RequestFinished, Slept, TimerFired, WorkerExited, WorkerReady
 from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.simulate.report import as_table, quantiles, report
-from cohabit.simulate.tally import Tally
+from cohabit.simulate.stats import Tally
 from simulate.driving import two
 
 REFUSED = Rejection(RejectReason.QUEUE_FULL, "no")

@@ -5,10 +5,10 @@ import time
 
 from fastapi import Request, Response
 
-from cohabit.api.access import key_of
-from cohabit.api.disconnects import CLIENT_GONE, Watch
 from cohabit.api.errors import BadRequest
-from cohabit.api.models import service_of
+from cohabit.api.middleware.auth import key_of
+from cohabit.api.middleware.disconnects import CLIENT_GONE, Watch
+from cohabit.api.routes.models import service_of
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call
 

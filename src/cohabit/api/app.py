@@ -8,15 +8,18 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
-from cohabit.api import (
+from cohabit.api import errors, openapi
+from cohabit.api.middleware.allowed_hosts import ANYBODY, Cors, Known, Origins
+from cohabit.api.middleware.auth import Access, Lock
+from cohabit.api.middleware.request_guard import Door
+from cohabit.api.middleware.request_log import RequestLog
+from cohabit.api.middleware.turns import Turns
+from cohabit.api.routes import (
     admin,
     batch,
     batches,
     chat,
-    docs,
-    documents,
     embeddings,
-    errors,
     files,
     health,
     inference,
@@ -24,19 +27,15 @@ from cohabit.api import (
     rerank,
     responses,
     speech,
+    swagger,
     transcriptions,
 )
-from cohabit.api.access import Access, Lock
-from cohabit.api.door import Door
-from cohabit.api.middleware import RequestLog
-from cohabit.api.origins import ANYBODY, Cors, Known, Origins
 from cohabit.api.streams import PACE, Pace
-from cohabit.api.turns import Turns
 from cohabit.observability.feed import Feed
 from cohabit.runtime.service import Service
 
 if TYPE_CHECKING:
-    from cohabit.api.remote import RemoteMedia
+    from cohabit.api.media.media_fetch import RemoteMedia
     from cohabit.batches.store import Store
 
 
@@ -98,11 +97,11 @@ def create_app(
         batches,
         health,
         admin,
-        docs,
+        swagger,
     ):
         app.router.routes += module.router.routes  # included, each would be looked for through its router
     errors.install(app)
-    documents.install(app)
+    openapi.install(app)
     return app
 
 

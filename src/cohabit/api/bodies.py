@@ -10,10 +10,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from cohabit.api.errors import ApiError, BadRequest
-from cohabit.openai.body import MOST_BODY
 from cohabit.protocol.messages import MAX_FRAME
 from cohabit.runtime.executors import PARSING
 from cohabit.runtime.service import MOST_TEXT
+from cohabit.schemas.body import MOST_BODY
 
 LARGE = 64 << 10  # bytes of JSON from which on it is dealt with in a thread
 MOST_SENT = MAX_FRAME - (1 << 20)  # bytes; a request goes to a worker in one frame

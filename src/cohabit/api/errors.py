@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from cohabit.api.disconnects import CLIENT_GONE
+from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.core.reasons import RejectReason
 from cohabit.observability.logs import log_bug
 from cohabit.runtime.requests import CallFailed

@@ -21,12 +21,12 @@ from pydantic import BaseModel
 from cohabit.api.bodies import LARGE, NotJson, decoded, encoded, parsed, read
 from cohabit.api.errors import BadRequest
 from cohabit.engines.registry import ENGINES, engine_class
-from cohabit.openai.body import Fields
-from cohabit.openai.json_schemas import BadSchema, check
 from cohabit.protocol.parameters import BadParameter, parameters_of
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.executors import PARSING
 from cohabit.runtime.service import ModelInfo
+from cohabit.schemas.body import Fields
+from cohabit.schemas.json_schemas import BadSchema, check
 
 MOST_CONTAINERS = 32_768  # arrays and objects in the fields that are read: a long conversation has some thousands
 MOST_VALUES = 1 << 19  # entries of them; the tokens of all inputs of an embedding are the most

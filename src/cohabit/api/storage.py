@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from cohabit.api.access import key_of
 from cohabit.api.errors import ApiError, NotFound
+from cohabit.api.middleware.auth import key_of
 from cohabit.batches.errors import Conflict, Left, Missing, StorageError, TooMuch, Trouble
 from cohabit.batches.who import Who
 

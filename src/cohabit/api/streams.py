@@ -11,9 +11,9 @@ from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
 from cohabit.api.answers import timings
-from cohabit.api.connections import drop
-from cohabit.api.disconnects import CLIENT_GONE, Cancellable, Watch
 from cohabit.api.errors import Refused
+from cohabit.api.http.connections import drop
+from cohabit.api.middleware.disconnects import CLIENT_GONE, Cancellable, Watch
 from cohabit.runtime.requests import Answer, CallFailed
 
 log = structlog.get_logger()

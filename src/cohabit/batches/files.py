@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, tru
 
 from cohabit.batches.errors import Conflict, Missing
 from cohabit.batches.schema import ERASED, batches, chunks, files, lines, new_id
-from cohabit.openai.files import FileList, FileObject, FileUpload, kept_for
+from cohabit.schemas.files import FileList, FileObject, FileUpload, kept_for
 
 PIECE = 1 << 19  # bytes of one commit of an upload, and about as much is read at once
 _MOST_LINES = 256  # looked at for one piece

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from cohabit.openai.batches import ENDPOINTS
-from cohabit.openai.body import MOST_BODY
+from cohabit.schemas.batches import ENDPOINTS
+from cohabit.schemas.body import MOST_BODY
 
 MOST_LINE = MOST_BODY
 MOST_CUSTOM_ID = 512  # characters

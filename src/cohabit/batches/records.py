@@ -15,8 +15,8 @@ from cohabit.batches.errors import Conflict, Missing
 from cohabit.batches.schema import ANSWERED, ERASED, FAILED, batches, lines, new_id
 from cohabit.batches.schema import files as files_table
 from cohabit.batches.who import Who
-from cohabit.openai.batches import ENDED, Batch, BatchList, BatchRequest, Counts, LineErrors
-from cohabit.openai.files import kept_for
+from cohabit.schemas.batches import ENDED, Batch, BatchList, BatchRequest, Counts, LineErrors
+from cohabit.schemas.files import kept_for
 
 _MADE = {ANSWERED: "output", FAILED: "error"}
 

@@ -9,16 +9,16 @@ import asyncio
 
 import structlog
 
-from cohabit.batches import outcomes, records, work
+from cohabit.batches import line_store, records, results
 from cohabit.batches.errors import StorageError
-from cohabit.batches.intake import Intake
-from cohabit.batches.means import AT_ONCE, Halted, Means
-from cohabit.batches.outcomes import Outcome
+from cohabit.batches.line_store import Line
 from cohabit.batches.records import Work
-from cohabit.batches.verdicts import Verdicts
-from cohabit.batches.work import Line
-from cohabit.openai.batches import ENDED
+from cohabit.batches.results import Outcome
+from cohabit.batches.retry import Verdicts
+from cohabit.batches.run_context import AT_ONCE, Halted, Means
+from cohabit.batches.validation import Intake
 from cohabit.runtime.supervision import awaited
+from cohabit.schemas.batches import ENDED
 
 log = structlog.get_logger()
 
@@ -70,7 +70,7 @@ class Run:
             self._cancelled.set()
         status = await self._answer()
         if status in WHY:
-            while await means.write(work.give_up, name, *WHY[status]):
+            while await means.write(line_store.give_up, name, *WHY[status]):
                 means.go_on()
         await means.write(records.finish, name, status, means.calendar.now())
         log.info("batch has ended", batch=name, status=status)
@@ -105,7 +105,7 @@ class Run:
             await asyncio.wait({lanes, cancelled})
 
     async def _lanes(self) -> None:
-        while models := await self._means.read(work.models, self._batch.id):
+        while models := await self._means.read(line_store.models, self._batch.id):
             async with asyncio.TaskGroup() as group:
                 for model in models:
                     group.create_task(self._lane(model))
@@ -116,7 +116,7 @@ class Run:
         after = 0
         async with asyncio.TaskGroup() as group:
             while page := await self._means.read(
-                work.waiting, self._batch.id, model, after, most=AT_ONCE, most_bytes=MOST_BYTES
+                line_store.waiting, self._batch.id, model, after, most=AT_ONCE, most_bytes=MOST_BYTES
             ):
                 for line in page:
                     await room.acquire()
@@ -141,7 +141,7 @@ class Run:
         while not means.halted:
             state = means.identify(batch.owner)
             if state is None:
-                return outcomes.failed(batch.id, line.number, line.custom_id, *GONE)
+                return results.failed(batch.id, line.number, line.custom_id, *GONE)
             said = await means.calls.ask(
                 line.url,
                 line.body,
@@ -151,7 +151,7 @@ class Run:
             )
             pause = verdicts.pause(said)
             if pause is None:
-                return outcomes.answered(batch.id, line.number, line.custom_id, said)
+                return results.answered(batch.id, line.number, line.custom_id, said)
             await means.pause(pause)
         return None
 
@@ -175,5 +175,5 @@ class Run:
             if not self._pending:
                 return  # whoever wrote before us took ours along
             group, self._pending = self._pending, []
-            await self._means.write(work.record, self._batch.id, group)
+            await self._means.write(line_store.record, self._batch.id, group)
             self._done += len(group)

@@ -8,8 +8,8 @@ import structlog
 from cohabit.batches import files, records
 from cohabit.batches.errors import StorageError
 from cohabit.batches.leader import Leader
-from cohabit.batches.means import Means
 from cohabit.batches.run import Run
+from cohabit.batches.run_context import Means
 from cohabit.observability.logs import log_bug
 from cohabit.runtime.supervision import awaited
 

@@ -8,19 +8,19 @@ from shutil import disk_usage
 from starlette.types import ASGIApp
 
 from cohabit.batches import files, records
+from cohabit.batches.asgi_client import Caller
 from cohabit.batches.calendar import Calendar
-from cohabit.batches.calls import Caller
 from cohabit.batches.database import Database
 from cohabit.batches.errors import Left, StorageError, TooMuch, Trouble
 from cohabit.batches.leader import Leader
 from cohabit.batches.lines import Resolve
-from cohabit.batches.means import Identify, Means
+from cohabit.batches.run_context import Identify, Means
 from cohabit.batches.runner import Runner
 from cohabit.batches.who import Who
 from cohabit.config.model import BatchesConfig
-from cohabit.openai.batches import Batch, BatchList, BatchRequest
-from cohabit.openai.files import FileList, FileObject, FileUpload
 from cohabit.runtime.supervision import TaskSupervisor
+from cohabit.schemas.batches import Batch, BatchList, BatchRequest
+from cohabit.schemas.files import FileList, FileObject, FileUpload
 
 _WRITING = 2  # uploads at once; one thread writes, and the next piece should be there when it has written
 _RESERVE = 256 << 20  # bytes of the disk that uploads leave free, or a quarter of it if that is less

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from cohabit.cli.entrance import certificate_of
+from cohabit.cli.auth import lock_for
 from cohabit.cli.exits import Code, leave, one_line
-from cohabit.cli.locking import lock_for
+from cohabit.cli.listener import certificate_of
 from cohabit.cli.plan import plan_of
 from cohabit.config.load import load_config
 

@@ -8,7 +8,7 @@ from cohabit.cli.exits import Code, leave, one_line
 from cohabit.cli.plan import ConfigArgument
 
 if TYPE_CHECKING:
-    from cohabit.runtime.footprints import Footprints, Profile
+    from cohabit.runtime.profile_store import Footprints, Profile
 
 app = typer.Typer(help="What was measured of models, for the next start.", no_args_is_help=True)
 
@@ -58,7 +58,7 @@ def forget(
 
     A server that runs goes on with what it knows: restart it.
     """
-    from cohabit.runtime.footprints import FootprintsUnwritable
+    from cohabit.runtime.profile_store import FootprintsUnwritable
 
     if (model is None) is not everything:
         raise leave(Code.BAD_CONFIG, "name a model, or give --all")
@@ -73,14 +73,14 @@ def forget(
 
 def _kept() -> "Footprints":
     from cohabit.config.paths import footprints_file
-    from cohabit.runtime.footprints import Footprints
+    from cohabit.runtime.profile_store import Footprints
 
     return Footprints(footprints_file())
 
 
 def _keys_of(config: str) -> set[str]:
     from cohabit.config.load import load_config
-    from cohabit.runtime.footprints import profile_key
+    from cohabit.runtime.profile_store import profile_key
 
     with one_line():
         loaded = load_config(config)

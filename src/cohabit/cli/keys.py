@@ -75,7 +75,7 @@ def show() -> None:
     """Show all keys and what they may do; the keys themselves are nowhere."""
     from datetime import UTC, datetime
 
-    from cohabit.access.keyring import Keyring
+    from cohabit.access.keys_file import Keyring
     from cohabit.cli.tables import aligned
     from cohabit.config.paths import keys_file
 
@@ -121,7 +121,7 @@ def _changed(key: "Key", models: str | None, requests_per_minute: int | None, co
 
 @contextmanager
 def _edited() -> "Iterator[dict[str, Key]]":
-    from cohabit.access.keyring import edited
+    from cohabit.access.keys_file import edited
     from cohabit.config.paths import keys_file
 
     try:

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
+from cohabit.cli.admin import load, pin, sleep, unload, unpin
 from cohabit.cli.check import check
 from cohabit.cli.footprints import app as footprints
 from cohabit.cli.keys import app as keys
 from cohabit.cli.measure import measure
-from cohabit.cli.owner import load, pin, sleep, unload, unpin
 from cohabit.cli.plan import plan
 from cohabit.cli.pull import pull
 from cohabit.cli.replay import replay

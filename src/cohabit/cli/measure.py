@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from cohabit.config.model import Config
-    from cohabit.runtime.footprints import Footprints
     from cohabit.runtime.measure import Figures
     from cohabit.runtime.plan import Plan
+    from cohabit.runtime.profile_store import Footprints
 
 
 def measure(config: ConfigArgument = None) -> None:
@@ -31,8 +31,8 @@ def measure(config: ConfigArgument = None) -> None:
     from cohabit.config.paths import footprints_file, weights_dir
     from cohabit.devices import device_for, host_available
     from cohabit.observability.logs import configure
-    from cohabit.runtime.footprints import Footprints
     from cohabit.runtime.plan import make_plan
+    from cohabit.runtime.profile_store import Footprints
 
     configure("error")  # the bar and one line a model say the rest
     footprints = Footprints(footprints_file())
@@ -62,18 +62,18 @@ async def _measured(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from cohabit.config import resolved
+    from cohabit.config import defaults
     from cohabit.config.paths import derived_dir, weights_dir
     from cohabit.runtime.assemble import launches
-    from cohabit.runtime.exercises import batches
-    from cohabit.runtime.footprints import profile_key
+    from cohabit.runtime.calibration import batches
     from cohabit.runtime.inspectors import Inspectors
     from cohabit.runtime.measure import STEPS, MeasureFailed, Measurer
     from cohabit.runtime.plan import mib
+    from cohabit.runtime.profile_store import profile_key
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     inspectors = Inspectors()
-    measurer = Measurer(launches(config, weights_dir(), derived_dir()), resolved.place(config))
+    measurer = Measurer(launches(config, weights_dir(), derived_dir()), defaults.place(config))
     figures: dict[str, Figures] = {}
     failures: dict[str, str] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
@@ -86,7 +86,7 @@ async def _measured(
                 failures[name] = f"it is thought to need {mib(need)} and only {mib(available)} are free here"
                 continue
             try:
-                policy = resolved.model_policy(config, name)
+                policy = defaults.model_policy(config, name)
                 requests = await batches(config, name, partial(inspectors.inspect, client="measure"))
                 found = await measurer.measure(policy, requests, show)
             except MeasureFailed as failure:

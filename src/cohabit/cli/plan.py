@@ -40,8 +40,8 @@ def plan_of(config: "Config") -> "Plan":
     """The plan of a config on this machine. Raises DeviceError, SourceError."""
     from cohabit.config.paths import footprints_file, weights_dir
     from cohabit.devices import device_for, host_available
-    from cohabit.runtime.footprints import Footprints
     from cohabit.runtime.plan import make_plan
+    from cohabit.runtime.profile_store import Footprints
 
     total = device_for(config.device.kind).total_bytes()
     footprints = Footprints(footprints_file())

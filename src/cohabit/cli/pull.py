@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from cohabit.config import resolved
+from cohabit.config import defaults
 from cohabit.config.errors import ConfigError
 from cohabit.config.load import load_config
 from cohabit.config.model import Config
@@ -69,7 +69,7 @@ def wanted(config: Config) -> dict[str, Wanted]:
     """By who wants it: ``llm``, ``embeddings tokenizer``."""
     found: dict[str, Wanted] = {}
     for name, model in config.models.items():
-        derivations = resolved.derivations(model)
+        derivations = defaults.derivations(model)
         if model.source is not None:
             found[name] = Wanted(model.source, derivations.get("source"))
         for role, source in model.files.items():

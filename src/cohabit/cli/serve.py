@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cohabit.cli.auth import lock_for
 from cohabit.cli.descriptors import with_descriptors
-from cohabit.cli.entrance import Entrance, certificate_of, listen, resolved
 from cohabit.cli.exits import Code, announce, leave, one_line
-from cohabit.cli.locking import lock_for
+from cohabit.cli.listener import Entrance, certificate_of, listen, resolved
 from cohabit.cli.plan import BudgetOption, ConfigArgument, as_table
 from cohabit.cli.pull import fetch_missing
 from cohabit.config.load import load_config, with_budget, with_journal
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from cohabit.config.model import Config
     from cohabit.devices import Device
     from cohabit.observability.feed import Feed
-    from cohabit.runtime.footprints import Footprints
     from cohabit.runtime.plan import Plan
+    from cohabit.runtime.profile_store import Footprints
     from cohabit.runtime.server import Server
 
 JOURNAL_BYTES = 256 << 20  # unless the config says otherwise
@@ -54,8 +54,8 @@ def serve(
     from cohabit.config.paths import footprints_file, weights_dir
     from cohabit.devices import device_for, host_available
     from cohabit.runtime.assemble import missing_engines
-    from cohabit.runtime.footprints import Footprints
     from cohabit.runtime.plan import make_plan
+    from cohabit.runtime.profile_store import Footprints
 
     with one_line():
         loaded = with_budget(load_config(config), budget)
@@ -166,7 +166,7 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
     import structlog
 
     from cohabit.api.app import create_app, keeps
-    from cohabit.api.origins import Known
+    from cohabit.api.middleware.allowed_hosts import Known
     from cohabit.cli.signals import Signals, exit_within
     from cohabit.cli.storage import opening
     from cohabit.core.admission import SHUTTING_DOWN
@@ -176,7 +176,7 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
     feed = Feed(server.loop.controller.books, server.alerts)
     remote = None
     if config.server.remote_media.enabled:
-        from cohabit.api.remote import RemoteMedia
+        from cohabit.api.media.media_fetch import RemoteMedia
 
         remote = RemoteMedia(config.server.remote_media)
 
@@ -217,8 +217,8 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
 def _http_server(app: "App", config: "Config", entrance: Entrance) -> "uvicorn.Server":
     import uvicorn
 
-    from cohabit.api.connections import LIMITS, Connection
-    from cohabit.api.handshakes import Handshakes
+    from cohabit.api.http.connections import LIMITS, Connection
+    from cohabit.api.http.handshakes import Handshakes
 
     class Limited(Connection):
         """With the owner's limits."""

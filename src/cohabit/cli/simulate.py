@@ -122,7 +122,7 @@ def simulate(
 
 def _generate(shape: "Shape", seed: int, out: Path | None, config_out: Path | None, cache: float) -> None:
     from cohabit.simulate.generator import ShapeError, generate
-    from cohabit.simulate.invented import invented_config
+    from cohabit.simulate.synthetic_config import invented_config
     from cohabit.simulate.traces import write_trace
 
     try:

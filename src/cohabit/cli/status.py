@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cohabit.cli.asking import HERE, Url, ask, understood
+from cohabit.cli.client import HERE, Url, ask, understood
 
 
 def status(

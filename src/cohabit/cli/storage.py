@@ -15,8 +15,8 @@ from cohabit.config.paths import batches_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-    from cohabit.api.access import Lock
     from cohabit.api.app import App
+    from cohabit.api.middleware.auth import Lock
     from cohabit.batches.store import Store
     from cohabit.runtime.service import Service
     from cohabit.runtime.supervision import TaskSupervisor
@@ -97,7 +97,7 @@ async def _open_store(
 ) -> "Store":
     from cohabit.access.keys import Key
     from cohabit.api.errors import NotFound
-    from cohabit.api.models import find
+    from cohabit.api.routes.models import find
     from cohabit.runtime.executors import IMPORTS
 
     def resolve(name: str) -> str | None:

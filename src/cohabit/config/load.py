@@ -13,7 +13,7 @@ from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from cohabit.config.checks import check
 from cohabit.config.errors import ConfigError
 from cohabit.config.model import Config, Section
-from cohabit.config.quantities import Amount
+from cohabit.config.units import Amount
 
 DEFAULT_PRESET = "embedded"
 _PRESETS = files("cohabit.config") / "presets"

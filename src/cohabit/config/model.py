@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 from pydantic_core import PydanticCustomError
 
-from cohabit.config.quantities import Amount, KeepAlive, Seconds, Size
+from cohabit.config.units import Amount, KeepAlive, Seconds, Size
 from cohabit.devices import DeviceError, parse_kind
 
 _HOST_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")

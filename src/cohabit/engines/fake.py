@@ -20,7 +20,7 @@ from msgspec import Meta
 
 from cohabit.engines.answers import Answer, usage, wants_usage
 from cohabit.engines.card_memory import Card, Pinned
-from cohabit.protocol.abilities import Ability
+from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, ItemError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task

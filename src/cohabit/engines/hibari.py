@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from cohabit.engines.singly import BadItem, singly
-from cohabit.engines.sound_out import Encoder
+from cohabit.engines.audio_encode import Encoder
+from cohabit.engines.per_item import BadItem, singly
 from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, Output, Request, Speech
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task

@@ -24,8 +24,8 @@ from cohabit.engines.grammars import MARK, trial
 from cohabit.engines.llamacpp_body import Asking
 from cohabit.engines.llamacpp_parameters import REFUSED, ChatParameters, Parameters
 from cohabit.engines.llamacpp_prompt import Prompts
-from cohabit.engines.singly import BadItem
-from cohabit.protocol.abilities import Ability
+from cohabit.engines.per_item import BadItem
+from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import (
     Cancelled,
     Chunk,

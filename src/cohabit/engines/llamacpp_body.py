@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cohabit.engines import gbnf, grammars
-from cohabit.engines.assembly import Assembly
-from cohabit.engines.singly import BadItem
+from cohabit.engines.aggregate import Assembly
+from cohabit.engines.per_item import BadItem
 from cohabit.engines.tool_calls import Offer, told
 
 Body = dict[str, Any]

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from cohabit.engines.gguf_header import Vocabulary
-from cohabit.engines.singly import BadItem
+from cohabit.engines.per_item import BadItem
 
 MOST_RUN = 60_000  # characters of one kind in a row: half of what LARGE_STACK was seen to take
 MOST_CONTROL = 4096  # control tokens such as <|im_end|> in one text: a fifth of a second

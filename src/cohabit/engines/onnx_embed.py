@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from cohabit.engines.singly import BadItem
-from cohabit.protocol.abilities import Ability
+from cohabit.engines.per_item import BadItem
+from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, Output, Request
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task

@@ -13,10 +13,10 @@ import msgspec
 
 from cohabit.engines.answers import Answer, usage, wants_usage
 from cohabit.engines.labels import Labels
+from cohabit.engines.per_item import BadItem, opening, singly
 from cohabit.engines.reading import LONGEST, Reader
-from cohabit.engines.singly import BadItem, opening, singly
 from cohabit.media.data_url import decode
-from cohabit.media.pictures import load
+from cohabit.media.images import load
 from cohabit.protocol.engine import Cancelled, Chunk, Count, Derivation, Engine, EngineError, Output, Request
 from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec

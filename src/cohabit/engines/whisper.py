@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from cohabit.engines.singly import BadItem, opening, singly
-from cohabit.engines.sound_in import RATE, windows
-from cohabit.protocol.abilities import Ability
+from cohabit.engines.audio_decode import RATE, windows
+from cohabit.engines.per_item import BadItem, opening, singly
+from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, Output, Request
 from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec

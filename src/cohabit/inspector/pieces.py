@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from cohabit.media import pictures, sound
+from cohabit.media import audio, images
 from cohabit.media.data_url import decode
 from cohabit.media.errors import Unreadable
 from cohabit.protocol.inspection import Picture, Piece
@@ -20,13 +20,13 @@ def cleaned(piece: Piece, progress: Callable[[float], object]) -> bytes:
     """
     data = decode(piece.data.decode()) if piece.text else piece.data
     if isinstance(piece, Picture):
-        return pictures.shrunk(data, piece.longest)
-    made = sound.repacked(data, progress)
+        return images.shrunk(data, piece.longest)
+    made = audio.repacked(data, progress)
     if len(made) > MOST_CLEAN:
         raise Unreadable("is too large; send it in parts, or as mp3, ogg or m4a")
     reset_peak()
     before = peak_and_resident()[1]
-    sound.check(made, progress)
+    audio.check(made, progress)
     if peak_and_resident()[0] - before > MOST_DECODING:  # a worker, which decodes it again, has no such limit
         raise Unreadable("takes too much memory to decode; save it again, or send it as wav or mp3")
     return made

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from cohabit.protocol.abilities import Ability
+from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task

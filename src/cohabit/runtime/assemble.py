@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from cohabit.config import resolved
+from cohabit.config import defaults
 from cohabit.config.model import Config
 from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
@@ -16,11 +16,11 @@ from cohabit.devices import Device
 from cohabit.engines.registry import engine_class, missing_libraries
 from cohabit.protocol.parameters import Declared
 from cohabit.protocol.spec import ModelSpec
-from cohabit.runtime.answers import Watcher
-from cohabit.runtime.footprints import Footprints
-from cohabit.runtime.learner import Learner
+from cohabit.runtime.footprint_recorder import Learner
+from cohabit.runtime.inflight import Watcher
 from cohabit.runtime.loop import Observe
 from cohabit.runtime.plan import Plan
+from cohabit.runtime.profile_store import Footprints
 from cohabit.runtime.server import Server
 from cohabit.runtime.service import ModelInfo
 from cohabit.runtime.workers.supervisor import Launch
@@ -52,7 +52,7 @@ def assemble(
     exposition: Callable[[], bytes],
 ) -> Server:
     """A server ready to start. Call it inside the running event loop."""
-    models = [Model(resolved.model_policy(config, row.name), row.footprint) for row in plan.rows]
+    models = [Model(defaults.model_policy(config, row.name), row.footprint) for row in plan.rows]
     return Server(
         infos=[_info(config, name) for name in config.models],
         models=models,
@@ -60,13 +60,13 @@ def assemble(
         ledger=Ledger(
             budget=plan.budget,
             keep_free=plan.keep_free + plan.inspection,
-            slots=resolved.compute_slots(config),
-            releases_when_reaped=resolved.place(config).kind == "cpu",
+            slots=defaults.compute_slots(config),
+            releases_when_reaped=defaults.place(config).kind == "cpu",
             host_cache=plan.host_cache,
         ),
         policy=Policy(config.scheduling.policy),
         device=device,
-        place=resolved.place(config),
+        place=defaults.place(config),
         stall=config.server.stall,
         watcher=watcher,
         observers=[*observers, Learner(config, models, footprints).handled],
@@ -102,7 +102,7 @@ def _info(config: Config, name: str) -> ModelInfo:
 
 def _launch(config: Config, name: str, weights: Path, made: Path) -> Launch:
     model = config.models[name]
-    derivations = resolved.derivations(model)
+    derivations = defaults.derivations(model)
 
     def spec(cancelled: Cancelled) -> ModelSpec:
         def path(source: str) -> Path | None:
@@ -115,11 +115,11 @@ def _launch(config: Config, name: str, weights: Path, made: Path) -> Launch:
         files = {
             role: derive(found, derivations.get(role), made, cancelled=cancelled) for role, found in fetched.items()
         }
-        return resolved.model_spec(config, name, source, files)
+        return defaults.model_spec(config, name, source, files)
 
     return Launch(
         spec,
-        threads=resolved.slots(config, model),
-        nice=resolved.niceness(config, model),
-        max_stall=resolved.max_stall(config, model),
+        threads=defaults.slots(config, model),
+        nice=defaults.niceness(config, model),
+        max_stall=defaults.max_stall(config, model),
     )

@@ -21,7 +21,7 @@ from cohabit.core.commands import (
 from cohabit.core.events import Event
 from cohabit.core.reasons import Rejection
 from cohabit.protocol.spec import Device
-from cohabit.runtime.answers import Answers, Watcher
+from cohabit.runtime.inflight import Answers, Watcher
 from cohabit.runtime.stalls import StallDetector
 from cohabit.runtime.workers.process import WorkerProcess
 from cohabit.runtime.workers.supervisor import Launch, Supervisor, Worker

@@ -21,9 +21,9 @@ from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.core.state import ModelPolicy
 from cohabit.protocol import messages
 from cohabit.protocol.spec import Device
-from cohabit.runtime.answers import Open
 from cohabit.runtime.effects import Effects
-from cohabit.runtime.footprints import Profile
+from cohabit.runtime.inflight import Open
+from cohabit.runtime.profile_store import Profile
 from cohabit.runtime.requests import Answer, Call, CallFailed
 from cohabit.runtime.supervision import awaited
 from cohabit.runtime.workers.supervisor import Launch

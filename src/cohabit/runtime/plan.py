@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cohabit.config import resolved
+from cohabit.config import defaults
 from cohabit.config.model import Config
 from cohabit.core.footprints import Figure, Footprint, Origin
 from cohabit.core.ledger import Ledger
@@ -13,7 +13,7 @@ from cohabit.core.room import most_for, never_fits
 from cohabit.core.state import Books, Model
 from cohabit.devices.cuda import CONTEXT_BYTES
 from cohabit.engines.registry import engine_class
-from cohabit.runtime.footprints import Footprints, Profile, profile_key
+from cohabit.runtime.profile_store import Footprints, Profile, profile_key
 from cohabit.sources import SourceError, cached, size_of
 
 _PRECISION = re.compile(
@@ -122,7 +122,7 @@ def make_plan(config: Config, *, total: int, host: int, footprints: Footprints, 
     What was measured never makes a model unfit that fits by what is declared or estimated: a figure may be of a run
     that broke the books, or of another machine. It is then taken to need no more than there is.
     """
-    budget = resolved.budget(config, total)
+    budget = defaults.budget(config, total)
     stated = {name: stated_of(config, name, weights) for name in config.models}
     made = {name: _of(config, name, said, footprints) for name, said in stated.items()}
     measured = _books(config, made, budget)
@@ -138,8 +138,8 @@ def make_plan(config: Config, *, total: int, host: int, footprints: Footprints, 
         rows.append(
             Row(name, config.models[name].engine, precision(source), made[name], fits=fits, borne_out=borne_out)
         )
-    keep_free, host_cache = resolved.keep_free(config, total), resolved.host_cache(config, host)
-    return Plan(rows, config.device.kind, total, keep_free, resolved.inspection(config), budget, host_cache)
+    keep_free, host_cache = defaults.keep_free(config, total), defaults.host_cache(config, host)
+    return Plan(rows, config.device.kind, total, keep_free, defaults.inspection(config), budget, host_cache)
 
 
 def footprint_of(config: Config, name: str, footprints: Footprints, weights: Path) -> Footprint:
@@ -152,7 +152,7 @@ def _of(config: Config, name: str, stated: "Stated", footprints: Footprints) -> 
 
 
 def _books(config: Config, made: Mapping[str, Footprint], budget: int) -> Books:
-    models = [Model(resolved.model_policy(config, name), footprint) for name, footprint in made.items()]
+    models = [Model(defaults.model_policy(config, name), footprint) for name, footprint in made.items()]
     return Books(models, Ledger(budget=budget, keep_free=0, slots=1))
 
 
@@ -220,7 +220,7 @@ def stated_of(config: Config, name: str, weights: Path) -> Stated:
         size = sum(size_of(source, weights_dir=weights, base_dir=config.base_dir) for source in sources)
     except SourceError:  # told when it is fetched, at the start or by the first request; the others are served
         found, size = None, 0
-    estimate = engine_class(model.engine).estimate(resolved.model_spec(config, name, found, {}), size)
+    estimate = engine_class(model.engine).estimate(defaults.model_spec(config, name, found, {}), size)
     context = 0 if config.device.kind == "cpu" else CONTEXT_BYTES
 
     def figure(said: int | None, guessed: int) -> Figure:
@@ -232,7 +232,7 @@ def stated_of(config: Config, name: str, weights: Path) -> Stated:
         working=figure(declared.working, estimate.working),
         load_seconds=guessed_load_seconds(size),
         context=context,
-        copies=resolved.copies(config, model),
+        copies=defaults.copies(config, model),
     )
 
 

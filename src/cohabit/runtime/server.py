@@ -33,11 +33,11 @@ from cohabit.engines.registry import engine_class
 from cohabit.protocol import spec
 from cohabit.protocol.engine import Request
 from cohabit.protocol.inspection import Piece
-from cohabit.runtime.answers import Open, Watcher
+from cohabit.runtime.admin import Outcome, Owner
 from cohabit.runtime.effects import Effects
+from cohabit.runtime.inflight import Open, Watcher
 from cohabit.runtime.inspectors import Inspectors
 from cohabit.runtime.loop import ControlLoop, Observe
-from cohabit.runtime.owner import Outcome, Owner
 from cohabit.runtime.requests import SERVER_FAILED, Answer, Call, CallFailed
 from cohabit.runtime.sampler import Beside, Sampler
 from cohabit.runtime.service import Health, ModelInfo

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 from cohabit.core.events import OwnerRequest
 from cohabit.core.owner import Objection
 from cohabit.core.snapshot import LISTED
-from cohabit.protocol.abilities import Ability
+from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import LONGEST_PICTURE, Speech
 from cohabit.protocol.inspection import Piece
 from cohabit.protocol.parameters import Declared
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.owner import Outcome
+from cohabit.runtime.admin import Outcome
 from cohabit.runtime.requests import Answer, Call
 
 MOST_TEXT = 1 << 20  # bytes of text in a request, whatever the model, unless its context is a very long one

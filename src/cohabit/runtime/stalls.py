@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cohabit.protocol.messages import Ping
-from cohabit.runtime.answers import Answers
+from cohabit.runtime.inflight import Answers
 from cohabit.runtime.workers.supervisor import Worker
 
 PERIOD = 2.0  # seconds between two looks at most

@@ -17,7 +17,7 @@ import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cohabit.config import resolved
+from cohabit.config import defaults
 from cohabit.config.errors import ConfigError
 from cohabit.config.load import parse_config, with_budget
 from cohabit.config.model import Config
@@ -26,8 +26,8 @@ from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
 from cohabit.core.state import ModelPolicy
 from cohabit.engines.fake import FakeOptions
-from cohabit.runtime.footprints import Footprints
 from cohabit.runtime.plan import Plan, make_plan
+from cohabit.runtime.profile_store import Footprints
 from cohabit.simulate.behaviour import Behaviour, known_model
 
 SHORT_CUTS = ("load_seconds", "wake_seconds")
@@ -96,7 +96,7 @@ def fleet_of(config: Config) -> Fleet:
         if model.engine != "fake":
             raise ConfigError(f"models.{name}.engine: {model.engine} cannot be simulated; use fake")
     plan = _plan(config)
-    policies = {name: resolved.model_policy(config, name) for name in config.models}
+    policies = {name: defaults.model_policy(config, name) for name in config.models}
     options = {name: msgspec.convert(model.options, FakeOptions) for name, model in config.models.items()}
     return Fleet(
         policies={
@@ -119,7 +119,7 @@ def fleet_of(config: Config) -> Fleet:
         aliases={alias: name for name, model in config.models.items() for alias in (name, *model.aliases)},
         policy=Policy(config.scheduling.policy),
         plan=plan,
-        slots=resolved.compute_slots(config),
+        slots=defaults.compute_slots(config),
     )
 
 
@@ -127,7 +127,7 @@ def _plan(config: Config) -> Plan:
     budget = config.device.budget
     if budget is None or budget.size is None:
         raise ConfigError("device.budget: a simulation asks no device; give a size such as 24GiB")
-    total = budget.size + resolved.keep_free(config, budget.size)
+    total = budget.size + defaults.keep_free(config, budget.size)
     with TemporaryDirectory() as empty:  # what this machine has measured is no matter
         return make_plan(
             config, total=total, host=0, footprints=Footprints(Path(empty) / "none"), weights=Path(empty)

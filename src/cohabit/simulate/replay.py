@@ -6,7 +6,7 @@ from cohabit.core.eviction import Policy
 from cohabit.runtime.loop import Observe
 from cohabit.simulate.fleet import Fleet
 from cohabit.simulate.shell import VirtualShell
-from cohabit.simulate.tally import Tally
+from cohabit.simulate.stats import Tally
 from cohabit.simulate.traces import Arrival
 
 

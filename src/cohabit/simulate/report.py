@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from math import ceil
 from typing import Any
 
-from cohabit.simulate.tally import ModelTally, Tally
+from cohabit.simulate.stats import ModelTally, Tally
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "max": 1.0}
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from cohabit.worker.parent import die_with_parent
+from cohabit.worker.parent_death import die_with_parent
 
 
 def main() -> int:

@@ -39,10 +39,10 @@ from cohabit.protocol.spec import Device
 from cohabit.worker.link import Link
 from cohabit.worker.meter import Meter, meter_for
 from cohabit.worker.model import Model
-from cohabit.worker.parent import take_group_along
+from cohabit.worker.oom import lacked_memory
+from cohabit.worker.parent_death import take_group_along
 from cohabit.worker.reporting import report
 from cohabit.worker.run import Runner
-from cohabit.worker.shortage import lacked_memory
 from cohabit.worker.threads import Threads, begin
 
 

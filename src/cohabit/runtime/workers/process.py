@@ -18,8 +18,8 @@ import psutil
 import structlog
 
 from cohabit.protocol.messages import FromWorker, Shutdown, decode_from_worker
-from cohabit.runtime.links.native import NativeLink
 from cohabit.runtime.supervision import supervise
+from cohabit.runtime.workers.native_link import NativeLink
 
 POLITE_SECONDS = 5.0  # between the word and the kill
 LAST_FRAMES_SECONDS = 1.0  # what a dead worker had sent must be read within this

@@ -22,7 +22,7 @@ from cohabit.runtime.workers.process import WorkerProcess
 from cohabit.sources import Cancelled, SourceError
 
 if TYPE_CHECKING:
-    from cohabit.runtime.answers import Answers
+    from cohabit.runtime.inflight import Answers
 
 log = structlog.get_logger()
 

@@ -1,0 +1,1 @@
+"""The web server's side: connections and TLS."""

@@ -1,0 +1,241 @@
+"""One piece of work in ``/inference``'s words: understood, turned into OpenAI's, its answer turned back."""
+
+import base64
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from cohabit.api import parameters
+from cohabit.api.bodies import bounded, decoded, parsed
+from cohabit.api.errors import BadRequest
+from cohabit.api.fields import F, Raws, Split, Taken, apart, split, take, warnings
+from cohabit.api.media import image_inputs
+from cohabit.api.media.media_inputs import Media
+from cohabit.api.routes import speech
+from cohabit.api.routes.models import choose
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.service import ModelInfo
+from cohabit.schemas.chat import ChatRequest
+from cohabit.schemas.embedding import EmbeddingRequest
+from cohabit.schemas.inference import (
+    ChatData,
+    DescribeData,
+    EmbedData,
+    InferenceRequest,
+    Kind,
+    SpeakData,
+    TranscribeData,
+)
+from cohabit.schemas.speech import SpeechRequest
+from cohabit.schemas.transcription import TranscriptionRequest
+
+_LOOK = "Describe this picture."
+_WAV_SIZES = (4, 40)  # where a wav file says how long it is (RIFF, with a plain header of 44 bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Ready to be queued. ``result`` makes of the engine's whole answer what the client is given."""
+
+    model: str
+    task: Task
+    body: bytes
+    result: Callable[[bytes], dict[str, Any]]
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One piece of work as it was asked; of its data nothing is decoded yet."""
+
+    kind: Kind
+    data: msgspec.Raw
+    model: str | None
+    others: Raws  # fields beside the data that are not known here
+    countless: bool
+
+    async def taken(self, kind: type[F]) -> Taken[F]:
+        """The data. Raises BadRequest."""
+        return await apart(len(bytes(self.data)), lambda: take(kind, split(self.data, kind), "data."))
+
+    def chosen(self, taken: Taken[F], info: ModelInfo, task: Task) -> str | None:
+        """Drop what neither the route nor the model's engine knows; what the client is told. Raises BadRequest."""
+        taken.choose(info, task, "data.")
+        taken.dropped = [*self.others, *taken.dropped]
+        taken.countless |= self.countless
+        return taken.warning
+
+
+def item_of(raw: bytes | msgspec.Raw, kind: str | None = None) -> Item:
+    """What a body asks for; with ``kind`` it is the data alone. Raises BadRequest."""
+    if kind is not None:
+        found = Split({"data": msgspec.Raw(raw)}, {}, False, len(bytes(raw)))
+    else:
+        found = split(raw, InferenceRequest)
+    plain = {name: decoded(bytes(value)) for name, value in found.known.items() if name != "data"}
+    if "data" in found.known:
+        data = bytes(found.known["data"])
+        plain["data"] = {} if data.lstrip().startswith(b"{") else decoded(data)
+    if kind is not None:
+        plain["type"] = kind
+        if not isinstance(plain["data"], dict):
+            raise BadRequest("the body must be a JSON object")
+    asked = parsed(InferenceRequest, plain)
+    return Item(asked.type, found.known["data"], asked.model, found.others, found.countless)
+
+
+async def understood(media: Media, asked: Item) -> Work:
+    """Everything checked that can be before it runs. Raises ApiError."""
+    return await _KINDS[asked.kind](media, asked)
+
+
+async def _chat(media: Media, asked: Item) -> Work:
+    taken, text = await apart(len(bytes(asked.data)), lambda: _conversation(asked))
+    typed = taken.body
+    sees = asked.model is None and any(typed.pictures())
+    info = choose(media.service, asked.model, Task.DESCRIBE if sees else Task.CHAT)
+    dropped = asked.chosen(taken, info, Task.CHAT)
+    bounded(taken.text_bytes, text, info.most_text)
+    if (typed.n or 1) > 1:
+        raise BadRequest("data.n must be 1: there is one answer here", param="data.n")
+    warning = parameters.check(media.service, info, Task.CHAT, typed, taken.unheeded, prefix="data.")
+    found = [(f"data.{place}", url) for place, url in typed.pictures()]
+    image_inputs.put({"data": taken.plain}, await image_inputs.check(media, info, found, "data.messages"))
+    taken.plain["model"] = info.name
+    return Work(
+        model=info.name,
+        task=Task.CHAT,
+        body=await taken.sent(),
+        result=_chat_result,
+        warning=warnings(warning, dropped),
+    )
+
+
+def _conversation(asked: Item) -> tuple[Taken[ChatRequest], str]:
+    """A chat's fields, and the name of that which holds the text. Raises BadRequest."""
+    found = split(asked.data, ChatRequest, "prompt")
+    short = {name: decoded(bytes(found.known[name])) for name in ("prompt", "stream") if name in found.known}
+    prompt = parsed(ChatData, short, prefix="data.").prompt
+    if (prompt is None) == (bytes(found.known.get("messages", b"null")) == b"null"):
+        raise BadRequest("data needs either prompt or messages", param="data")
+    known = {name: raw for name, raw in found.known.items() if name != "prompt"}
+    known["model"] = msgspec.Raw(msgspec.json.encode(asked.model or "-"))
+    if prompt is not None:
+        known["messages"] = msgspec.Raw(msgspec.json.encode([{"role": "user", "content": prompt}]))
+    taken = take(ChatRequest, replace(found, known=known), "data.")
+    return taken, "data.messages" if prompt is None else "data.prompt"
+
+
+async def _describe(media: Media, asked: Item) -> Work:
+    taken = await asked.taken(DescribeData)
+    data = taken.body
+    info = choose(media.service, asked.model, Task.DESCRIBE)
+    warning = asked.chosen(taken, info, Task.DESCRIBE)
+    prompt = data.prompt or _LOOK
+    bounded(len(prompt.encode()), "data.prompt")
+    url = await media.picture(data.image, info.longest_picture, "data.image")
+    parts = [{"type": "text", "text": prompt}, {"type": "image_url", "image_url": {"url": url}}]
+    body = {"model": info.name, "messages": [{"role": "user", "content": parts}], **taken.parameters}
+    return Work(
+        model=info.name,
+        task=Task.DESCRIBE,
+        body=msgspec.json.encode(body),
+        result=_describe_result,
+        warning=warning,
+    )
+
+
+async def _embed(media: Media, asked: Item) -> Work:
+    taken = await asked.taken(EmbedData)
+    data = taken.body
+    if (data.text is None) == (data.texts is None):
+        raise BadRequest("data needs either text or texts", param="data")
+    info = choose(media.service, asked.model, Task.EMBED)
+    warning = asked.chosen(taken, info, Task.EMBED)
+    body = {"model": info.name, "input": data.text or data.texts}
+    typed = parsed(EmbeddingRequest, body, prefix="data.")
+    bounded(typed.text_bytes(), "data.text" if data.text else "data.texts")
+    return Work(
+        model=info.name,
+        task=Task.EMBED,
+        body=msgspec.json.encode({**body, **taken.parameters}),
+        result=_embed_result,
+        warning=warning,
+    )
+
+
+async def _speak(media: Media, asked: Item) -> Work:
+    taken = await asked.taken(SpeakData)
+    data = taken.body
+    info = choose(media.service, asked.model, Task.SPEAK)
+    dropped = asked.chosen(taken, info, Task.SPEAK)
+    fields = {"input": data.text, "voice": data.voice, "speed": data.speed}
+    given = {name: value for name, value in fields.items() if value is not None}
+    typed = parsed(SpeechRequest, {"model": info.name, "response_format": "wav", **given}, prefix="data.")
+    info, told, warning = speech.understood(media.service, typed, prefix="data.", text="text")
+    rate = speech.of(info).rate
+    return Work(
+        model=info.name,
+        task=Task.SPEAK,
+        body=msgspec.json.encode({**told, **taken.parameters}),
+        result=lambda sound: {"audio": base64.b64encode(_measured(sound)).decode(), "sample_rate": rate},
+        warning=warnings(warning, dropped),
+    )
+
+
+async def _transcribe(media: Media, asked: Item) -> Work:
+    taken = await asked.taken(TranscribeData)
+    data = taken.body
+    info = choose(media.service, asked.model, Task.TRANSCRIBE)
+    warning = asked.chosen(taken, info, Task.TRANSCRIBE)
+    fields = data.model_dump(include={"language", "prompt"}, exclude_none=True)
+    typed = parsed(TranscriptionRequest, {"model": info.name, **fields}, prefix="data.")
+    sound = await media.sound(data.audio, "data.audio")
+    return Work(
+        model=info.name,
+        task=Task.TRANSCRIBE,
+        body=msgspec.json.encode({**typed.words(), **taken.parameters}),
+        blobs={"file": sound},
+        result=lambda found: {"text": msgspec.json.decode(found)["text"]},
+        warning=warning,
+    )
+
+
+_KINDS: Mapping[str, Callable[[Media, Item], Awaitable[Work]]] = MappingProxyType(
+    {"chat": _chat, "describe_image": _describe, "embed": _embed, "speak": _speak, "transcribe": _transcribe}
+)
+
+
+def _chat_result(found: bytes) -> dict[str, Any]:
+    answer = msgspec.json.decode(found)
+    choice = answer["choices"][0]
+    asked_for = {"tool_calls": choice["message"].get("tool_calls"), "logprobs": choice.get("logprobs")}
+    return {
+        "text": choice["message"]["content"],
+        "finish_reason": choice["finish_reason"],
+        "usage": answer["usage"],
+        **{key: value for key, value in asked_for.items() if value},
+    }
+
+
+def _describe_result(found: bytes) -> dict[str, Any]:
+    """``findings`` is what our own engine adds; a language model that sees has none."""
+    answer = msgspec.json.decode(found)
+    findings = answer.get("findings") or [{}]
+    return {"text": answer["choices"][0]["message"]["content"], "findings": findings[0]}
+
+
+def _embed_result(found: bytes) -> dict[str, Any]:
+    return {"embeddings": [entry["embedding"] for entry in msgspec.json.decode(found)["data"]]}
+
+
+def _measured(sound: bytes) -> bytes:
+    """A wav file that was made to be streamed, now that its length is known."""
+    whole = bytearray(sound)
+    for place in _WAV_SIZES:
+        whole[place : place + 4] = (len(sound) - place - 4).to_bytes(4, "little")
+    return bytes(whole)

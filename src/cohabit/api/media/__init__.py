@@ -1,0 +1,1 @@
+"""Pictures and sound that requests bring or point to."""

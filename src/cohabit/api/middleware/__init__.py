@@ -1,0 +1,1 @@
+"""What goes round every request, as plain ASGI."""

@@ -1,0 +1,137 @@
+"""The door for keys: whoever has none, or not the right one, is told so and nothing else.
+
+With keys on every route asks for one, unknown addresses too. What is on the way from ourselves, the lines of a batch,
+carries its owner's key in the scope's state, where no client can put anything.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastapi import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cohabit.access.keys import Key
+from cohabit.access.keys_file import Keyring
+from cohabit.access.limits import Exceeded, Limits
+from cohabit.api.errors import ApiError
+
+_OWNERS = ("/admin/", "/metrics")
+_OPEN = frozenset({"/health/live", "/health/ready"})
+_SCHEMES = {b"authorization", b"x-api-key", b"api-key"}  # the latter two of Anthropic's and Azure's clients
+_MOST_SECRET = 512  # bytes; nothing longer is hashed
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Who is let in, and how much each may ask."""
+
+    keyring: Keyring
+    limits: Limits
+    open_health: bool = False  # whether ``/health/...`` needs no key
+
+
+class Access:
+    """Lets in who has a key."""
+
+    def __init__(self, app: ASGIApp, lock: Lock) -> None:
+        """Wrap the app."""
+        self._app = app
+        self._lock = lock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Speak ASGI."""
+        state = scope.setdefault("state", {})
+        if scope["type"] != "http" or (self._lock.open_health and scope["path"] in _OPEN):
+            await self._app(scope, receive, send)
+            return
+        line = "key" in state  # of a batch: it comes from ourselves, with its owner's key
+        try:
+            key = state["key"] if line else self._known(scope)
+            state["key"] = key
+            self._admit(scope, key, line=line)
+        except ApiError as error:
+            await error.response()(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._lock.limits.leave(key)
+
+    def _known(self, scope: Scope) -> Key:
+        secrets = {_secret(name, value) for name, value in scope["headers"] if name in _SCHEMES}
+        if not secrets:
+            raise _unknown(scope, "missing_api_key", "a key is needed: send it as authorization: Bearer KEY")
+        secret = secrets.pop()
+        key = self._lock.keyring.find(secret) if secret is not None and not secrets else None
+        if key is None:
+            raise _unknown(scope, "invalid_api_key", "this key is not known; it may have been revoked")
+        return key
+
+    def _admit(self, scope: Scope, key: Key, *, line: bool) -> None:
+        if scope["path"].startswith(_OWNERS) and not key.admin:
+            raise ApiError(403, "this needs an admin key", kind="permission_error", code="admin_key_required")
+        over = self._lock.limits.enter(key, line=line)
+        if over is not None:
+            raise too_many(over)
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """Who asks, and where it is counted."""
+
+    key: Key
+    limits: Limits
+
+
+def limited(request: Request) -> Limited | None:
+    """For what counts as several requests; None where no keys are asked for."""
+    key, lock = key_of(request), request.app.state.lock
+    return None if key is None or lock is None else Limited(key, lock.limits)
+
+
+def too_many(over: Exceeded) -> ApiError:
+    """The answer to a request beyond the limits of its key."""
+    return ApiError(429, over.message, kind="rate_limit_error", code=over.code, retry_after=over.retry_after)
+
+
+def key_of(request: Request) -> Key | None:
+    """Whose request it is; None where no keys are asked for."""
+    key: Key | None = request.scope.get("state", {}).get("key")
+    return key
+
+
+def still_valid(request: Request) -> Callable[[], bool]:
+    """Whether the key of a request, for one that has no end of its own, has not been revoked or changed meanwhile."""
+    key, lock = key_of(request), request.app.state.lock
+    if key is None or lock is None:
+        return lambda: True
+    keyring: Keyring = lock.keyring
+    return lambda: keyring.named(key.name) == key
+
+
+def _secret(name: bytes, value: bytes) -> str | None:
+    """What a header holds; None for what holds none. Of Basic, for browsers, it is the password."""
+    if len(value) > _MOST_SECRET:
+        return None
+    text = value.decode("latin-1").strip()
+    if name != b"authorization":
+        return text
+    scheme, _, secret = text.partition(" ")
+    if scheme.lower() == "bearer":
+        return secret.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(secret, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+    return None
+
+
+def _unknown(scope: Scope, code: str, message: str) -> ApiError:
+    error = ApiError(401, message, kind="authentication_error", code=code)
+    browser = any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
+    # Only a browser is asked for Basic, and shows its user a form for it: the key is the password.
+    error.headers["www-authenticate"] = 'Basic realm="cohabit"' if browser else 'Bearer realm="cohabit"'
+    return error

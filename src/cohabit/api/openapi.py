@@ -1,0 +1,175 @@
+"""The OpenAPI document: bodies and headers are read by hand, so what stands of them there is put in by hand."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+from cohabit.api.examples import EXAMPLES
+from cohabit.schemas.errors import ErrorResponse
+
+_REF = "#/components/schemas/{model}"
+_HEADER = "#/components/headers/{name}"
+Responses = dict[int | str, dict[str, Any]]
+
+_bodies: dict[str, type[BaseModel]] = {}
+
+
+def _errors(descriptions: dict[int, str]) -> Responses:
+    return {status: {"model": ErrorResponse, "description": said} for status, said in descriptions.items()}
+
+
+ERRORS = _errors(
+    {
+        400: "The request is wrong; `param` names the field.",
+        403: "Not for that web page, or not under that host name.",
+        404: "There is no such model.",
+        408: "A time limit passed.",
+        413: "The body is too large.",
+        415: "The body is compressed.",
+        429: "Too many wait; `Retry-After` says when to come back.",
+        500: "A bug of ours.",
+        502: "The model failed on this request.",
+        503: "Not now; `code` says why, `Retry-After` when to come back.",
+    }
+)
+_ALL = ERRORS | _errors({409: "It cannot be done as things are; `code` says why.", 507: "The disk is full."})
+EVERYWHERE = (400, 403, 415, 500)
+"""What any route may answer, be it at the door."""
+
+HEADERS: dict[str, tuple[dict[str, Any], str]] = {
+    "x-request-id": ({"type": "string"}, "Stands in the log."),
+    "x-cohabit-queue-ms": ({"type": "integer", "minimum": 0}, "Milliseconds spent waiting, without what follows."),
+    "x-cohabit-load-ms": ({"type": "integer", "minimum": 0}, "Milliseconds in which the model was loaded or woken."),
+    "x-cohabit-run-ms": ({"type": "integer", "minimum": 0}, "Milliseconds of the run; not on streams."),
+    "x-cohabit-warning": ({"type": "string"}, "What of the request was not heeded."),
+    "retry-after": ({"type": "integer", "minimum": 1}, "Seconds after which another try makes sense."),
+    "x-should-retry": ({"const": "false"}, "For clients that would send it again."),
+}
+"""Of answers: schema and description by name."""
+
+_TIMINGS = ("x-cohabit-queue-ms", "x-cohabit-load-ms", "x-cohabit-run-ms", "x-cohabit-warning")
+_BY_STATUS = {"408": ("x-should-retry",), "429": ("retry-after",), "503": ("retry-after", "x-should-retry")}
+_ALWAYS = {"x-request-id", "retry-after"}  # where they are named at all
+
+_TIMEOUT = {
+    "name": "x-request-timeout",
+    "in": "header",
+    "description": "Seconds that waiting and running may take together.",
+    "schema": {"type": "string", "pattern": r"^(?=.*[1-9])[0-9]{1,9}(\.[0-9]{1,9})?$"},
+}
+
+
+def streamed(whole: type[BaseModel]) -> Responses:
+    """Of a route that answers with one object, or with a stream."""
+    description = "One object, or with `stream` server-sent events."
+    return {200: {"model": whole, "description": description, "content": {"text/event-stream": {}}}}
+
+
+def only(*statuses: int) -> Responses:
+    """Some errors, and those that are EVERYWHERE."""
+    return {status: _ALL[status] for status in (*statuses, *EVERYWHERE)}
+
+
+def body_of(kind: type[BaseModel], *others: type[BaseModel], waits: bool = True) -> dict[str, Any]:
+    """``openapi_extra`` for a route that reads one of these bodies itself and, if it ``waits``, a time limit."""
+    kinds = (kind, *others)
+    _bodies.update((each.__name__, each) for each in kinds)
+    references = [{"$ref": _REF.format(model=each.__name__)} for each in kinds]
+    return _asking({"application/json": {"schema": {"anyOf": references} if others else references[0]}}, waits=waits)
+
+
+def list_of(kind: type[BaseModel], most: int) -> dict[str, Any]:
+    """``openapi_extra`` for a route whose body is a list of these."""
+    extra = body_of(kind)
+    content = extra["requestBody"]["content"]["application/json"]
+    content["schema"] = {"type": "array", "items": content["schema"], "minItems": 1, "maxItems": most}
+    return extra
+
+
+def form_of(kind: type[BaseModel], *, waits: bool = True) -> dict[str, Any]:
+    """``openapi_extra`` for a route that reads a form of these fields and a file, and if it ``waits`` a limit."""
+    schema = kind.model_json_schema()  # with the file inside: it takes no other fields, so ``allOf`` would be empty
+    inner = schema.pop("$defs", {})
+    fields = dict(each for name, field in schema["properties"].items() for each in _fields(name, field, inner))
+    schema["properties"] = {"file": {"type": "string", "format": "binary"}} | fields
+    schema["required"] = [*schema["required"], "file"]
+    return _asking({"multipart/form-data": {"schema": schema}}, waits=waits)
+
+
+def _fields(name: str, field: dict[str, Any], inner: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """As it is in a form: it has no null, calls a list ``x[]``, and y of the object ``x`` is ``x[y]``."""
+    if "anyOf" in field:
+        given, _null = field.pop("anyOf")
+        del field["default"]
+        field |= given
+    if "$ref" in field:
+        for part, its in inner[field["$ref"].rpartition("/")[2]]["properties"].items():
+            yield f"{name}[{part}]", its
+    else:
+        yield f"{name}[]" if field["type"] == "array" else name, field
+
+
+def _asking(content: dict[str, Any], *, waits: bool) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": content}, "parameters": [_TIMEOUT] if waits else []}
+
+
+def install(app: FastAPI) -> None:
+    """Let ``/openapi.json`` tell of everything. After the routes: their names become the ids of the operations."""
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            route.operation_id = route.name
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    components = schema["components"]
+    for name, kind in _bodies.items():
+        body = kind.model_json_schema(ref_template=_REF)
+        components["schemas"] |= body.pop("$defs", {})
+        components["schemas"][name] = body
+    for name, example in EXAMPLES.items():
+        components["schemas"][name]["examples"] = [example]
+    components["headers"] = {
+        name: {"schema": kind, "description": description, "required": name in _ALWAYS}
+        for name, (kind, description) in HEADERS.items()
+    }
+    if app.state.lock is not None:
+        _tell_of_keys(schema)
+    for operation in (operation for path in schema["paths"].values() for operation in path.values()):
+        responses = operation["responses"]
+        responses.pop("422", None)  # FastAPI's word for a wrong parameter; here that is a 400 like any other
+        for status, response in responses.items():
+            names = _headers_of(status, waits="408" in responses)
+            response["headers"] = {name: {"$ref": _HEADER.format(name=name)} for name in names}
+    for name in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(name, None)
+    return schema
+
+
+def _tell_of_keys(schema: dict[str, Any]) -> None:
+    schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    schema["security"] = [{"key": []}]
+    error = {"application/json": {"schema": {"$ref": _REF.format(model=ErrorResponse.__name__)}}}
+    told = {"401": "No key, or none that is known.", "403": "The key may not.", "429": "The key has asked too much."}
+    for operation in (operation for path in schema["paths"].values() for operation in path.values()):
+        for status, description in told.items():
+            operation["responses"].setdefault(status, {"description": description, "content": error})
+
+
+def _headers_of(status: str, *, waits: bool) -> Iterator[str]:
+    """``waits``: whether the route queues its request, so that it can tell where the time went."""
+    yield "x-request-id"
+    yield from _BY_STATUS.get(status, ())
+    if status == "200" and waits:
+        yield from _TIMINGS

@@ -1,0 +1,94 @@
+"""What a chat or a completion asks for beside an answer: checked, refused where the model cannot, told of where it
+does not heed it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+from cohabit.api.capabilities import require
+from cohabit.api.errors import BadRequest
+from cohabit.protocol.capabilities import Ability
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.service import ModelInfo, Service
+from cohabit.schemas.chat import ChatRequest, NamedTool, Sampling
+from cohabit.schemas.completion import CompletionRequest
+
+_SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "seed")
+
+
+def check(
+    service: Service,
+    info: ModelInfo,
+    task: Task,
+    body: Sampling,
+    unheeded: Sequence[str] = (),
+    *,
+    prefix: str = "",
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> str | None:
+    """Raises BadRequest for what would make another answer; returns what the client should know was not heeded.
+
+    ``unheeded`` are fields of it that have no effect; ``prefix`` goes before a field's name; ``renamed`` has the
+    client's own names of a chat's fields.
+    """
+    if isinstance(body, ChatRequest):
+        _check_chat(body, prefix)
+    needed = {renamed.get(field, field): ability for field, ability in _needed(body)}
+    require(service, info, task, needed, prefix)
+    sampling = [] if Ability.SAMPLING in info.abilities else [name for name in _SAMPLING if _sent(body, name)]
+    names = [*sampling, *unheeded]
+    return f"{info.name} does not heed {', '.join(names)}" if names else None
+
+
+def _sent(body: Sampling, name: str) -> bool:
+    return getattr(body, name) is not None
+
+
+def _needed(body: Sampling) -> Iterator[tuple[str, Ability]]:
+    if (body.n or 1) > 1:
+        yield "n", Ability.CHOICES
+    if body.stop:
+        yield "stop", Ability.STOP
+    match body:
+        case ChatRequest():
+            if body.tools and body.tool_choice != "none":
+                yield "tools", Ability.TOOLS
+            if body.response_format is not None and body.response_format.type != "text":
+                yield "response_format", Ability.SCHEMA
+            if body.logprobs:
+                yield "logprobs", Ability.LOGPROBS
+        case CompletionRequest():
+            if body.logprobs is not None:
+                yield "logprobs", Ability.LOGPROBS
+            if body.echo:
+                yield "echo", Ability.ECHO
+            if body.suffix:
+                yield "suffix", Ability.INFILL
+            if (body.best_of or 1) > (body.n or 1):
+                yield "best_of", Ability.BEST_OF
+
+
+def _check_chat(body: ChatRequest, prefix: str) -> None:
+    if body.modalities not in (None, ["text"]):
+        message = 'chats are answered in text; set modalities to ["text"] or leave it out'
+        raise BadRequest(message, param=f"{prefix}modalities", code="unsupported_parameter")
+    if body.top_logprobs is not None and not body.logprobs:
+        raise BadRequest("top_logprobs needs logprobs to be true", param=f"{prefix}top_logprobs")
+    for turn, said in enumerate(body.messages):
+        if said.role == "tool" and said.tool_call_id is None:
+            place = f"{prefix}messages.{turn}.tool_call_id"
+            raise BadRequest(f"{place} is missing; it says which call this answers", param=place)
+    _check_tools(body, prefix)
+
+
+def _check_tools(body: ChatRequest, prefix: str) -> None:
+    for place, tool in enumerate(body.tools or []):
+        if (tool.function.parameters or {}).get("type", "object") != "object":
+            param = f"{prefix}tools.{place}.function.parameters"
+            raise BadRequest(f'{param} must be a JSON schema of the type "object"', param=param)
+    choice, param = body.tool_choice, f"{prefix}tool_choice"
+    if choice is None or choice in ("none", "auto"):
+        return
+    if not body.tools:
+        raise BadRequest(f"{param} needs tools", param=param)
+    if isinstance(choice, NamedTool) and choice.function.name not in {tool.function.name for tool in body.tools}:
+        raise BadRequest(f"{param} names no function of tools", param=param)

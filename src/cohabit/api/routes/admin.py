@@ -1,0 +1,146 @@
+"""What a server's owner may ask of it: ``/admin/models/...`` and ``/admin/events``."""
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from cohabit.api.errors import ApiError
+from cohabit.api.middleware.auth import still_valid
+from cohabit.api.openapi import Responses, only
+from cohabit.api.routes.models import find, service_of
+from cohabit.api.streams import Pace, Stream
+from cohabit.core.admission import SHUTTING_DOWN
+from cohabit.core.events import LoadRequested, OwnerRequest, PinRequested, SleepRequested, UnloadRequested
+from cohabit.core.owner import Objection, Refusal
+from cohabit.core.reasons import Rejection, RejectReason
+from cohabit.observability.feed import Feed, Subscription
+from cohabit.runtime.admin import Ending
+from cohabit.runtime.requests import CallFailed
+
+router = APIRouter(tags=["admin"], prefix="/admin", responses=only(500))
+
+QUIET_SECONDS = 15.0  # after so long without an event a comment tells that the line is alive
+
+Name = Annotated[str, Path(description="A model's name or alias.")]
+Wait = Annotated[float, Query(ge=0, le=600, description="Seconds to wait until it is done.")]
+
+
+class Told(BaseModel):
+    """What has come of the owner's word, and how the model stands."""
+
+    outcome: Literal["done", "under_way"]
+    model: str
+    state: str
+    pinned: bool
+
+
+_ANSWERS: Responses = {
+    200: {"model": Told, "description": "Done."},
+    202: {"model": Told, "description": "Begun; it takes longer than was to be waited for."},
+    **only(400, 404, 409, 503),
+}
+
+
+@router.post("/models/{name:path}/load", responses=_ANSWERS)
+async def load(request: Request, name: Name, wait: Wait = 60.0) -> Response:
+    """Bring a model in, by the rules that hold for a request: others leave for it as they would for a client."""
+    return await _told(request, LoadRequested(find(service_of(request), name).name), wait)
+
+
+@router.post("/models/{name:path}/sleep", responses=_ANSWERS)
+async def sleep(request: Request, name: Name, wait: Wait = 60.0) -> Response:
+    """Let a model finish what runs and fall asleep. The next request wakes it."""
+    return await _told(request, SleepRequested(find(service_of(request), name).name), wait)
+
+
+@router.post("/models/{name:path}/unload", responses=_ANSWERS)
+async def unload(request: Request, name: Name, wait: Wait = 60.0) -> Response:
+    """Let a model finish what runs and end its process. The next request brings it back."""
+    return await _told(request, UnloadRequested(find(service_of(request), name).name), wait)
+
+
+@router.post("/models/{name:path}/pin", responses=_ANSWERS)
+async def pin(request: Request, name: Name) -> Response:
+    """Never evict a model, from now on until the server ends or it is unpinned. Does not bring it in."""
+    return await _told(request, PinRequested(find(service_of(request), name).name, pinned=True), 1.0)
+
+
+@router.post("/models/{name:path}/unpin", responses=_ANSWERS)
+async def unpin(request: Request, name: Name) -> Response:
+    """Let a model be evicted like any other."""
+    return await _told(request, PinRequested(find(service_of(request), name).name, pinned=False), 1.0)
+
+
+_TEXT: Responses = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **only(404)}
+
+
+@router.get("/models/{name:path}/log", response_class=Response, responses=_TEXT)
+async def log(request: Request, name: Name) -> Response:
+    """The last lines that a model's worker printed; of the one before, if it has none now."""
+    service = service_of(request)
+    lines = service.log_of(find(service, name).name)
+    return Response("".join(f"{line}\n" for line in lines), media_type="text/plain; charset=utf-8")
+
+
+_EVENTS: Responses = {
+    200: {
+        "description": "Server-sent events: `model`, `claim`, `trim`, `rejected`, `alerts`; `lost`, and the end, if "
+        "they were read too slowly.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@router.get("/events", response_class=Response, responses=_EVENTS)
+async def events(request: Request) -> Response:
+    """What is decided, as it happens."""
+    feed: Feed = request.app.state.feed
+    pace: Pace = request.app.state.pace
+    return Events(feed, feed.subscribe(), pace, still_valid(request))
+
+
+async def _told(request: Request, asked: OwnerRequest, wait: float) -> Response:
+    service = service_of(request)
+    request.scope.setdefault("state", {})["model"] = asked.model
+    found = await service.tell(asked, wait)
+    if isinstance(found, Objection):
+        if found.refusal is Refusal.SHUTTING_DOWN:
+            raise CallFailed(rejection=SHUTTING_DOWN)
+        raise ApiError(409, found.detail, code=found.refusal)
+    if found.ending is Ending.SUPERSEDED:
+        raise ApiError(409, found.detail, code=found.ending)
+    if found.ending is Ending.FAILED:
+        raise CallFailed(rejection=Rejection(RejectReason.MODEL_FAILED, found.detail, 10.0))
+    state, pinned = service.standing(asked.model)
+    told = Told.model_validate(
+        {"outcome": found.ending.value, "model": asked.model, "state": state, "pinned": pinned}
+    )
+    return JSONResponse(told.model_dump(), 200 if found.ending is Ending.DONE else 202)
+
+
+class Events(Stream):
+    """The feed as server-sent events, until the reader or the server leaves."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, feed: Feed, subscription: Subscription, pace: Pace, allowed: Callable[[], bool]) -> None:
+        """``pace`` says how long a client may read nothing; it ends when it is not ``allowed`` any more."""
+        super().__init__(subscription, {}, pace)
+        self._feed = feed
+        self._subscription = subscription
+        self._allowed = allowed
+
+    async def _send_all(self) -> None:
+        try:
+            await self._push(b": listening\n\n")
+            while not self._subscription.closed and self._allowed():
+                found = await self._subscription.some(QUIET_SECONDS)
+                if found or not self._subscription.closed:
+                    await self._push(b"".join(found) or b": quiet\n\n")
+            end = b"event: lost\ndata: {}\n\n" if self._subscription.lost else b""
+            await self._push(end, more=False)
+        finally:
+            self._feed.drop(self._subscription)

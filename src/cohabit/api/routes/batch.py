@@ -1,0 +1,318 @@
+"""``POST /batch``: many pieces of work at once, each with its own result or its own error.
+
+All that is in order is queued under one batch, as far as its key and the queues of the models have places, and the
+core lets a model finish its part before another one of the same batch takes its place: so each comes in once if
+nothing else competes.
+
+A batch may have thousands of items. Whatever is done for all of them is done in slices, and no item has a task of its
+own: to make and to end so many would hold up everybody else.
+"""
+
+import asyncio
+import itertools
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from cohabit.api.answers import submit, timeout_of, warn
+from cohabit.api.bodies import LARGE, NotJson, read
+from cohabit.api.direct import Direct
+from cohabit.api.errors import ApiError, BadRequest, Refused
+from cohabit.api.fields import apart, warnings
+from cohabit.api.inference_tasks import Work, item_of, understood
+from cohabit.api.media.media_inputs import Media, attended, media_of
+from cohabit.api.middleware.auth import limited, too_many
+from cohabit.api.middleware.disconnects import CLIENT_GONE, Watch
+from cohabit.api.openapi import Responses, list_of, only
+from cohabit.api.routes.models import service_of
+from cohabit.api.slices import Slices
+from cohabit.api.streams import Pace, Stream
+from cohabit.runtime.executors import PARSING
+from cohabit.runtime.requests import Answer
+from cohabit.runtime.supervision import supervise
+from cohabit.schemas.inference import MOST_ITEMS, BatchResult, InferenceRequest
+
+NDJSON = "application/x-ndjson"
+_RESULTS: Responses = {200: {"model": BatchResult, "content": {NDJSON: {"schema": {"type": "string"}}}}}
+router = APIRouter(route_class=Direct, tags=["inference"], responses={**_RESULTS, **only(400, 413)})
+_batches = itertools.count(1)
+
+LOOK_EVERY = 0.1  # seconds between two looks for a place in a queue that others have filled
+MOST_HELD = 256 << 20  # bytes of results of one batch in memory
+_PIECE = 256 << 10  # bytes of results that are sent at once
+_list = msgspec.json.Decoder(list[msgspec.Raw])
+
+Item = Work | dict[str, Any]
+"""What is to be done, or the body of the error that tells why it cannot be."""
+
+
+@router.post("/batch", openapi_extra=list_of(InferenceRequest, MOST_ITEMS))
+async def batch(request: Request) -> Response:
+    """A list of what ``/inference`` takes, answered in its order; with ``Accept: application/x-ndjson`` a line as
+    each is done, with its ``index``."""
+    timeout_of(request)  # what is wrong with it is wrong with the batch, even if no item gets as far as the queue
+    items = await attended(request, _understood(media_of(request), await _items(request)))
+    told = warnings(*dict.fromkeys(item.warning for item in items if isinstance(item, Work)))
+    running = Running(request, items)
+    pace: Pace = request.app.state.pace
+    if NDJSON in request.headers.get("accept", ""):
+        lines = Lines(running, {"content-type": NDJSON}, pace)
+        warn(lines, told)
+        return lines
+    with Watch(request.receive, running) as watch:
+        outcomes = {index: outcome async for index, outcome in running}
+    if watch.gone or len(outcomes) < len(running):
+        return Response(status_code=CLIENT_GONE)
+    results = Results(running, outcomes, pace)
+    warn(results, told)
+    return results
+
+
+async def _items(request: Request) -> list[msgspec.Raw]:
+    """Each as it was sent. Raises ApiError."""
+    raw = await read(request)
+    try:
+        items = await PARSING.run(_list.decode, raw) if len(raw) > LARGE else _list.decode(raw)
+    except msgspec.ValidationError:
+        items = []
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise NotJson from None
+    if not 1 <= len(items) <= MOST_ITEMS:
+        raise BadRequest(f"the body must be a JSON array of 1 to {MOST_ITEMS} items")
+    return items
+
+
+async def _understood(media: Media, items: Sequence[msgspec.Raw]) -> deque[Item]:
+    """Raises BadRequest if one is not JSON: then nothing of the body is to be trusted."""
+    slices = Slices()
+    found: deque[Item] = deque()
+    for raw in items:
+        try:
+            asked = await apart(len(bytes(raw)), partial(item_of, raw))
+            found.append(await understood(media, asked))
+        except NotJson:
+            raise
+        except ApiError as error:
+            found.append(error.body)
+        await slices.cut()
+    return found
+
+
+class Running:
+    """All answers of a batch, each given as it is done: an async iterator of (index, outcome as JSON)."""
+
+    def __init__(self, request: Request, items: deque[Item]) -> None:
+        """Begins to queue them."""
+        self._count = self._left = len(items)
+        self._limited = limited(request)
+        self._extra = 0  # places that it has of its key beside the batch's own
+        self._freed = asyncio.Event()  # something may be queued now that could not be before
+        # By the id of an answer, until it has been taken whole. Plain dictionaries, since what each of thousands of
+        # items holds by itself is looked through by every garbage collection.
+        self._answers: dict[int, Answer] = {}
+        self._places: dict[int, int] = {}
+        self._results: dict[int, Callable[[bytes], dict[str, Any]]] = {}
+        self._parts: dict[int, bytearray] = {}
+        self._heard: dict[int, None] = {}  # of which there is something to take
+        self._news = asyncio.Event()
+        self._outcomes: asyncio.Queue[tuple[int, bytes] | Exception | None] = asyncio.Queue()
+        self._held = 0
+        self._gone = False
+        # Whether its client reads or not: else each answer would be held by itself, without a bound for all of them.
+        self._task = supervise("answers of a batch", self._collect(), lambda _: self.cancel())
+        self._queueing = supervise("queueing a batch", self._queue(request, items), lambda _: self.cancel())
+
+    def __len__(self) -> int:
+        """How many outcomes there will be."""
+        return self._count
+
+    async def _queue(self, request: Request, items: deque[Item]) -> None:
+        """Queue what can be, and leave nothing in ``items``: of what is queued only that is held which it needs.
+
+        Each item counts as a request of its key. What its key or the model's queue has no place for yet waits here.
+        """
+        service, number, slices = service_of(request), next(_batches), Slices()
+        waiting: defaultdict[str, deque[tuple[int, Work]]] = defaultdict(deque)
+        counted = False
+        for index in range(self._count):
+            item = items.popleft()
+            over = self._over() if isinstance(item, Work) and counted else None  # the first is the request itself
+            if over is not None:
+                self._give(index, over)
+            elif isinstance(item, Work):
+                counted = True
+                waiting[item.model].append((index, item))
+            else:
+                self._give(index, item)
+            await slices.cut()
+        while waiting and not self._gone:
+            self._freed.clear()
+            for model, line in list(waiting.items()):
+                while line and not self._gone and service.has_room(model) and self._has_place():
+                    index, item = line.popleft()
+                    answer = submit(request, item.model, item.task, item.body, blobs=item.blobs, batch=number)
+                    self._answers[answer.id] = answer
+                    self._places[answer.id] = index
+                    self._results[answer.id] = item.result
+                    answer.listen(self._hear)
+                    await slices.cut()
+                if not line:
+                    del waiting[model]
+            if waiting:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY):
+                        await self._freed.wait()
+
+    def _over(self) -> dict[str, Any] | None:
+        """The error for an item that is one too many for its key in this minute."""
+        over = None if self._limited is None else self._limited.limits.count(self._limited.key)
+        return None if over is None else too_many(over).body
+
+    def _has_place(self) -> bool:
+        """Whether its key may have another item in the queue now; the batch itself has one place."""
+        if self._limited is None or len(self._answers) < 1 + self._extra:
+            return True
+        if not self._limited.limits.place(self._limited.key):
+            return False
+        self._extra += 1
+        return True
+
+    def _give_back(self) -> None:
+        """An item has its outcome: its place is free."""
+        self._freed.set()
+        if self._extra:
+            assert self._limited is not None, "only places of a key are taken"
+            self._limited.limits.leave(self._limited.key)
+            self._extra -= 1
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
+        """As each is done, until all are or it is cancelled."""
+        slices = Slices()
+        for _ in range(self._count):
+            found = await self._outcomes.get()
+            if found is None:
+                return  # its client has gone
+            if isinstance(found, Exception):
+                raise found
+            yield found
+            await slices.cut()
+
+    def cancel(self) -> None:
+        """The client is gone. What is queued is taken back in slices too."""
+        if not self._gone:
+            self._gone = True
+            self._outcomes.put_nowait(None)
+            self._task.cancel()
+            self._queueing.cancel()
+            self._task = supervise("taking back a batch", self._take_back(), lambda _: None)
+
+    def sent(self, outcome: bytes) -> None:
+        """It need not be held any longer."""
+        self._held -= len(outcome)
+
+    def _hear(self, answer: int) -> None:
+        self._heard[answer] = None
+        self._news.set()
+
+    async def _take_back(self) -> None:
+        slices = Slices()
+        while self._answers:
+            _, answer = self._answers.popitem()
+            answer.cancel()
+            self._give_back()
+            await slices.cut()
+
+    async def _collect(self) -> None:
+        slices = Slices()
+        try:
+            while self._left:
+                await self._news.wait()
+                self._news.clear()
+                heard, self._heard = self._heard, {}
+                for each in heard:
+                    answer = self._answers.get(each)
+                    if answer is not None:
+                        await self._take(answer)
+                    await slices.cut()
+        except Exception as error:  # of a result that is none; whoever reads the outcomes is told
+            self._outcomes.put_nowait(error)
+
+    async def _take(self, answer: Answer) -> None:
+        """Take what there is of an answer, and give its outcome if that was all."""
+        if answer.failure is not None:
+            outcome = Refused(answer.failure).body
+        elif await self._whole(answer):
+            outcome = {"result": self._results[answer.id](bytes(self._parts[answer.id]))}
+        elif self._held <= MOST_HELD:
+            return
+        else:
+            answer.cancel()
+            message = f"the results of this batch are larger than {MOST_HELD >> 20} MiB; send it in parts"
+            outcome = ApiError(413, message, code="batch_too_large").body
+        del self._answers[answer.id], self._results[answer.id]
+        self._give_back()
+        self._held -= len(self._parts.pop(answer.id, b""))
+        self._give(self._places.pop(answer.id), outcome)
+
+    async def _whole(self, answer: Answer) -> bool:
+        part = self._parts.setdefault(answer.id, bytearray())
+        while answer.ready and self._held <= MOST_HELD:
+            chunks = await answer.some()
+            if not chunks:
+                return True
+            for chunk in chunks:
+                part += chunk
+                self._held += len(chunk)
+        return False
+
+    def _give(self, index: int, outcome: dict[str, Any]) -> None:
+        encoded = msgspec.json.encode(outcome)
+        self._held += len(encoded)
+        self._outcomes.put_nowait((index, encoded))
+        self._left -= 1
+        if not self._left:
+            self._news.set()
+
+
+class Lines(Stream):
+    """One line of JSON for each item."""
+
+    def __init__(self, running: Running, headers: dict[str, str], pace: Pace) -> None:
+        """``pace`` says how long a client may read nothing."""
+        super().__init__(running, headers, pace)
+        self._running = running
+
+    async def _send_all(self) -> None:
+        async for index, outcome in self._running:
+            await self._push(b'{"index":%d,%b\n' % (index, outcome.removeprefix(b"{")))
+            self._running.sent(outcome)
+        await self._push(b"", more=False)
+
+
+class Results(Stream):
+    """All outcomes in the order of the items, sent in pieces: together they may have hundreds of MiB."""
+
+    media_type = "application/json"
+
+    def __init__(self, running: Running, outcomes: Mapping[int, bytes], pace: Pace) -> None:
+        """``pace`` says how long a client may read nothing."""
+        super().__init__(running, {}, pace)
+        self._parts = [b'{"results":[', outcomes[0]]
+        for index in range(1, len(outcomes)):
+            self._parts += (b",", outcomes[index])
+        self._parts.append(b"]}")
+        self.headers["content-length"] = str(sum(map(len, self._parts)))
+
+    async def _send_all(self) -> None:
+        piece = bytearray()
+        for part in self._parts:
+            piece += part
+            if len(piece) >= _PIECE:
+                await self._push(bytes(piece))
+                piece.clear()
+        await self._push(bytes(piece), more=False)

@@ -1,0 +1,63 @@
+"""``/v1/chat/completions`` and ``/v1/completions``."""
+
+from typing import TypeVar
+
+from fastapi import APIRouter, Request, Response
+
+from cohabit.api import parameters
+from cohabit.api.answers import plain, submit
+from cohabit.api.bodies import bounded
+from cohabit.api.direct import Direct
+from cohabit.api.fields import Taken, received, warnings
+from cohabit.api.media import image_inputs
+from cohabit.api.media.media_inputs import attended, media_of
+from cohabit.api.openapi import ERRORS, body_of, streamed
+from cohabit.api.routes.models import choose, service_of
+from cohabit.api.streams import events
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import Answer
+from cohabit.runtime.service import MOST_TEXT, ModelInfo
+from cohabit.schemas.answers import ChatAnswer, CompletionAnswer
+from cohabit.schemas.chat import ChatRequest, Sampling
+from cohabit.schemas.completion import CompletionRequest
+
+S = TypeVar("S", bound=Sampling)
+
+router = APIRouter(route_class=Direct, tags=["text"], responses=ERRORS)
+
+
+@router.post("/v1/chat/completions", openapi_extra=body_of(ChatRequest), responses=streamed(ChatAnswer))
+async def chat(request: Request) -> Response:
+    """Answer a conversation, at once or as a stream."""
+    taken = await received(ChatRequest, request)
+    info, warning = _understood(request, taken, Task.CHAT, "messages")
+    found = image_inputs.check(media_of(request), info, taken.body.pictures(), "messages")
+    image_inputs.put(taken.plain, await attended(request, found))
+    return await _told(request, taken.body, submit(request, info.name, Task.CHAT, await taken.sent()), warning)
+
+
+@router.post("/v1/completions", openapi_extra=body_of(CompletionRequest), responses=streamed(CompletionAnswer))
+async def complete(request: Request) -> Response:
+    """Go on with a text, at once or as a stream."""
+    taken = await received(CompletionRequest, request)
+    info, warning = _understood(request, taken, Task.COMPLETE, "prompt")
+    return await _told(request, taken.body, submit(request, info.name, Task.COMPLETE, await taken.sent()), warning)
+
+
+def _understood(request: Request, taken: Taken[S], task: Task, param: str) -> tuple[ModelInfo, str | None]:
+    """Which model, and what the client should know of its request. Raises ApiError."""
+    info = choose(service_of(request), taken.body.model, task)
+    taken.choose(info, task)
+    bounded(taken.text_bytes, param, _most_text(info, taken.body))
+    told = parameters.check(service_of(request), info, task, taken.body, taken.unheeded)
+    return info, warnings(told, taken.warning)
+
+
+def _most_text(info: ModelInfo, body: Sampling) -> int:
+    """Bytes; several prompts each have the context to themselves."""
+    several = len(body.prompt) if isinstance(body, CompletionRequest) and isinstance(body.prompt, list) else 1
+    return max(info.most_text, min(MOST_TEXT, several * info.most_text))
+
+
+async def _told(request: Request, body: Sampling, answer: Answer, warning: str | None) -> Response:
+    return await (events(request, answer, warning) if body.stream else plain(request, answer, warning))

@@ -1,0 +1,37 @@
+"""``/v1/embeddings``."""
+
+from fastapi import APIRouter, Request, Response
+
+from cohabit.api.answers import plain, submit
+from cohabit.api.bodies import bounded
+from cohabit.api.capabilities import require
+from cohabit.api.direct import Direct
+from cohabit.api.fields import received
+from cohabit.api.openapi import ERRORS, Responses, body_of
+from cohabit.api.routes.models import choose, service_of
+from cohabit.protocol.capabilities import Ability
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import CallFailed
+from cohabit.schemas.embedding import EmbeddingAnswer, EmbeddingRequest
+
+_CANNOT_SHORTEN = ("dimensions", "unsupported_parameter")
+_VECTORS: Responses = {200: {"model": EmbeddingAnswer}}
+router = APIRouter(route_class=Direct, tags=["embeddings"], responses={**_VECTORS, **ERRORS})
+
+
+@router.post("/v1/embeddings", openapi_extra=body_of(EmbeddingRequest))
+async def embed(request: Request) -> Response:
+    """Turn texts into vectors."""
+    taken = await received(EmbeddingRequest, request)
+    service = service_of(request)
+    info = choose(service, taken.body.model, Task.EMBED)
+    taken.choose(info, Task.EMBED)
+    bounded(taken.text_bytes, "input")
+    answer = submit(request, info.name, Task.EMBED, await taken.sent())
+    try:
+        return await plain(request, answer, taken.warning)
+    except CallFailed as failure:
+        # Only the engine knows how long its vectors are, and only here is it known who could shorten theirs.
+        if failure.error is not None and (failure.error.param, failure.error.code) == _CANNOT_SHORTEN:
+            require(service, info, Task.EMBED, {"dimensions": Ability.SHORTEN})
+        raise

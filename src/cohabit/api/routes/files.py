@@ -1,0 +1,168 @@
+"""``/v1/files``: what batches read, and what they have made."""
+
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from io import BytesIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.datastructures import FormData, UploadFile
+
+from cohabit.api.answers import warn
+from cohabit.api.errors import BadRequest
+from cohabit.api.fields import take_plain
+from cohabit.api.http.connections import gone
+from cohabit.api.openapi import form_of, only
+from cohabit.api.storage import asked, named, store_of, told, who_asks
+from cohabit.api.streams import Cut, Pace, Stream
+from cohabit.api.uploads import FormParser, fields_of, parse_form
+from cohabit.batches.errors import Missing, StorageError
+from cohabit.batches.lines import CONTROL
+from cohabit.schemas.files import Deleted, FileList, FileObject, FileUpload, Purpose
+
+if TYPE_CHECKING:
+    from cohabit.batches.store import Upload
+
+router = APIRouter(tags=["files"], prefix="/v1/files", responses=only(404, 503))
+
+_MOST_NAME = 255  # characters
+_FORM = 1 << 20  # bytes of a form beside its file
+
+After = Annotated[str | None, Query(max_length=64, description="The last id of the page before.")]
+
+
+class _Sent(UploadFile):
+    """The file of a form, on its way into the store instead of a folder."""
+
+    def __init__(self, begin: "Callable[[str], Upload]", filename: str) -> None:
+        super().__init__(BytesIO(), filename=CONTROL.sub("", filename)[:_MOST_NAME] or "file")
+        self._upload = begin(self.filename or "")
+
+    async def write(self, data: bytes) -> None:
+        """As the form's parser has it. Raises ApiError, ClientDisconnect."""
+        with told():
+            await self._upload.write(data)
+
+    async def seek(self, offset: int) -> None:
+        """Which the parser does at its end; it is not read here."""
+
+    async def seal(self, fields: FileUpload) -> FileObject:
+        """It is whole. Raises ApiError, ClientDisconnect."""
+        if not self._upload.size:
+            raise BadRequest("the file is empty: send a line of JSON for each request", param="file")
+        with told():
+            return await self._upload.seal(fields)
+
+    def discard(self) -> None:
+        """It is not wanted."""
+        self._upload.discard()
+
+
+class _ToStore(FormParser):
+    """Holds no more of a file than the piece that is being written."""
+
+    def __init__(self, *how: Any, begin: "Callable[[str], Upload]", sent: list[_Sent], **more: Any) -> None:
+        super().__init__(*how, **more)
+        self._begin = begin
+        self._sent = sent
+
+    def on_headers_finished(self) -> None:
+        """A part begins."""
+        super().on_headers_finished()
+        file = self._current_part.file
+        if file is not None:
+            file.file.close()
+            self._current_part.file = _Sent(self._begin, file.filename or "")
+            self._sent.append(self._current_part.file)
+
+
+@router.post("", openapi_extra=form_of(FileUpload, waits=False), responses=only(413, 507))
+async def send_file(request: Request, response: Response) -> FileObject:
+    """Send a file of requests, a line of JSON for each."""
+    store = await store_of(request)
+    sent: list[_Sent] = []
+    begin = partial(store.upload, who_asks(request), gone=partial(gone, request.scope))
+    parser = partial(_ToStore, begin=begin, sent=sent)
+    try:
+        form = await parse_form(request, parser, "purpose", store.most_upload + _FORM)
+        taken = take_plain(FileUpload, fields_of(form))
+        warn(response, taken.drop_others())
+        return await _file_of(form).seal(taken.body)
+    except BaseException:
+        for each in sent:
+            each.discard()
+        raise
+
+
+def _file_of(form: FormData) -> _Sent:
+    file = form.get("file")
+    if not isinstance(file, _Sent):
+        raise BadRequest("file is missing: send the lines in it, with a file name", param="file")
+    return file
+
+
+@router.get("")
+async def list_files(
+    request: Request,
+    purpose: Purpose | None = None,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+    order: Literal["asc", "desc"] = "desc",
+) -> FileList:
+    """What was sent and what batches have made."""
+    async with asked(request) as (store, who):
+        return await store.files(who, purpose=purpose, after=after, limit=limit, newest=order == "desc")
+
+
+@router.get("/{file_id}")
+async def get_file(request: Request, file_id: str) -> FileObject:
+    """What is known of a file."""
+    async with asked(request) as (store, who):
+        return await store.file(who, named(file_id, "file"))
+
+
+@router.delete("/{file_id}", responses=only(409))
+async def delete_file(request: Request, file_id: str) -> Deleted:
+    """Erase a file and all that is in it."""
+    async with asked(request) as (store, who):
+        await store.erase_file(who, named(file_id, "file"))
+    return Deleted(id=file_id, object="file")
+
+
+@router.get(
+    "/{file_id}/content",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def read_file(request: Request, file_id: str) -> Response:
+    """All that is in it."""
+    async with asked(request) as (store, who):
+        found = await store.file(who, named(file_id, "file"))
+    pace: Pace = request.app.state.pace
+    return Content(store.content(who, file_id), found.bytes, pace)
+
+
+class Content(Stream):
+    """A file in pieces, as they are read."""
+
+    media_type = "application/octet-stream"
+
+    def __init__(self, pieces: AsyncIterator[bytes], size: int, pace: Pace) -> None:
+        """``size`` in bytes: whoever gets less knows that it is not all."""
+        super().__init__(self, {}, pace)
+        self.headers["content-length"] = str(size)
+        self._pieces = pieces
+
+    def cancel(self) -> None:
+        """The client is gone: the next piece is the last."""
+        self._gone = True
+
+    async def _send_all(self) -> None:
+        try:
+            async for piece in self._pieces:
+                if self._gone:
+                    return
+                await self._push(piece)
+        except (Missing, StorageError):
+            raise Cut from None
+        await self._push(b"", more=False)

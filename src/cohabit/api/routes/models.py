@@ -1,0 +1,102 @@
+"""Which model a request means; ``/v1/models``."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from cohabit.access.keys import Key
+from cohabit.api.errors import BadRequest, NotFound
+from cohabit.api.middleware.auth import key_of
+from cohabit.api.openapi import only
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.service import ModelInfo, Service
+from cohabit.schemas.models import ModelEntry, ModelList
+
+router = APIRouter(tags=["models"], responses=only())
+
+_VERBS = {
+    Task.CHAT: "chat",
+    Task.COMPLETE: "complete text",
+    Task.DESCRIBE: "describe pictures",
+    Task.EMBED: "make embeddings",
+}
+
+
+def service_of(request: Request) -> Service:
+    """The runtime behind this app, as far as the key of the request sees it."""
+    service: Service = request.app.state.service
+    key = key_of(request)
+    return service if key is None or key.models is None else Seen(service, key)
+
+
+class Seen:
+    """A service of which a key may ask only some models: to it there are no others."""
+
+    def __init__(self, service: Service, key: Key) -> None:
+        """What is asked of it goes to ``service``."""
+        self._service = service
+        self._key = key
+
+    @cached_property
+    def models(self) -> Mapping[str, ModelInfo]:
+        """Those that it may ask, by name or by an alias."""
+        found = self._service.models.items()
+        return {name: info for name, info in found if any(map(self._key.allows, (name, *info.aliases)))}
+
+    def __getattr__(self, name: str) -> Any:
+        """All but the models."""
+        return getattr(self._service, name)
+
+
+def choose(service: Service, name: str | None, task: Task, *, unnamed: str = "type") -> ModelInfo:
+    """The model of that name or alias, if it has the task; without a name the first that has.
+
+    ``unnamed`` is the field it is about if no model is named and none can. Raises NotFound, BadRequest.
+    """
+    if name is not None and (known := service.models.get(name)) is not None and task in known.tasks:
+        return known
+    able = [info for info in service.models.values() if task in info.tasks]
+    verb = _VERBS.get(task, task.value)
+    can = f"models that can {verb}: {', '.join(info.name for info in able)}" if able else f"no model can {verb}"
+    if name is None:
+        # Who names none and sends no picture does not mean a model that only tells of pictures.
+        first = next((info for info in able if task is not Task.CHAT or not info.needs_picture), None)
+        if first is None:
+            raise BadRequest(f"no model is configured that can {verb}", param=unnamed, code="unsupported_task")
+        return first
+    info = find(service, name)
+    if task not in info.tasks:
+        raise BadRequest(f"{info.name} cannot {verb}; {can}", param="model", code="unsupported_task")
+    return info
+
+
+def find(service: Service, name: str) -> ModelInfo:
+    """By name or alias. Raises NotFound naming what there is."""
+    info = service.models.get(name)
+    if info is not None:
+        return info
+    for other in service.models.values():
+        if name in other.aliases:
+            return other
+    raise NotFound(
+        f"there is no such model; configured are {', '.join(service.models)}", code="model_not_found", param="model"
+    )
+
+
+def _entry(info: ModelInfo, name: str) -> ModelEntry:
+    return ModelEntry(id=name, created=info.created, root=None if name == info.name else info.name)
+
+
+@router.get("/v1/models", response_model_exclude_none=True)
+async def list_models(request: Request) -> ModelList:
+    """All models, aliases included."""
+    infos = service_of(request).models.values()
+    return ModelList(data=[_entry(info, name) for info in infos for name in (info.name, *info.aliases)])
+
+
+@router.get("/v1/models/{name:path}", response_model_exclude_none=True, responses=only(404))
+async def get_model(request: Request, name: str) -> ModelEntry:
+    """One model by name or alias."""
+    return _entry(find(service_of(request), name), name)

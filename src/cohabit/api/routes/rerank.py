@@ -1,0 +1,128 @@
+"""``/v1/rerank``: with a model that reranks; where none is configured, by the vectors of an embedding model."""
+
+import base64
+import math
+import struct
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from cohabit.api.answers import collect, submit, timings
+from cohabit.api.bodies import bounded
+from cohabit.api.direct import Direct
+from cohabit.api.fields import received, warnings
+from cohabit.api.middleware.disconnects import CLIENT_GONE
+from cohabit.api.openapi import ERRORS, Responses, body_of
+from cohabit.api.routes.models import choose, service_of
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.executors import PARSING
+from cohabit.runtime.requests import CallFailed
+from cohabit.runtime.service import Service
+from cohabit.schemas.rerank import (
+    Document,
+    Ranked,
+    RerankAnswer,
+    RerankMeta,
+    RerankRequest,
+    RerankTokens,
+    RerankUsage,
+)
+
+_RANKED: Responses = {200: {"model": RerankAnswer}}
+router = APIRouter(route_class=Direct, tags=["embeddings"], responses={**_RANKED, **ERRORS})
+
+
+@router.post("/v1/rerank", openapi_extra=body_of(RerankRequest))
+async def rerank(request: Request) -> Response:
+    """Put documents in order by how well they answer a query."""
+    taken = await received(RerankRequest, request)
+    body = taken.body
+    service = service_of(request)
+    task = _task(service)
+    info = choose(service, body.model, task, unnamed="model")
+    taken.choose(info, task)
+    bounded(taken.text_bytes, "documents")
+    texts = body.texts()
+    if task is Task.RERANK:
+        told, warning = {"query": body.query, "documents": texts}, None
+    else:
+        told = {"input": [body.query, *texts], "encoding_format": "base64"}
+        warning = f"no model that can rerank is configured; scores are from the distance of vectors of {info.name}"
+    answer = submit(request, info.name, task, msgspec.json.encode({"model": info.name, **told, **taken.parameters}))
+    try:
+        found = await collect(request, answer)
+    except CallFailed as failure:
+        raise _in_our_words(failure) from None
+    if found is None:
+        return Response(status_code=CLIENT_GONE)
+    whole = msgspec.json.decode(found)
+    # Off the loop: a thousand long vectors take a tenth of a second.
+    scores = _told(whole) if task is Task.RERANK else await PARSING.run(_nearness, whole)
+    tokens = whole["usage"]["total_tokens"]
+    ranked = RerankAnswer(
+        id=f"rerank-{uuid.uuid4().hex}",
+        model=info.name,
+        results=_best(scores, body, texts),
+        usage=RerankUsage(prompt_tokens=tokens, total_tokens=tokens),
+        meta=RerankMeta(tokens=RerankTokens(input_tokens=tokens), warnings=[warning] if warning else None),
+    )
+    return Response(
+        ranked.model_dump_json(exclude_none=True),
+        media_type="application/json",
+        headers=timings(answer, run=True, warning=warnings(warning, taken.warning)),
+    )
+
+
+def _task(service: Service) -> Task:
+    """What the models are asked for: to embed only where none reranks and some embed."""
+    tasks = {task for info in service.models.values() for task in info.tasks}
+    return Task.EMBED if Task.EMBED in tasks and Task.RERANK not in tasks else Task.RERANK
+
+
+def _best(scores: Sequence[float], asked: RerankRequest, texts: Sequence[str]) -> list[Ranked]:
+    order = sorted(range(len(scores)), key=lambda index: -scores[index])[: asked.top_n]
+    return [
+        Ranked(
+            index=index,
+            relevance_score=scores[index],
+            document=Document(text=texts[index]) if asked.return_documents else None,
+        )
+        for index in order
+    ]
+
+
+def _told(whole: dict[str, Any]) -> list[float]:
+    """By document, as the model said."""
+    scores = {result["index"]: float(result["relevance_score"]) for result in whole["results"]}
+    return [scores[index] for index in range(len(scores))]
+
+
+def _nearness(whole: dict[str, Any]) -> list[float]:
+    """By document: the cosine of its vector and the query's, from [-1, 1] to [0, 1]."""
+    query, *documents = (_vector(entry["embedding"]) for entry in whole["data"])
+    return [(1 + _cosine(query, document)) / 2 for document in documents]
+
+
+def _vector(packed: str) -> tuple[float, ...]:
+    raw = base64.b64decode(packed)
+    return struct.unpack(f"<{len(raw) // 4}f", raw)
+
+
+def _cosine(left: Sequence[float], right: Sequence[float]) -> float:
+    lengths = math.hypot(*left) * math.hypot(*right)
+    product = math.fsum(a * b for a, b in zip(left, right, strict=True))
+    return max(-1.0, min(1.0, product / lengths)) if lengths else 0.0
+
+
+def _in_our_words(failure: CallFailed) -> CallFailed:
+    """An embedding model speaks of its ``input``: the query, then the documents."""
+    error = failure.error
+    if error is None or error.param is None or not error.param.startswith("input."):
+        return failure
+    index = int(error.param.removeprefix("input."))
+    place = f"documents.{index - 1}" if index else "query"
+    message = error.message.replace(error.param, place, 1)
+    return CallFailed(error=msgspec.structs.replace(error, param=place, message=message))

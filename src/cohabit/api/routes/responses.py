@@ -1,0 +1,112 @@
+"""``/v1/responses``: a chat in other words. Nothing is kept, so that each request brings the whole conversation."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from cohabit.api import parameters
+from cohabit.api.answers import collect, submit, timings
+from cohabit.api.bodies import bounded
+from cohabit.api.direct import Direct
+from cohabit.api.errors import BadRequest, Refused
+from cohabit.api.fields import apart, received, take_plain, warnings
+from cohabit.api.media import image_inputs
+from cohabit.api.media.media_inputs import attended, media_of
+from cohabit.api.middleware.disconnects import CLIENT_GONE
+from cohabit.api.openapi import ERRORS, body_of, streamed
+from cohabit.api.routes.models import choose, service_of
+from cohabit.api.streams import EventStream, Pace, events
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import Answer, CallFailed
+from cohabit.schemas.chat import ChatRequest
+from cohabit.schemas.responses import ResponseObject, ResponseRequest
+from cohabit.schemas.responses_input import LOGPROBS, NAMES, chat_of
+from cohabit.schemas.responses_output import Event, Telling
+
+router = APIRouter(route_class=Direct, tags=["text"], responses={**streamed(ResponseObject), **ERRORS})
+
+
+@router.post("/v1/responses", openapi_extra=body_of(ResponseRequest))
+async def respond(request: Request) -> Response:
+    """Answer an input, at once or as a stream of typed events."""
+    taken = await received(ResponseRequest, request)
+    body = taken.body
+    _check(body)
+    service = service_of(request)
+    info = choose(service, body.model, Task.CHAT)
+    taken.choose(info, Task.CHAT)
+    chat = await apart(
+        taken.size, lambda: take_plain(ChatRequest, {**chat_of(body), "model": info.name}, size=taken.size)
+    )
+    chat.parameters = taken.parameters
+    bounded(chat.text_bytes, "input", info.most_text)
+    told = parameters.check(service, info, Task.CHAT, chat.body, renamed=NAMES)
+    warning = warnings(told, taken.warning)
+    urls = await attended(request, image_inputs.check(media_of(request), info, body.pictures(), "input"))
+    clean = {url: urls[place] for place, url in body.pictures()}
+    image_inputs.put(chat.plain, {place: clean[url] for place, url in chat.body.pictures()})
+    answer = submit(request, info.name, Task.CHAT, await chat.sent())
+    telling = Telling(body, info.name)
+    try:
+        if body.stream:
+            return await events(request, answer, warning, partial(TypedStream, telling))
+        found = await collect(request, answer)
+    except CallFailed as failure:
+        raise _in_our_words(failure) from None
+    if found is None:
+        return Response(status_code=CLIENT_GONE)
+    whole = telling.whole(msgspec.json.decode(found))
+    headers = timings(answer, run=True, warning=warning)
+    return Response(msgspec.json.encode(whole), media_type="application/json", headers=headers)
+
+
+class TypedStream(EventStream):
+    """A chat's chunks as the events of a response. It ends with an event that says how, not with ``[DONE]``."""
+
+    def __init__(self, telling: Telling, answer: Answer, headers: Mapping[str, str], pace: Pace) -> None:
+        """``telling`` has told nothing yet."""
+        super().__init__(answer, headers, pace)
+        self._telling = telling
+
+    def _begin(self) -> bytes:
+        return _encoded(self._telling.begun())
+
+    def _events(self, chunks: Sequence[bytes]) -> bytes:
+        return b"".join([_encoded(self._telling.told(msgspec.json.decode(chunk))) for chunk in chunks])
+
+    def _failure(self, refused: Refused) -> bytes:
+        return _encoded(self._telling.failed(refused.status, refused.body["error"]))
+
+    def _end(self) -> bytes:
+        return _encoded(self._telling.ended())
+
+
+def _encoded(told: Iterable[Event]) -> bytes:
+    return b"".join(
+        [b"event: %b\ndata: %b\n\n" % (event["type"].encode(), msgspec.json.encode(event)) for event in told]
+    )
+
+
+def _in_our_words(failure: CallFailed) -> CallFailed:
+    """An engine names the field of the chat that it was asked."""
+    error = failure.error
+    if error is None or error.param is None or error.param not in NAMES:
+        return failure
+    return CallFailed(error=msgspec.structs.replace(error, param=NAMES[error.param]))
+
+
+def _check(body: ResponseRequest) -> None:
+    """Raises BadRequest for what is not done here, rather than answering as if it had not been asked."""
+    if body.top_logprobs is not None and LOGPROBS not in (body.include or []):
+        raise BadRequest(f"top_logprobs needs include to have {LOGPROBS}", param="top_logprobs")
+    if body.truncation == "auto":
+        message = "truncation is not supported: no input is shortened here; send less, or leave it out"
+        raise BadRequest(message, param="truncation", code="unsupported_parameter")
+    for place, tool in enumerate(body.tools or []):
+        if tool.type != "function":
+            message = "only tools of the type function can be used; there are no built-in ones"
+            raise BadRequest(message, param=f"tools.{place}.type", code="unsupported_parameter")
+        if tool.name is None:
+            raise BadRequest(f"tools.{place}.name is missing", param=f"tools.{place}.name")

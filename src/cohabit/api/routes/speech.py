@@ -1,0 +1,118 @@
+"""``/v1/audio/speech``."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from cohabit.api.answers import submit
+from cohabit.api.direct import Direct
+from cohabit.api.errors import BadRequest
+from cohabit.api.fields import received, warnings
+from cohabit.api.openapi import ERRORS, Responses, body_of
+from cohabit.api.routes.models import choose, service_of
+from cohabit.api.streams import Pace, TypedEventStream, events, sound
+from cohabit.protocol.engine import Speech
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import Answer
+from cohabit.runtime.service import ModelInfo, Service
+from cohabit.schemas.speech import VOICES, SpeechRequest
+
+MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "mp3": "audio/mpeg",
+        "opus": "audio/ogg",
+        "aac": "audio/aac",
+        "flac": "audio/flac",
+        "wav": "audio/wav",
+        "pcm": "audio/pcm",
+    }
+)
+_SOUND: Responses = {
+    200: {
+        "description": "The sound, sent as it is made. pcm has 16 bits a sample, little-endian, one channel.",
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()}
+        | {"text/event-stream": {}},
+    }
+}
+router = APIRouter(route_class=Direct, tags=["audio"], responses={**_SOUND, **ERRORS})
+
+
+@router.post("/v1/audio/speech", openapi_extra=body_of(SpeechRequest), response_class=Response)
+async def speak(request: Request) -> Response:
+    """Speak a text."""
+    taken = await received(SpeechRequest, request)
+    body = taken.body
+    info, told, warning = understood(service_of(request), body)
+    taken.choose(info, Task.SPEAK)
+    warning = warnings(warning, taken.warning)
+    answer = submit(request, info.name, Task.SPEAK, msgspec.json.encode({**told, **taken.parameters}))
+    if body.stream_format == "sse":
+        return await events(request, answer, warning, partial(SpokenStream, len(body.input)))
+    return await sound(request, answer, MEDIA_TYPES[body.response_format], warning)
+
+
+class SpokenStream(TypedEventStream):
+    """Sound as events: what is there in base64, piece by piece, then the usage."""
+
+    def __init__(self, characters: int, answer: Answer, headers: Mapping[str, str], pace: Pace) -> None:
+        """``characters`` were asked for: speech has no other tokens that are known here."""
+        super().__init__(answer, headers, pace)
+        self._usage = {"input_tokens": characters, "output_tokens": 0, "total_tokens": characters}
+
+    def _events(self, chunks: Sequence[bytes]) -> bytes:
+        piece = base64.b64encode(b"".join(chunks)).decode()
+        return super()._events([msgspec.json.encode({"type": "speech.audio.delta", "audio": piece})])
+
+    def _end(self) -> bytes:
+        return super()._events([msgspec.json.encode({"type": "speech.audio.done", "usage": self._usage})])
+
+
+def understood(
+    service: Service, body: SpeechRequest, *, prefix: str = "", text: str = "input"
+) -> tuple[ModelInfo, dict[str, Any], str | None]:
+    """Which model, what its engine is told, and what the client should know of it. Raises ApiError.
+
+    ``prefix`` goes before a field's name; ``text`` is what the client calls ``input``.
+    """
+    info = choose(service, body.model, Task.SPEAK)
+    can = of(info)
+    if not body.input.strip():
+        raise BadRequest(f"{prefix}{text} is empty; send some text", param=f"{prefix}{text}")
+    if not can.slowest <= body.speed <= can.fastest:
+        raise BadRequest(
+            f"{prefix}speed must be from {can.slowest:g} to {can.fastest:g} for {info.name}", param=f"{prefix}speed"
+        )
+    voice, unheeded = _voice(info, body.voice, prefix), []
+    if voice is None:
+        voice = "default"
+        unheeded.append(f"{info.name} has no voice of that name; its default was used, config can map the name")
+    if body.instructions:
+        unheeded.append("instructions are not supported and were not used")
+    told = {**body.model_dump(exclude={"instructions", "stream_format", "user"}), "model": info.name, "voice": voice}
+    return info, told, warnings(*unheeded)
+
+
+def of(info: ModelInfo) -> Speech:
+    """What a model with the task ``speak`` can be asked for."""
+    if info.speech is None:
+        raise AssertionError("a model that speaks says how")
+    return info.speech
+
+
+def _voice(info: ModelInfo, name: str, prefix: str) -> str | None:
+    """The engine's name of a voice; None for one of OpenAI's that is not mapped. Raises BadRequest."""
+    own = of(info).voices
+    if name in info.voices:
+        return info.voices[name]
+    if name in own:
+        return name
+    if name in VOICES:
+        return None
+    param = f"{prefix}voice"
+    known = ", ".join(dict.fromkeys((*own, *info.voices)))
+    raise BadRequest(f"{info.name} has no such voice; it has {known}", param=param, code="unknown_voice")

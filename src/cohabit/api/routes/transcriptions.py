@@ -1,0 +1,121 @@
+"""``/v1/audio/transcriptions`` and ``/v1/audio/translations``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from cohabit.api.answers import collect, submit, timings
+from cohabit.api.capabilities import require
+from cohabit.api.direct import Direct
+from cohabit.api.errors import BadRequest
+from cohabit.api.fields import take_plain
+from cohabit.api.media.media_inputs import attended, media_of
+from cohabit.api.middleware.disconnects import CLIENT_GONE
+from cohabit.api.openapi import ERRORS, Responses, form_of
+from cohabit.api.routes.models import choose, service_of
+from cohabit.api.streams import TypedEventStream, events
+from cohabit.api.uploads import read_form
+from cohabit.protocol.capabilities import Ability
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import Answer
+from cohabit.schemas.subtitles import srt, vtt
+from cohabit.schemas.transcription import Transcription, TranscriptionRequest, TranslationRequest
+
+_Written = tuple[str, Callable[[dict[str, Any]], str]]
+_AS_TEXT: Mapping[str, _Written] = MappingProxyType(
+    {
+        "text": ("text/plain", lambda whole: whole["text"] + "\n"),
+        "srt": ("application/x-subrip", lambda whole: srt(whole["segments"])),
+        "vtt": ("text/vtt", lambda whole: vtt(whole["segments"])),
+    }
+)
+"""Formats that are no JSON, and how they are made of ``verbose_json``."""
+_TEXT: Responses = {
+    200: {
+        "model": Transcription,
+        "description": "What was said, in the format that was asked for.",
+        "content": {kind: {"schema": {"type": "string"}} for kind, _ in _AS_TEXT.values()},
+    }
+}
+_STREAMED: Responses = {200: {**_TEXT[200], "content": {**_TEXT[200]["content"], "text/event-stream": {}}}}
+router = APIRouter(route_class=Direct, tags=["audio"], responses={**_TEXT, **ERRORS})
+
+
+@router.post("/v1/audio/transcriptions", openapi_extra=form_of(TranscriptionRequest), responses=_STREAMED)
+async def transcribe(request: Request) -> Response:
+    """Write down what was said, at once or as it is heard."""
+    fields, data = await read_form(request)
+    taken = take_plain(TranscriptionRequest, fields)
+    asked = taken.body
+    _check(asked)
+    service = service_of(request)
+    info = choose(service, asked.model, Task.TRANSCRIBE)
+    taken.choose(info, Task.TRANSCRIBE)
+    require(service, info, Task.TRANSCRIBE, _needed(asked))
+    answer = await _heard(request, info.name, {**asked.words(), **taken.parameters}, data)
+    if asked.stream:
+        return await events(request, answer, taken.warning, TypedEventStream)
+    return await _told(request, answer, asked.response_format, asked.timestamp_granularities, taken.warning)
+
+
+@router.post("/v1/audio/translations", openapi_extra=form_of(TranslationRequest))
+async def translate(request: Request) -> Response:
+    """Write down in English what was said in any language."""
+    fields, data = await read_form(request)
+    taken = take_plain(TranslationRequest, fields)
+    asked = taken.body
+    service = service_of(request)
+    info = choose(service, asked.model, Task.TRANSCRIBE)
+    taken.choose(info, Task.TRANSCRIBE)
+    require(service, info, Task.TRANSCRIBE, {"model": Ability.TRANSLATE})
+    answer = await _heard(request, info.name, {**asked.words(), **taken.parameters}, data)
+    return await _told(request, answer, asked.response_format, warning=taken.warning)
+
+
+def _check(asked: TranscriptionRequest) -> None:
+    if asked.timestamp_granularities and asked.response_format != "verbose_json":
+        raise BadRequest(
+            "timestamp_granularities needs response_format verbose_json", param="timestamp_granularities"
+        )
+    if asked.stream and asked.response_format not in ("json", "text"):
+        raise BadRequest("stream needs response_format json or text", param="stream")
+    if asked.include and asked.response_format != "json":
+        raise BadRequest("include needs response_format json", param="include")
+
+
+def _needed(asked: TranscriptionRequest) -> dict[str, Ability]:
+    needed = {}
+    if "word" in (asked.timestamp_granularities or []):
+        needed["timestamp_granularities"] = Ability.WORD_TIMES
+    if asked.include:
+        needed["include"] = Ability.LOGPROBS
+    return needed
+
+
+async def _heard(request: Request, model: str, words: dict[str, Any], data: bytes) -> Answer:
+    """The answer to come. Raises ApiError, ClientDisconnect."""
+    sound = await attended(request, media_of(request).sound(data, "file"))
+    return submit(request, model, Task.TRANSCRIBE, msgspec.json.encode(words), blobs={"file": sound})
+
+
+async def _told(
+    request: Request, answer: Answer, form: str, times: Sequence[str] | None = None, warning: str | None = None
+) -> Response:
+    """``verbose_json`` in the format that was asked for."""
+    found = await collect(request, answer)
+    if found is None:
+        return Response(status_code=CLIENT_GONE)
+    headers = timings(answer, run=True, warning=warning)
+    whole: dict[str, Any] = msgspec.json.decode(found)
+    if form in _AS_TEXT:
+        media_type, written = _AS_TEXT[form]
+        return Response(written(whole), media_type=f"{media_type}; charset=utf-8", headers=headers)
+    usage = {"type": "duration", "seconds": whole["duration"]}
+    if form == "json":
+        whole = {"text": whole["text"]}
+    elif times == ["word"]:
+        del whole["segments"]
+    return Response(msgspec.json.encode({**whole, "usage": usage}), media_type="application/json", headers=headers)

@@ -1,0 +1,58 @@
+"""``/v1/files``. Source: OpenAI's API reference, "Files"."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cohabit.schemas.body import Fields, Inner
+from cohabit.schemas.pages import Entry, Page
+
+Purpose = Literal["batch", "batch_output"]
+
+
+class FileObject(Entry):
+    """A file that was sent, or that a batch has made."""
+
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int = Field(description="Unix seconds.")
+    expires_at: int | None = Field(None, description="Unix seconds; then it is erased.")
+    filename: str
+    purpose: Purpose
+    status: Literal["processed"] = "processed"
+    status_details: None = None
+
+
+class FileList(Page[FileObject]):
+    """One page of them."""
+
+
+class Deleted(BaseModel):
+    """It is gone, with all that was in it."""
+
+    id: str
+    object: Literal["file", "batch"]
+    deleted: Literal[True] = True
+
+
+class ExpiresAfter(Inner):
+    """When a file is to be erased, if earlier than the server would."""
+
+    model_config = ConfigDict(strict=False)  # in a form it is text
+
+    anchor: Literal["created_at"] = "created_at"
+    seconds: int = Field(ge=3600, le=2592000)
+
+
+def kept_for(retention: float, wanted: ExpiresAfter | None) -> float:
+    """Seconds: as long as the server keeps things, or as was wanted if that is less."""
+    return retention if wanted is None else min(retention, wanted.seconds)
+
+
+class FileUpload(Fields):
+    """The fields of the form beside the file itself."""
+
+    model_config = ConfigDict(strict=False)
+
+    purpose: Literal["batch"]
+    expires_after: ExpiresAfter | None = None

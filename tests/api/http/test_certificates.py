@@ -1,0 +1,155 @@
+"""Certificates: what cannot be served with is told in a line, what is renewed is taken over."""
+
+import os
+import ssl
+from collections.abc import MutableMapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from cohabit.api.http.certificates import Certificate, CertificateError, Files
+
+Lines = list[MutableMapping[str, Any]]
+PASSWORD = b"kanarienvogel"
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def write(leaf: trustme.LeafCert, files: Files) -> Files:
+    files.certificate.write_bytes(b"".join(part.bytes() for part in leaf.cert_chain_pems))
+    files.key.write_bytes(leaf.private_key_pem.bytes())
+    return files
+
+
+@pytest.fixture
+def files(tmp_path: Path, authority: trustme.CA) -> Files:
+    """As they should be."""
+    return write(authority.issue_cert("localhost"), Files(tmp_path / "cert.pem", tmp_path / "key.pem"))
+
+
+def encrypted(files: Files) -> Files:
+    """With a password in a file beside it."""
+    key = load_pem_private_key(files.key.read_bytes(), None)
+    password = files.key.with_name("password")
+    password.write_bytes(PASSWORD + b"\n")
+    files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASSWORD)))
+    return Files(files.certificate, files.key, password)
+
+
+def test_what_is_right(files: Files) -> None:
+    found = Certificate(files)
+    assert found.objection is None
+    assert found.context().minimum_version == ssl.TLSVersion.TLSv1_2
+    assert found.context() is found.context()
+    assert Certificate(encrypted(files)).objection is None
+
+
+@pytest.mark.parametrize(
+    ("after", "objection"),
+    [(-timedelta(days=1), "certificate has expired"), (timedelta(days=1), None)],
+)
+def test_what_clients_will_say(after: timedelta, objection: str | None, files: Files, authority: trustme.CA) -> None:
+    until = datetime.now(UTC) + after
+    leaf = authority.issue_cert("localhost", not_before=until - timedelta(days=9), not_after=until)
+    assert Certificate(write(leaf, files)).objection == objection
+
+
+def test_one_that_is_not_valid_yet(files: Files, authority: trustme.CA) -> None:
+    leaf = authority.issue_cert("localhost", not_before=datetime.now(UTC) + timedelta(days=1))
+    assert Certificate(write(leaf, files)).objection == "certificate is not yet valid"
+
+
+def why(files: Files) -> str:
+    with pytest.raises(CertificateError) as raised:
+        Certificate(files)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert PASSWORD.decode() not in message
+    return message
+
+
+def test_files_that_are_not_there(files: Files) -> None:
+    nowhere = files.key.with_name("nowhere")
+    assert why(Files(nowhere, files.key)) == f"certificate: {nowhere} cannot be read: No such file or directory"
+    assert why(Files(files.certificate, nowhere)) == f"key: {nowhere} cannot be read: No such file or directory"
+    assert why(Files(files.certificate, files.key, nowhere)).startswith(f"password_file: {nowhere} cannot be read")
+    assert why(Files(files.key.parent, files.key)).endswith("Is a directory")
+
+
+def test_files_that_are_something_else(files: Files, authority: trustme.CA) -> None:
+    assert why(Files(files.key, files.certificate)) == f"certificate: {files.key} holds none in PEM"
+    assert why(Files(files.certificate, files.certificate)).endswith("holds no private key in PEM")
+    files.key.write_bytes(authority.issue_cert("localhost").private_key_pem.bytes())
+    assert why(files) == f"key: {files.key} is not that of the certificate"
+
+
+@pytest.mark.parametrize("which", ["certificate", "key"])
+def test_files_that_are_damaged(which: str, files: Files) -> None:
+    path: Path = getattr(files, which)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"%%%\n", *lines[3:]]))
+    assert why(files)
+
+
+def test_a_key_with_a_password(files: Files) -> None:
+    locked = encrypted(files)
+    assert "is encrypted; put its password into a password_file" in why(Files(files.certificate, files.key))
+    assert locked.password is not None
+    locked.password.write_bytes(b"wrong\n")
+    assert "is that its password?" in why(locked)
+    locked.password.write_bytes(b"x" * 5000)
+    assert "longer than a password may be" in why(locked)
+
+
+def test_a_renewed_certificate_is_taken_over(files: Files, authority: trustme.CA, logged: Lines) -> None:
+    certificate = Certificate(files)
+    before = certificate.context()
+    fresh = authority.issue_cert("localhost")
+    other = write(fresh, Files(files.certificate.with_name("a"), files.key.with_name("b")))
+    other.certificate.replace(files.certificate)
+    assert certificate.context() is before, "without its key it is of no use"
+    assert [line["event"] for line in logged] == ["certificate cannot be renewed, the old one stays"]
+    assert certificate.context() is before
+    assert len(logged) == 1, "once is enough"
+    other.key.replace(files.key)
+    assert certificate.context() is not before
+    assert logged[-1]["event"] == "certificate renewed"
+
+
+def test_one_that_is_gone_stays(files: Files, logged: Lines) -> None:
+    certificate = Certificate(files)
+    before = certificate.context()
+    kept = files.key.read_bytes()
+    files.key.unlink()
+    assert certificate.context() is before
+    files.key.write_bytes(kept)
+    os.utime(files.key, ns=(1, 1))
+    assert certificate.context() is not before
+    assert [line["log_level"] for line in logged] == ["warning", "info"]
+
+
+def test_links_that_are_turned(files: Files, authority: trustme.CA) -> None:
+    """As certbot and Kubernetes renew."""
+    folder = files.key.parent
+    link = folder / "live"
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        write(authority.issue_cert("localhost"), Files(folder / name / "c", folder / name / "k"))
+    link.symlink_to(folder / "one")
+    certificate = Certificate(Files(link / "c", link / "k"))
+    before = certificate.context()
+    link.unlink()
+    link.symlink_to(folder / "two")
+    assert certificate.context() is not before

@@ -1,0 +1,198 @@
+"""``/batch``: every item its own outcome, in order or as each is done."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from api.driving import CANARY, EMBED_ANSWER, Exchange, FakeService, as_asked, rejected
+from cohabit.api.app import create_app
+from cohabit.api.routes import batch
+from cohabit.api.streams import Pace
+from cohabit.core.reasons import RejectReason
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import Answer, Call
+from cohabit.schemas.inference import MOST_ITEMS
+from samples import data_url, picture
+
+EMBED = {"type": "embed", "data": {"text": "hello"}}
+CHAT = {"type": "chat", "data": {"prompt": "hello"}}
+EMBEDDED = {"result": {"embeddings": [[1.0, 0.5]]}}
+LINES = {"accept": "application/x-ndjson"}
+
+
+async def test_each_has_its_own_outcome_in_the_order_sent(http: httpx2.AsyncClient, service: FakeService) -> None:
+    def reply(call: Call, answer: Answer) -> None:
+        if call.task is Task.DESCRIBE:
+            answer.fail(rejected(RejectReason.MAX_RUN))
+        else:
+            as_asked(call, answer)
+
+    service.reply = reply
+    items = [
+        EMBED,
+        {"type": "chat", "data": {}},
+        CHAT,
+        {"type": "describe_image", "data": {"image": data_url(picture())}},
+        {"type": CANARY},
+        7,
+        {"type": "speak", "data": {"text": "Hi."}},
+        {"type": "describe_image", "data": {"image": "no"}},
+    ]
+    answer = await http.post("/batch", json=items)
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert results[0] == EMBEDDED
+    assert results[1]["error"]["message"] == "data needs either prompt or messages"
+    assert results[2]["result"]["text"] == "Hi!"
+    assert results[3]["error"]["code"] == "max_run_exceeded"
+    assert results[4]["error"]["param"] in {"type", "data"}
+    assert results[5]["error"]["message"] == "the body must be an object"
+    assert results[6]["result"]["sample_rate"] == 24_000
+    assert results[7]["error"]["code"] == "invalid_image"
+    assert CANARY not in answer.text
+    assert len(service.calls) == 4
+
+
+async def test_all_of_one_are_queued_together_under_one_number(
+    http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    service.reply = as_asked
+    await http.post("/batch", json=[EMBED, CHAT, EMBED], headers={"x-request-timeout": "5"})
+    await http.post("/batch", json=[EMBED])
+    first, second, third, other = service.calls
+    assert first.batch == second.batch == third.batch
+    assert other.batch not in {None, first.batch}
+    assert first.timeout == 5
+
+
+async def test_what_does_not_come_in_a_batch_has_no_number(http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.reply = as_asked
+    await http.post("/inference", json=EMBED)
+    assert service.calls[0].batch is None
+
+
+async def test_lines_come_as_each_is_done(app: FastAPI, service: FakeService) -> None:
+    async with Exchange(app, "/batch", [EMBED, 7, EMBED], headers=LINES) as exchange:
+        _, first = await service.asked.get()
+        _, third = await service.asked.get()
+        await exchange.until(2)
+        third.put(EMBED_ANSWER)
+        third.complete()
+        await exchange.until(3)
+        first.put(EMBED_ANSWER)
+        first.complete()
+        await exchange.ended()
+    wrong, late, early, end = exchange.bodies
+    assert json.loads(wrong)["index"] == 1
+    assert "error" in json.loads(wrong)
+    assert json.loads(late) == {"index": 2, **EMBEDDED}
+    assert json.loads(early) == {"index": 0, **EMBEDDED}
+    assert (end, exchange.complete) == (b"", True)
+    assert service.cancelled == []
+
+
+@pytest.mark.parametrize("headers", [LINES, {}])
+async def test_a_client_that_leaves_takes_all_of_it_back(
+    app: FastAPI, service: FakeService, headers: dict[str, str]
+) -> None:
+    async with Exchange(app, "/batch", [EMBED, CHAT, EMBED], headers=headers) as exchange:
+        for _ in range(3):
+            _, answer = await service.asked.get()
+        answer.put(EMBED_ANSWER)
+        answer.complete()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        exchange.leave()
+        await exchange.ended()
+    assert sorted(service.cancelled) == [1, 2]
+
+
+async def test_a_client_that_reads_nothing_is_cut_off(service: FakeService) -> None:
+    service.reply = as_asked
+    app = create_app(service, pace=Pace(stall_timeout=0.01))
+    async with Exchange(app, "/batch", [EMBED, EMBED], headers=LINES) as exchange:
+        exchange.stop_reading()
+        await exchange.ended()
+    assert exchange.aborted
+
+
+@pytest.mark.parametrize("body", [{}, [], "x", [EMBED] * (MOST_ITEMS + 1)])
+async def test_what_is_no_batch(body: Any, http: httpx2.AsyncClient, service: FakeService) -> None:
+    answer = await http.post("/batch", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == f"the body must be a JSON array of 1 to {MOST_ITEMS} items"
+    assert not service.calls
+
+
+@pytest.mark.parametrize("item", [EMBED, {"type": "chat", "data": {}}])
+async def test_a_time_limit_that_is_none(
+    http: httpx2.AsyncClient, service: FakeService, item: dict[str, Any]
+) -> None:
+    answer = await http.post("/batch", json=[item], headers={"x-request-timeout": "soon"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "x-request-timeout")
+    assert not service.calls
+
+
+@pytest.mark.parametrize("headers", [LINES, {}])
+async def test_results_are_not_held_without_end(
+    http: httpx2.AsyncClient, service: FakeService, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "MOST_HELD", 2 * len(EMBED_ANSWER))
+    service.reply = as_asked
+    answer = await http.post("/batch", json=[EMBED] * 20, headers=headers)
+    found = [json.loads(line) for line in answer.text.splitlines()] if headers else answer.json()["results"]
+    codes = [one["error"]["code"] for one in found if "error" in one]
+    assert set(codes) == {"batch_too_large"}
+    assert 0 < len(codes) < 20
+    assert len(service.cancelled) == len(codes)
+
+
+async def test_items_wait_until_the_queue_of_their_model_has_room(
+    http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    most = 0
+
+    def reply(call: Call, answer: Answer) -> None:
+        nonlocal most
+        most = max(most, service.asked.qsize() + 1)
+        service.asked.put_nowait((call, answer))
+
+    service.reply = reply
+    service.room = lambda _: service.asked.qsize() < 3
+    waiting = asyncio.ensure_future(http.post("/batch", json=[EMBED] * 10))
+    for _ in range(10):
+        call, answer = await service.asked.get()
+        as_asked(call, answer)
+    results = (await waiting).json()["results"]
+    assert results == [EMBEDDED] * 10
+    assert most == 3
+
+
+async def test_a_model_whose_queue_is_full_does_not_hold_up_the_others(
+    http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    service.room = lambda model: model == "embeddings"
+    waiting = asyncio.ensure_future(http.post("/batch", json=[CHAT, EMBED]))
+    call, answer = await service.asked.get()
+    assert call.model == "embeddings"
+    as_asked(call, answer)
+    service.reply = as_asked
+    service.room = lambda _: True
+    results = (await waiting).json()["results"]
+    assert [list(result) for result in results] == [["result"], ["result"]]
+
+
+@pytest.mark.parametrize("headers", [LINES, {}])
+async def test_a_client_that_leaves_while_items_wait_takes_them_back(
+    app: FastAPI, service: FakeService, headers: dict[str, str]
+) -> None:
+    service.room = lambda _: service.asked.empty() and not service.calls
+    async with Exchange(app, "/batch", [EMBED] * 3, headers=headers) as exchange:
+        await service.asked.get()
+        exchange.leave()
+        await exchange.ended()
+    assert len(service.calls) == 1

@@ -1,0 +1,67 @@
+"""``/v1/embeddings``: bodies pass as they are; shorter vectors only of models that were trained for them."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import pytest
+
+from api.driving import FakeService, as_asked, failing
+from cohabit.protocol.capabilities import Ability
+from cohabit.protocol.engine import ItemError
+from cohabit.protocol.tasks import Task
+from cohabit.runtime.requests import CallFailed
+
+PATH = "/v1/embeddings"
+REFUSED = CallFailed(
+    error=ItemError(1, "it makes vectors of 384", code="unsupported_parameter", param="dimensions"),
+)
+
+
+@pytest.mark.parametrize("sent", ["one", ["one", "two"], [1, 2, 3], [[1, 2], [3]], ["x"] * 2048])
+async def test_every_form_of_input_passes_as_it_is(sent: Any, http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.reply = as_asked
+    body = {"model": "embeddings", "input": sent, "dimensions": 8}
+    assert (await http.post(PATH, json={**body, "user": "u"})).status_code == 200
+    (call,) = service.calls
+    assert (call.task, json.loads(call.body)) == (Task.EMBED, body)
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ("", "input must not be empty"),
+        ([], "input must not be empty"),
+        (["a", ""], "input.1 must not be empty"),
+        ([[1], []], "input.1 must not be empty"),
+        ([-1], "input.0 must be at least 0"),
+        (["x"] * 2049, "input must have at most 2048 entries"),
+        (["x" * 1024] * 1025, "the request holds 1049600 bytes of text"),
+    ],
+)
+async def test_what_is_wrong(sent: Any, message: str, http: httpx2.AsyncClient, service: FakeService) -> None:
+    answer = await http.post(PATH, json={"model": "embeddings", "input": sent})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith(message)
+    assert not service.calls
+
+
+async def test_a_model_that_cannot_shorten_names_those_that_can(
+    http: httpx2.AsyncClient, service: FakeService
+) -> None:
+    service.reply = failing(REFUSED)
+    body = {"model": "embeddings", "input": "a", "dimensions": 64}
+    error = (await http.post(PATH, json=body)).json()["error"]
+    assert error["message"] == "embeddings cannot shorten its vectors; no configured model can"
+    nested = replace(service.models["embeddings"], name="nested", abilities=frozenset({Ability.SHORTEN}))
+    service.models = {**service.models, "nested": nested}
+    error = (await http.post(PATH, json=body)).json()["error"]
+    assert error["message"] == "embeddings cannot shorten its vectors; models that can: nested"
+    assert (error["param"], error["code"]) == ("dimensions", "unsupported_parameter")
+
+
+async def test_other_failures_stay_what_they_are(http: httpx2.AsyncClient, service: FakeService) -> None:
+    service.reply = failing(CallFailed(error=ItemError(1, "input.0 is empty", param="input.0")))
+    error = (await http.post(PATH, json={"model": "embeddings", "input": ["a"]})).json()["error"]
+    assert (error["message"], error["param"]) == ("input.0 is empty", "input.0")

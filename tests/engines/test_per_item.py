@@ -1,0 +1,42 @@
+"""One request after the other: a bad one fails alone, and what must be done after each is."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cohabit.engines.per_item import BadItem, singly
+from cohabit.protocol.engine import Chunk, ItemError, Output, Request
+from cohabit.protocol.tasks import Task
+
+BATCH = [Request(number, Task.CHAT, b"{}") for number in range(3)]
+
+
+def test_a_bad_one_fails_alone() -> None:
+    after: list[str] = []
+
+    def answer(request: Request) -> Iterator[Output]:
+        yield Chunk(request.id, b"a")
+        if request.id == 1:
+            raise BadItem("no", param="input", code="odd")
+
+    found = list(singly(BATCH, answer, after=lambda: after.append("done")))
+    assert found == [
+        Chunk(0, b"a"),
+        Chunk(1, b"a"),
+        ItemError(1, "no", param="input", code="odd"),
+        Chunk(2, b"a"),
+    ]
+    assert len(after) == 3
+
+
+def test_anything_else_ends_the_batch_but_not_what_comes_after() -> None:
+    after: list[str] = []
+
+    def answer(request: Request) -> Iterator[Output]:
+        if request.id == 0:
+            raise MemoryError
+        yield Chunk(request.id, b"")
+
+    with pytest.raises(MemoryError):
+        list(singly(BATCH, answer, after=lambda: after.append("done")))
+    assert len(after) == 1

@@ -1,0 +1,38 @@
+"""Plain completions."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cohabit.schemas.completion import CompletionRequest
+
+
+def completion(prompt: Any, **fields: Any) -> CompletionRequest:
+    return CompletionRequest.model_validate({"model": "llm", "prompt": prompt, **fields})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "size"), [("Once", 4), ("", 0), (["é", "b"], 3), ([1, 2, 3], 0), ([[1], [2, 3]], 0)]
+)
+def test_prompts(prompt: Any, size: int) -> None:
+    assert completion(prompt).text_bytes() == size
+
+
+@pytest.mark.parametrize("prompt", [None, 1, [], [[]], [-1], [2**31], [1.5], ["a"] * 65, [["a"]], {}])
+def test_prompts_that_are_none(prompt: Any) -> None:
+    with pytest.raises(ValidationError):
+        completion(prompt)
+
+
+@pytest.mark.parametrize("prompt", [["a", *[7] * 50], [1.5] * 100_000, [[1.5]] * 64])
+def test_one_wrong_entry_is_enough(prompt: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        completion(prompt)
+    assert caught.value.error_count() < 6
+
+
+def test_fields() -> None:
+    assert completion("a", logprobs=5, echo=True, suffix="b", best_of=2, temperature=1).temperature == 1
+    with pytest.raises(ValidationError):
+        completion("a", logprobs=6)

@@ -1,0 +1,38 @@
+"""Embeddings."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cohabit.schemas.embedding import EmbeddingRequest
+
+
+def embedding(texts: Any, **fields: Any) -> EmbeddingRequest:
+    return EmbeddingRequest.model_validate({"model": "embeddings", "input": texts, **fields})
+
+
+@pytest.mark.parametrize(
+    ("texts", "size"), [("hello", 5), (["é", "b"], 3), (["a"] * 2048, 2048), ([1, 2], 0), ([[1], [2]], 0)]
+)
+def test_inputs(texts: Any, size: int) -> None:
+    assert embedding(texts).text_bytes() == size
+
+
+@pytest.mark.parametrize("texts", [None, "", [], [""], ["a", ""], ["a"] * 2049, [[]], [1.5], ["a", 1]])
+def test_inputs_that_are_none(texts: Any) -> None:
+    with pytest.raises(ValidationError):
+        embedding(texts)
+
+
+def test_one_wrong_entry_is_enough() -> None:
+    with pytest.raises(ValidationError) as caught:
+        embedding([1.5] * 100_000)
+    assert caught.value.error_count() < 6
+
+
+def test_fields() -> None:
+    assert embedding("a", encoding_format="base64", dimensions=8).dimensions == 8
+    for wrong in ({"encoding_format": "int8"}, {"dimensions": 0}):
+        with pytest.raises(ValidationError):
+            embedding("a", **wrong)
