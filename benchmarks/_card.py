@@ -139,8 +139,8 @@ def learned(http: httpx2.Client) -> dict[str, Any]:
     """What is known of every model by now."""
     return {
         each["name"]: {
-            "needs_mib": {what: need and need["bytes"] >> 20 for what, need in each["needs"].items()},
-            "origins": {what: need and need["origin"] for what, need in each["needs"].items()},
+            "footprint_mib": {what: need and need["bytes"] >> 20 for what, need in each["footprint"].items()},
+            "origins": {what: need and need["origin"] for what, need in each["footprint"].items()},
             "load_seconds": each["load_seconds"],
             "wake_seconds": each["wake_seconds"],
         }

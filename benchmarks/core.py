@@ -82,13 +82,13 @@ class Load:
     def _behaviour(self) -> Behaviour:
         resident = self._random.randint(50, 150) * MIB
         return Behaviour(
-            resident=resident,
+            idle=resident,
             load=resident,
-            working=WORKING,
+            activation=WORKING,
             load_seconds=self._random.uniform(0.5, 5.0),
             wake_seconds=WAKE if self._random.random() < 0.5 else None,
             sleep_seconds=SLEEP,
-            residue=RESIDUE,
+            sleep_resident=RESIDUE,
             exit_seconds=EXIT,
         )
 
@@ -107,8 +107,8 @@ class Load:
     def _keep_level(self, event: Event, _commands: Sequence[Command], _now: float) -> None:
         if type(event) is RequestArrived:
             self._coming -= 1
-        books = self._controller.books
-        self.waiting = len(books.requests) - sum(len(model.running) for model in books.workers.values())
+        state = self._controller.state
+        self.waiting = len(state.requests) - sum(len(model.running) for model in state.workers.values())
         self._ask()
 
     def _ask(self) -> None:

@@ -61,7 +61,7 @@ def items(seed: int, *, varied: bool) -> dict[str, Item]:
 def reload_seconds(trace: Sequence[str], models: dict[str, Item], capacity: int, policy: Policy) -> float:
     """Of the production core, first loads included."""
     behaviours = {
-        name: Behaviour(resident=item.size, load=item.size, working=0, load_seconds=item.cost)
+        name: Behaviour(idle=item.size, load=item.size, activation=0, load_seconds=item.cost)
         for name, item in models.items()
     }
     core = Controller(

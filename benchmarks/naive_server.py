@@ -78,10 +78,7 @@ class Models:
     def __init__(self, config: Config, threads: int | None, budget: int) -> None:
         """Each is loaded when it is first asked for."""
         self._specs = specs(config, threads)
-        self._bytes = {
-            name: (model.footprint.resident or 0) + (model.footprint.working or 0)
-            for name, model in config.models.items()
-        }
+        self._bytes = {name: model.footprint.inference or 0 for name, model in config.models.items()}
         self._budget = budget
         self._loaded: OrderedDict[str, Engine] = OrderedDict()
 

@@ -103,9 +103,8 @@ def twins(folder: Path) -> tuple[str, int]:
         models[name] = {**one, "source": f"file:{folder / name}.gguf"}
     (folder / "cache").mkdir()  # of its own: what is made of these files is of use to nobody else
     config = {"device": {"kind": "cpu"}, "scheduling": {"max_wait": f"{MAX_WAIT}s"}, "models": models}
-    assert llm.footprint.resident is not None
-    assert llm.footprint.working is not None
-    return json.dumps(config), llm.footprint.resident + llm.footprint.working
+    assert llm.footprint.inference is not None
+    return json.dumps(config), llm.footprint.inference
 
 
 @contextmanager

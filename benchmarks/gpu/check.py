@@ -49,7 +49,7 @@ def config() -> dict[str, Any]:
         for name, options in MODELS.items()
     }
     # It says that it needs little, and takes more than there is.
-    models["liar"] = {"engine": "fake", "options": {"resident": 400 * GIB}, "footprint": {"resident": "1GiB"}}
+    models["liar"] = {"engine": "fake", "options": {"idle": 400 * GIB}, "footprint": {"idle": "1GiB"}}
     device = {"kind": "cuda:0", "budget": BUDGET, "keep_free": GIB}
     return {"device": device, "scheduling": {"max_wait": 5}, "models": models}
 
@@ -60,7 +60,9 @@ def loads(http: httpx2.Client) -> dict[str, Any]:
     assert chat(http, "one").status_code == 200
     first = round(time.monotonic() - began, 3)
     pid = model(http, "one")["pid"]
-    seconds_until(lambda: abs(model(http, "one")["held"] - used()[pid]) <= 64 * MIB)  # once the device was read again
+    seconds_until(
+        lambda: abs(model(http, "one")["reserved"] - used()[pid]) <= 64 * MIB
+    )  # once the device was read again
     found = model(http, "one")
     truth = used()[pid]
     figures = {
@@ -69,7 +71,7 @@ def loads(http: httpx2.Client) -> dict[str, Any]:
         "driver_says_mib": truth // MIB,
         "context_mib": (truth - MODELS["one"]["resident"]) // MIB,
         "booked_resident_mib": found["resident"] // MIB,
-        "needs": found["needs"],
+        "footprint": found["footprint"],
         "load_seconds": round(found["load_seconds"], 3),
     }
     assert abs(found["resident"] - truth) <= 64 * MIB, figures
@@ -106,8 +108,8 @@ def never_over(http: httpx2.Client, pid: int, seconds: float) -> dict[str, Any]:
         "budget_mib": BUDGET // MIB,
         "most_held_mib": watch.most // MIB,
         "samples": len(watch.samples),
-        "host_copies_mib": status(http)["device"]["host_copies"] // MIB,
-        "host_cache_mib": status(http)["device"]["host_cache"] // MIB,
+        "host_copies_mib": status(http)["devices"][0]["host_copies"] // MIB,
+        "host_cache_mib": status(http)["devices"][0]["host_cache"] // MIB,
     }
     print(json.dumps(figures), flush=True)
     assert figures["host_copies_mib"] <= figures["host_cache_mib"], figures
@@ -144,8 +146,8 @@ def foreign(http: httpx2.Client) -> dict[str, Any]:
     other = subprocess.Popen([sys.executable, "-c", FOREIGN, str(took)], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     assert other.stdout.readline() == "held\n"
-    seen = seconds_until(lambda: status(http)["device"]["foreign"] >= took)
-    device = status(http)["device"]
+    seen = seconds_until(lambda: status(http)["devices"][0]["foreign"] >= took)
+    device = status(http)["devices"][0]
     codes, waited = [], []
     for name in ("one", "two", "three", "small", "one"):
         began = time.monotonic()
@@ -154,7 +156,7 @@ def foreign(http: httpx2.Client) -> dict[str, Any]:
         print("while others hold the card:", name, codes[-1], waited[-1], flush=True)
     other.kill()
     other.wait()
-    back = seconds_until(lambda: status(http)["device"]["foreign"] < took // 2)
+    back = seconds_until(lambda: status(http)["devices"][0]["foreign"] < took // 2)
     figures = {
         "took_mib": took // MIB,
         "seen_after_seconds": seen,
@@ -174,7 +176,7 @@ def killed(http: httpx2.Client) -> dict[str, Any]:
     pid = model(http, "two")["pid"]
     os.kill(pid, signal.SIGKILL)
     driver = seconds_until(lambda: pid not in used())
-    books = seconds_until(lambda: model(http, "two")["held"] == 0)
+    books = seconds_until(lambda: model(http, "two")["reserved"] == 0)
     began = time.monotonic()
     assert chat(http, "two").status_code == 200
     return {

@@ -152,7 +152,7 @@ def mixed(http: httpx2.Client, pid: int, asked: argparse.Namespace) -> dict[str,
         together(chats, chats, hears, lambda: swaps(1), lambda: swaps(2))
     gaps = [later - earlier for came in streams for earlier, later in pairwise(came[1:])]
     served["llm"] = [came[-1] - came[0] for came in streams]
-    device = status(http)["device"]
+    device = status(http)["devices"][0]
     figures = {
         "seconds": asked.busy,
         "budget_mib": BUDGET >> 20,

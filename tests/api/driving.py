@@ -12,8 +12,8 @@ import httpx2
 from starlette.types import ASGIApp, Message
 
 from cohabit.api.routes.status import Status
-from cohabit.core.events import OwnerRequest
-from cohabit.core.owner import Objection
+from cohabit.core.admin import Objection
+from cohabit.core.events import AdminRequest
 from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.core.snapshot import LISTED
 from cohabit.inspector.pieces import cleaned
@@ -105,7 +105,7 @@ class FakeService:
         self.reply: Callable[[Call, Answer], None] = lambda call, answer: self.asked.put_nowait((call, answer))
         self.room: Callable[[str], bool] = lambda _model: True  # for another item of a batch
         self.now = Health(True, "ok")
-        self.told: list[tuple[OwnerRequest, float]] = []
+        self.told: list[tuple[AdminRequest, float]] = []
         self.outcome: Outcome | Objection = Outcome(Ending.DONE)
 
     def has_room(self, model: str) -> bool:
@@ -124,7 +124,7 @@ class FakeService:
     def status(self, listed: int = LISTED) -> dict[str, Any]:
         return {"schema": 1, "listed": listed}
 
-    async def tell(self, asked: OwnerRequest, within: float) -> Outcome | Objection:
+    async def tell(self, asked: AdminRequest, within: float) -> Outcome | Objection:
         self.told.append((asked, within))
         return self.outcome
 

@@ -18,7 +18,7 @@ CONFIG = """
 device: {budget: 300MiB, keep_free: 0}
 models:
   small: {engine: fake}
-  large: {engine: fake, options: {resident: 250000000}, footprint: {resident: 280MiB}}
+  large: {engine: fake, options: {idle: 250000000}, footprint: {idle: 280MiB}}
 """
 
 
@@ -39,7 +39,7 @@ def test_plan_as_a_table(folder: Path) -> None:
     done = run("plan", str(folder / "models.yaml"))
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["model", "engine", "precision", "resident", "peak", "figures", "are"]
+    assert lines[0].split() == ["model", "engine", "precision", "idle", "inference", "load", "figures", "are"]
     assert "estimated" in lines[2]
     assert "280 MiB" in lines[3]
     assert "declared, peak estimated" in lines[3]
@@ -50,7 +50,7 @@ def test_plan_for_programs(folder: Path) -> None:
     data = json.loads(run("plan", str(folder / "models.yaml"), "--json").stdout)
     assert data["device"]["budget"] == 300 << 20
     assert [model["name"] for model in data["models"]] == ["small", "large"]
-    assert data["models"][1]["resident"] == {"bytes": 280 << 20, "origin": "declared"}
+    assert data["models"][1]["idle"] == {"bytes": 280 << 20, "origin": "declared"}
     assert data["headroom"] == data["device"]["budget"] - data["needed"]
     assert data["verdict"] == "these take turns"
 
@@ -136,19 +136,21 @@ def test_version_and_help() -> None:
 
 STATE: dict[str, Any] = {
     "schema": 1,
-    "device": {
-        "kind": "cpu",
-        "reserved": 300 << 20,
-        "effective_budget": 500 << 20,
-        "foreign": 9 << 20,
-        "slots_used": 1,
-        "compute_slots": 2,
-    },
+    "devices": [
+        {
+            "name": "cpu",
+            "reserved": 300 << 20,
+            "effective_budget": 500 << 20,
+            "foreign": 9 << 20,
+            "slots_used": 1,
+            "compute_slots": 2,
+        }
+    ],
     "models": [
         {
             "name": "a",
             "state": "ready",
-            "held": 300 << 20,
+            "reserved": 300 << 20,
             "in_flight": 1,
             "waiting": 0,
             "loads": 2,
@@ -158,7 +160,7 @@ STATE: dict[str, Any] = {
         {
             "name": "b",
             "state": "failed",
-            "held": 0,
+            "reserved": 0,
             "in_flight": 0,
             "waiting": 3,
             "loads": 0,
@@ -177,7 +179,8 @@ STATE: dict[str, Any] = {
             "expected_seconds": 3.0,
         },
     ],
-    "claim": {"need": 100 << 20, "why": "for b, waiting 1.5 s"},
+    "swap": {"need": 100 << 20, "why": "for b, waiting 1.5 s"},
+    "alerts": [{"code": "over_budget", "severity": "warning", "model": "", "text": "too much is reserved"}],
 }
 
 
@@ -205,12 +208,13 @@ def server() -> Iterator[str]:
 
 def test_status_for_people_and_programs(server: str) -> None:
     assert run("status", "--url", server).stdout.splitlines() == [
-        "cpu: 300 MiB of 500 MiB booked, 9 MiB used by others, 1 of 2 slots busy",
+        "cpu: 300 MiB of 500 MiB reserved, 9 MiB used by others, 1 of 2 slots busy",
         "a  ready        300 MiB  1 running, 0 waiting, 2 loads  (for b)",
         "b  failed         0 MiB  0 running, 3 waiting, 0 loads  (no file)",
         "waiting 1.5 s for a compute slot: b, number 1, about 3.0 s more",
         "2 more wait for b",
         "making 100 MiB of room for b, waiting 1.5 s",
+        "warning: too much is reserved",
     ]
     assert json.loads(run("status", "--url", f"{server}/", "--json").stdout) == STATE
 

@@ -27,15 +27,15 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "state" / "footprints.json"
     kept = Footprints(path, clock=lambda: 1_800_000_000.0)
     key = profile_key(load_config(str(config)).models["a"], "cpu")
-    kept.record(key, Profile(model="a", resident=90 * MIB, load=95 * MIB, working=1314 * MIB, load_seconds=1.0))
-    kept.record("x@cpu-1", Profile(model="other", resident=7 * MIB, load=8 * MIB, load_seconds=1.0))
+    kept.record(key, Profile(model="a", idle=90 * MIB, load=95 * MIB, activation=1314 * MIB, load_seconds=1.0))
+    kept.record("x@cpu-1", Profile(model="other", idle=7 * MIB, load=8 * MIB, load_seconds=1.0))
     return path
 
 
 def test_figures_are_shown_with_their_file_and_when_they_were_measured(file: Path) -> None:
     shown = run("list").stdout
     rows = [line.split() for line in shown.splitlines()]
-    assert ["a", "fake@cpu", "90", "MiB", "95", "MiB", "1,314", "MiB", "-", "2027-01-15", "08:00"] in rows
+    assert ["a", "fake@cpu", "90", "MiB", "1,404", "MiB", "95", "MiB", "-", "2027-01-15", "08:00"] in rows
     assert rows[-1] == ["kept", "in", str(file)]
     assert "other" in shown
     assert "other" not in run("list", str(file.parents[1] / "models.yaml")).stdout, "only what the config has"

@@ -72,7 +72,7 @@ def test_for_programs(path: Path) -> None:
     assert data["difference"]["recorded"] == [{"Halt": {}}]
     assert data["difference"]["raised"] is None
     assert list(data["difference"]["event"]) == ["RequestArrived"]
-    assert data["snapshot"]["device"]["kind"] == "cpu"
+    assert data["snapshot"]["devices"][0]["name"] == "cpu"
 
 
 def test_the_state_at_a_point(path: Path) -> None:

@@ -13,8 +13,8 @@ from cohabit.cli.main import app
 CONFIG = """
 device: {budget: 200MiB, keep_free: 0, compute_slots: 1}
 models:
-  a: {engine: fake, options: {load_seconds: 2}, footprint: {resident: 100MiB, working: 1MiB}}
-  b: {engine: fake, options: {load_seconds: 3}, footprint: {resident: 150MiB, working: 1MiB}}
+  a: {engine: fake, options: {load_seconds: 2}, footprint: {idle: 100MiB, inference: 101MiB}}
+  b: {engine: fake, options: {load_seconds: 3}, footprint: {idle: 150MiB, inference: 151MiB}}
 """
 TRACE = """
 {"at": 0, "model": "a", "run_seconds": 1}

@@ -116,8 +116,8 @@ def test_slots_are_threads_on_cpu_and_one_on_a_card() -> None:
             "config: server.remote_media.enable: unknown key; did you mean enabled?",
         ),
         (
-            "models: {a: {engine: fake, footprint: {residnt: 1}}}",
-            "config: models.a.footprint.residnt: unknown key; did you mean resident?",
+            "models: {a: {engine: fake, footprint: {infrence: 1}}}",
+            "config: models.a.footprint.infrence: unknown key; did you mean inference?",
         ),
         ("models: {a: {}}", "config: models.a.engine: is missing"),
         ("models: {a: {engine: fak}}", "config: models.a.engine: there is no engine 'fak'; did you mean fake?"),

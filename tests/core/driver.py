@@ -9,10 +9,10 @@ from cohabit.core.commands import (
     Command,
     Dispatch,
     Halt,
+    PrewarmWorker,
     Reject,
     SetTimer,
     SleepWorker,
-    SpawnWorker,
     StartWorker,
     StopWorker,
     TrimWorker,
@@ -34,7 +34,7 @@ from cohabit.core.events import (
 from cohabit.core.eviction import Policy
 from cohabit.core.footprints import Figure, Footprint, Origin
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import Books, Model, ModelPolicy
+from cohabit.core.state import Model, ModelPolicy, SchedulerState
 
 MIB = 1 << 20
 
@@ -42,12 +42,12 @@ MIB = 1 << 20
 def model(
     name: str,
     *,
-    resident: int = 100,
-    working: int = 10,
+    idle: int = 100,
+    activation: int = 10,
     load: int | None = None,
-    residue: int | None = None,
-    copy: int | None = None,
-    spawned: int | None = None,
+    sleep_resident: int | None = None,
+    host_copy: int | None = None,
+    prewarmed: int | None = None,
     wake_seconds: float | None = None,
     load_seconds: float = 1.0,
     exit_seconds: float = 0.0,
@@ -65,7 +65,7 @@ def model(
 ) -> Model:
     """A model with sizes in MiB; one with a residue sleeps, one with a copy only by that.
 
-    ``spawned`` is what its bare process takes; None: not known.
+    ``prewarmed`` is what its bare process takes; None: not known.
     """
     declared = Origin.DECLARED
     return Model(
@@ -76,8 +76,8 @@ def model(
             slots=slots,
             priority=priority,
             pin=pin,
-            sleeps=residue is not None,
-            copies=copy is not None and residue is not None,
+            sleeps=sleep_resident is not None,
+            copies=host_copy is not None and sleep_resident is not None,
             preload=preload,
             keep_alive=keep_alive,
             patience=patience,
@@ -86,12 +86,12 @@ def model(
             queue_limit=queue_limit,
         ),
         Footprint(
-            resident=Figure(resident * MIB, declared),
-            load=Figure((resident if load is None else load) * MIB, declared),
-            working=Figure(working * MIB, declared),
-            residue=None if residue is None else Figure(residue * MIB, declared),
-            copy=None if copy is None else Figure(copy * MIB, declared),
-            spawned=None if spawned is None else spawned * MIB,
+            idle=Figure(idle * MIB, declared),
+            load=Figure((idle if load is None else load) * MIB, declared),
+            activation=Figure(activation * MIB, declared),
+            sleep_resident=None if sleep_resident is None else Figure(sleep_resident * MIB, declared),
+            host_copy=None if host_copy is None else Figure(host_copy * MIB, declared),
+            prewarmed=None if prewarmed is None else prewarmed * MIB,
             wake_seconds=wake_seconds,
             load_seconds=load_seconds,
             exit_seconds=exit_seconds,
@@ -127,18 +127,18 @@ class Core:
         self._requests = 0
 
     @property
-    def books(self) -> Books:
+    def state(self) -> SchedulerState:
         """The controller's state."""
-        return self.controller.books
+        return self.controller.state
 
     @property
     def draining(self) -> list[str]:
         """Who takes nothing new, to make room for another."""
-        return [m.name for m in self.books.models.values() if m.draining]
+        return [m.name for m in self.state.models.values() if m.draining]
 
     def __getitem__(self, name: str) -> Model:
         """A model by name."""
-        return self.books.models[name]
+        return self.state.models[name]
 
     def send(self, event: Event, at: float | None = None) -> Sequence[Command]:
         """One event; returns the commands without timers."""
@@ -151,7 +151,7 @@ class Core:
                 case SetTimer(at=when):
                     self.timer = when
                     continue
-                case SpawnWorker(name, worker) | StartWorker(name, worker):
+                case PrewarmWorker(name, worker) | StartWorker(name, worker):
                     self.workers[name] = worker
                 case Reject(request, rejection):
                     assert request not in self.rejected, "answered once"
@@ -159,7 +159,7 @@ class Core:
                 case _:
                     pass
             commands.append(command)
-        invariants.check(self.books)
+        invariants.check(self.state)
         return commands
 
     def ask(
@@ -182,13 +182,13 @@ class Core:
         """The load of a model ends with what its footprint says."""
         footprint = self[name].footprint
         seconds = footprint.load_seconds.value if seconds is None else seconds
-        copy = self.books.ledger.copies.get(self.workers[name], 0)
-        event = WorkerReady(self.workers[name], footprint.resident.size, footprint.load.size, seconds, copy)
+        host_copy = self.state.ledger.copies.get(self.workers[name], 0)
+        event = WorkerReady(self.workers[name], footprint.idle.size, footprint.load.size, seconds, host_copy)
         return self.send(event, at)
 
     def slept(self, name: str, *, at: float | None = None, held: int | None = None) -> Sequence[Command]:
         """A model has fallen asleep, and holds what was expected or so many MiB."""
-        expected = self[name].footprint.residue
+        expected = self[name].footprint.sleep_resident
         size = held * MIB if held is not None else expected.size if expected is not None else 0
         return self.send(Slept(self.workers[name], size, 0.1), at)
 
@@ -216,7 +216,7 @@ class Core:
 
     def _peak(self, name: str, used: int | None) -> int:
         footprint = self[name].footprint
-        return footprint.resident.size + (footprint.working.size if used is None else used * MIB)
+        return footprint.idle.size + (footprint.activation.size if used is None else used * MIB)
 
     def measured(
         self, *, at: float | None = None, foreign: int = 0, total: int = 1 << 20, **cached: int
@@ -224,12 +224,12 @@ class Core:
         """A reading: every model holds its resident bytes, or its residue, plus what ``cached`` says (MiB)."""
         if at is not None:
             self.now = at
-        accounts = self.books.ledger.accounts
+        accounts = self.state.ledger.accounts
         workers = {
-            worker: (accounts[worker].resident if m.state == "asleep" else m.footprint.resident.size)
+            worker: (accounts[worker].idle if m.state == "sleeping" else m.footprint.idle.size)
             + cached.get(m.name, 0) * MIB
-            for worker, m in self.books.workers.items()
-            if m.state in {"ready", "asleep"}
+            for worker, m in self.state.workers.items()
+            if m.state in {"ready", "sleeping"}
         }
         used = sum(workers.values()) + foreign * MIB
         return self.send(DeviceMeasured(self.now, total * MIB, total * MIB - used, workers))
@@ -263,8 +263,8 @@ def brief(commands: Sequence[Command]) -> list[str]:
 
 def _brief(command: Command) -> str:
     match command:
-        case SpawnWorker(name, worker):
-            return f"spawn {name}#{worker}"
+        case PrewarmWorker(name, worker):
+            return f"prewarm {name}#{worker}"
         case StartWorker(name, worker):
             return f"start {name}#{worker}"
         case StopWorker(name, worker, cause, _, kill):

@@ -12,20 +12,20 @@ class Real:
     """One worker's process, in bytes."""
 
     load: int
-    resident: int
-    working: int  # of the largest run
-    residue: int
+    idle: int
+    activation: int  # of the largest run
+    sleep_resident: int
     keeps: float  # share of a run's memory that its allocator keeps
-    copy: int = 0  # in host memory
-    spawned: int = 0  # of its bare process
-    phase: str = "loading"  # or "spawned", "ready", "asleep"
+    host_copy: int = 0  # in host memory
+    prewarmed: int = 0  # of its bare process
+    phase: str = "loading"  # or "prewarmed", "ready", "sleeping"
     kept: int = 0
     run: int = 0
     more: int = 0  # what goes on takes that much more than it was given
 
     def begin(self, units: int) -> None:
         """A run of so many units; of an unknown size it may be the largest."""
-        self.run = self.working if units <= 0 else self.working * units // LARGEST
+        self.run = self.activation if units <= 0 else self.activation * units // LARGEST
 
     def end(self) -> None:
         """It has ended, and the allocator keeps a part."""
@@ -35,14 +35,14 @@ class Real:
     @property
     def peak(self) -> int:
         """Of the process, in the run that goes on."""
-        return self.resident + max(self.kept, self.run + self.more)
+        return self.idle + max(self.kept, self.run + self.more)
 
     @property
     def holds(self) -> int:
         """Now; at worst, while it loads."""
         if self.phase == "loading":
-            return max(self.load, self.resident) + self.more
-        return {"asleep": self.residue, "spawned": self.spawned}.get(self.phase, self.peak)
+            return max(self.load, self.idle) + self.more
+        return {"sleeping": self.sleep_resident, "prewarmed": self.prewarmed}.get(self.phase, self.peak)
 
 
 @dataclass

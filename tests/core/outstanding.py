@@ -3,16 +3,15 @@
 from typing import Any
 
 from cohabit.core import invariants
-from cohabit.core.allowance import allowance
 from cohabit.core.commands import (
     Cancel,
     Command,
     Dispatch,
     Halt,
+    PrewarmWorker,
     Reject,
     SetTimer,
     SleepWorker,
-    SpawnWorker,
     StartWorker,
     StopCause,
     StopWorker,
@@ -20,7 +19,6 @@ from cohabit.core.commands import (
     WakeWorker,
 )
 from cohabit.core.controller import Controller
-from cohabit.core.copies import copy_bytes
 from cohabit.core.events import (
     DeviceMeasured,
     DeviceUnreadable,
@@ -35,7 +33,9 @@ from cohabit.core.events import (
 )
 from cohabit.core.eviction import Policy
 from cohabit.core.footprints import Run
+from cohabit.core.host_offload import host_copy_bytes
 from cohabit.core.ledger import Ledger
+from cohabit.core.memory_limits import memory_limits
 from core.driver import MIB, model
 from core.memory import LARGEST, Memory, Real
 
@@ -51,13 +51,19 @@ class Outstanding:
         policy: Policy,
         reaped: bool,
         keeps: float,
-        residue: float,
+        sleep_resident: float,
         sized: bool,
         host: int,
     ) -> None:
         self.host = host  # MiB for copies
         self.sized = sized  # whether it is known what runs of each size take
-        self.settings, self.policy, self.reaped, self.keeps, self.residue = settings, policy, reaped, keeps, residue
+        self.settings, self.policy, self.reaped, self.keeps, self.sleep_resident = (
+            settings,
+            policy,
+            reaped,
+            keeps,
+            sleep_resident,
+        )
         peaks = [m.footprint.peak // MIB for m in (model(**one) for one in settings)]  # type: ignore[arg-type]  # drawn fields
         self.budget = max(int(room * sum(peaks)), max(peaks) - 5)  # some never fit, most take turns
         self.controller = self.fresh()
@@ -86,8 +92,8 @@ class Outstanding:
     def fresh(self) -> Controller:
         made = [model(**settings) for settings in self.settings]  # type: ignore[arg-type]  # drawn fields
         for one in made if self.sized else ():
-            working = one.footprint.working.size
-            runs = (Run(units, working * units // LARGEST) for units in (1, 3, 8, 16, LARGEST))
+            activation = one.footprint.activation.size
+            runs = (Run(units, activation * units // LARGEST) for units in (1, 3, 8, 16, LARGEST))
             one.footprint.buckets = {(run.units - 1).bit_length(): run for run in runs}
         ledger = Ledger(
             budget=self.budget * MIB,
@@ -99,28 +105,28 @@ class Outstanding:
         return Controller(made, ledger, self.policy)
 
     def send(self, event: Event) -> None:
-        books = self.controller.books
-        pinned = {worker for worker, m in books.workers.items() if m.policy.pin}
-        over_before = books.ledger.reserved > books.ledger.effective_budget
+        state = self.controller.state
+        pinned = {worker for worker, m in state.workers.items() if m.policy.pin}
+        over_before = state.ledger.reserved > state.ledger.effective_budget
         self.broken = True  # until proven otherwise: a run that failed is not to be run out as well
         commands = list(self.controller.handle(event, self.now))
-        pinned = {worker for worker in pinned if worker in books.workers and books.workers[worker].policy.pin}
+        pinned = {worker for worker in pinned if worker in state.workers and state.workers[worker].policy.pin}
         self.journal.append((event, self.now, list(commands)))
         for command in commands:
             self.carry_out(command, pinned)
         self.guarded()
         if not self.strangers:
             if not self.greedy:
-                assert books.ledger.reserved <= books.ledger.budget, "no more is promised than there is"
-            assert self.memory.ours <= books.ledger.budget, "and no more is taken"
-            allowed = allowance(books)
+                assert state.ledger.reserved <= state.ledger.budget, "no more is promised than there is"
+            assert self.memory.ours <= state.ledger.budget, "and no more is taken"
+            allowed = memory_limits(state)
             for worker, real in self.memory.workers.items():
-                may = allowed.limit(worker) if self.greedy else books.ledger.accounts[worker].held
+                may = allowed.limit(worker) if self.greedy else state.ledger.accounts[worker].held
                 assert may >= real.holds, "what a worker holds is booked, or within what is free"
-            assert self.greedy or books.ledger.foreign == 0, "what is ours is not taken for a stranger's"
-        copies = sum(real.copy for real in self.memory.workers.values())
-        assert copies == books.ledger.copied <= books.ledger.host_cache, "copies take no more than they may"
-        reserving = [c for c in commands if isinstance(c, SpawnWorker | StartWorker | WakeWorker)]
+            assert self.greedy or state.ledger.foreign == 0, "what is ours is not taken for a stranger's"
+        copies = sum(real.host_copy for real in self.memory.workers.values())
+        assert copies == state.ledger.copied <= state.ledger.host_cache, "copies take no more than they may"
+        reserving = [c for c in commands if isinstance(c, PrewarmWorker | StartWorker | WakeWorker)]
         if isinstance(event, DeviceMeasured | DeviceUnreadable):
             self.unreadable = isinstance(event, DeviceUnreadable)
         assert not (self.unreadable and reserving), "nothing is brought in while the device cannot be read"
@@ -128,13 +134,13 @@ class Outstanding:
             event, DeviceMeasured | RequestFinished | RequestFailed | WorkerExited | WorkerReady | Slept
         ):
             assert not reserving, "no new reservation while over the budget"
-        invariants.check(books)
+        invariants.check(state)
         self.broken = False
 
     def guarded(self) -> None:
         """Whoever holds more than was booked and is free is ended, as soon as that is so."""
         if self.greedy:
-            allowed = allowance(self.controller.books)
+            allowed = memory_limits(self.controller.state)
             worker = allowed.exceeding({worker: real.holds for worker, real in self.memory.workers.items()})
             if worker is not None:
                 sent = frozenset(
@@ -144,13 +150,13 @@ class Outstanding:
                 held = min(real.holds, allowed.limit(worker) + 1)
                 real.more -= real.holds - min(held, allowed.limit(worker))  # it is ended before it has taken more
                 seconds = 0.2 if worker in self.stopping else 0.0
-                self.exits(worker, seconds=seconds, exceeded=held, out_of_memory=True, sent=sent)
+                self.reclaims(worker, seconds=seconds, exceeded=held, out_of_memory=True, sent=sent)
 
     def carry_out(self, command: Command, pinned: set[int]) -> None:
         """Note what the shell is to do, if it may be asked to."""
-        books = self.controller.books
+        state = self.controller.state
         match command:
-            case SpawnWorker(name, worker):
+            case PrewarmWorker(name, worker):
                 self.spawns(name, worker)
             case StartWorker(name, worker, keep_copy):
                 self.starts(name, worker, keep_copy=keep_copy)
@@ -166,7 +172,7 @@ class Outstanding:
                 assert kill or not self.busy(worker)
                 self.stopping[worker] = self.live[worker]
             case SleepWorker(name, worker, cause):
-                copied = self.memory.workers[worker].copy > 0 or not books.models[name].policy.copies
+                copied = self.memory.workers[worker].host_copy > 0 or not state.models[name].policy.copies
                 assert copied, "nobody sleeps who could not wake"
                 self.may_leave(worker, pinned, cause)
                 assert worker not in self.stopping
@@ -184,7 +190,7 @@ class Outstanding:
                     assert request not in self.running, "given out once"
                     assert request in self.asked, "only for a client that waits"
                     self.running[request] = worker
-                overlap = books.models[name].policy.concurrency > 1
+                overlap = state.models[name].policy.concurrency > 1
                 longest = max(self.units[request] for request in requests)
                 unknown = overlap or any(not self.units[request] for request in requests)
                 self.memory.workers[worker].begin(0 if unknown else longest * len(requests))
@@ -203,8 +209,8 @@ class Outstanding:
         assert worker not in self.live
         assert name not in self.live.values(), "one worker a model"
         self.live[worker] = name
-        spawned = self.controller.books.models[name].footprint.spawned
-        self.memory.workers[worker] = Real(0, 0, 0, 0, 0, spawned=spawned or 0, phase="spawned")
+        prewarmed = self.controller.state.models[name].footprint.prewarmed
+        self.memory.workers[worker] = Real(0, 0, 0, 0, 0, prewarmed=prewarmed or 0, phase="prewarmed")
 
     def starts(self, name: str, worker: int, *, keep_copy: bool) -> None:
         """A load, in its own process or a new one, and what it will hold of both memories."""
@@ -212,23 +218,25 @@ class Outstanding:
             self.spawns(name, worker)
         assert self.live[worker] == name
         assert worker not in self.stopping
-        assert self.memory.workers[worker].phase == "spawned"
+        assert self.memory.workers[worker].phase == "prewarmed"
         self.begins(name, worker)
         if keep_copy:
-            self.memory.workers[worker].copy = copy_bytes(self.controller.books.models[name])
+            self.memory.workers[worker].host_copy = host_copy_bytes(self.controller.state.models[name])
 
     def begins(self, name: str, worker: int) -> None:
         """A load or a wake."""
-        books = self.controller.books
-        footprint = books.models[name].footprint
-        assert books.ledger.accounts[worker].held >= footprint.load.size, "a load is reserved before it starts"
+        state = self.controller.state
+        footprint = state.models[name].footprint
+        assert state.ledger.accounts[worker].held >= footprint.load.size, "a load is reserved before it starts"
         self.starting[worker] = name
         before = self.memory.workers[worker]
-        copy, spawned = before.copy, before.spawned
-        working = footprint.working.size if before.phase == "spawned" else before.working
-        resident = footprint.resident.size
-        residue = int(resident * self.residue)
-        self.memory.workers[worker] = Real(footprint.load.size, resident, working, residue, self.keeps, copy, spawned)
+        host_copy, prewarmed = before.host_copy, before.prewarmed
+        activation = footprint.activation.size if before.phase == "prewarmed" else before.activation
+        idle = footprint.idle.size
+        sleep_resident = int(idle * self.sleep_resident)
+        self.memory.workers[worker] = Real(
+            footprint.load.size, idle, activation, sleep_resident, self.keeps, host_copy, prewarmed
+        )
 
     def may_leave(self, worker: int, pinned: set[int], cause: StopCause) -> None:
         """Whether a worker may be told to leave for others."""
@@ -238,7 +246,7 @@ class Outstanding:
         if cause is StopCause.EVICTED:
             served = self.running.keys() | self.ended.keys()
             waits = {name for request, name in self.asked.items() if request not in served}
-            waits |= {m.name for m in self.controller.books.models.values() if m.wanted_since is not None}
+            waits |= {m.name for m in self.controller.state.models.values() if m.load_requested_at is not None}
             assert waits - {self.live[worker]}, "nobody leaves for a client that has left"
 
     def busy(self, worker: int) -> bool:
@@ -260,7 +268,7 @@ class Outstanding:
         for request in [r for r, w in self.running.items() if w == worker]:
             del self.running[request]
 
-    def exits(self, worker: int, **what: Any) -> None:
+    def reclaims(self, worker: int, **what: Any) -> None:
         """An event of its own for a worker that is gone."""
         self.leaves(worker)
         self.send(WorkerExited(worker, **what))
@@ -270,14 +278,14 @@ class Outstanding:
         del self.starting[worker]
         real = self.memory.workers[worker]
         real.phase = "ready"
-        self.send(WorkerReady(worker, real.resident, real.load, 0.5, real.copy, real.spawned))
+        self.send(WorkerReady(worker, real.idle, real.load, 0.5, real.host_copy, real.prewarmed))
 
     def falls_asleep(self, worker: int) -> None:
         del self.sleeping[worker]
         self.asleep.add(worker)
         real = self.memory.workers[worker]
-        real.phase, real.kept = "asleep", 0
-        self.send(Slept(worker, real.residue, 0.1))
+        real.phase, real.kept = "sleeping", 0
+        self.send(Slept(worker, real.sleep_resident, 0.1))
 
     def is_trimmed(self, worker: int) -> None:
         del self.trimming[worker]

@@ -30,7 +30,7 @@ def test_1_2_nothing_new_is_taken_while_shutting_down() -> None:
 
 
 def test_1_3_a_model_that_never_fits_is_refused_at_once() -> None:
-    core = Core(model("a", resident=140, working=20), budget=150)
+    core = Core(model("a", idle=140, activation=20), budget=150)
     core.ask("a")
     assert rejection(core) == Rejection(
         RejectReason.NEVER_FITS, "a needs 160 MiB and the budget now allows 150 MiB", 60.0
@@ -38,14 +38,14 @@ def test_1_3_a_model_that_never_fits_is_refused_at_once() -> None:
 
 
 def test_1_3_where_it_was_measured_the_owner_is_told_where_to_look() -> None:
-    core = Core(model("a", resident=140, working=20), budget=150)
+    core = Core(model("a", idle=140, activation=20), budget=150)
     core["a"].footprint.learn_load(140 * MIB, 140 * MIB, 1.0)
     core.ask("a")
     assert rejection(core).detail.endswith("its owner sees what was measured with `cohabit footprints list`")
 
 
 def test_1_3_exactly_the_budget_fits() -> None:
-    core = Core(model("a", resident=140, working=10), budget=150)
+    core = Core(model("a", idle=140, activation=10), budget=150)
     core.ask("a")
     assert brief(core.did) == ["start a#1"]
 

@@ -9,7 +9,7 @@ from core.driver import Core, brief, model
 def ready(*models: object, budget: int = 1000, slots: int = 4) -> Core:
     """All of them in, idle, at 10 s."""
     core = Core(*models, budget=budget, slots=slots)  # type: ignore[arg-type]  # models
-    for name in list(core.books.models):
+    for name in list(core.state.models):
         core.bring(name)
     core.now = 10.0
     return core
@@ -17,7 +17,7 @@ def ready(*models: object, budget: int = 1000, slots: int = 4) -> Core:
 
 def why(core: Core, request: int) -> str:
     """What a request waits for."""
-    [found] = [one for one in snapshot(core.books, core.now)["requests"] if one["id"] == request]
+    [found] = [one for one in snapshot(core.state, core.now, "cpu")["requests"] if one["id"] == request]
     reason: str = found["waits_for"]
     return reason
 
@@ -158,7 +158,7 @@ def test_a_model_that_gets_something_interactive_is_protected_from_then_on() -> 
     core.ask("a")
     core.ask("b", client="x")
     assert core.draining == []
-    assert core["a"].yields is False
+    assert core["a"].best_effort is False
 
 
 def test_a_model_whose_last_interactive_work_ends_is_open_to_others() -> None:
@@ -179,12 +179,14 @@ def test_interactive_work_comes_first_among_those_that_are_not_in() -> None:
     core.ask("b", background=True)
     core.ask("c", at=11.0)
     core.done("a", running, at=15.0)
-    assert core.books.claim is not None
-    assert core.books.claim.model == "c"
+    assert core.state.swap is not None
+    assert core.state.swap.model == "c"
 
 
 def test_a_sleeper_is_spared_until_it_has_slept_for_longer_than_its_load() -> None:
-    core = Core(model("a", load_seconds=2.0, residue=60, wake_seconds=0.1, keep_alive=5.0), model("b"), budget=150)
+    core = Core(
+        model("a", load_seconds=2.0, sleep_resident=60, wake_seconds=0.1, keep_alive=5.0), model("b"), budget=150
+    )
     core.bring("a")
     core.ring()
     core.slept("a", at=8.0, held=60)
@@ -196,13 +198,13 @@ def test_a_sleeper_is_spared_until_it_has_slept_for_longer_than_its_load() -> No
 
 
 def test_it_does_not_hold_up_the_runs_of_others_for_memory() -> None:
-    core = ready(model("a", working=40, concurrency=1), model("b", working=40), budget=250)
+    core = ready(model("a", activation=40, concurrency=1), model("b", activation=40), budget=250)
     core["b"].footprint.run_seconds.value = 1.0  # not urgent before 31 s
     running = core.ask("a")
     core.ask("b", background=True, at=11.0)
     again = core.ask("a", at=11.0)
     core.now = 13.0
-    assert core.books.claim is None
+    assert core.state.swap is None
     assert brief(core.done("a", running, at=13.0)) == [f"run a#1: {again}"]
 
 
@@ -280,13 +282,13 @@ def test_urgent_work_that_lacks_slots_is_overtaken_no_more() -> None:
     requests = [core.ask("a") for _ in range(2)]
     batch = core.ask("b", background=True)
     core.ask("a")
-    while not core.books.kept_out:
+    while not core.state.starved:
         core.ring()
-    assert list(core.books.kept_out) == ["b"]
+    assert list(core.state.starved) == ["b"]
     assert core.done("a", requests[0]) == []
     core.ask("b")
     core.send(RequestCancelled(batch))
-    assert list(core.books.kept_out) == ["b"], "somebody waits for it"
+    assert list(core.state.starved) == ["b"], "somebody waits for it"
 
 
 def test_background_work_that_stays_behind_is_no_reason_to_keep_others_out() -> None:
@@ -295,9 +297,9 @@ def test_background_work_that_stays_behind_is_no_reason_to_keep_others_out() -> 
     now = core.ask("b")
     core.ask("b", background=True, at=10.5)
     core.ring()
-    assert list(core.books.kept_out) == ["b"]
+    assert list(core.state.starved) == ["b"]
     core.send(RequestCancelled(now))
-    assert not core.books.kept_out
+    assert not core.state.starved
 
 
 # the end

@@ -1,23 +1,23 @@
 """The one claim of a device: bytes accrue to it, and it is dropped when nobody needs it."""
 
 from cohabit.core.events import RequestCancelled, Started
-from cohabit.core.exits import Exit
+from cohabit.core.state import Reclaim
 from core.driver import MIB, Core, brief, model, two
 
 
 def test_freed_bytes_accrue_to_the_claim() -> None:
     core = Core(
-        model("a", resident=100, working=60, concurrency=2),
-        model("b", resident=100, working=10, load_seconds=0.5),
-        model("c", resident=250, working=20, load_seconds=1),
+        model("a", idle=100, activation=60, concurrency=2),
+        model("b", idle=100, activation=10, load_seconds=0.5),
+        model("c", idle=250, activation=20, load_seconds=1),
         budget=420,
     )
     core.bring("a", at=0)
     core.bring("b", at=1)
     core.ask("c", at=50)
     assert brief(core.did) == ["stop b#2: evicted"], "100 at rest + 270 fit"
-    assert core.books.claim is not None
-    assert core.books.claim.need == 270 * MIB
+    assert core.state.swap is not None
+    assert core.state.swap.need == 270 * MIB
     core.ask("a", at=50.1)
     assert core.did == [], "its 60 would eat what c was promised"
     assert brief(core.gone("b", at=50.2)) == ["start c#3", "run a#1: 4"], "c has its bytes; a the rest"
@@ -27,7 +27,7 @@ def test_freed_bytes_accrue_to_the_claim() -> None:
 
 
 def test_what_leaves_the_claim_alone_runs_meanwhile() -> None:
-    core = Core(model("a", working=10), model("b"), model("c", load_seconds=1), budget=230)
+    core = Core(model("a", activation=10), model("b"), model("c", load_seconds=1), budget=230)
     core.bring("a", at=0)
     core.bring("b", at=1)
     core.done("a", core.ask("a", at=2))
@@ -49,7 +49,7 @@ def test_a_claim_whose_last_client_leaves_is_withdrawn_and_its_victims_serve_on(
     assert core.send(RequestCancelled(waiters[0])) == []
     assert core.draining == ["a"], "another one waits still"
     assert core.send(RequestCancelled(waiters[1])) == []
-    assert core.books.claim is None
+    assert core.state.swap is None
     assert core.draining == []
     assert brief(core.done("a", running)) == [f"run a#1: {kept}"], "nobody was evicted for a client that has left"
 
@@ -107,27 +107,27 @@ def test_a_claim_that_its_victims_no_longer_satisfy_is_decided_anew() -> None:
     core.ask("b", at=50)
     core.ask("c", at=60)
     core.ring()
-    assert core.books.claim is not None
-    assert core.books.claim.victims == {1: Exit.STOP}
+    assert core.state.swap is not None
+    assert core.state.swap.victims == {1: Reclaim.STOP}
     core.measured(at=61.5, total=150)
-    assert core.books.claim is not None
-    assert list(core.books.claim.victims) == [1, 2], "the device has shrunk: one is not enough any more"
+    assert core.state.swap is not None
+    assert list(core.state.swap.victims) == [1, 2], "the device has shrunk: one is not enough any more"
 
 
 def test_runs_in_the_way_of_a_load_are_held_up_no_sooner_than_a_switch_would_be_worth_it() -> None:
     # b fits beside an idle a (100 + 100 + 60), not beside a running one while it loads (160 + 160)
-    core = Core(model("a", working=60, concurrency=2), model("b", load=160, load_seconds=3), budget=290)
+    core = Core(model("a", activation=60, concurrency=2), model("b", load=160, load_seconds=3), budget=290)
     core.ask("a", at=0)
     core.ready("a", at=1)
     core.ask("b", at=50)
     assert core.did == []
-    assert not core.books.claim
+    assert not core.state.swap
     core.ask("a", at=50.5)
     assert brief(core.did) == ["run a#1: 3"], "a goes on for now"
     assert core.ring() == []
     assert core.now == 53.0
-    assert core.books.claim is not None
-    assert core.books.claim.victims == {}
+    assert core.state.swap is not None
+    assert core.state.swap.victims == {}
     core.ask("a", at=53.5)
     assert core.did == [], "its runs end, and no new one begins"
     assert core.done("a", 1, at=54) == []

@@ -32,7 +32,7 @@ def test_the_first_request_brings_the_model_in_and_is_given_to_it() -> None:
     assert core.did == [StartWorker("a", 1)]
     assert core.ready("a", at=1) == [Dispatch("a", 1, (request,))]
     assert core.done("a", request) == []
-    assert core.books.requests == {}
+    assert core.state.requests == {}
 
 
 def test_nothing_begins_before_the_first_event() -> None:
@@ -92,7 +92,7 @@ def test_a_client_that_leaves_is_out_of_the_queue_at_once_or_cancelled_once() ->
     running, waiting = core.ask("a"), core.ask("a")
     core.ready("a")
     assert core.send(RequestCancelled(waiting)) == []
-    assert list(core.books.requests) == [running]
+    assert list(core.state.requests) == [running]
     assert brief(core.send(RequestCancelled(running))) == ["cancel 1 on #1"]
     assert core.send(RequestCancelled(running)) == []
     assert core.done("a", running) == []

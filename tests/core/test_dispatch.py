@@ -19,11 +19,11 @@ def test_a_model_takes_its_slots_while_anything_is_in_flight() -> None:
     core.ask("a")
     assert core.did == []
     assert brief(core.done("b", 1, at=2)) == ["run a#2: 2", "run a#2: 3"]
-    assert core.books.ledger.slots_used == 1, "one holding for all requests of a model"
+    assert core.state.ledger.slots_used == 1, "one holding for all requests of a model"
     core.done("a", 2, at=3)
-    assert core.books.ledger.slots_used == 1
+    assert core.state.ledger.slots_used == 1
     core.done("a", 3, at=3)
-    assert core.books.ledger.slots_used == 0
+    assert core.state.ledger.slots_used == 0
 
 
 def test_batches_are_what_waits_when_the_worker_is_free() -> None:
@@ -122,7 +122,7 @@ def test_2_2_the_last_slot_is_left_to_something_short() -> None:
     long = core.ask("a", at=1)
     core.ask("b", at=1)
     assert core.did == []
-    assert blocked_by(core.books, core["b"], core.now) == LAST_SLOT
+    assert blocked_by(core.state, core["b"], core.now) == LAST_SLOT
     short = core.ask("c", at=1)
     assert brief(core.did) == [f"run c#3: {short}"]
     assert brief(core.done("c", short, at=1.1)) == []
@@ -165,7 +165,7 @@ def test_2_3_an_engine_that_never_rests_yields_its_slots() -> None:
     )
     core.ask("a", at=6.1)
     assert core.done("a", second, at=6.2, seconds=1.0) == []
-    assert waits_for(core.books, core["a"], core.now) == "its turn, after others that wait for its slots"
+    assert waits_for(core.state, core["a"], core.now) == "its turn, after others that wait for its slots"
     assert brief(core.done("a", third, at=6.9)) == [f"run b#2: {waiting}"]
 
 
@@ -218,9 +218,7 @@ def test_2_1_but_a_quantum_is_used_up() -> None:
 
 
 def test_2_1_nor_is_anybody_waited_for_while_room_is_made_for_a_third() -> None:
-    core = Core(
-        model("a", pin=True), model("b", pin=True), model("d", working=0), model("c", resident=90), budget=315
-    )
+    core = Core(model("a", pin=True), model("b", pin=True), model("d", activation=0), model("c", idle=90), budget=315)
     for name in "abd":
         core.bring(name)
     core.ask("d", at=1)

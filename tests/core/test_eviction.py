@@ -18,9 +18,9 @@ def test_gdsf_evicts_the_least_useful() -> None:
 
 def test_gdsf_spares_the_dear_and_the_small() -> None:
     core = Core(
-        model("cheap", resident=100, load_seconds=1),
-        model("dear", resident=100, load_seconds=9),
-        model("small", resident=50, load_seconds=1),
+        model("cheap", idle=100, load_seconds=1),
+        model("dear", idle=100, load_seconds=9),
+        model("small", idle=50, load_seconds=1),
         model("new", load_seconds=1),
         budget=270,
     )
@@ -32,11 +32,11 @@ def test_gdsf_spares_the_dear_and_the_small() -> None:
 
 def test_gdsf_ages_those_that_stay() -> None:
     """L rises to the score of each victim, so what came in later starts above what was once much used."""
-    core = Core(*(model(name, resident=1024, load_seconds=1) for name in "abc"), budget=2100)
+    core = Core(*(model(name, idle=1024, load_seconds=1) for name in "abc"), budget=2100)
     core.bring("a", at=0)
     core.bring("b", at=1)
     core.ask("c", at=100)
-    assert core.books.inflation == 1.0, "used once, 1 s to bring back, 1 GiB"
+    assert core.state.inflation == 1.0, "used once, 1 s to bring back, 1 GiB"
     (command,) = core.did
     assert command == StopWorker(
         "a",
@@ -71,4 +71,4 @@ def test_lru_evicts_who_was_used_longest_ago() -> None:
     core.ask("c", at=100)
     assert brief(core.did) == ["stop b#2: evicted"]
     assert core["b"].last_eviction.endswith("lru: last used at 1.0")
-    assert core.books.inflation == 0.0
+    assert core.state.inflation == 0.0

@@ -10,11 +10,11 @@ from core.driver import MIB, Core, brief, model, two
 
 def says(core: Core, name: str) -> tuple[str, float]:
     """Of the first waiting request of a model: what it waits for, and how long still."""
-    return waits_for(core.books, core[name], core.now), expected_wait(core.books, core[name], 1, core.now)
+    return waits_for(core.state, core[name], core.now), expected_wait(core.state, core[name], 1, core.now)
 
 
 def test_a_load_and_a_wake_count_down() -> None:
-    core = Core(model("a", residue=10, load_seconds=5.0, wake_seconds=1.0, keep_alive=3.0))
+    core = Core(model("a", sleep_resident=10, load_seconds=5.0, wake_seconds=1.0, keep_alive=3.0))
     core.ask("a", at=0)
     assert says(core, "a") == ("the model to be loaded", 5.0)
     core.now = 2.0
@@ -61,7 +61,7 @@ def test_behind_another_claim() -> None:
 
 
 def test_a_pause_memory_of_others_and_what_will_be_seen_free() -> None:
-    core = Core(model("a", resident=100), model("b"), budget=150)
+    core = Core(model("a", idle=100), model("b"), budget=150)
     core.ask("a", at=0)
     core.gone("a", at=1)
     core.gone("a", at=2)
@@ -72,7 +72,7 @@ def test_a_pause_memory_of_others_and_what_will_be_seen_free() -> None:
 
 
 def test_a_claim_whose_victims_are_gone_waits_for_a_reading() -> None:
-    core = Core(model("a", working=60), model("b"), budget=262)
+    core = Core(model("a", activation=60), model("b"), budget=262)
     core.bring("a", at=0)
     core.measured(at=0.5, a=60)
     core.ask("b", at=1)
@@ -86,11 +86,11 @@ def test_a_pause_counts_before_the_load() -> None:
     core.ask("a", at=0)
     core.gone("a", at=1)
     assert core.gone("a", at=2) == []
-    assert expected_wait(core.books, core["a"], 1, core.now) == pytest.approx(2.0 + 1.0), "the pause, then the load"
+    assert expected_wait(core.state, core["a"], 1, core.now) == pytest.approx(2.0 + 1.0), "the pause, then the load"
 
 
 def test_its_caches_being_given_back_is_a_reason() -> None:
-    core = Core(model("a", working=60), model("b"), budget=262)
+    core = Core(model("a", activation=60), model("b"), budget=262)
     core.bring("a", at=0)
     core.measured(at=0.5, a=60)
     core.ask("b", at=1)
@@ -119,8 +119,8 @@ def test_what_runs_outgrew_the_budget() -> None:
     core.ask("a", at=3)
     assert core.did == []
     assert says(core, "a")[0] == "the memory in use to fall below the budget"
-    (alert,) = alerts(core.books, core.now)
-    assert alert == "60 MiB more are booked than the device now allows; nothing new is brought in"
+    (alert,) = alerts(core.state, core.now)
+    assert alert.text == "60 MiB more are reserved than the device now allows; no model is loaded"
 
 
 def test_memory_that_a_card_does_not_give_back_is_an_alert() -> None:
@@ -129,23 +129,25 @@ def test_memory_that_a_card_does_not_give_back_is_an_alert() -> None:
     core.ask("b", at=10)
     gone = core.send(WorkerExited(1, 0.1), at=10.2)
     assert gone == [], "the device does not show it free yet"
-    held = core.books.ledger.reserved
+    held = core.state.ledger.reserved
     assert held == 100 * MIB
     core.measured(at=11, foreign=100)  # a dead process's memory, seen as nobody's
-    assert core.books.ledger.unreturned == 100 * MIB
-    assert list(alerts(core.books, 12)) == []
-    assert list(alerts(core.books, 21)) == ["the device still holds 100 MiB of workers that have ended"]
+    assert core.state.ledger.unreturned == 100 * MIB
+    assert list(alerts(core.state, 12)) == []
+    assert [alert.text for alert in alerts(core.state, 21)] == [
+        "the device still holds 100 MiB of workers that have ended"
+    ]
     assert brief(core.measured(at=22)) == ["start b#2"]
-    assert core.books.ledger.unreturned_since is None
+    assert core.state.ledger.unreturned_since is None
 
 
 def test_margins_and_sleeps_that_failed_are_alerts() -> None:
     core = Core(model("a"), budget=500)
     core["a"].footprint.widen(500 * MIB)
     core["a"].sleep_failed = True
-    assert list(alerts(core.books, 0)) == [
-        "a ran out of memory; 32 MiB more are allowed for it",
-        "a cannot sleep: it is stopped instead",
+    assert [(alert.code, alert.model, alert.text) for alert in alerts(core.state, 0)] == [
+        ("model_out_of_memory", "a", "a ran out of memory; 32 MiB more are allowed for it"),
+        ("model_cannot_sleep", "a", "a cannot sleep: it is stopped instead"),
     ]
 
 

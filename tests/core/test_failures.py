@@ -190,14 +190,14 @@ def test_a_worker_ended_for_its_memory_after_a_run_counts_against_nobody() -> No
 
 
 def test_a_load_that_took_more_than_was_free_is_given_more_until_it_has_all() -> None:
-    core = Core(model("a", resident=100, working=10), budget=500)
+    core = Core(model("a", idle=100, activation=10), budget=500)
     core.ask("a", at=0)
     assert brief(core.gone("a", at=1, exceeded=180 * MIB, out_of_memory=True)) == ["start a#2"], "at once"
     assert core["a"].footprint.load == Figure(360 * MIB, Origin.ESTIMATED)
     assert core["a"].failures == 0
     assert core.gone("a", at=2, exceeded=400 * MIB, out_of_memory=True) == [], "after a pause"
     assert brief(core.ring()) == ["start a#3"]
-    assert core.books.ledger.accounts[3].held == 500 * MIB, "all there is"
+    assert core.state.ledger.accounts[3].held == 500 * MIB, "all there is"
     why = "it took more"
     core.gone("a", at=6, exceeded=520 * MIB, out_of_memory=True, detail=why)
     assert core["a"].failures == 1, "now it is the model"
@@ -208,7 +208,7 @@ def test_a_load_that_took_more_than_was_free_is_given_more_until_it_has_all() ->
 
 
 def test_a_load_that_ends_well_says_what_it_needs() -> None:
-    core = Core(model("a", resident=100, working=10), budget=500)
+    core = Core(model("a", idle=100, activation=10), budget=500)
     core.ask("a", at=0)
     core.gone("a", at=1, exceeded=180 * MIB, out_of_memory=True)
     core.send(WorkerReady(core.workers["a"], 200 * MIB, 210 * MIB, 1.0), at=2)
@@ -276,14 +276,14 @@ def test_a_failure_of_a_request_whose_client_has_left_is_nobodys() -> None:
 
 
 def test_out_of_memory_while_loading_is_tried_once_more_alone_with_more_room() -> None:
-    core = Core(model("a", resident=200, load_seconds=5), model("b", load_seconds=1), budget=400)
+    core = Core(model("a", idle=200, load_seconds=5), model("b", load_seconds=1), budget=400)
     core.bring("b", at=0)
     core.ask("a", at=10)
     assert brief(core.gone("a", at=12, out_of_memory=True)) == []
     assert core["a"].footprint.margin == 32 * MIB
     assert core.timer == 13.0, "after a pause"
     assert brief(core.ring()) == ["start a#3"]
-    assert core.books.ledger.accounts[3].held == 232 * MIB
+    assert core.state.ledger.accounts[3].held == 232 * MIB
     core.send(RequestCancelled(core.ask("b", at=14)))
     assert brief(core.gone("a", at=15, out_of_memory=True)) == ["reject 2: model_failed"], "once, not again and again"
 
@@ -309,7 +309,7 @@ def test_one_that_ran_out_of_memory_waits_for_other_loads_to_end() -> None:
 
 
 def test_a_margin_leaves_the_model_feasible_and_fades_with_success() -> None:
-    core = Core(model("a", resident=100, working=10), budget=120)
+    core = Core(model("a", idle=100, activation=10), budget=120)
     request = core.ask("a", at=0)
     core.gone("a", at=1, out_of_memory=True)
     assert core["a"].footprint.margin == 10 * MIB, "no more than there is"
@@ -364,7 +364,7 @@ def test_blamed_request_whose_client_has_left_is_only_forgotten() -> None:
     core.send(RequestCancelled(blamed))
     core.gone("a", at=5, blamed=frozenset({blamed}))
     assert core.rejected == {}
-    assert core.books.requests == {}
+    assert core.state.requests == {}
 
 
 def test_load_that_failed_comes_in_again_behind_whom_it_has_held_up() -> None:

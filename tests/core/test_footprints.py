@@ -8,14 +8,14 @@ from core.driver import MIB, Core, brief, model
 def figures() -> Footprint:
     """Declared: 100 resident, 120 load, 10 working."""
     declared = [Figure(size * MIB, Origin.DECLARED) for size in (100, 120, 10)]
-    return Footprint(resident=declared[0], load=declared[1], working=declared[2])
+    return Footprint(idle=declared[0], load=declared[1], activation=declared[2])
 
 
 def test_a_load_replaces_what_was_declared() -> None:
     footprint = figures()
     assert (footprint.load_need, footprint.peak) == (120 * MIB, 120 * MIB)
     footprint.learn_load(80 * MIB, 90 * MIB, 1.5)
-    assert footprint.resident == Figure(80 * MIB, Origin.MEASURED)
+    assert footprint.idle == Figure(80 * MIB, Origin.MEASURED)
     assert (footprint.load_need, footprint.peak) == (90 * MIB, 90 * MIB)
     assert footprint.load_seconds.value == 1.5
 
@@ -29,22 +29,22 @@ def test_a_load_is_never_booked_below_what_stays() -> None:
 def test_working_memory_is_only_raised_by_measuring() -> None:
     footprint = figures()
     footprint.learn_run(5 * MIB)
-    assert footprint.working == Figure(10 * MIB, Origin.DECLARED), "one small run says nothing of the largest"
+    assert footprint.activation == Figure(10 * MIB, Origin.DECLARED), "one small run says nothing of the largest"
     footprint.learn_run(40 * MIB)
-    assert footprint.working == Figure(40 * MIB, Origin.MEASURED)
+    assert footprint.activation == Figure(40 * MIB, Origin.MEASURED)
     assert footprint.peak == 140 * MIB
 
 
 def test_a_run_that_took_more_than_declared_is_booked_from_then_on() -> None:
-    core = Core(model("a", resident=100, working=10), budget=300)
+    core = Core(model("a", idle=100, activation=10), budget=300)
     request = core.ask("a")
     core.ready("a")
     core.send(RequestFinished(request, 1, 0.1, 150 * MIB))
     core.measured(at=1)
-    assert core.books.ledger.reserved == 100 * MIB
+    assert core.state.ledger.reserved == 100 * MIB
     core.ask("a")
     assert brief(core.did) == ["run a#1: 2"]
-    assert core.books.ledger.reserved == 150 * MIB
+    assert core.state.ledger.reserved == 150 * MIB
 
 
 def test_run_seconds_are_learned_from_whole_runs_only() -> None:

@@ -25,7 +25,7 @@ def play(name: str) -> list[list[str]]:
     for kind, fields, now in happened[1:]:
         event = msgspec.convert(fields, getattr(events, kind), strict=False)
         commands = shell.controller.handle(event, now)
-        invariants.check(shell.controller.books)
+        invariants.check(shell.controller.state)
         decided.append(brief([command for command in commands if not isinstance(command, SetTimer)]))
     return decided
 

@@ -10,33 +10,33 @@ from core.driver import Core, model
 def test_broken_books_are_noticed() -> None:
     core = Core(model("a"))
     core.bring("a")
-    core.books.ledger.slots_used = 1
+    core.state.ledger.slots_used = 1
     with pytest.raises(invariants.InvariantBroken, match="slots are taken by busy models only"):
-        invariants.check(core.books)
+        invariants.check(core.state)
 
 
 def test_a_request_in_two_places_is_noticed() -> None:
     core = Core(model("a"))
     request = core.ask("a")
     core.ready("a")
-    core["a"].queue.push(core.books.requests[request])
+    core["a"].queue.push(core.state.requests[request])
     with pytest.raises(invariants.InvariantBroken, match="every request waits or runs, once"):
-        invariants.check(core.books)
+        invariants.check(core.state)
 
 
 def test_a_request_nobody_accepted_is_noticed() -> None:
     core = Core(model("a"))
     core["a"].queue.push(Request(99, "a", "", 0.0))
     with pytest.raises(invariants.InvariantBroken, match="every request waits or runs, once"):
-        invariants.check(core.books)
+        invariants.check(core.state)
 
 
 def test_a_load_that_is_not_booked_is_noticed() -> None:
     core = Core(model("a"))
     core.ask("a")
-    core.books.ledger.accounts[1].load = 0
+    core.state.ledger.accounts[1].load = 0
     with pytest.raises(invariants.InvariantBroken, match="a books a load while it loads"):
-        invariants.check(core.books)
+        invariants.check(core.state)
 
 
 def test_draining_for_nobody_is_noticed() -> None:
@@ -44,4 +44,4 @@ def test_draining_for_nobody_is_noticed() -> None:
     core.bring("a")
     core["a"].draining = True
     with pytest.raises(invariants.InvariantBroken, match="a drains only for a claim"):
-        invariants.check(core.books)
+        invariants.check(core.state)

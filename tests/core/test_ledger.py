@@ -21,11 +21,11 @@ def test_the_effective_budget() -> None:
 def test_the_load_is_reserved_before_it_starts() -> None:
     core = Core(model("a", load=140), model("b"), budget=160)
     core.ask("a")
-    assert core.books.ledger.reserved == 140 * MIB
+    assert core.state.ledger.reserved == 140 * MIB
     core.ask("b")
     assert core.did == [], "the load's peak leaves no room beside it"
     assert brief(core.ready("a")) == ["run a#1: 1"]
-    assert core.books.ledger.reserved == 110 * MIB, "ready, it runs the waiting request"
+    assert core.state.ledger.reserved == 110 * MIB, "ready, it runs the waiting request"
 
 
 def test_a_release_counts_when_the_process_is_reaped() -> None:
@@ -35,29 +35,29 @@ def test_a_release_counts_when_the_process_is_reaped() -> None:
     assert brief(core.did) == ["stop a#1: evicted"]
     nothing_left = DeviceMeasured(10.05, 1000 * MIB, 1000 * MIB, {1: 0})
     assert core.send(nothing_left, at=10.05) == [], "whatever the device shows"
-    assert core.books.ledger.reserved == 100 * MIB
+    assert core.state.ledger.reserved == 100 * MIB
     assert brief(core.gone("a", at=11)) == ["start b#2"]
 
 
 def test_what_a_run_used_stays_booked_until_a_later_reading() -> None:
-    core = Core(model("a", working=50), budget=240)
+    core = Core(model("a", activation=50), budget=240)
     request = core.ask("a", at=0)
     core.ready("a", at=1)
     core.done("a", request, at=2)
-    assert core.books.ledger.reserved == 150 * MIB
+    assert core.state.ledger.reserved == 150 * MIB
     core.measured(at=2.0, a=0)
-    assert core.books.ledger.reserved == 150 * MIB, "a reading begun before the end says nothing"
+    assert core.state.ledger.reserved == 150 * MIB, "a reading begun before the end says nothing"
     core.measured(at=3.0, a=20)
-    assert core.books.ledger.reserved == 120 * MIB, "what its allocator keeps"
+    assert core.state.ledger.reserved == 120 * MIB, "what its allocator keeps"
 
 
 def test_a_run_reuses_what_its_allocator_keeps_and_keeps_it_booked() -> None:
-    core = Core(model("a", working=50), budget=240)
+    core = Core(model("a", activation=50), budget=240)
     core.bring("a", at=0)
     core.measured(at=3.0, a=70)
-    assert core.books.ledger.reserved == 170 * MIB
+    assert core.state.ledger.reserved == 170 * MIB
     core.ask("a", at=4)
-    assert core.books.ledger.reserved == 170 * MIB, "neither 150, forgetting what is kept, nor 220"
+    assert core.state.ledger.reserved == 170 * MIB, "neither 150, forgetting what is kept, nor 220"
 
 
 def test_nothing_is_reserved_while_foreign_memory_leaves_no_room() -> None:
@@ -91,9 +91,9 @@ def test_our_own_load_is_not_taken_for_a_strangers() -> None:
     core.ask("b", at=2)
     # b's half-loaded bytes are used on the device and measured for no ready worker
     core.measured(at=2.5, total=1000, foreign=80)
-    assert core.books.ledger.foreign == 0
+    assert core.state.ledger.foreign == 0
     core.ready("b", at=3)
-    assert core.books.ledger.effective_budget == 300 * MIB
+    assert core.state.ledger.effective_budget == 300 * MIB
 
 
 def test_our_own_leaving_is_not_taken_for_a_strangers() -> None:
@@ -102,7 +102,7 @@ def test_our_own_leaving_is_not_taken_for_a_strangers() -> None:
     core.ask("b", at=10)
     # the process no longer shows as a's, the bytes are not back yet
     core.send(DeviceMeasured(10.1, 1000 * MIB, 920 * MIB, {1: 0}), at=10.1)
-    assert core.books.ledger.foreign == 0
+    assert core.state.ledger.foreign == 0
 
 
 @pytest.mark.parametrize("last", ["quiet", "during the load"])
@@ -111,27 +111,27 @@ def test_a_stranger_seen_during_a_load_is_what_is_used_beyond_the_books(last: st
     core.measured(at=0, total=1000, foreign=50)
     core.ask("a", at=1)
     core.measured(at=2, total=1000, foreign=400)
-    assert core.books.ledger.foreign == 300 * MIB, "400 used, 100 booked"
+    assert core.state.ledger.foreign == 300 * MIB, "400 used, 100 booked"
     if last == "quiet":
         core.ready("a", at=3)
     core.measured(at=4, total=1000, foreign=50)
-    assert core.books.ledger.foreign == 50 * MIB, "it has gone: back to the last quiet reading"
+    assert core.state.ledger.foreign == 50 * MIB, "it has gone: back to the last quiet reading"
 
 
 def test_a_worker_without_figures_is_not_a_stranger() -> None:
     """Under WSL the driver knows totals, and nothing by process."""
-    core = Core(model("a", working=60), model("b", working=60), budget=330)
+    core = Core(model("a", activation=60), model("b", activation=60), budget=330)
     for name in "ab":
         core.ask(name)
         core.ready(name)
-    assert core.books.ledger.reserved == 320 * MIB
+    assert core.state.ledger.reserved == 320 * MIB
     for name, request in (("a", 1), ("b", 2)):
         core.done(name, request, at=1)
     core.send(DeviceMeasured(1.0, 1000 * MIB, 680 * MIB, {}), at=1)
-    assert core.books.ledger.foreign == 0
+    assert core.state.ledger.foreign == 0
     core.send(DeviceMeasured(2.0, 1000 * MIB, 600 * MIB, {}), at=2)
-    assert core.books.ledger.foreign == 80 * MIB
-    assert [account.cached for account in core.books.ledger.accounts.values()] == [60 * MIB] * 2, (
+    assert core.state.ledger.foreign == 80 * MIB
+    assert [account.cached for account in core.state.ledger.accounts.values()] == [60 * MIB] * 2, (
         "nobody will see it free: it counts as kept, and can be evicted for"
     )
 
@@ -139,4 +139,4 @@ def test_a_worker_without_figures_is_not_a_stranger() -> None:
 def test_a_reading_of_a_worker_long_gone_is_dropped() -> None:
     core = Core(model("a"))
     assert core.send(DeviceMeasured(1.0, 1000, 1000, {7: 5})) == []
-    assert core.books.ledger.accounts == {}
+    assert core.state.ledger.accounts == {}

@@ -10,13 +10,13 @@ from core.driver import Core, model
 
 def serve(core: Core, seconds: float, *, run: float) -> tuple[dict[str, int], dict[str, list[float]]]:
     """Keep every queue full; the shell answers at once. Answers by model, and when each was loaded."""
-    answered = dict.fromkeys(core.books.models, 0)
+    answered = dict.fromkeys(core.state.models, 0)
     loads: dict[str, list[float]] = {name: [] for name in answered}
     for name in [*answered, *answered]:
         core.ask(name)
     while core.now < seconds:
-        busy = next((m for m in core.books.models.values() if m.busy), None)
-        moving = {m.state: m for m in core.books.models.values()}
+        busy = next((m for m in core.state.models.values() if m.busy), None)
+        moving = {m.state: m for m in core.state.models.values()}
         if busy is not None:
             core.ask(busy.name)
             core.done(busy.name, next(iter(busy.running)), at=core.now + run)

@@ -36,8 +36,8 @@ def models(draw: st.DrawFn) -> list[dict[str, object]]:
     return [
         {
             "name": name,
-            "resident": draw(sizes),
-            "working": draw(st.sampled_from([0, 1, 40, 70, 100])),
+            "idle": draw(sizes),
+            "activation": draw(st.sampled_from([0, 1, 40, 70, 100])),
             "load": draw(sizes),
             "load_seconds": draw(st.sampled_from([0.1, 1.0, 5.0])),
             "concurrency": draw(st.integers(1, 3)),
@@ -45,9 +45,9 @@ def models(draw: st.DrawFn) -> list[dict[str, object]]:
             "slots": draw(st.integers(1, 2)),
             "priority": draw(st.sampled_from([1.0, 3.0])),
             "pin": draw(st.integers(0, 9)) == 0,
-            "residue": draw(st.sampled_from([None, 5, 15])),
-            "spawned": draw(st.sampled_from([None, 0, 10])),
-            "copy": draw(st.sampled_from([None, None, 60, 100])),
+            "sleep_resident": draw(st.sampled_from([None, 5, 15])),
+            "prewarmed": draw(st.sampled_from([None, 0, 10])),
+            "host_copy": draw(st.sampled_from([None, None, 60, 100])),
             "wake_seconds": draw(st.sampled_from([None, 0.1])),
             "preload": draw(st.integers(0, 4)) == 0,
             "keep_alive": draw(st.sampled_from([None, None, 3.0])),
@@ -68,7 +68,7 @@ class Shell(Outstanding, RuleBasedStateMachine):
         policy=st.sampled_from(Policy),
         reaped=st.booleans(),
         keeps=st.sampled_from([0.0, 0.5, 1.0]),
-        residue=st.sampled_from([0.2, 0.2, 0.9]),
+        sleep_resident=st.sampled_from([0.2, 0.2, 0.9]),
         sized=st.booleans(),
         host=st.sampled_from([0, 100, 170, 1000]),
     )
@@ -138,7 +138,7 @@ class Shell(Outstanding, RuleBasedStateMachine):
     @rule(data=st.data())
     def stop_ends(self, data: st.DataObject) -> None:
         self.now += 0.05
-        self.exits(data.draw(st.sampled_from(sorted(self.stopping))), seconds=0.2)
+        self.reclaims(data.draw(st.sampled_from(sorted(self.stopping))), seconds=0.2)
 
     @precondition(lambda self: self.memory.lingering)
     @rule()
@@ -151,7 +151,7 @@ class Shell(Outstanding, RuleBasedStateMachine):
         worker = data.draw(st.sampled_from(sorted(self.live)))
         asked = worker in self.stopping
         sent = frozenset(r for r, w in self.running.items() if w == worker and data.draw(st.booleans()))
-        self.exits(
+        self.reclaims(
             worker,
             seconds=0.2 if asked else 0.0,
             sent=sent,
@@ -249,10 +249,10 @@ class Shell(Outstanding, RuleBasedStateMachine):
         """A non-empty queue implies an outstanding command or timer."""
         if not hasattr(self, "controller"):
             return
-        books = self.controller.books
-        waiting = any(m.queue for m in books.models.values())
+        state = self.controller.state
+        waiting = any(m.queue for m in state.models.values())
         # the shell reads the device after each run, and goes on reading it while memory is to come back
-        reading = any(account.unconfirmed for account in books.ledger.accounts.values()) or books.ledger.unreturned
+        reading = any(account.unconfirmed for account in state.ledger.accounts.values()) or state.ledger.unreturned
         if self.unreadable:
             reading = False  # it reads nothing, and whoever waits for that is told so after a time
         assert self.outstanding or self.timer is not None or reading or not waiting
@@ -261,7 +261,7 @@ class Shell(Outstanding, RuleBasedStateMachine):
     def every_request_is_known(self) -> None:
         """What its client waits for, the core still has."""
         if hasattr(self, "controller"):
-            assert self.asked.keys() <= self.controller.books.requests.keys()
+            assert self.asked.keys() <= self.controller.state.requests.keys()
 
     def teardown(self) -> None:
         """Let everything run out: every request ends, in bounded time, and a replay decides the same."""
@@ -292,7 +292,7 @@ class Shell(Outstanding, RuleBasedStateMachine):
         """Whatever is outstanding comes to its end, oldest first."""
         self.now += 0.2
         if self.stopping:
-            self.exits(next(iter(self.stopping)), seconds=0.1)
+            self.reclaims(next(iter(self.stopping)), seconds=0.1)
         elif self.sleeping:
             self.falls_asleep(next(iter(self.sleeping)))
         elif self.trimming:

@@ -6,8 +6,8 @@ import pytest
 
 from cohabit.core.events import LoadRequested, SleepRequested
 from cohabit.core.explain import expected_wait, waits_for
+from cohabit.core.preemption import Preemption
 from cohabit.core.reservation import Reservation
-from cohabit.core.victims import Search
 from core.driver import MIB, Core, brief, model
 
 BUDGET = 270
@@ -20,7 +20,7 @@ def small(name: str, **more: Any) -> Any:
 
 def crowd(*others: Any, big: int, budget: int = BUDGET, **more: Any) -> Core:
     """At 3 s a and b, in since 1 and 2 s, have work for ever, and ``big`` begins to wait for a second's load."""
-    core = Core(model("a", **more), model("b", **more), model("big", resident=big, **more), *others, budget=budget)
+    core = Core(model("a", **more), model("b", **more), model("big", idle=big, **more), *others, budget=budget)
     fill(core)
     core.ask("big", at=3)
     assert core.did == []
@@ -50,13 +50,13 @@ def test_who_is_quicker_takes_no_room_of_who_needs_more_of_it() -> None:
 
 
 def test_who_fits_beside_it_comes_in_at_once() -> None:
-    core = crowd(small("c", resident=20), big=140)
+    core = crowd(small("c", idle=20), big=140)
     core.ask("c", at=3.5)
     assert brief(core.did) == ["start c#3"], "20 beside 200 now, and beside b and big later"
 
 
 def test_free_room_that_it_will_need_is_kept_for_it() -> None:
-    core = crowd(small("c", resident=30), big=140)
+    core = crowd(small("c", idle=30), big=140)
     core.ask("c", at=3.5)
     assert core.did == [], "there would be room now, but not beside b and big, of which one runs"
     core.ring()
@@ -78,7 +78,7 @@ def test_who_will_have_served_its_time_by_then_may_come_in() -> None:
 
 
 def test_who_is_coming_in_has_its_time_to_serve_before_it() -> None:
-    core = Core(model("a"), model("x"), model("big", resident=220), small("c"), budget=BUDGET)
+    core = Core(model("a"), model("x"), model("big", idle=220), small("c"), budget=BUDGET)
     core.ask("a", at=0)
     core.ready("a", at=1)
     core.ask("x", at=2)
@@ -89,7 +89,7 @@ def test_who_is_coming_in_has_its_time_to_serve_before_it() -> None:
 
 
 def test_nothing_is_kept_for_background_work() -> None:
-    core = Core(model("a"), model("b"), model("big", resident=140), small("c", resident=30), budget=BUDGET)
+    core = Core(model("a"), model("b"), model("big", idle=140), small("c", idle=30), budget=BUDGET)
     fill(core)
     core.ask("big", at=3, background=True)
     core.ask("c", at=3.5, background=True)
@@ -97,17 +97,17 @@ def test_nothing_is_kept_for_background_work() -> None:
 
 
 def test_who_does_background_work_is_no_reason_to_wait() -> None:
-    core = Core(model("a"), model("x"), model("big", resident=220), small("c"), budget=BUDGET)
+    core = Core(model("a"), model("x"), model("big", idle=220), small("c"), budget=BUDGET)
     core.ask("a", at=0)
     core.ready("a", at=1)
     core.ask("x", at=1, background=True)
     core.ready("x", at=2)
     core.ask("big", at=3)
-    assert expected_wait(core.books, core["big"], 1, core.now) == pytest.approx(2.0 + 1.0), "until 5 s, for a alone"
+    assert expected_wait(core.state, core["big"], 1, core.now) == pytest.approx(2.0 + 1.0), "until 5 s, for a alone"
 
 
 def test_but_not_who_is_pinned_and_stays() -> None:
-    core = crowd(small("c", resident=30, pin=True), big=140, patience=100.0)
+    core = crowd(small("c", idle=30, pin=True), big=140, patience=100.0)
     core.ask("c", at=3.5)
     assert core.did == []
     core.ring()
@@ -115,16 +115,16 @@ def test_but_not_who_is_pinned_and_stays() -> None:
 
 
 def test_what_is_preloaded_takes_no_room_that_is_kept() -> None:
-    core = crowd(small("c", resident=30), small("d", resident=20), big=140)
-    core["c"].wanted = core["d"].wanted = True
-    core.books.changed(core["c"])
-    core.books.changed(core["d"])
+    core = crowd(small("c", idle=30), small("d", idle=20), big=140)
+    core["c"].load_requested = core["d"].load_requested = True
+    core.state.changed(core["c"])
+    core.state.changed(core["d"])
     assert brief(core.measured(at=3.5)) == ["start d#3"]
 
 
 @pytest.mark.parametrize(("load_seconds", "did"), [(1.0, ["start c#3"]), (5.0, [])])
 def test_who_loads_alone_is_not_kept_waiting_by_loads(load_seconds: float, did: list[str]) -> None:
-    core = crowd(model("c", resident=20, load_seconds=load_seconds), big=80)
+    core = crowd(model("c", idle=20, load_seconds=load_seconds), big=80)
     core["big"].footprint.widen(BUDGET * MIB)
     core.ask("c", at=3.5)
     assert brief(core.did) == did, "big, which ran out of memory before, may come in at 5 s"
@@ -132,15 +132,15 @@ def test_who_loads_alone_is_not_kept_waiting_by_loads(load_seconds: float, did: 
 
 @pytest.mark.parametrize(("load_seconds", "did"), [(1.0, ["start c#3"]), (2.0, [])])
 def test_a_load_that_takes_more_than_what_stays_must_be_over_by_then(load_seconds: float, did: list[str]) -> None:
-    core = crowd(model("c", resident=20, load=60, load_seconds=load_seconds), big=150, budget=300)
+    core = crowd(model("c", idle=20, load=60, load_seconds=load_seconds), big=150, budget=300)
     core.ask("c", at=3.5)
     assert brief(core.did) == did, "20 beside b and big, but not 60"
 
 
-@pytest.mark.parametrize(("resident", "did"), [(20, ["wake c#1"]), (30, [])])
-def test_a_sleeper_needs_no_more_than_it_does_not_hold_yet(resident: int, did: list[str]) -> None:
-    c = small("c", resident=resident, residue=15, wake_seconds=0.1)
-    core = Core(model("a"), model("b"), model("big", resident=140), c, budget=BUDGET)
+@pytest.mark.parametrize(("idle", "did"), [(20, ["wake c#1"]), (30, [])])
+def test_a_sleeper_needs_no_more_than_it_does_not_hold_yet(idle: int, did: list[str]) -> None:
+    c = small("c", idle=idle, sleep_resident=15, wake_seconds=0.1)
+    core = Core(model("a"), model("b"), model("big", idle=140), c, budget=BUDGET)
     core.bring("c", at=0)
     core.send(SleepRequested("c"), at=1)
     core.slept("c", at=2)
@@ -152,7 +152,7 @@ def test_a_sleeper_needs_no_more_than_it_does_not_hold_yet(resident: int, did: l
 
 
 def test_who_takes_the_place_of_one_that_would_have_stayed_takes_none() -> None:
-    core = Core(model("a"), model("b"), small("v"), model("big", resident=140), small("c"), budget=360)
+    core = Core(model("a"), model("b"), small("v"), model("big", idle=140), small("c"), budget=360)
     fill(core)
     core.ask("v", at=2.2)
     core.ready("v", at=2.5)
@@ -163,46 +163,42 @@ def test_who_takes_the_place_of_one_that_would_have_stayed_takes_none() -> None:
 
 
 def test_one_that_only_wants_to_run_is_not_held_back() -> None:
-    core = Core(model("a"), model("b"), model("big", resident=140), model("c", resident=30, working=5), budget=BUDGET)
+    core = Core(model("a"), model("b"), model("big", idle=140), model("c", idle=30, activation=5), budget=BUDGET)
     core.bring("c", at=0)
     fill(core, at=4)
     core.ask("big", at=7)
-    reservation = Reservation.of(Search.of(core.books, core["big"], core.now))
+    reservation = Reservation.of(Preemption.of(core.state, core["big"], core.now))
     assert reservation is not None
-    assert reservation.is_kept(core["c"], {}, core.now)
+    assert reservation.allows_backfill(core["c"], {}, core.now)
 
 
 def test_a_process_that_waits_for_room_is_soon_gone() -> None:
-    core = Core(
-        model("a"), model("c", resident=200, spawned=100), model("big", resident=160, load_seconds=3), budget=270
-    )
+    core = Core(model("a"), model("c", idle=200, prewarmed=100), model("big", idle=160, load_seconds=3), budget=270)
     core.ask("a", at=0)
     core.ready("a", at=1)
     core.ask("c", at=2)
-    assert brief(core.did) == ["spawn c#2"]
+    assert brief(core.did) == ["prewarm c#2"]
     core.ask("big", at=2.5)
-    reservation = Reservation.of(Search.of(core.books, core["big"], core.now))
+    reservation = Reservation.of(Preemption.of(core.state, core["big"], core.now))
     assert reservation is not None
     assert reservation.gone == {2}, "160 and 110"
     assert reservation.at == 5.5, "no sooner than is worth a load that takes 3 s"
 
 
-@pytest.mark.parametrize(("resident", "gone"), [(20, {1}), (21, {1, 2})])
-def test_who_is_pinned_is_there_for_good(resident: int, gone: set[int]) -> None:
-    core = Core(
-        model("a"), model("b"), model("p", resident=resident, pin=True), model("big", resident=140), budget=270
-    )
+@pytest.mark.parametrize(("idle", "gone"), [(20, {1}), (21, {1, 2})])
+def test_who_is_pinned_is_there_for_good(idle: int, gone: set[int]) -> None:
+    core = Core(model("a"), model("b"), model("p", idle=idle, pin=True), model("big", idle=140), budget=270)
     fill(core)
     core.bring("p", at=2.5)
     core.ask("big", at=3)
-    reservation = Reservation.of(Search.of(core.books, core["big"], core.now))
+    reservation = Reservation.of(Preemption.of(core.state, core["big"], core.now))
     assert reservation is not None
     assert reservation.gone == gone, "150 with a run, and b's 100 if p has no more than 20"
-    assert reservation.rest == (resident + 100 * (2 not in gone)) * MIB
+    assert reservation.rest == (idle + 100 * (2 not in gone)) * MIB
 
 
 def test_a_sleeper_that_nobody_waits_for_needs_not_have_served() -> None:
-    core = Core(model("a"), model("s", residue=15), model("big", resident=250), budget=BUDGET)
+    core = Core(model("a"), model("s", sleep_resident=15), model("big", idle=250), budget=BUDGET)
     core.ask("a", at=0)
     core.ready("a", at=1)
     core.bring("s", at=5)
@@ -210,7 +206,7 @@ def test_a_sleeper_that_nobody_waits_for_needs_not_have_served() -> None:
     core.slept("s", at=6.1)
     core.measured(at=6.2, a=10)
     core.ask("big", at=7)
-    assert expected_wait(core.books, core["big"], 1, core.now) == pytest.approx(1.0 + 1.0), "a has served, at 5 s"
+    assert expected_wait(core.state, core["big"], 1, core.now) == pytest.approx(1.0 + 1.0), "a has served, at 5 s"
 
 
 def test_runs_that_are_in_the_way_are_held_up_once_that_is_worth_it() -> None:
@@ -218,18 +214,18 @@ def test_runs_that_are_in_the_way_are_held_up_once_that_is_worth_it() -> None:
     core.ask("a", at=0)
     core.ready("a", at=1)
     core.ask("big", at=3)
-    assert expected_wait(core.books, core["big"], 1, core.now) == pytest.approx(1.0 + 1.0), "its own load, twice"
+    assert expected_wait(core.state, core["big"], 1, core.now) == pytest.approx(1.0 + 1.0), "its own load, twice"
 
 
 def test_a_wish_of_its_owner_waits_like_a_request() -> None:
-    core = crowd(small("c", resident=30), big=140)
+    core = crowd(small("c", idle=30), big=140)
     core.send(LoadRequested("c"), at=3.5)
     assert core.did == []
-    assert core["c"].behind is core["big"]
+    assert core["c"].backfill_blocked_by is core["big"]
 
 
 def test_who_may_wait_less_becomes_the_more_urgent() -> None:
-    core = crowd(small("c", resident=30, pin=True, max_wait=3.0), big=140)
+    core = crowd(small("c", idle=30, pin=True, max_wait=3.0), big=140)
     core.ask("c", at=3.5)
     assert core.did == []
     assert brief(core.ring()) == ["start c#3"]
@@ -240,10 +236,10 @@ def test_it_says_for_whom_it_waits_and_how_long() -> None:
     core = crowd(small("c"), big=220)
     core.ask("c", at=3.5)
     core.ring()
-    told = waits_for(core.books, core["c"], core.now)
-    assert told == "big to be brought in first, which has waited longer and would have to wait still longer"
-    assert expected_wait(core.books, core["c"], 1, core.now) == pytest.approx(2.4 + 1.0 + 0.1), (
+    told = waits_for(core.state, core["c"], core.now)
+    assert told == "big to be loaded first: it has waited longer, and would have to wait longer still"
+    assert expected_wait(core.state, core["c"], 1, core.now) == pytest.approx(2.4 + 1.0 + 0.1), (
         "room, big's load, its own"
     )
-    told = waits_for(core.books, core["big"], core.now)
+    told = waits_for(core.state, core["big"], core.now)
     assert told == "others to have served their time; room is made in 2.4 s at the latest", "b at 6 s"

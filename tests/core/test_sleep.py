@@ -12,14 +12,13 @@ from cohabit.core.events import (
     WorkerExited,
     WorkerReady,
 )
-from cohabit.core.exits import Exit
-from cohabit.core.state import Model
+from cohabit.core.state import Model, Reclaim
 from core.driver import MIB, Core, brief, model
 
 
 def sleepy(*, load_seconds: float = 5.0, wake_seconds: float = 0.1, keep_alive: float | None = None) -> Model:
     """a: 100 + 10, asleep 20."""
-    return model("a", residue=20, load_seconds=load_seconds, wake_seconds=wake_seconds, keep_alive=keep_alive)
+    return model("a", sleep_resident=20, load_seconds=load_seconds, wake_seconds=wake_seconds, keep_alive=keep_alive)
 
 
 def pair(budget: int = 180, **more: float) -> Core:
@@ -34,9 +33,9 @@ def test_sleep_is_preferred_where_it_costs_less_and_frees_enough() -> None:
     assert brief(core.did) == ["sleep a#1: evicted"]
     assert core.slept("a", at=10.1) == [], "it says so; that it is true shows the next reading"
     assert core.measured(at=10.1) == [], "not one that was begun before"
-    assert core["a"].state == "asleep"
+    assert core["a"].state == "sleeping"
     assert brief(core.measured(at=10.2)) == ["start b#2"]
-    assert core.books.ledger.accounts[1].held == 20 * MIB
+    assert core.state.ledger.accounts[1].held == 20 * MIB
 
 
 def test_waking_is_what_a_sleepers_request_asks_for() -> None:
@@ -47,7 +46,7 @@ def test_waking_is_what_a_sleepers_request_asks_for() -> None:
     waking = core.ask("a", at=20)
     assert brief(core.did) == ["stop b#2: evicted"]
     assert brief(core.gone("b", at=20.1)) == ["wake a#1"]
-    assert core.books.ledger.accounts[1].held == 100 * MIB, "what a load takes is booked again"
+    assert core.state.ledger.accounts[1].held == 100 * MIB, "what a load takes is booked again"
     event = WorkerReady(1, 100 * MIB, 100 * MIB, 0.3)
     assert brief(core.send(event, at=20.4)) == [f"run a#1: {waking}"]
     assert (core["a"].loads, core["a"].wakes) == (1, 1)
@@ -119,9 +118,9 @@ def test_what_a_sleeper_keeps_is_its_residue_from_then_on() -> None:
     core.ask("b", at=10)
     core.slept("a", at=10.1)
     core.measured(at=10.2, a=10)
-    residue = core["a"].footprint.residue
-    assert residue is not None
-    assert residue.size == 30 * MIB
+    sleep_resident = core["a"].footprint.sleep_resident
+    assert sleep_resident is not None
+    assert sleep_resident.size == 30 * MIB
 
 
 def test_a_failed_sleep_or_wake_is_a_death_and_sleeping_is_not_tried_again() -> None:
@@ -175,7 +174,7 @@ def test_news_of_the_past_is_dropped() -> None:
 
 def test_two_that_asleep_hold_too_much_are_both_stopped() -> None:
     core = Core(
-        sleepy(), model("b", residue=20, load_seconds=5, wake_seconds=0.1), model("c", resident=195), budget=210
+        sleepy(), model("b", sleep_resident=20, load_seconds=5, wake_seconds=0.1), model("c", idle=195), budget=210
     )
     core.bring("a", at=0)
     core.measured(at=1)
@@ -189,7 +188,7 @@ def test_two_that_asleep_hold_too_much_are_both_stopped() -> None:
 
 def cached() -> Core:
     """Two idle models that each keep 40 MiB; a third, 60 MiB, fits if one of them gives them back."""
-    core = Core(model("a", working=40), model("b", working=40), model("c", resident=60), budget=340)
+    core = Core(model("a", activation=40), model("b", activation=40), model("c", idle=60), budget=340)
     core.bring("a", at=0)
     core.bring("b", at=0.5)
     core.measured(at=1, a=40, b=40)
@@ -223,7 +222,7 @@ def test_a_trim_that_gives_nothing_is_not_repeated_before_it_has_run_again() -> 
 
 
 def test_a_trim_that_would_not_do_is_left_out() -> None:
-    core = Core(model("a", working=40), model("b", resident=150), budget=220)
+    core = Core(model("a", activation=40), model("b", idle=150), budget=220)
     core.bring("a", at=0)
     core.measured(at=1, a=40)
     core.ask("b", at=30)
@@ -247,9 +246,9 @@ def test_a_victim_that_was_to_sleep_and_died_has_made_room() -> None:
     core = pair()
     core.bring("a", at=0)
     core.ask("b", at=10)
-    claim = core.books.claim
-    assert claim is not None
-    assert claim.victims == {1: Exit.SLEEP}
+    swap = core.state.swap
+    assert swap is not None
+    assert swap.victims == {1: Reclaim.SLEEP}
     assert brief(core.send(WorkerExited(1, 0.0), at=11)) == ["start b#2"]
 
 

@@ -7,25 +7,27 @@ from cohabit.core.events import RequestCancelled, ShutdownRequested
 from cohabit.core.snapshot import SCHEMA, snapshot
 from core.driver import MIB, Core, model
 
-FIGURES = (("resident", 100), ("load", 100), ("working", 10))  # what a model of the driver declares
+FIGURES = (("idle", 100), ("load", 100), ("inference", 110))  # what a model of the driver declares
 
 
 def seen(core: Core) -> dict[str, dict[str, object]]:
     """Waiting and running requests by id."""
-    return {str(entry["id"]): entry for entry in snapshot(core.books, core.now)["requests"]}
+    return {str(entry["id"]): entry for entry in snapshot(core.state, core.now, "cpu")["requests"]}
 
 
 def test_the_device_and_a_model_that_is_not_there() -> None:
     core = Core(model("a"), budget=500, slots=2)
     core.measured(at=1, total=1000, foreign=200)
-    state = snapshot(core.books, 2.0)
-    assert state["schema"] == SCHEMA
-    assert state["device"] == {
-        "budget": 500 * MIB,
-        "effective_budget": 500 * MIB,
-        "keep_free": 0,
+    status = snapshot(core.state, 2.0, "cpu")
+    assert status["schema"] == SCHEMA
+    assert status["devices"][0] == {
+        "name": "cpu",
         "total": 1000 * MIB,
+        "budget": 500 * MIB,
+        "keep_free": 0,
+        "effective_budget": 500 * MIB,
         "reserved": 0,
+        "headroom": 500 * MIB,
         "unreturned": 0,
         "foreign": 200 * MIB,
         "host_cache": 0,
@@ -33,21 +35,22 @@ def test_the_device_and_a_model_that_is_not_there() -> None:
         "compute_slots": 2,
         "slots_used": 0,
     }
-    (entry,) = state["models"]
+    (entry,) = status["models"]
     declared = {part: {"bytes": size * MIB, "origin": "declared"} for part, size in FIGURES}
     assert entry == {
         "name": "a",
+        "device": "cpu",
         "state": "stopped",
         "since_seconds": 2.0,
         "draining": False,
         "pinned": False,
-        "held": 0,
+        "reserved": 0,
         "load": 0,
-        "resident": 0,
-        "working": 0,
+        "idle": 0,
+        "activation": 0,
         "cached": 0,
         "host_copy": 0,
-        "needs": declared,
+        "footprint": declared,
         "margin": 0,
         "load_seconds": 1.0,
         "wake_seconds": 1.0,
@@ -59,10 +62,10 @@ def test_the_device_and_a_model_that_is_not_there() -> None:
         "failure": "",
         "overruns": 0,
     }
-    assert state["requests"] == []
-    assert state["claim"] is None
-    assert state["alerts"] == []
-    assert state["shutting_down"] is False
+    assert status["requests"] == []
+    assert status["swap"] is None
+    assert status["alerts"] == []
+    assert status["shutting_down"] is False
 
 
 def test_of_a_crowd_the_first_are_listed_and_all_are_counted() -> None:
@@ -71,9 +74,9 @@ def test_of_a_crowd_the_first_are_listed_and_all_are_counted() -> None:
         core.ask("a", at=0)
     core.ready("a", at=1)
     core.ask("b")
-    whole = snapshot(core.books, core.now)
+    whole = snapshot(core.state, core.now, "cpu")
     assert len(whole["requests"]) == 51
-    some = snapshot(core.books, core.now, listed=3)
+    some = snapshot(core.state, core.now, "cpu", listed=3)
     assert [(one["model"], one["state"], one.get("position")) for one in some["requests"]] == [
         ("a", "waiting", 1),
         ("a", "waiting", 2),
@@ -84,20 +87,20 @@ def test_of_a_crowd_the_first_are_listed_and_all_are_counted() -> None:
         ("b", "waiting", 1),
     ]
     assert [one for one in whole["requests"] if one in some["requests"]] == some["requests"]
-    none = snapshot(core.books, core.now, listed=0)
+    none = snapshot(core.state, core.now, "cpu", listed=0)
     assert none["requests"] == []
-    for state in (whole, some, none):
-        assert [(entry["in_flight"], entry["waiting"]) for entry in state["models"]] == [(5, 45), (0, 1)]
+    for status in (whole, some, none):
+        assert [(entry["in_flight"], entry["waiting"]) for entry in status["models"]] == [(5, 45), (0, 1)]
 
 
 def test_no_more_than_so_many_are_listed_of_all_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "MOST_LISTED", 20)
     core = Core(*[model(f"m{number}") for number in range(10)], budget=150)
-    for name in core.books.models:
+    for name in core.state.models:
         for _ in range(3):
             core.ask(name, at=0)
-    assert len(snapshot(core.books, core.now, listed=10)["requests"]) == 20
-    assert len(snapshot(core.books, core.now)["requests"]) == 30
+    assert len(snapshot(core.state, core.now, "cpu", listed=10)["requests"]) == 20
+    assert len(snapshot(core.state, core.now, "cpu")["requests"]) == 30
 
 
 def test_a_model_at_work_one_request_running_one_waiting_one_cancelled() -> None:
@@ -106,14 +109,14 @@ def test_a_model_at_work_one_request_running_one_waiting_one_cancelled() -> None
         core.ask("a", at=at)
     core.ready("a", at=3)
     core.send(RequestCancelled(1), at=4)
-    state = snapshot(core.books, 5.0)
-    (entry,) = state["models"]
-    books = {part: entry[part] // MIB for part in ("held", "load", "resident", "working", "cached")}
-    assert books == {"held": 110, "load": 0, "resident": 100, "working": 10, "cached": 0}
+    status = snapshot(core.state, 5.0, "cpu")
+    (entry,) = status["models"]
+    state = {part: entry[part] // MIB for part in ("reserved", "load", "idle", "activation", "cached")}
+    assert state == {"reserved": 110, "load": 0, "idle": 100, "activation": 10, "cached": 0}
     assert (entry["state"], entry["in_flight"], entry["waiting"], entry["loads"]) == ("ready", 2, 1, 1)
-    assert entry["needs"]["load"] == {"bytes": 100 * MIB, "origin": "measured"}
-    assert entry["needs"]["working"] == {"bytes": 10 * MIB, "origin": "declared"}
-    assert state["requests"] == [
+    assert entry["footprint"]["load"] == {"bytes": 100 * MIB, "origin": "measured"}
+    assert entry["footprint"]["inference"] == {"bytes": 110 * MIB, "origin": "declared"}
+    assert status["requests"] == [
         {
             "id": 3,
             "model": "a",
@@ -144,15 +147,17 @@ def test_a_model_at_work_one_request_running_one_waiting_one_cancelled() -> None
     core.done("a", 1)
     core.done("a", 2)
     core.done("a", 3)
-    (entry,) = snapshot(core.books, 5.0)["models"]
-    assert (entry["working"], entry["cached"], entry["held"]) == (0, 10 * MIB, 110 * MIB), "until it is seen free"
+    (entry,) = snapshot(core.state, 5.0, "cpu")["models"]
+    assert (entry["activation"], entry["cached"], entry["reserved"]) == (0, 10 * MIB, 110 * MIB), (
+        "until it is seen free"
+    )
 
 
 def test_every_wait_says_what_it_waits_for() -> None:
     core = Core(
         model("a", load_seconds=1),
         model("wide", slots=2),
-        model("b", resident=280, load_seconds=1),
+        model("b", idle=280, load_seconds=1),
         budget=320,
         slots=2,
     )
@@ -171,14 +176,14 @@ def test_every_wait_says_what_it_waits_for() -> None:
     core.measured(at=130)  # wide has not been given anything yet, so only max_wait moves it
     assert core["a"].draining
     assert "brought back" in str(seen(core)[str(second)]["waits_for"])
-    claim = snapshot(core.books, core.now)["claim"]
-    assert claim["model"] == "b"
-    assert set(claim["victims"]) == {"a", "wide"}
-    assert "waiting" in claim["why"]
+    swap = snapshot(core.state, core.now, "cpu")["swap"]
+    assert swap["model"] == "b"
+    assert set(swap["victims"]) == {"a", "wide"}
+    assert "waiting" in swap["why"]
 
 
 def test_working_memory_claims_and_the_budget_are_named_too() -> None:
-    core = Core(model("a", working=50), model("b", working=50), model("c", resident=60, working=1), budget=270)
+    core = Core(model("a", activation=50), model("b", activation=50), model("c", idle=60, activation=1), budget=270)
     core.bring("a", at=0)
     core.bring("b", at=1)
     running = core.ask("a", at=2)
@@ -191,9 +196,9 @@ def test_working_memory_claims_and_the_budget_are_named_too() -> None:
 
 def test_a_claim_holds_up_what_would_eat_it() -> None:
     core = Core(
-        model("a", working=60),
+        model("a", activation=60),
         model("b", load_seconds=0.5),
-        model("c", resident=250, working=20, load_seconds=1),
+        model("c", idle=250, activation=20, load_seconds=1),
         budget=420,
     )
     core.bring("a", at=0)
@@ -222,9 +227,9 @@ def test_suspects_backed_off_models_and_cancelled_requests() -> None:
     assert "run alone" in str(seen(core)[str(second)]["waits_for"])
     core.send(RequestCancelled(first))
     assert seen(core)[str(first)]["state"] == "cancelled"
-    assert snapshot(core.books, core.now)["models"][0]["failure"] == "it fell over"
+    assert snapshot(core.state, core.now, "cpu")["models"][0]["failure"] == "it fell over"
     core.send(ShutdownRequested(5))
-    assert snapshot(core.books, core.now)["shutting_down"] is True
+    assert snapshot(core.state, core.now, "cpu")["shutting_down"] is True
 
 
 def test_a_pause_after_failures_is_named() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from cohabit.core.admin import Refusal, objection
 from cohabit.core.commands import StopCause
 from cohabit.core.events import (
     DeviceMeasured,
@@ -14,14 +15,13 @@ from cohabit.core.events import (
     UnloadRequested,
     WorkerReady,
 )
-from cohabit.core.owner import Refusal, objection
 from cohabit.core.state import Model
 from core.driver import MIB, Core, brief, model
 
 
-def early(name: str, *, spawned: int | None = 10, **more: Any) -> Model:
+def early(name: str, *, prewarmed: int | None = 10, **more: Any) -> Model:
     """100 + 10, and 10 before it is loaded."""
-    return model(name, spawned=spawned, **more)
+    return model(name, prewarmed=prewarmed, **more)
 
 
 def two(*, budget: int = 150, **more: Any) -> Core:
@@ -35,7 +35,7 @@ def waiting(**more: Any) -> Core:
     core.ask("a", at=0)
     core.ready("a")
     core.ask("b", at=2)
-    assert brief(core.did) == ["spawn b#2"]
+    assert brief(core.did) == ["prewarm b#2"]
     return core
 
 
@@ -45,9 +45,9 @@ def test_while_a_waiter_waits_for_its_turn_its_process_starts() -> None:
     core.ready("a")
     assert brief(core.did) == ["start a#1"], "who has room at once is loaded at once"
     core.ask("b", at=2)
-    assert brief(core.did) == ["spawn b#2"]
-    assert core["b"].state == "spawned"
-    assert core.books.ledger.accounts[2].held == 10 * MIB
+    assert brief(core.did) == ["prewarm b#2"]
+    assert core["b"].state == "prewarmed"
+    assert core.state.ledger.accounts[2].held == 10 * MIB
     core.ask("b", at=2.1)
     assert brief(core.did) == [], "once"
     while not core.draining:
@@ -55,7 +55,7 @@ def test_while_a_waiter_waits_for_its_turn_its_process_starts() -> None:
     core.done("a", 1)
     did = core.gone("a", at=core.now + 0.1)
     assert brief(did) == ["start b#2"], "in the same process"
-    assert core.books.ledger.accounts[2].held == 100 * MIB
+    assert core.state.ledger.accounts[2].held == 100 * MIB
     assert brief(core.ready("b")) == ["run b#2: 2"]
 
 
@@ -63,31 +63,31 @@ def test_it_starts_beside_a_victim_that_leaves_at_once() -> None:
     core = two()
     core.bring("a", at=0)
     core.ask("b", at=20)
-    assert brief(core.did) == ["stop a#1: evicted", "spawn b#2"]
+    assert brief(core.did) == ["stop a#1: evicted", "prewarm b#2"]
     assert brief(core.gone("a", at=20.1)) == ["start b#2"]
 
 
 def test_not_before_it_is_known_what_that_takes() -> None:
-    core = two(spawned=None)
+    core = two(prewarmed=None)
     core.bring("a", at=0)
     core.ask("b", at=20)
     assert brief(core.did) == ["stop a#1: evicted"]
     core.gone("a", at=20.1)
-    core.send(WorkerReady(2, 100 * MIB, 100 * MIB, 1.0, spawned=7 * MIB), at=21)
-    assert core["b"].footprint.spawned == 7 * MIB, "every load tells"
+    core.send(WorkerReady(2, 100 * MIB, 100 * MIB, 1.0, prewarmed=7 * MIB), at=21)
+    assert core["b"].footprint.prewarmed == 7 * MIB, "every load tells"
 
 
-@pytest.mark.parametrize(("budget", "spawned"), [(119, []), (120, ["spawn b#2"])])
-def test_not_where_it_would_be_in_the_way_of_runs(budget: int, spawned: list[str]) -> None:
+@pytest.mark.parametrize(("budget", "prewarmed"), [(119, []), (120, ["prewarm b#2"])])
+def test_not_where_it_would_be_in_the_way_of_runs(budget: int, prewarmed: list[str]) -> None:
     core = two(budget=budget)
     core.ask("a", at=0)
     core.ready("a")
     core.ask("b", at=2)
-    assert brief(core.did) == spawned
+    assert brief(core.did) == prewarmed
 
 
 def test_not_beyond_what_is_booked_now() -> None:
-    core = Core(early("a"), early("b"), model("c", resident=1, working=0), budget=130)
+    core = Core(early("a"), early("b"), model("c", idle=1, activation=0), budget=130)
     core.bring("a", at=0)
     core.done("a", core.ask("a", at=1), at=1.1, used=25)
     core.ask("b", at=1.2)
@@ -99,7 +99,7 @@ def test_one_at_a_time_and_the_one_whose_turn_comes_first() -> None:
     core.ask("a", at=0)
     core.ready("a")
     core.ask("b", at=2)
-    assert brief(core.did) == ["spawn b#2"]
+    assert brief(core.did) == ["prewarm b#2"]
     core.ask("c", at=2)
     assert brief(core.did) == []
 
@@ -115,41 +115,41 @@ def test_no_process_for_a_preload_or_for_background_work() -> None:
 def test_nobody_waits_any_more() -> None:
     core = waiting()
     did = core.send(RequestCancelled(2), at=3)
-    assert brief(did) == [f"stop b#2: {StopCause.UNSTARTED}"]
+    assert brief(did) == [f"stop b#2: {StopCause.UNNEEDED}"]
     assert core.gone("b", at=3.1) == []
-    assert core.books.ledger.reserved == 110 * MIB
+    assert core.state.ledger.reserved == 110 * MIB
 
 
 def test_it_gives_way_to_whoever_may_come_in() -> None:
-    core = Core(early("a"), early("b"), model("c", resident=30, working=0, load_seconds=0.1), budget=145)
+    core = Core(early("a"), early("b"), model("c", idle=30, activation=0, load_seconds=0.1), budget=145)
     core.ask("a", at=0)
     core.ready("a")
     core.ask("b", at=2)
-    assert brief(core.did) == ["spawn b#2"]
+    assert brief(core.did) == ["prewarm b#2"]
     core.ask("c", at=2.5)
-    assert brief(core.did) == [f"stop b#2: {StopCause.UNSTARTED}"]
-    assert core.books.inflation == 0, "it is nobody's eviction"
+    assert brief(core.did) == [f"stop b#2: {StopCause.UNNEEDED}"]
+    assert core.state.inflation == 0, "it is nobody's eviction"
     assert brief(core.gone("b", at=2.6)) == ["start c#3"]
 
 
 def test_it_goes_first_when_the_budget_shrinks() -> None:
     core = waiting()
     reading = DeviceMeasured(3, 115 * MIB, 5 * MIB, {1: 100 * MIB, 2: 10 * MIB})
-    assert brief(core.send(reading, at=3)) == [f"stop b#2: {StopCause.UNSTARTED}"]
+    assert brief(core.send(reading, at=3)) == [f"stop b#2: {StopCause.UNNEEDED}"]
 
 
 def test_on_a_card_it_takes_nothing_and_is_in_no_reading() -> None:
-    core = waiting(spawned=0, budget=110)
+    core = waiting(prewarmed=0, budget=110)
     core.send(DeviceMeasured(3, 1000 * MIB, 800 * MIB, {1: 110 * MIB}), at=3)
-    assert core.books.ledger.foreign == 90 * MIB, "the reading is whole without it"
+    assert core.state.ledger.foreign == 90 * MIB, "the reading is whole without it"
 
 
 def test_one_that_dies_counts_as_a_failed_start() -> None:
     core = waiting()
-    assert brief(core.gone("b", at=3, detail="no such library")) == ["spawn b#3"]
+    assert brief(core.gone("b", at=3, detail="no such library")) == ["prewarm b#3"]
     assert core.gone("b", at=4) == [], "then there is a pause"
     assert core["b"].failures == 2
-    assert brief(core.send(TimerFired(), at=6.1)) == ["spawn b#4"]
+    assert brief(core.send(TimerFired(), at=6.1)) == ["prewarm b#4"]
     core.gone("b", at=7, detail="no such library")
     assert core.rejected == {2: "model_failed"}
     assert core["a"].state == "ready", "nobody has left for it"
@@ -161,16 +161,16 @@ def test_one_that_cannot_be_started_at_all_is_told_at_once() -> None:
     assert core.rejected == {2: "model_failed"}
     assert brief(core.send(TimerFired(), at=40)) == []
     core.ask("b", at=40)
-    assert brief(core.did) == ["spawn b#3"], "a probe"
+    assert brief(core.did) == ["prewarm b#3"], "a probe"
 
 
 def test_the_owner_may_end_it_and_it_cannot_sleep() -> None:
     core = waiting()
-    refused = objection(core.books, SleepRequested("b"))
+    refused = objection(core.state, SleepRequested("b"))
     assert refused is not None
     assert refused.refusal is Refusal.NOT_LOADED
-    assert brief(core.send(UnloadRequested("b"), at=3)) == ["stop b#2: owner"]
-    assert brief(core.gone("b", at=3.1)) == ["spawn b#3"], "what waits goes on waiting"
+    assert brief(core.send(UnloadRequested("b"), at=3)) == ["stop b#2: admin"]
+    assert brief(core.gone("b", at=3.1)) == ["prewarm b#3"], "what waits goes on waiting"
 
 
 def test_a_shutdown_ends_it() -> None:
@@ -186,10 +186,10 @@ def test_where_nobody_waits_for_one_any_more_that_of_the_next_starts() -> None:
     core.ask("a", at=0)
     core.ready("a")
     core.ask("c", at=2, background=True)
-    assert brief(core.ring()) == ["spawn c#2"], "it has become urgent"
+    assert brief(core.ring()) == ["prewarm c#2"], "it has become urgent"
     core.ask("b", at=23)
     assert core.did == []
     did = core.send(ShutdownRequested(drain=60.0), at=24)
-    assert brief(did) == ["reject 2: shutting_down", "stop c#2: unstarted", "spawn b#3"], (
+    assert brief(did) == ["reject 2: shutting_down", "stop c#2: unneeded", "prewarm b#3"], (
         "what is background goes first"
     )

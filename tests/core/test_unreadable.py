@@ -18,7 +18,7 @@ def test_nothing_is_loaded_and_what_is_ready_goes_on_serving() -> None:
     assert core.timer == 41
     request = core.ask("a", at=12)
     assert f"run a#1: {request}" in brief(core.did)
-    assert waits_for(core.books, core["b"], 12) == "the device to be read again"
+    assert waits_for(core.state, core["b"], 12) == "the device to be read again"
 
 
 def test_loads_begin_with_the_next_reading() -> None:
@@ -26,15 +26,15 @@ def test_loads_begin_with_the_next_reading() -> None:
     core.send(LOST, at=10)
     core.ask("a", at=11)
     assert "start a#1" in brief(core.measured(at=12))
-    assert list(alerts(core.books, 12)) == []
+    assert list(alerts(core.state, 12)) == []
 
 
 def test_owner_is_told_why() -> None:
     core = Core(model("a"))
     core.send(LOST, at=10)
-    assert list(alerts(core.books, 11)) == [
-        "the device cannot be read, so nothing new is brought in: cuda:0 cannot be read: GPU is lost"
-    ]
+    (alert,) = alerts(core.state, 11)
+    assert (alert.code, alert.severity) == ("device_unreadable", "critical")
+    assert alert.text == "the device cannot be read, so no model is loaded: cuda:0 cannot be read: GPU is lost"
 
 
 def test_whoever_has_waited_max_wait_is_told() -> None:
@@ -60,14 +60,14 @@ def test_who_waited_already_when_the_device_failed_has_as_long_again() -> None:
 
 
 def test_wake_is_a_load_too() -> None:
-    core = Core(model("a", residue=10, keep_alive=5))
+    core = Core(model("a", sleep_resident=10, keep_alive=5))
     core.bring("a")
     core.ring()
     core.slept("a")
     core.measured(at=7)
     core.send(LOST, at=8)
     core.ask("a", at=9)
-    assert core["a"].state == "asleep"
+    assert core["a"].state == "sleeping"
     assert "wake a#1" in brief(core.measured(at=10))
 
 
@@ -81,7 +81,7 @@ def test_claim_is_withdrawn_and_its_victim_serves_on() -> None:
     while not core.draining:
         core.ring()
     core.send(LOST)
-    assert core.books.claim is None
+    assert core.state.swap is None
     assert core.draining == []
     assert "run a#1: 4" in brief(core.done("a", 2))
 
@@ -94,7 +94,7 @@ def test_owner_waits_for_the_next_reading() -> None:
 
 
 def test_model_that_lacks_memory_to_run_is_told_too_and_holds_up_nobody() -> None:
-    core = Core(model("a", working=60, max_wait=5), model("b", working=60, max_wait=5), budget=260, slots=2)
+    core = Core(model("a", activation=60, max_wait=5), model("b", activation=60, max_wait=5), budget=260, slots=2)
     core.bring("a")
     core.bring("b", at=3)
     core.send(LOST, at=10)
@@ -111,7 +111,7 @@ def test_model_that_lacks_memory_to_run_is_told_too_and_holds_up_nobody() -> Non
 
 
 def test_what_never_fits_is_told_so_all_the_same() -> None:
-    core = Core(model("a", resident=200, max_wait=5), budget=250)
+    core = Core(model("a", idle=200, max_wait=5), budget=250)
     core.measured(at=1, foreign=100, total=300)
     core.send(LOST, at=2)
     request = core.ask("a", at=3)

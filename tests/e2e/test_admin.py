@@ -13,8 +13,8 @@ pytestmark = pytest.mark.process
 CONFIG = """
 device: {kind: cpu, budget: 130MiB}
 models:
-  a: {engine: fake, options: {resident: 30000000, residue: 1000000}, aliases: [alias]}
-  b: {engine: fake, options: {resident: 30000000}}
+  a: {engine: fake, options: {idle: 30000000, sleep_resident: 1000000}, aliases: [alias]}
+  b: {engine: fake, options: {idle: 30000000}}
   broken: {engine: fake, options: {fail: load}}
 """
 
@@ -63,7 +63,7 @@ def test_from_the_shell(tmp_path: Path) -> None:
         assert told(server, "unload", "a") == (0, "a: done, it is stopped")
         reader.join(10)
         states = [fields.get("state") for kind, fields in found if kind == "model" and fields["model"] == "a"]
-        assert states == ["starting", "ready", "falling_asleep", "asleep", "waking", "ready", None, None]
+        assert states == ["starting", "ready", "entering_sleep", "sleeping", "waking", "ready", None, None]
         assert not server.workers(), "all have left"
     assert told(server, "load", "a")[0] == 1, "nobody is there"
 

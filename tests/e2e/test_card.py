@@ -41,9 +41,9 @@ def watched(card: Path) -> Watch:
 
 def config(*, host_cache: str, **options: Any) -> str:
     """Three models of 100 MiB, of which two fit beside a sleeper."""
-    fields = {"resident": 100 * MIB, "working": 10 * MIB, "load_seconds": 0.3, "wake_seconds": 0.01, **options}
+    fields = {"idle": 100 * MIB, "activation": 10 * MIB, "load_seconds": 0.3, "wake_seconds": 0.01, **options}
     models = "\n".join(
-        f"  {name}: {{engine: fake, footprint: {{resident: 140MiB, working: 10MiB}}, options: {fields}}}"
+        f"  {name}: {{engine: fake, footprint: {{idle: 140MiB, inference: 150MiB}}, options: {fields}}}"
         for name in "abc"
     )
     return f"""
@@ -100,11 +100,11 @@ def test_models_wake_from_their_copies_and_the_budget_holds(server: Running, car
     assert sum(entry["loads"] for entry in found.values()) == 3, "each was loaded once"
     assert sum(entry["wakes"] for entry in found.values()) >= 3
     assert [entry["host_copy"] for entry in found.values()] == [100 * MIB] * 3
-    asleep = next(entry for entry in found.values() if entry["state"] == "asleep")
-    assert asleep["resident"] == 40 * MIB, "the context"
+    asleep = next(entry for entry in found.values() if entry["state"] == "sleeping")
+    assert asleep["idle"] == 40 * MIB, "the context"
     assert books.held(card)[asleep["pid"]] == 40 * MIB
     assert psutil.Process(asleep["pid"]).memory_info().rss > 100 * MIB, "in host memory"
-    device = server.http.get("/admin/status").json()["device"]
+    device = server.http.get("/admin/status").json()["devices"][0]
     assert (device["host_cache"], device["host_copies"]) == (1024 * MIB, 300 * MIB)
 
 
@@ -124,7 +124,7 @@ def test_without_room_for_copies_they_are_stopped(server: Running, card: Path) -
 def test_copies_take_no_more_than_they_may(server: Running) -> None:
     for name in "abcabc":
         assert chat(server, name) == 200
-        assert server.http.get("/admin/status").json()["device"]["host_copies"] <= 250 * MIB
+        assert server.http.get("/admin/status").json()["devices"][0]["host_copies"] <= 250 * MIB
 
 
 def test_a_process_waits_for_room_with_nothing_on_the_card(server: Running, card: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_process_waits_for_room_with_nothing_on_the_card(server: Running, card
         later = pool.submit(chat, server, "c")
         server.until(lambda: models(server)["c"]["pid"] is not None)
         found = models(server)["c"]
-        assert found["state"] == "spawned"
+        assert found["state"] == "prewarmed"
         assert found["pid"] not in books.held(card)
         assert [one.result() for one in (*busy, later)] == [200] * 3
     assert models(server)["c"]["pid"] == found["pid"]
@@ -151,7 +151,7 @@ def test_memory_that_the_card_shows_late_is_not_given_twice(server: Running, car
     with watched(card) as watch:
         assert chat(server, "c") == 200
     assert watch.most <= BUDGET * MIB
-    server.until(lambda: server.http.get("/admin/status").json()["device"]["unreturned"] == 0)
+    server.until(lambda: server.http.get("/admin/status").json()["devices"][0]["unreturned"] == 0)
     assert server.http.get("/admin/status").json()["alerts"] == []
 
 
@@ -159,7 +159,7 @@ def test_a_stranger_on_the_card_is_seen_and_what_is_left_is_shared(server: Runni
     assert chat(server, "a") == 200
     with books.changing(card):
         books.hold(card, 700 * MIB)  # this process: 1024 - 700 - 100 are left
-    server.until(lambda: server.http.get("/admin/status").json()["device"]["foreign"] == 700 * MIB)
+    server.until(lambda: server.http.get("/admin/status").json()["devices"][0]["foreign"] == 700 * MIB)
     with watched(card) as watch:
         for name in "bca":
             assert chat(server, name) == 200

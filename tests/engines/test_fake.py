@@ -51,7 +51,7 @@ def test_on_a_card_it_wakes_from_its_copy(monkeypatch: pytest.MonkeyPatch, *, ke
     monkeypatch.setattr(module, "Card", Card)
     Card.taken.clear()
     engine = Fake()
-    options = {"resident": 5000, "residue": 10}
+    options = {"idle": 5000, "sleep_resident": 10}
     spec = ModelSpec(name="f", engine="fake", options=options, keep_copy=keep_copy)
     engine.load(spec, Device("cuda", 2))
     assert engine.copied == (5000 if keep_copy else 0)
@@ -66,7 +66,7 @@ def test_without_memory_for_a_copy_it_does_without(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Card, "host_is_full", True)
     Card.taken.clear()
     engine = Fake()
-    engine.load(ModelSpec(name="f", engine="fake", options={"resident": 5000}, keep_copy=True), Device("cuda", 2))
+    engine.load(ModelSpec(name="f", engine="fake", options={"idle": 5000}, keep_copy=True), Device("cuda", 2))
     assert engine.copied == 0
     assert engine.sleep()
     engine.wake()
@@ -150,14 +150,14 @@ def test_a_cancel_ends_a_wait() -> None:
 
 
 def test_its_estimate_is_what_it_is_told() -> None:
-    spec = ModelSpec(name="f", engine="fake", options={"resident": 100 << 20, "working": 10 << 20}, concurrency=3)
+    spec = ModelSpec(name="f", engine="fake", options={"idle": 100 << 20, "activation": 10 << 20}, concurrency=3)
     estimate = Fake.estimate(spec, 0)
-    assert estimate.resident == (40 << 20) + (100 << 20)
-    assert estimate.working == (4 << 20) + 3 * (10 << 20)
+    assert estimate.idle == (40 << 20) + (100 << 20)
+    assert estimate.activation == (4 << 20) + 3 * (10 << 20)
 
 
 def test_it_sleeps_and_wakes_as_it_is_told() -> None:
-    engine = fake(resident=64 << 20, residue=8 << 20, sleep_seconds=0.02, wake_seconds=0.01, load_seconds=0.03)
+    engine = fake(idle=64 << 20, sleep_resident=8 << 20, sleep_seconds=0.02, wake_seconds=0.01, load_seconds=0.03)
     loaded = resident_bytes()
     began = time.monotonic()
     assert engine.sleep(), "it keeps something, so that it is woken and not loaded anew"

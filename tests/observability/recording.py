@@ -35,7 +35,7 @@ class Recorded:
         self.now = CLOCK
         self.events = 0
         head = Head.of(
-            self.controller.books,
+            self.controller.state,
             Policy.GDSF,
             cohabit="0.0.1",
             began="2026-01-02T03:04:05.000+00:00",
@@ -74,11 +74,11 @@ class Recorded:
                 RequestArrived(request, name, f"10.0.0.{request % 3}", self.now + 60.0 if request % 2 else None)
             )
             self.send(
-                DeviceMeasured(self.now, 4096 * MIB, 3900 * MIB, dict.fromkeys(self.controller.books.workers, 7))
+                DeviceMeasured(self.now, 4096 * MIB, 3900 * MIB, dict.fromkeys(self.controller.state.workers, 7))
             )
             self.now += 3.0
             self.send(TimerFired())
-        [worker] = self.controller.books.workers
+        [worker] = self.controller.state.workers
         self.send(WorkerExited(worker, 0.0, frozenset({2, 1}), "its worker ended with signal SIGKILL"))
         self.send(RequestArrived(13, "b", "10.0.0.1"))
         self.send(RequestCancelled(13))

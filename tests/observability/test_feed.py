@@ -14,7 +14,7 @@ class Watched(Core):
 
     def __init__(self, *models: Any, **more: Any) -> None:
         super().__init__(*models, **more)
-        self.feed = Feed(self.books)
+        self.feed = Feed(self.state)
         self.subscription = self.feed.subscribe()
 
     def send(self, event: Event, at: float | None = None) -> list[Command]:
@@ -44,33 +44,33 @@ async def test_a_switch_step_by_step() -> None:
     running = core.ask("a")
     core.ask("b")
     core.ring()
-    [(kind, claim)] = await core.told()
-    assert (kind, claim["model"], claim["need"], claim["victims"]) == ("claim", "b", 110 * MIB, ["a"])
+    [(kind, swap)] = await core.told()
+    assert (kind, swap["model"], swap["need"], swap["victims"]) == ("swap", "b", 110 * MIB, ["a"])
     core.done("a", running)
     core.gone("a", at=12.0)
-    stopping, stopped, starting, claim_over = await core.told()
+    stopping, stopped, starting, swap_over = await core.told()
     assert stopping[1]["state"] == "stopping"
     assert stopping[1]["cause"] == "evicted"
     assert stopping[1]["why"].startswith("for b, waiting")
     assert stopped == ("model", {"model": "a", "state": "stopped"})
     assert starting == ("model", {"model": "b", "state": "starting"})
-    assert claim_over == ("claim", {"model": None})
+    assert swap_over == ("swap", {"model": None})
 
 
 async def test_a_process_that_waits_for_room() -> None:
-    core = Watched(model("a"), model("b", spawned=10), budget=150)
+    core = Watched(model("a"), model("b", prewarmed=10), budget=150)
     core.bring("a")
     core.ask("a")
     waiting = core.ask("b")
     core.send(RequestCancelled(waiting))
     assert [(fields["model"], fields["state"], fields.get("cause")) for _, fields in (await core.told())[2:]] == [
-        ("b", "spawned", None),
-        ("b", "stopping", "unstarted"),
+        ("b", "prewarmed", None),
+        ("b", "stopping", "unneeded"),
     ]
 
 
 async def test_sleep_wake_trim_pin_and_a_death() -> None:
-    core = Watched(model("a", residue=10, wake_seconds=0.1, keep_alive=1.0))
+    core = Watched(model("a", sleep_resident=10, wake_seconds=0.1, keep_alive=1.0))
     core.bring("a")
     core.ring()
     core.slept("a")
@@ -82,8 +82,8 @@ async def test_sleep_wake_trim_pin_and_a_death() -> None:
     core.gone("a", detail="its worker ended with signal SIGKILL")
     states = [(kind, fields.get("state"), fields.get("why")) for kind, fields in (await core.told())[2:]]
     assert states == [
-        ("model", "falling_asleep", "idle for 1 s (keep_alive)"),
-        ("model", "asleep", None),
+        ("model", "entering_sleep", "idle for 1 s (keep_alive)"),
+        ("model", "sleeping", None),
         ("model", "waking", None),
         ("model", "ready", None),
         ("trim", None, "it ran out of memory"),
@@ -115,7 +115,7 @@ async def test_refusals_and_alerts() -> None:
     assert (kind, fields["request"], fields["reason"]) == ("rejected", refused, "model_not_found")
     core.measured(at=5.0, total=200, foreign=150)
     found = await core.told()
-    assert ("alerts" in [kind for kind, _ in found]) == (core.books.ledger.reserved > 50 * MIB)
+    assert ("alerts" in [kind for kind, _ in found]) == (core.state.ledger.reserved > 50 * MIB)
     core.measured(at=6.0, total=200, foreign=150)
     core.send(RequestCancelled(99))
     core.send(UnloadRequested("nobody"))
@@ -131,7 +131,7 @@ async def test_who_comes_later_is_told_by_name_of_what_was_there_before() -> Non
     core.ask("b")
     core.gone("a")
     kinds = [(kind, fields["model"], fields.get("state")) for kind, fields in await core.told()]
-    assert kinds[:2] == [("model", "a", "stopping"), ("claim", "b", None)]
+    assert kinds[:2] == [("model", "a", "stopping"), ("swap", "b", None)]
     assert ("model", "a", "stopped") in kinds
 
 

@@ -34,9 +34,9 @@ def test_a_line_an_event(tmp_path: Path) -> None:
     recorded.journal.close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     head, *lines = lines_of(path)
-    assert (head["schema"], head["device"], head["ledger"]["slots"]) == (1, "cpu", 2)
+    assert (head["schema"], head["device"], head["ledger"]["slots"]) == (2, "cpu", 2)
     assert [model["policy"]["name"] for model in head["models"]] == ["a", "b"]
-    assert head["models"][0]["footprint"]["resident"] == {"size": 100 << 20, "origin": "declared"}
+    assert head["models"][0]["footprint"]["idle"] == {"size": 100 << 20, "origin": "declared"}
     assert len(lines) == recorded.events
     assert lines[0] == {
         "now": 1000.0,

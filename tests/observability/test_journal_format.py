@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from cohabit.core.averages import Average
 from cohabit.core.commands import Command
 from cohabit.core.controller import Controller
 from cohabit.core.events import Event
 from cohabit.core.eviction import Policy
+from cohabit.core.ewma import Ewma
 from cohabit.core.footprints import Footprint
 from cohabit.core.ledger import Ledger
 from cohabit.core.state import Model, ModelPolicy
@@ -94,7 +94,7 @@ def test_every_command_survives(kind: type[Any], data: st.DataObject) -> None:
 
 def deep(value: Any) -> Any:
     """Attributes of an object that cannot be compared."""
-    return {name: vars(held) if isinstance(held, Average) else held for name, held in vars(value).items()}
+    return {name: vars(held) if isinstance(held, Ewma) else held for name, held in vars(value).items()}
 
 
 @given(
@@ -109,16 +109,16 @@ def test_a_controller_survives(
 ) -> None:
     made = [Model(dataclasses.replace(of_it, name=name), footprint) for name, (of_it, footprint) in models.items()]
     first = Controller(made, ledger, policy)
-    head = Head.of(first.books, policy, cohabit="1", began="2026-01-01T00:00:00+00:00", clock=1.5, device="cpu")
+    head = Head.of(first.state, policy, cohabit="1", began="2026-01-01T00:00:00+00:00", clock=1.5, device="cpu")
     read = read_head(write_head(head))
     again = read.controller()
     assert (read.policy, read.clock, read.began, read.device) == (policy, 1.5, head.began, "cpu")
-    assert [(name, model.policy) for name, model in again.books.models.items()] == [
-        (name, model.policy) for name, model in first.books.models.items()
+    assert [(name, model.policy) for name, model in again.state.models.items()] == [
+        (name, model.policy) for name, model in first.state.models.items()
     ]
-    for name, model in first.books.models.items():
-        assert deep(again.books.models[name].footprint) == deep(model.footprint)
-    assert deep(again.books.ledger) == deep(first.books.ledger)
+    for name, model in first.state.models.items():
+        assert deep(again.state.models[name].footprint) == deep(model.footprint)
+    assert deep(again.state.ledger) == deep(first.state.ledger)
 
 
 @pytest.mark.parametrize(

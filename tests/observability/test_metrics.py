@@ -7,9 +7,9 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from cohabit.core.commands import (
+    PrewarmWorker,
     Reject,
     SleepWorker,
-    SpawnWorker,
     StartWorker,
     StopCause,
     StopWorker,
@@ -41,7 +41,7 @@ def test_what_happens_is_counted() -> None:
     metrics.handled(WorkerReady(1, 1, 1, 0.5), [], 0)
     metrics.handled(TimerFired(), [StopWorker("a", 1, StopCause.EVICTED, "why")], 0)
     metrics.handled(WorkerExited(1, seconds=0.1), [StartWorker("a", 2)], 0)
-    metrics.handled(WorkerExited(2, seconds=0), [SpawnWorker("a", 3)], 0)
+    metrics.handled(WorkerExited(2, seconds=0), [PrewarmWorker("a", 3)], 0)
     metrics.handled(WorkerExited(2, seconds=0), [], 0)
     metrics.handled(WorkerExited(3, seconds=0), [], 0)
     found = values(metrics)
@@ -102,18 +102,22 @@ def watched() -> tuple[Metrics, dict[str, Any]]:
     model = {
         "name": "a",
         "state": "ready",
-        "held": 7,
-        "resident": 5,
-        "working": 2,
+        "device": "cpu",
+        "reserved": 7,
+        "load": 0,
+        "idle": 5,
+        "activation": 2,
+        "footprint": {"idle": {"bytes": 5}, "inference": {"bytes": 8}},
         "cached": 0,
         "host_copy": 4,
         "waiting": 3,
         "in_flight": 1,
         "overruns": 6,
     }
-    device = {"budget": 10, "effective_budget": 9, "reserved": 7, "foreign": 1, "slots_used": 1, "compute_slots": 2}
-    device |= {"host_cache": 20, "host_copies": 4}
-    metrics.watch(lambda: {"device": device, "models": [model]}, {"sampler": 2})
+    device = {"name": "cpu", "budget": 10, "effective_budget": 9, "reserved": 7, "headroom": 2, "foreign": 1}
+    device |= {"host_cache": 20, "host_copies": 4, "slots_used": 1, "compute_slots": 2}
+    alert = {"code": "over_budget", "severity": "warning", "model": "", "text": "too much"}
+    metrics.watch(lambda: {"devices": [device], "models": [model], "alerts": [alert]}, {"sampler": 2})
     return metrics, device
 
 
@@ -126,17 +130,29 @@ def test_every_metric_is_in_the_docs() -> None:
     assert set(re.findall(r"`(cohabit_\w+)`", table)) == there
 
 
+def test_every_alert_is_in_the_docs() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "operations.md").read_text()
+    table = page.partition("## Alerts")[2].partition("\n## ")[0]
+    told = set(re.findall(r"^\| `(\w+)` \| (critical|warning) ", table, re.MULTILINE))
+    source = "".join(path.read_text() for path in (root / "src").rglob("*.py"))
+    raised = re.findall(r'Alert\(\s*"(\w+)",\s*Severity\.(\w+)', source)
+    assert told == {(code, severity.lower()) for code, severity in raised}
+
+
 def test_gauges_are_read_when_asked() -> None:
     metrics, device = watched()
     found = values(metrics)
-    assert found["cohabit_device_bytes", "effective_budget"] == 9
-    assert found["cohabit_model_bytes", "held", "a"] == 7
-    assert found["cohabit_model_bytes", "host_copy", "a"] == 4
-    assert (found["cohabit_host_bytes", "cache"], found["cohabit_host_bytes", "copies"]) == (20, 4)
+    assert found["cohabit_device_bytes", "effective_budget", "cpu"] == 9
+    assert found["cohabit_model_bytes", "reserved", "cpu", "a"] == 7
+    assert found["cohabit_model_bytes", "host_copy", "cpu", "a"] == 4
+    assert (found["cohabit_host_bytes", "cache", "cpu"], found["cohabit_host_bytes", "copies", "cpu"]) == (20, 4)
     assert found["cohabit_model_requests", "a", "waiting"] == 3
     assert found["cohabit_model_state", "a", "ready"] == 1
     assert found["cohabit_overruns_total", "a"] == 6
-    assert found["cohabit_compute_slots", "used"] == 1
+    assert found["cohabit_compute_slots", "cpu", "used"] == 1
+    assert found["cohabit_model_footprint_bytes", "cpu", "a", "inference"] == 8
+    assert found["cohabit_alert", "over_budget", "", "warning"] == 1
     assert found["cohabit_task_restarts_total", "sampler"] == 2
     device["reserved"] = 8
-    assert values(metrics)["cohabit_device_bytes", "reserved"] == 8
+    assert values(metrics)["cohabit_device_bytes", "reserved", "cpu"] == 8

@@ -21,7 +21,7 @@ device: {budget: 256MiB}
 server: {max_connections: 1000}
 models:
   a: {engine: fake}
-  b: {engine: fake, options: {resident: 104857600}}
+  b: {engine: fake, options: {idle: 104857600}}
 """
 LIMIT = 200
 

@@ -23,7 +23,7 @@ models:
   a:
     engine: fake
     concurrency: 4
-    options: {tokens: 400, token_seconds: 0.01, resident: 20000000}
+    options: {tokens: 400, token_seconds: 0.01, idle: 20000000}
   b:
     engine: fake
     options: {run_seconds: 0.5}
@@ -229,7 +229,7 @@ def test_a_slow_reader_holds_up_nobody(server: Running) -> None:
 
 
 def test_a_slow_readers_answer_survives_the_models_eviction(tmp_path: Path) -> None:
-    config = CONFIG.replace("budget: 1GiB", "budget: 110MiB").replace("run_seconds: 0.5", "resident: 60000000")
+    config = CONFIG.replace("budget: 1GiB", "budget: 110MiB").replace("run_seconds: 0.5", "idle: 60000000")
     with serving(tmp_path, config) as server:
         slow = raw_chat(server, stream=True, fake={"tokens": 4000, "token_seconds": 0.0})
         server.until(lambda: server.metric("cohabit_tokens_total", model="a") >= 4000)

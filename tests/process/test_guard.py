@@ -18,7 +18,7 @@ CONFIG = """
 device: {budget: 300MiB, keep_free: 0, compute_slots: 4}
 models:
   a: {engine: fake, concurrency: 4, options: {run_seconds: 0.3}}
-  b: {engine: fake, options: {resident: 50000000}}
+  b: {engine: fake, options: {idle: 50000000}}
 """
 
 
@@ -40,12 +40,12 @@ def longest_over(samples: list[int], budget: int) -> int:
     return longest
 
 
-@pytest.mark.parametrize("working", [450_000_000, 2_000_000_000])
-def test_a_request_that_takes_too_much_ends_alone(server: Running, working: int) -> None:
+@pytest.mark.parametrize("activation", [450_000_000, 2_000_000_000])
+def test_a_request_that_takes_too_much_ends_alone(server: Running, activation: int) -> None:
     with memory_watch(server.pid) as watch, ThreadPoolExecutor(4) as pool:
         honest = [pool.submit(server.chat, model="a") for _ in range(2)]
         beside = pool.submit(server.chat, model="b", fake={"run_seconds": 1.0})
-        bad = pool.submit(server.chat, model="a", fake={"working": working}).result()
+        bad = pool.submit(server.chat, model="a", fake={"activation": activation}).result()
         assert [one.result().status_code for one in (*honest, beside)] == [200, 200, 200]
     error = bad.json()["error"]
     assert (bad.status_code, error["code"]) in {(413, "memory_limit_exceeded"), (503, "out_of_memory")}
@@ -58,20 +58,21 @@ def test_a_request_that_takes_too_much_ends_alone(server: Running, working: int)
 
 def test_it_is_counted_and_told_and_the_model_stays_in_service(server: Running) -> None:
     for _ in range(3):
-        bad = server.chat(model="a", fake={"working": 450_000_000})
+        bad = server.chat(model="a", fake={"activation": 450_000_000})
         assert bad.json()["error"]["code"] in {"memory_limit_exceeded", "out_of_memory"}
     assert server.metric("cohabit_overruns_total", model="a") >= 1
-    assert any(alert.startswith("a held ") for alert in server.status()["alerts"])
+    assert any(alert["text"].startswith("a held ") for alert in server.status()["alerts"])
     assert server.chat(model="a").status_code == 200
-    needs = server.model("a")["needs"]
-    assert needs["resident"]["bytes"] + needs["working"]["bytes"] <= 300 * MIB
+    footprint = server.model("a")["footprint"]
+    assert footprint["inference"]["bytes"] <= 300 * MIB
 
 
 def test_a_wrong_guess_is_measured_where_there_is_room(server: Running) -> None:
-    assert server.chat(model="a", fake={"working": 60_000_000}).status_code == 200
-    needs = server.model("a")["needs"]["working"]
-    assert needs["origin"] == "measured"
-    assert needs["bytes"] > 50_000_000
+    assert server.chat(model="a", fake={"activation": 60_000_000}).status_code == 200
+    footprint = server.model("a")["footprint"]["inference"]
+    assert footprint["origin"] == "measured"
+    idle = server.model("a")["footprint"]["idle"]
+    assert footprint["bytes"] - idle["bytes"] > 50_000_000
 
 
 def test_the_kernel_is_told_a_limit_that_no_other_run_lowers_too_far(server: Running) -> None:
@@ -88,22 +89,22 @@ def test_a_load_that_takes_more_than_was_guessed_comes_in_if_the_budget_has_room
     config = """
 device: {budget: 300MiB, keep_free: 0}
 models:
-  a: {engine: fake, options: {resident: 150000000}, footprint: {resident: 30MiB, load: 30MiB, working: 1MiB}}
-  b: {engine: fake, options: {resident: 100000000}}
+  a: {engine: fake, options: {idle: 150000000}, footprint: {idle: 30MiB, inference: 31MiB, load: 30MiB}}
+  b: {engine: fake, options: {idle: 100000000}}
 """
     with serving(tmp_path, config) as server:
         assert server.chat(model="b").status_code == 200
         with memory_watch(server.pid) as watch:
             assert server.chat(model="a").status_code == 200
         assert watch.most <= 300 * MIB + OVER
-        assert server.model("a")["needs"]["resident"]["origin"] == "measured"
+        assert server.model("a")["footprint"]["idle"]["origin"] == "measured"
 
 
 def test_a_load_that_never_fits_is_told_so(tmp_path: Path) -> None:
     config = """
 device: {budget: 200MiB, keep_free: 0}
 models:
-  a: {engine: fake, options: {resident: 400000000}, footprint: {resident: 30MiB, load: 30MiB, working: 1MiB}}
+  a: {engine: fake, options: {idle: 400000000}, footprint: {idle: 30MiB, inference: 31MiB, load: 30MiB}}
   b: {engine: fake}
 """
     with serving(tmp_path, config) as server, memory_watch(server.pid) as watch:
@@ -122,7 +123,7 @@ def test_a_measured_figure_does_not_keep_the_server_from_starting(tmp_path: Path
     file = tmp_path / "state" / "footprints.json"
     kept = json.loads(file.read_text())
     for profile in kept["profiles"].values():
-        profile["working"] = 5000 * MIB
+        profile["activation"] = 5000 * MIB
     file.write_text(json.dumps(kept))
     with serving(tmp_path, config) as server:
         assert server.chat(model="a").status_code == 200

@@ -17,9 +17,9 @@ CONFIG = """
 device: {budget: 130MiB, keep_free: 0, compute_slots: 2}
 scheduling: {max_wait: 1s}
 models:
-  a: {engine: fake, concurrency: 2, options: {resident: 30000000, run_seconds: 0.05}}
-  b: {engine: fake, options: {resident: 30000000, run_seconds: 0.05}}
-  c: {engine: fake, options: {resident: 30000000}, keep_alive: 1s}
+  a: {engine: fake, concurrency: 2, options: {idle: 30000000, run_seconds: 0.05}}
+  b: {engine: fake, options: {idle: 30000000, run_seconds: 0.05}}
+  c: {engine: fake, options: {idle: 30000000}, keep_alive: 1s}
 """
 CANARY = "the-canary-sings-of-secrets"
 

@@ -19,7 +19,7 @@ models:
   fine:
     engine: fake
     concurrency: 2
-    options: {resident: 50000000, working: 30000000, residue: 5000000, load_seconds: 0.2, wake_seconds: 0.1}
+    options: {idle: 50000000, activation: 30000000, sleep_resident: 5000000, load_seconds: 0.2, wake_seconds: 0.1}
 """
 BROKEN = """
   starts: {engine: fake, options: {fail: load}}
@@ -27,7 +27,7 @@ BROKEN = """
   answers: {engine: fake, options: {fail: item}}
   lives: {engine: fake, options: {fail: die}}
   ends: {engine: fake, max_run: 300ms, options: {fail: hang}}
-  nowhere: {engine: llamacpp, source: "file:/none.gguf", footprint: {resident: 10MiB, working: 10MiB}}
+  nowhere: {engine: llamacpp, source: "file:/none.gguf", footprint: {idle: 10MiB, inference: 20MiB}}
 """
 
 
@@ -47,11 +47,11 @@ def test_what_was_measured_is_shown_and_kept(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     profile = profiles["fine"]
     assert profile is not None
-    assert profile.residue is not None
-    assert 50_000_000 < profile.resident < 50_000_000 + 60 * MIB
-    assert profile.load >= profile.resident
-    assert 55_000_000 < profile.working < 60_000_000 + 8 * MIB, "two at once"
-    assert 40_000_000 < profile.resident - profile.residue < 50_000_000
+    assert profile.sleep_resident is not None
+    assert 50_000_000 < profile.idle < 50_000_000 + 60 * MIB
+    assert profile.load >= profile.idle
+    assert 55_000_000 < profile.activation < 60_000_000 + 8 * MIB, "two at once"
+    assert 40_000_000 < profile.idle - profile.sleep_resident < 50_000_000
     assert profile.load_seconds >= 0.2
     assert profile.wake_seconds is not None
     assert profile.wake_seconds >= 0.1
@@ -59,8 +59,8 @@ def test_what_was_measured_is_shown_and_kept(tmp_path: Path) -> None:
     assert profile.exit_seconds is not None
     assert profile.run_seconds is None, "how long real requests take is for them to say"
     head, _, row, verdict = ended.stdout.strip().splitlines()
-    assert head.split() == ["model", "resident", "load", "peak", "working", "load", "sleep", "wake", "residue"]
-    assert row.split()[:3] == ["fine", f"{profile.resident / MIB:.0f}", "MiB"]
+    assert head.split() == ["model", "idle", "inference", "load", "load", "time", "sleep", "wake", "sleeping"]
+    assert row.split()[:3] == ["fine", f"{profile.idle / MIB:.0f}", "MiB"]
     assert verdict == "verdict: all fit at once"
 
 
@@ -80,7 +80,7 @@ def test_a_model_that_fails_is_told_and_the_others_are_measured(tmp_path: Path) 
 
 
 def test_one_that_turns_out_never_to_fit_is_code_3(tmp_path: Path) -> None:
-    giant = "  giant: {engine: fake, options: {resident: 9000000000000}}\n"
+    giant = "  giant: {engine: fake, options: {idle: 9000000000000}}\n"
     ended, profiles = measured(tmp_path, CONFIG.replace("300MiB", "100MiB") + giant)
     assert ended.returncode == 3
     assert profiles["fine"] is not None, "it is measured all the same"
@@ -95,6 +95,6 @@ def test_a_real_model(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     profile = profiles["embeddings"]
     assert profile is not None
-    assert profile.residue is not None
-    assert profile.residue < profile.resident - 60 * MIB
-    assert profile.working > 20 * MIB
+    assert profile.sleep_resident is not None
+    assert profile.sleep_resident < profile.idle - 60 * MIB
+    assert profile.activation > 20 * MIB

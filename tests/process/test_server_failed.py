@@ -87,7 +87,7 @@ def test_task_that_fails_is_started_again_and_told(
     with faulty(place, tmp_path, monkeypatch) as (server, switch):
         switch.touch()
         wait_until(lambda: server.metric("cohabit_task_restarts_total", task=task) >= 2)
-        assert any(f"the task {task!r} fails" in alert for alert in server.status()["alerts"])
+        assert any(f"the task {task!r} fails" in alert["text"] for alert in server.status()["alerts"])
         switch.unlink()
         time.sleep(FIRST_PAUSE)
         assert server.chat(model="a").status_code == 200
@@ -103,7 +103,7 @@ def test_device_that_cannot_be_read_is_red_and_loads_nothing(tmp_path: Path, mon
         assert server.http.get("/health/ready").status_code == 200
         switch.touch()
         wait_until(lambda: server.http.get("/health/ready").status_code == 503, UNREADABLE_AFTER + 10)
-        assert any("the device cannot be read" in alert for alert in server.status()["alerts"])
+        assert any("the device cannot be read" in alert["text"] for alert in server.status()["alerts"])
         assert server.chat(model="a").status_code == 200, "what is ready goes on"
         assert code(server.chat(model="slow")) == (503, "device_unreadable")
         assert server.model("slow")["loads"] == 0

@@ -27,26 +27,26 @@ def chat(**fields: object) -> Call:
     return Call(model="m", task=Task.CHAT, body=json.dumps(body).encode(), client="test")
 
 
-def resident(driver: Driver) -> int:
+def idle(driver: Driver) -> int:
     """Of the worker's process, from outside."""
     process = driver.effects.processes()[1]
     return int(psutil.Process(process.pid).memory_info().rss)
 
 
 async def test_it_sleeps_wakes_and_serves_in_the_same_process() -> None:
-    options = {"resident": 80 * MIB, "residue": 10 * MIB, "load_seconds": 0.2, "wake_seconds": 0.1}
+    options = {"idle": 80 * MIB, "sleep_resident": 10 * MIB, "load_seconds": 0.2, "wake_seconds": 0.1}
     async with driving(fake(**options)) as driver:
         ready = await driver.started()
         assert ready.seconds >= 0.2
         pid = driver.effects.processes()[1].pid
         assert await driver.ask(chat())
         slept = await driver.slept()
-        assert 60 * MIB < ready.resident - slept.held < 80 * MIB
-        assert abs(resident(driver) - slept.held) < 4 * MIB, "seen from outside too"
+        assert 60 * MIB < ready.idle - slept.held < 80 * MIB
+        assert abs(idle(driver) - slept.held) < 4 * MIB, "seen from outside too"
         woken = await driver.woken()
         assert woken.seconds >= 0.1, "counted from the word"
-        assert abs(woken.resident - ready.resident) < 4 * MIB
-        assert woken.load_peak >= woken.resident
+        assert abs(woken.idle - ready.idle) < 4 * MIB
+        assert woken.load_peak >= woken.idle
         assert await driver.ask(chat())
         assert driver.effects.processes()[1].pid == pid
         exited = await driver.stopped()
@@ -69,12 +69,12 @@ async def test_the_wait_for_a_wake_is_told_as_one_for_a_load() -> None:
 async def test_a_trim_ends_in_an_event_and_gives_back_what_was_freed() -> None:
     async with driving(fake()) as driver:
         await driver.started()
-        before = resident(driver)
+        before = idle(driver)
         # pieces too small to be mapped one by one: freed, they stay on the heap
         await driver.ask(chat(padding=["x" * 1000] * 40_000))
-        assert resident(driver) - before > 8 * MIB
+        assert idle(driver) - before > 8 * MIB
         assert (await driver.done(TrimWorker("m", 1, "for a test"), Trimmed)).worker == 1
-        assert resident(driver) - before < 2 * MIB
+        assert idle(driver) - before < 2 * MIB
         assert await driver.ask(chat())
 
 

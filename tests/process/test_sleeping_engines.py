@@ -47,7 +47,7 @@ async def test_it_frees_its_weights_and_answers_the_same_afterwards(name: str) -
             woken = await driver.woken()
             assert same(await driver.ask(call)) == before
         # It differs by what the heap's fragments happen to hold, and does not grow from sleep to sleep.
-        assert woken.resident - median(residues) > FREED[name] * MIB, residues
+        assert woken.idle - median(residues) > FREED[name] * MIB, residues
         assert min(residues[2:]) - residues[0] < 6 * MIB, residues
         await driver.stopped()
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from cohabit.core.commands import SpawnWorker, StartWorker, StopCause, StopWorker
+from cohabit.core.commands import PrewarmWorker, StartWorker, StopCause, StopWorker
 from cohabit.core.events import WorkerExited, WorkerReady
 from cohabit.protocol.spec import ModelSpec
 from cohabit.runtime.workers import supervisor
@@ -31,7 +31,7 @@ START = StartWorker("m", 1)
 
 async def until_prepared(driver: Driver) -> WorkerProcess:
     """Its process, once it has imported all."""
-    driver.effects.execute(SpawnWorker("m", 1))
+    driver.effects.execute(PrewarmWorker("m", 1))
     await asyncio.to_thread(wait_until, lambda: driver.effects.workers[1].greeted)
     worker = driver.effects.workers[1]
     await asyncio.wait_for(worker.done.wait(), PATIENCE)
@@ -46,16 +46,16 @@ def embedder() -> Launch:
 
 
 async def test_it_imports_waits_and_loads_in_the_same_process() -> None:
-    async with driving(fake(resident=80 * MIB, load_seconds=0.2)) as driver:
+    async with driving(fake(idle=80 * MIB, load_seconds=0.2)) as driver:
         process = await until_prepared(driver)
         bare = psutil.Process(process.pid).memory_info().rss
         await asyncio.sleep(0.5)
         assert driver.events.empty()
         ready = await driver.done(START, WorkerReady)
         assert driver.effects.processes()[1].pid == process.pid
-        assert ready.spawned is not None
-        assert abs(ready.spawned - bare) < 8 * MIB
-        assert ready.resident - ready.spawned > 70 * MIB, "the model came with the second word"
+        assert ready.prewarmed is not None
+        assert abs(ready.prewarmed - bare) < 8 * MIB
+        assert ready.idle - ready.prewarmed > 70 * MIB, "the model came with the second word"
         assert ready.seconds > 0.2, "what it takes"
         whole = (await driver.stopped(), await driver.started(2))[1].seconds
         assert ready.seconds < whole + 0.4, "and not how long it waited"
@@ -72,7 +72,7 @@ async def test_a_library_is_there_before_the_load() -> None:
 
 async def test_told_to_load_while_it_still_imports() -> None:
     async with driving(fake(load_seconds=0.1)) as driver:
-        driver.effects.execute(SpawnWorker("m", 1))
+        driver.effects.execute(PrewarmWorker("m", 1))
         await asyncio.to_thread(wait_until, lambda: driver.effects.workers[1].process)
         assert not driver.effects.workers[1].greeted
         assert (await driver.done(START, WorkerReady)).worker == 1
@@ -80,7 +80,7 @@ async def test_told_to_load_while_it_still_imports() -> None:
 
 async def test_told_to_load_before_there_is_a_process() -> None:
     async with driving(fake(load_seconds=0.1)) as driver:
-        driver.effects.execute(SpawnWorker("m", 1))
+        driver.effects.execute(PrewarmWorker("m", 1))
         assert driver.effects.workers[1].process is None
         assert (await driver.done(START, WorkerReady)).worker == 1
 
@@ -88,7 +88,7 @@ async def test_told_to_load_before_there_is_a_process() -> None:
 async def test_told_to_leave_it_leaves() -> None:
     async with driving(fake()) as driver:
         process = await until_prepared(driver)
-        await driver.done(StopWorker("m", 1, StopCause.UNSTARTED, "for a test"), WorkerExited)
+        await driver.done(StopWorker("m", 1, StopCause.UNNEEDED, "for a test"), WorkerExited)
         assert not psutil.pid_exists(process.pid)
 
 
@@ -108,8 +108,8 @@ async def test_told_to_leave_while_its_files_are_fetched_it_ends_the_fetch() -> 
         raise FetchCancelled("for a test")
 
     async with driving(Launch(fetched, threads=1)) as driver:
-        driver.effects.execute(SpawnWorker("m", 1))
-        await driver.done(StopWorker("m", 1, StopCause.UNSTARTED, "for a test"), WorkerExited)
+        driver.effects.execute(PrewarmWorker("m", 1))
+        await driver.done(StopWorker("m", 1, StopCause.UNNEEDED, "for a test"), WorkerExited)
         assert driver.effects.workers == {}
 
 
@@ -139,7 +139,7 @@ async def test_without_a_file_descriptor_it_is_tried_again_and_is_no_failure(
             await asyncio.to_thread(wait_until, lambda: list(driver.effects.alerts()))
             await asyncio.sleep(0.1)
             assert driver.events.empty()
-            assert "for m;" in next(iter(driver.effects.alerts()))
+            assert "for m;" in next(iter(driver.effects.alerts())).text
             free.set()
             assert (await driver.next(WorkerReady)).worker == 1
         assert not list(driver.effects.alerts())
@@ -153,7 +153,7 @@ async def test_told_to_leave_while_no_file_descriptor_is_free_it_leaves() -> Non
     async with driving(Launch(files, threads=1)) as driver:
         driver.effects.execute(START)
         await asyncio.to_thread(wait_until, lambda: list(driver.effects.alerts()))
-        await driver.done(StopWorker("m", 1, StopCause.UNSTARTED, "for a test"), WorkerExited)
+        await driver.done(StopWorker("m", 1, StopCause.UNNEEDED, "for a test"), WorkerExited)
         assert not list(driver.effects.alerts())
 
 
@@ -162,8 +162,8 @@ def test_beside_a_busy_model_the_next_one_gets_ready(tmp_path: Path) -> None:
 device: {{budget: 200MiB, keep_free: 0}}
 scheduling: {{max_wait: 3s, patience: 1000}}
 models:
-  a: {{engine: fake, options: {{resident: {100 * MIB}, tokens: 4000, token_seconds: 0.001}}}}
-  b: {{engine: fake, options: {{resident: {100 * MIB}}}}}
+  a: {{engine: fake, options: {{idle: {100 * MIB}, tokens: 4000, token_seconds: 0.001}}}}
+  b: {{engine: fake, options: {{idle: {100 * MIB}}}}}
 """
 
     def chat(server: Running, model: str) -> float:
@@ -184,7 +184,7 @@ models:
             later = pool.submit(chat, server, "b")
             server.until(lambda: state(server, "b")[1] is not None)
             how, pid = state(server, "b")
-            assert how == "spawned"
+            assert how == "prewarmed"
             assert state(server, "a")[0] == "ready"
             busy.result()
             warm = later.result()

@@ -30,7 +30,7 @@ def test_hang_turns_health_red_ends_the_worker_and_costs_only_its_own_request(tm
         assert server.http.get("/health/ready").status_code == 200
         server.until(lambda: server.http.get("/health/ready").status_code == 503)
         assert "server.stall" in server.http.get("/health/ready").json()["error"]["message"]
-        assert any("server.stall" in alert for alert in server.status()["alerts"])
+        assert any("server.stall" in alert["text"] for alert in server.status()["alerts"])
         answer = hung.result(PATIENCE)
         assert (answer.status_code, answer.json()["error"]["code"]) == (408, "stalled")
         assert answer.headers["x-should-retry"] == "false"

@@ -47,7 +47,7 @@ def test_a_model_larger_than_the_budget_is_refused_by_name(tmp_path: Path, comma
         "device: {budget: 500MiB, keep_free: 0}\n"
         "models:\n"
         "  small: {engine: fake}\n"
-        "  giant: {engine: fake, options: {resident: 600000000}}\n"
+        "  giant: {engine: fake, options: {idle: 600000000}}\n"
     )
     ended = run(tmp_path, command[0], str(config), *command[1:])
     assert ended.returncode == 3
@@ -75,10 +75,10 @@ def test_preload_brings_a_model_in_at_start(tmp_path: Path) -> None:
 
 
 def test_what_was_measured_is_used_from_the_next_start_on(tmp_path: Path) -> None:
-    config = "device: {budget: 500MiB, keep_free: 0}\nmodels: {a: {engine: fake, options: {resident: 50000000}}}\n"
+    config = "device: {budget: 500MiB, keep_free: 0}\nmodels: {a: {engine: fake, options: {idle: 50000000}}}\n"
     with serving(tmp_path, config) as server:
         server.chat(model="a")
-        measured = server.model("a")["needs"]["resident"]
+        measured = server.model("a")["footprint"]["idle"]
         assert measured["origin"] == "measured"
         assert measured["bytes"] > 50_000_000
     (tmp_path / "cache").unlink()

@@ -15,8 +15,8 @@ CONFIG = """
 device: {kind: cpu, budget: 256MiB}
 scheduling: {patience: 0}
 models:
-  busy: {engine: fake, aliases: [alias], options: {resident: 104857600, run_seconds: 30}}
-  next: {engine: fake, options: {resident: 104857600}}
+  busy: {engine: fake, aliases: [alias], options: {idle: 104857600, run_seconds: 30}}
+  next: {engine: fake, options: {idle: 104857600}}
   broken: {engine: fake, options: {fail: load}}
 """
 
@@ -36,15 +36,15 @@ def test_while_one_runs_and_another_waits_for_its_room(tmp_path: Path) -> None:
             body = {"model": model, "messages": [{"role": "user", "content": "x"}]}
             open_chats.enter_context(closing(chat_over_socket(server, body)))
             server.until(partial(accepted, server, model))
-        server.until(lambda: server.status()["claim"])
+        server.until(lambda: server.status()["swap"])
         status = conforming(server.status())
         busy, _, broken = status.models
         assert busy.pid in server.workers()
-        assert busy.needs.resident.origin == "measured"
+        assert busy.footprint.idle.origin == "measured"
         assert broken.failure
         assert {(request.model, request.state) for request in status.requests} == {
             ("busy", "running"),
             ("next", "waiting"),
         }
-        assert status.claim is not None
-        assert status.device.total is not None
+        assert status.swap is not None
+        assert status.devices[0].total is not None

@@ -37,7 +37,7 @@ def test_to_a_worker(message: messages.ToWorker) -> None:
         messages.Hello(1, 2),
         messages.Prepared(),
         messages.Loaded(1, 2, 0.5),
-        messages.Loaded(1, 2, 0.5, copy=3, bare=0),
+        messages.Loaded(1, 2, 0.5, host_copy=3, bare=0),
         messages.LoadFailed("no", permanent=True),
         Chunk(1, b"\0", 3),
         messages.Finished(1, Task.EMBED, 0.1, 2, 3, error=ItemError(1, "no", param="input")),
@@ -61,9 +61,9 @@ def test_the_peak_is_since_it_was_last_reset() -> None:
     for _ in range(2):
         memory = bytearray(48 << 20)
         memory[::4096] = b"x" * len(range(0, len(memory), 4096))
-        peak, resident = peak_and_resident()
-        assert peak >= resident > len(memory)
+        peak, idle = peak_and_resident()
+        assert peak >= idle > len(memory)
         del memory
         assert reset_peak()
-        peak, resident = peak_and_resident()
-        assert peak - resident < 16 << 20
+        peak, idle = peak_and_resident()
+        assert peak - idle < 16 << 20

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
+from cohabit.core.admin import Objection, Refusal
 from cohabit.core.commands import Command, SleepWorker, StartWorker, StopWorker
 from cohabit.core.controller import Controller
 from cohabit.core.events import (
+    AdminRequest,
     LoadRequested,
-    OwnerRequest,
     PinRequested,
     RequestArrived,
     RequestFinished,
@@ -18,7 +19,6 @@ from cohabit.core.events import (
     WorkerReady,
 )
 from cohabit.core.ledger import Ledger
-from cohabit.core.owner import Objection, Refusal
 from cohabit.runtime.admin import Ending, Outcome, Owner
 from cohabit.runtime.loop import ControlLoop
 from core.driver import MIB, model
@@ -33,7 +33,7 @@ class Server:
         self.loop = ControlLoop(core, self.commands.append)
         self.owner = Owner(self.loop)
 
-    async def tell(self, asked: OwnerRequest, within: float = 5.0) -> asyncio.Task[Outcome | Objection]:
+    async def tell(self, asked: AdminRequest, within: float = 5.0) -> asyncio.Task[Outcome | Objection]:
         """Asked, and not answered yet."""
         task = asyncio.create_task(self.owner.ask(asked, within))
         await asyncio.sleep(0)
@@ -104,7 +104,7 @@ async def test_an_unload_that_a_load_takes_back() -> None:
 
 
 async def test_an_unload_of_a_sleeper_takes_until_it_is_gone() -> None:
-    server = Server(residue=10)
+    server = Server(sleep_resident=10)
     await server.bring()
     word = await server.tell(SleepRequested("a"))
     assert server.kinds()[-1] is SleepWorker
@@ -125,7 +125,7 @@ async def test_a_pin_is_done_at_once_and_an_objection_is_no_event() -> None:
 
 
 async def test_a_model_whose_worker_dies_has_not_fallen_asleep() -> None:
-    server = Server(residue=20)
+    server = Server(sleep_resident=20)
     await server.bring()
     server.loop.post(RequestArrived(1, "a"))
     word = await server.tell(SleepRequested("a"))

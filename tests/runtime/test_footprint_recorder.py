@@ -48,30 +48,30 @@ def learning(tmp_path: Path) -> Learning:
 
 def test_loads_and_runs(learning: Learning) -> None:
     learning.load()
-    loaded = Profile(model="a", resident=50 * MIB, load=60 * MIB, working=0, load_seconds=1.25)
+    loaded = Profile(model="a", idle=50 * MIB, load=60 * MIB, activation=0, load_seconds=1.25)
     assert learning.profile == loaded
     learning.heard(RequestFinished(1, 5, 0.1, 0), [], 0)
     assert learning.profile == loaded
     learning.model.footprint.learn_run(100 * MIB)
     learning.heard(RequestFinished(1, 5, 0.1, 0), [], 0)
-    assert learning.profile.working == 100 * MIB
+    assert learning.profile.activation == 100 * MIB
 
 
 def test_sleeps_wakes_and_exits(learning: Learning) -> None:
     learning.load()
     footprint = learning.model.footprint
-    footprint.residue = Figure(20 * MIB, Origin.MEASURED)
+    footprint.sleep_resident = Figure(20 * MIB, Origin.MEASURED)
     footprint.sleep_seconds.add(0.25)
     learning.heard(Slept(5, 20 * MIB, 0.25), [], 0)
-    footprint.copy = Figure(40 * MIB, Origin.ESTIMATED)
+    footprint.host_copy = Figure(40 * MIB, Origin.ESTIMATED)
     learning.heard(Slept(5, 20 * MIB, 0.25), [], 0)
     guessed = learning.profile
-    assert guessed.copy is None, "a guess is not kept"
-    footprint.copy = Figure(50 * MIB, Origin.MEASURED)
+    assert guessed.host_copy is None, "a guess is not kept"
+    footprint.host_copy = Figure(50 * MIB, Origin.MEASURED)
     learning.heard(Slept(5, 20 * MIB, 0.25), [], 0)
     asleep = learning.profile
-    assert asleep.copy == 50 * MIB
-    assert (asleep.residue, asleep.sleep_seconds, asleep.wake_seconds) == (20 * MIB, 0.25, None)
+    assert asleep.host_copy == 50 * MIB
+    assert (asleep.sleep_resident, asleep.sleep_seconds, asleep.wake_seconds) == (20 * MIB, 0.25, None)
     footprint.wake_seconds.add(0.5)
     footprint.run_seconds.add(0.75)
     learning.heard(WorkerReady(5, 50 * MIB, 60 * MIB, 0.5), [], 0)
@@ -86,7 +86,7 @@ def test_sleeps_wakes_and_exits(learning: Learning) -> None:
 def test_what_an_earlier_process_measured_stands_until_it_is_measured_again(tmp_path: Path) -> None:
     first = Learning(tmp_path)
     first.load()
-    first.model.footprint.residue = Figure(0, Origin.MEASURED)
+    first.model.footprint.sleep_resident = Figure(0, Origin.MEASURED)
     for average in ("exit_seconds", "sleep_seconds", "wake_seconds", "run_seconds"):
         getattr(first.model.footprint, average).add(0.0)
     first.model.footprint.learn_run(100 * MIB)
@@ -94,7 +94,7 @@ def test_what_an_earlier_process_measured_stands_until_it_is_measured_again(tmp_
     second = Learning(tmp_path)
     second.load()
     assert second.profile == first.profile
-    assert (second.profile.residue, second.profile.sleep_seconds) == (0, 0.0), "nothing is a measurement too"
+    assert (second.profile.sleep_resident, second.profile.sleep_seconds) == (0, 0.0), "nothing is a measurement too"
 
 
 def test_what_teaches_nothing_looks_at_nothing(learning: Learning, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ class Scene:
     """Models a and b, both in, in a budget of 300 MiB; what each process holds is told to the guard."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, on_card: bool = False) -> None:
-        self.core = Core(model("a", resident=100, working=10), model("b", resident=50, working=5), budget=300)
+        self.core = Core(model("a", idle=100, activation=10), model("b", idle=50, activation=5), budget=300)
         self.core.bring("a", at=0)
         self.core.bring("b", at=1)
         self.processes = {1: Process(101), 2: Process(102)}
@@ -45,7 +45,7 @@ class Scene:
         monkeypatch.setattr(module, "pss", lambda pid: (self.held[pid] - self.shared) * MIB)
         monkeypatch.setattr(module, "_data_size", lambda pid: (self.held[pid] + 20) * MIB)
         monkeypatch.setattr(resource, "prlimit", self._limit)
-        self.guard = Guard(self.core.books, self.workers, on_card=on_card)
+        self.guard = Guard(self.core.state, self.workers, on_card=on_card)
         self.runs()
 
     def _limit(self, pid: int, _which: int, limits: tuple[int, int]) -> None:
@@ -111,7 +111,7 @@ def test_nobody_is_ended_for_what_it_was_given_while_it_was_looked_at(
     scene.held[102] = 290
 
     def size(pid: int) -> int:
-        scene.core.books.ledger.run(2, 300 * MIB)  # booked in this very moment
+        scene.core.state.ledger.run(2, 300 * MIB)  # booked in this very moment
         scene.happens()
         return scene.held[pid] * MIB
 

@@ -10,7 +10,7 @@ from cohabit.cli.plan import as_data, as_table
 from cohabit.config import defaults
 from cohabit.config.load import parse_config
 from cohabit.config.model import Config
-from cohabit.core.footprints import Figure, Origin
+from cohabit.core.footprints import Figure, Origin, Run
 from cohabit.devices.cuda import CONTEXT_BYTES
 from cohabit.runtime import assemble, profile_store
 from cohabit.runtime.assemble import missing_engines
@@ -32,24 +32,24 @@ def planned(models: str, budget: str = "1GiB", footprints: Footprints | None = N
     return make_plan(config(models, budget), total=4096 * MIB, host=0, footprints=kept, weights=nowhere)
 
 
-A = "{a: {engine: fake, options: {resident: 104857600}, footprint: {working: 7MiB}}}"
+A = "{a: {engine: fake, options: {idle: 104857600}, footprint: {inference: 147MiB}}}"
 
 
 def test_measured_before_declared_before_estimated(tmp_path: Path) -> None:
     made = config(A)
     kept = Footprints(tmp_path / "footprints.json")
     first = footprint_of(made, "a", kept, tmp_path)
-    assert first.resident == Figure(140 * MIB, Origin.ESTIMATED)
-    assert first.working == Figure(7 * MIB, Origin.DECLARED)
+    assert first.idle == Figure(140 * MIB, Origin.ESTIMATED)
+    assert first.activation == Figure(7 * MIB, Origin.DECLARED)
     key = profile_key(made.models["a"], "cpu")
-    kept.record(key, Profile(model="a", resident=90 * MIB, load=95 * MIB, working=5 * MIB, load_seconds=3.5))
+    kept.record(key, Profile(model="a", idle=90 * MIB, load=95 * MIB, activation=5 * MIB, load_seconds=3.5))
     second = footprint_of(made, "a", kept, tmp_path)
-    assert second.resident == Figure(90 * MIB, Origin.MEASURED)
+    assert second.idle == Figure(90 * MIB, Origin.MEASURED)
     assert second.load == Figure(95 * MIB, Origin.MEASURED)
-    assert second.working == Figure(7 * MIB, Origin.DECLARED), "a small run does not lower it"
+    assert second.activation == Figure(7 * MIB, Origin.DECLARED), "a small run does not lower it"
     assert second.load_seconds.value == 3.5
-    kept.record(key, Profile(model="a", resident=90 * MIB, load=95 * MIB, working=9 * MIB, load_seconds=3.5))
-    assert footprint_of(made, "a", kept, tmp_path).working == Figure(9 * MIB, Origin.MEASURED)
+    kept.record(key, Profile(model="a", idle=90 * MIB, load=95 * MIB, activation=9 * MIB, load_seconds=3.5))
+    assert footprint_of(made, "a", kept, tmp_path).activation == Figure(9 * MIB, Origin.MEASURED)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
@@ -67,30 +67,30 @@ def test_an_estimate_for_a_card_has_the_context_in_it_and_what_was_declared_has_
     made = parse_config(f"device: {{kind: cuda:0}}\nmodels: {A}", Path("/"))
     kept = Footprints(tmp_path / "footprints.json")
     found = footprint_of(made, "a", kept, tmp_path)
-    assert found.resident == found.load == Figure(140 * MIB + CONTEXT_BYTES, Origin.ESTIMATED)
+    assert found.idle == found.load == Figure(140 * MIB + CONTEXT_BYTES, Origin.ESTIMATED)
     declared = parse_config(
-        "device: {kind: cuda:0}\nmodels: {a: {engine: fake, footprint: {resident: 600MiB}}}", Path("/")
+        "device: {kind: cuda:0}\nmodels: {a: {engine: fake, footprint: {idle: 600MiB}}}", Path("/")
     )
-    assert footprint_of(declared, "a", kept, tmp_path).resident == Figure(600 * MIB, Origin.DECLARED)
+    assert footprint_of(declared, "a", kept, tmp_path).idle == Figure(600 * MIB, Origin.DECLARED)
 
 
 def test_what_sleeps_by_a_copy_may_do_so_before_it_was_measured(tmp_path: Path) -> None:
-    models = "{a: {engine: fake, footprint: {resident: 20GiB}}}"
+    models = "{a: {engine: fake, footprint: {idle: 20GiB}}}"
     made = parse_config(f"device: {{kind: cuda:0}}\nmodels: {models}", Path("/"))
     kept = Footprints(tmp_path / "footprints.json")
     guessed = footprint_of(made, "a", kept, tmp_path)
     weights = (20 << 30) - CONTEXT_BYTES
-    assert guessed.residue == Figure(CONTEXT_BYTES, Origin.ESTIMATED)
-    assert guessed.copy == Figure(weights, Origin.ESTIMATED)
+    assert guessed.sleep_resident == Figure(CONTEXT_BYTES, Origin.ESTIMATED)
+    assert guessed.host_copy == Figure(weights, Origin.ESTIMATED)
     assert guessed.wake_seconds.value == guessed.load_seconds.value == START_SECONDS, "never more than a load"
     key = profile_key(made.models["a"], "cuda:0")
-    known = Profile(model="a", resident=20 << 30, load=20 << 30, load_seconds=30.0)
+    known = Profile(model="a", idle=20 << 30, load=20 << 30, load_seconds=30.0)
     kept.record(key, known)
     assert footprint_of(made, "a", kept, tmp_path).wake_seconds.value == pytest.approx(weights / COPYING_BYTES)
-    kept.record(key, msgspec.structs.replace(known, copy=5 << 30, residue=7 << 20, wake_seconds=0.25))
+    kept.record(key, msgspec.structs.replace(known, host_copy=5 << 30, sleep_resident=7 << 20, wake_seconds=0.25))
     measured = footprint_of(made, "a", kept, tmp_path)
-    assert measured.copy == Figure(5 << 30, Origin.MEASURED)
-    assert measured.residue == Figure(7 << 20, Origin.MEASURED)
+    assert measured.host_copy == Figure(5 << 30, Origin.MEASURED)
+    assert measured.sleep_resident == Figure(7 << 20, Origin.MEASURED)
     assert measured.wake_seconds.value == 0.25
 
 
@@ -113,22 +113,28 @@ def test_what_copies_may_take_of_the_host(kind: str, said: str, allowed: int) ->
     assert defaults.model_policy(made, "a").copies == (kind == "cuda:0")
     assert ("copies in host memory 140 MiB, allowed" in as_table(plan)) == (kind == "cuda:0")
     data = as_data(plan)
-    assert (data["device"]["host_cache"], data["copies"]) == (allowed, plan.copies)
-    assert (data["models"][0]["copy"] is None) == (kind == "cpu")
+    assert (data["device"]["host_cache"], data["host_copies"]) == (allowed, plan.copies)
+    assert (data["models"][0]["host_copy"] is None) == (kind == "cpu")
 
 
 def test_sleep_and_times_are_as_they_were_measured(tmp_path: Path) -> None:
     made = config(A)
     kept = Footprints(tmp_path / "footprints.json")
     key = profile_key(made.models["a"], "cpu")
-    old = Profile(model="a", resident=90 * MIB, load=95 * MIB, load_seconds=3.5)
+    old = Profile(model="a", idle=90 * MIB, load=95 * MIB, load_seconds=3.5)
     kept.record(key, old)
     before = footprint_of(made, "a", kept, tmp_path)
-    assert before.residue is None, "nothing is known of its sleep"
-    new = {"residue": 20 * MIB, "exit_seconds": 0.3, "sleep_seconds": 0.4, "wake_seconds": 0.5, "run_seconds": 0.6}
+    assert before.sleep_resident is None, "nothing is known of its sleep"
+    new = {
+        "sleep_resident": 20 * MIB,
+        "exit_seconds": 0.3,
+        "sleep_seconds": 0.4,
+        "wake_seconds": 0.5,
+        "run_seconds": 0.6,
+    }
     kept.record(key, msgspec.structs.replace(old, **new))
     footprint = footprint_of(made, "a", kept, tmp_path)
-    assert footprint.residue == Figure(20 * MIB, Origin.MEASURED)
+    assert footprint.sleep_resident == Figure(20 * MIB, Origin.MEASURED)
     times = (footprint.exit_seconds, footprint.sleep_seconds, footprint.wake_seconds, footprint.run_seconds)
     assert [time.value for time in times] == [0.3, 0.4, 0.5, 0.6]
     assert not any(time.measured for time in times), "the first of this process replaces them"
@@ -152,7 +158,7 @@ def test_a_file_of_an_earlier_version_still_reads(tmp_path: Path) -> None:
 
 
 def test_a_declared_resident_speaks_for_the_load_too() -> None:
-    plan = planned("{a: {engine: fake, footprint: {resident: 10MiB}, options: {resident: 500000000}}}")
+    plan = planned("{a: {engine: fake, footprint: {idle: 10MiB}, options: {idle: 500000000}}}")
     assert plan.rows[0].footprint.load == Figure(10 * MIB, Origin.DECLARED)
 
 
@@ -208,7 +214,7 @@ def test_a_profile_is_named_by_all_that_decides_it() -> None:
     assert profile_key(models["a"], "cpu").startswith("fake@cpu-")
 
 
-PROFILE = Profile(model="a", resident=1, load=2, working=3, load_seconds=0.5)
+PROFILE = Profile(model="a", idle=1, load=2, activation=3, load_seconds=0.5)
 
 
 def test_profiles_survive_a_restart(tmp_path: Path) -> None:
@@ -218,7 +224,39 @@ def test_profiles_survive_a_restart(tmp_path: Path) -> None:
     assert Footprints(path).find("other") is None
     left = sorted(entry.name for entry in path.parent.iterdir())
     assert left == ["footprints.json", "footprints.json.lock"], "no temporary file is left"
-    assert json.loads(path.read_text())["schema"] == 1
+    assert json.loads(path.read_text())["schema"] == 2
+
+
+def test_a_file_of_schema_1_is_converted(tmp_path: Path) -> None:
+    path = tmp_path / "footprints.json"
+    old = {
+        "model": "tts",
+        "resident": 175341568,
+        "load": 190017536,
+        "working": 120651776,
+        "residue": 5000,
+        "copy": 6000,
+        "spawned": 58101760,
+        "load_seconds": 1.232,
+        "exit_seconds": 0.158,
+        "sleep_seconds": None,
+        "wake_seconds": None,
+        "run_seconds": 0.314,
+        "buckets": {"12": {"units": 4032, "size": 50245632}},
+    }
+    path.write_text(json.dumps({"schema": 1, "profiles": {"k": old, "broken": 7}, "measured": {"k": 1800000000}}))
+    kept = Footprints(path)
+    found = kept.find("k")
+    assert found is not None
+    assert (found.idle, found.load, found.activation) == (175341568, 190017536, 120651776)
+    assert (found.sleep_resident, found.host_copy, found.prewarmed) == (5000, 6000, 58101760)
+    assert found.buckets == {12: Run(4032, 50245632)}
+    assert kept.find("broken") is None
+    kept.record("new", PROFILE)
+    written = json.loads(path.read_text())
+    assert written["schema"] == 2
+    assert written["profiles"]["k"]["idle"] == 175341568
+    assert written["measured"]["k"] == 1800000000
 
 
 def test_a_broken_file_is_set_aside(tmp_path: Path) -> None:
@@ -275,35 +313,35 @@ def test_a_measured_figure_never_keeps_a_model_out(tmp_path: Path) -> None:
     made = config(A)
     key = profile_key(made.models["a"], "cpu")
     kept = Footprints(tmp_path / "footprints.json")
-    kept.record(key, Profile(model="a", resident=90 * MIB, load=95 * MIB, working=5000 * MIB, load_seconds=1.0))
+    kept.record(key, Profile(model="a", idle=90 * MIB, load=95 * MIB, activation=5000 * MIB, load_seconds=1.0))
     plan = planned(A, "1GiB", kept)
     assert plan.never == []
     (row,) = plan.rows
-    assert (row.footprint.resident, row.peak.size, row.borne_out) == (
+    assert (row.footprint.idle, row.peak.size, row.borne_out) == (
         Figure(90 * MIB, Origin.MEASURED),
         1024 * MIB,
         False,
     )
     assert "`cohabit footprints forget a`" in as_table(plan)
     assert as_data(plan)["models"][0]["borne_out"] is False
-    kept.record(key, Profile(model="a", resident=9000 * MIB, load=9000 * MIB, load_seconds=1.0))
+    kept.record(key, Profile(model="a", idle=9000 * MIB, load=9000 * MIB, load_seconds=1.0))
     (row,) = planned(A, "1GiB", kept).rows
     assert row.fits
-    assert row.resident == Figure(140 * MIB, Origin.ESTIMATED), "until the next load"
+    assert row.idle == Figure(140 * MIB, Origin.ESTIMATED), "until the next load"
 
 
 def test_a_pinned_model_that_was_measured_too_large_keeps_no_other_from_starting(tmp_path: Path) -> None:
-    models = "{a: {engine: fake, pin: true}, b: {engine: fake, options: {resident: 104857600}}}"
+    models = "{a: {engine: fake, pin: true}, b: {engine: fake, options: {idle: 104857600}}}"
     kept = Footprints(tmp_path / "footprints.json")
     key = profile_key(config(models).models["a"], "cpu")
-    kept.record(key, Profile(model="a", resident=950 * MIB, load=950 * MIB, load_seconds=1.0))
+    kept.record(key, Profile(model="a", idle=950 * MIB, load=950 * MIB, load_seconds=1.0))
     assert planned(models, "1GiB", kept).never == []
 
 
 def test_what_neither_was_measured_nor_is_declared_to_fit_never_does(tmp_path: Path) -> None:
     kept = Footprints(tmp_path / "footprints.json")
     key = profile_key(config(A).models["a"], "cpu")
-    kept.record(key, Profile(model="a", resident=90 * MIB, load=95 * MIB, load_seconds=1.0))
+    kept.record(key, Profile(model="a", idle=90 * MIB, load=95 * MIB, load_seconds=1.0))
     assert [row.name for row in planned(A, "80MiB", kept).never] == ["a"]
     assert "`cohabit footprints list`" in planned(A, "80MiB", kept).verdict
 

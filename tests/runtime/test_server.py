@@ -64,8 +64,8 @@ async def test_after_the_core_has_contradicted_itself_every_request_is_refused_a
 
 async def test_owner_who_waits_is_told_that_the_server_failed() -> None:
     server = await failing()
-    server.loop.controller.books.models["m"] = wanted = make_model("m")
-    wanted.wanted = True
+    server.loop.controller.state.models["m"] = wanted = make_model("m")
+    wanted.load_requested = True
     working = server.loop.controller.handle
     server.loop.controller.handle = lambda *_: ()  # type: ignore[method-assign]  # does nothing at first
     asking = awaited(server.tell(LoadRequested("m"), 60))
@@ -85,7 +85,9 @@ async def test_failures_of_tasks_are_alerts() -> None:
     task = server.tasks.keep("reader", fails)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert server.status()["alerts"] == ["the task 'reader' fails and is started again (1 so far); see the log"]
+    assert [alert["text"] for alert in server.status()["alerts"]] == [
+        "the task 'reader' fails and is started again (1 so far); see the log"
+    ]
     task.cancel()
 
 

@@ -52,7 +52,9 @@ async def test_kept_task_that_raises_is_logged_counted_told_and_started_again() 
     assert [entry["task"] for entry in logs] == ["reader"] * 2
     assert [entry["error"] for entry in logs] == ["ValueError"] * 2, "not its text, which may quote a client"
     assert "test_supervision.py" in logs[0]["where"][0]
-    assert list(tasks.alerts()) == ["the task 'reader' fails and is started again (2 so far); see the log"]
+    assert [alert.text for alert in tasks.alerts()] == [
+        "the task 'reader' fails and is started again (2 so far); see the log"
+    ]
     task.cancel()
 
 

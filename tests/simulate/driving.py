@@ -9,7 +9,7 @@ from cohabit.core.controller import Controller
 from cohabit.core.events import Event
 from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import Books, ModelPolicy
+from cohabit.core.state import ModelPolicy, SchedulerState
 from cohabit.simulate.behaviour import Behaviour, known_model
 from cohabit.simulate.shell import VirtualShell
 from cohabit.simulate.stats import Tally
@@ -18,10 +18,10 @@ from cohabit.simulate.timeline import Timeline
 MIB = 1 << 20
 
 
-def takes(resident: int = 100, working: int = 10, **seconds: Any) -> Behaviour:
+def takes(idle: int = 100, activation: int = 10, **seconds: Any) -> Behaviour:
     """A second to load, unless told otherwise."""
-    size = resident * MIB
-    return Behaviour(resident=size, load=size, working=working * MIB, **{"load_seconds": 1.0, **seconds})
+    size = idle * MIB
+    return Behaviour(idle=size, load=size, activation=activation * MIB, **{"load_seconds": 1.0, **seconds})
 
 
 class Run:
@@ -50,9 +50,9 @@ class Run:
         )
 
     @property
-    def books(self) -> Books:
+    def state(self) -> SchedulerState:
         """The controller's state."""
-        return self.controller.books
+        return self.controller.state
 
     @property
     def loads(self) -> dict[str, int]:
@@ -71,7 +71,7 @@ class Run:
         return "\n" + "\n".join(line for _, line in sorted(spans)[:200])
 
     def _checked(self, _event: Event, _commands: Sequence[Command], _now: float) -> None:
-        invariants.check(self.books)
+        invariants.check(self.state)
 
 
 def two(budget: int = 150, **each: Any) -> Run:

@@ -29,7 +29,7 @@ def test_a_client_that_leaves_is_waited_for_no_longer(leaves_at: float, ended: f
     run.shell.run()
     assert told == [pytest.approx(ended)]
     run.shell.run(until=10.0)
-    assert not run.books.requests
+    assert not run.state.requests
 
 
 def test_a_deadline_ends_what_still_waits() -> None:

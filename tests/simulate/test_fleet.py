@@ -20,8 +20,8 @@ models:
   a:
     engine: fake
     aliases: [gpt-4o]
-    options: {load_seconds: 3, wake_seconds: 0.4, sleep_seconds: 0.1, residue: 7, resident: 100000000}
-  b: {engine: fake, load_seconds: 2, footprint: {resident: 200MiB, load: 220MiB, working: 30MiB}, pin: true}
+    options: {load_seconds: 3, wake_seconds: 0.4, sleep_seconds: 0.1, sleep_resident: 7, idle: 100000000}
+  b: {engine: fake, load_seconds: 2, footprint: {idle: 200MiB, inference: 230MiB, load: 220MiB}, pin: true}
 """
 
 
@@ -37,17 +37,17 @@ def test_figures_of_the_ordinary_config(file: Path) -> None:
     fleet = load_fleet(file)
     resident = 100_000_000 + PROCESS_BYTES
     assert fleet.behaviours["a"] == Behaviour(
-        resident=resident,
+        idle=resident,
         load=resident,
-        working=4 * MIB,
+        activation=4 * MIB,
         load_seconds=3,
         wake_seconds=0.4,
         sleep_seconds=0.1,
-        residue=7,
+        sleep_resident=7,
         exit_seconds=EXIT_SECONDS,
     )
     assert fleet.behaviours["b"] == Behaviour(
-        resident=200 * MIB, load=220 * MIB, working=30 * MIB, load_seconds=2, exit_seconds=EXIT_SECONDS
+        idle=200 * MIB, load=220 * MIB, activation=30 * MIB, load_seconds=2, exit_seconds=EXIT_SECONDS
     )
     assert fleet.aliases == {"a": "a", "gpt-4o": "a", "b": "b"}
     assert [policy.sleeps for policy in fleet.policies.values()] == [True, False]
@@ -57,14 +57,14 @@ def test_figures_of_the_ordinary_config(file: Path) -> None:
 
 
 def test_the_core_knows_what_things_take_and_has_the_whole_budget(file: Path) -> None:
-    books = load_fleet(file).controller().books
-    model = books.models["a"]
+    state = load_fleet(file).controller().state
+    model = state.models["a"]
     assert model.footprint.load_seconds.value == 3
     assert model.footprint.wake_seconds.value == 0.4
-    assert model.footprint.residue is not None
-    assert books.models["b"].footprint.residue is None
-    books.ledger.observe(0.0, load_fleet(file).total, load_fleet(file).total, {})
-    assert books.ledger.effective_budget == 500 * MIB
+    assert model.footprint.sleep_resident is not None
+    assert state.models["b"].footprint.sleep_resident is None
+    state.ledger.observe(0.0, load_fleet(file).total, load_fleet(file).total, {})
+    assert state.ledger.effective_budget == 500 * MIB
 
 
 def test_another_budget_and_policy(file: Path) -> None:
@@ -124,9 +124,9 @@ def test_the_policy_decides_who_leaves(file: Path) -> None:
     file.write_text("""
 device: {budget: 320MiB, keep_free: 0, compute_slots: 2}
 models:
-  often: {engine: fake, load_seconds: 3, footprint: {resident: 100MiB, load: 100MiB, working: 1MiB}}
-  large: {engine: fake, load_seconds: 3, footprint: {resident: 200MiB, load: 200MiB, working: 1MiB}}
-  other: {engine: fake, load_seconds: 3, footprint: {resident: 90MiB, load: 90MiB, working: 1MiB}}
+  often: {engine: fake, load_seconds: 3, footprint: {idle: 100MiB, inference: 101MiB, load: 100MiB}}
+  large: {engine: fake, load_seconds: 3, footprint: {idle: 200MiB, inference: 201MiB, load: 200MiB}}
+  other: {engine: fake, load_seconds: 3, footprint: {idle: 90MiB, inference: 91MiB, load: 90MiB}}
 """)
     assert replayed(load_fleet(file), Policy.GDSF) == {"often": 1, "large": 1, "other": 1}
     assert replayed(load_fleet(file), Policy.LRU) == {"often": 2, "large": 1, "other": 1}
@@ -137,7 +137,7 @@ models:
     [("400MiB", {"a": 3, "b": 3, "c": 0}), ("150MiB", {"a": 3, "b": 0, "c": 0}), ("0", {"a": 0, "b": 0, "c": 0})],
 )
 def test_on_a_card_who_has_a_copy_is_woken(file: Path, host_cache: str, wakes: dict[str, int]) -> None:
-    one = "{engine: fake, load_seconds: 3, %s footprint: {resident: 640MiB, load: 640MiB, working: 1MiB}}"
+    one = "{engine: fake, load_seconds: 3, %s footprint: {idle: 640MiB, inference: 641MiB, load: 640MiB}}"
     file.write_text(f"""
 device: {{kind: "cuda:0", budget: 800MiB, keep_free: 0, host_cache: {host_cache}}}
 models:
@@ -146,7 +146,7 @@ models:
   c: {one % ""}
 """)
     fleet = load_fleet(file)
-    assert fleet.behaviours["a"].copy == 128 * MIB, "all but the context"
+    assert fleet.behaviours["a"].host_copy == 128 * MIB, "all but the context"
     assert [policy.copies for policy in fleet.policies.values()] == [True, True, False]
     trace = [Arrival(100.0 * number, "abc"[number % 3], 0.1) for number in range(12)]
     assert {name: tally.wakes for name, tally in replay(fleet, trace).models.items()} == wakes

@@ -120,7 +120,7 @@ def test_the_invented_config_is_one(cache: float, share: float | None) -> None:
     fleet = fleet_of(parse_config(text, Path()))
     assert not fleet.plan.never, "the largest fits however small the cache"
     assert list(fleet.behaviours) == model_names(87)
-    sizes = [takes.resident for takes in fleet.behaviours.values()]
+    sizes = [takes.idle for takes in fleet.behaviours.values()]
     if share is not None:
         assert fleet.plan.budget / sum(sizes) == pytest.approx(share, abs=0.001)
     assert max(sizes) / min(sizes) > 10

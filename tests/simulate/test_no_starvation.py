@@ -14,7 +14,7 @@ UNTIL = 300.0
 def test_a_large_model_beside_small_ones_that_take_turns(load_seconds: float) -> None:
     """Each that comes in must serve for a while before it may be asked to leave: all three never have at once."""
     small = {name: takes(load_seconds=0.5) for name in "abc"}
-    run = Run({"large": takes(resident=220, load_seconds=load_seconds), **small}, 250, max_wait=MAX_WAIT)
+    run = Run({"large": takes(idle=220, load_seconds=load_seconds), **small}, 250, max_wait=MAX_WAIT)
     for name in small:
         for _ in range(2):
             closed_loop(run, name, think=0.01, run_seconds=0.2, until=UNTIL)(0.0)
@@ -47,14 +47,14 @@ def test_a_fleet_of_which_everybody_wants_everything(seed: int) -> None:
     names = [f"m{number}" for number in range(draw.randint(3, 7))]
     fleet = {
         name: takes(
-            resident=draw.choice([30, 60, 100, 200]),
-            working=draw.choice([10, 30]),
+            idle=draw.choice([30, 60, 100, 200]),
+            activation=draw.choice([10, 30]),
             load_seconds=draw.choice([0.3, 1.0, 3.0, 10.0]),
         )
         for name in names
     }
     seconds = {name: draw.choice([0.05, 0.5, 2.0]) for name in names}
-    peaks = [(one.resident + one.working) // MIB for one in fleet.values()]
+    peaks = [(one.idle + one.activation) // MIB for one in fleet.values()]
     budget = max(max(peaks) + 20, int(sum(peaks) * draw.choice([0.3, 0.5, 0.7])))
     max_wait = draw.choice([10.0, 30.0])
     run = Run(fleet, budget, max_wait=max_wait, slots=draw.choice([1, 2, 4]))

@@ -9,10 +9,10 @@ from cohabit.core.commands import (
     Cancel,
     Command,
     Dispatch,
+    PrewarmWorker,
     Reject,
     SetTimer,
     SleepWorker,
-    SpawnWorker,
     StartWorker,
     StopCause,
     StopWorker,
@@ -49,7 +49,7 @@ class Script:
         self.heard: list[tuple[float, Event]] = []
         self.readings: list[DeviceMeasured] = []
         behaviour = Behaviour(
-            resident=100, load=120, working=10, residue=5, load_seconds=seconds, exit_seconds=0.5, **sleep
+            idle=100, load=120, activation=10, sleep_resident=5, load_seconds=seconds, exit_seconds=0.5, **sleep
         )
         self.shell = VirtualShell(self.handle, {"a": behaviour}, total=1000)
 
@@ -79,7 +79,7 @@ def test_a_load_a_run_and_an_exit() -> None:
         }
     )
     assert script.story(2.0) == [
-        (1.0, WorkerReady(1, resident=100, load_peak=120, seconds=1.0)),
+        (1.0, WorkerReady(1, idle=100, load_peak=120, seconds=1.0)),
         (3.0, RequestFinished(1, 1, seconds=2.0, peak=110)),
         (3.5, WorkerExited(1, seconds=0.5)),
     ]
@@ -92,14 +92,14 @@ def test_a_load_a_run_and_an_exit() -> None:
 
 def test_a_process_that_waits_for_room_and_a_copy_where_one_is_kept() -> None:
     script = Script(
-        {RequestArrived: [SpawnWorker("a", 1), SetTimer(2.0)], TimerFired: [StartWorker("a", 1, keep_copy=True)]},
+        {RequestArrived: [PrewarmWorker("a", 1), SetTimer(2.0)], TimerFired: [StartWorker("a", 1, keep_copy=True)]},
         wake_seconds=0.25,
-        copy=60,
-        spawned=7,
+        host_copy=60,
+        prewarmed=7,
     )
     script.shell.ask("a", at=1.5, run_seconds=0.0)
-    assert script.story(0.0)[1:] == [(3.0, WorkerReady(1, 100, 120, 1.0, copy=60))]
-    other = Script({RequestArrived: [StartWorker("a", 1)]}, wake_seconds=0.25, copy=60)
+    assert script.story(0.0)[1:] == [(3.0, WorkerReady(1, 100, 120, 1.0, host_copy=60))]
+    other = Script({RequestArrived: [StartWorker("a", 1)]}, wake_seconds=0.25, host_copy=60)
     assert other.story(0.0) == [(1.0, WorkerReady(1, 100, 120, 1.0))]
 
 
@@ -277,5 +277,5 @@ def test_the_production_core_and_its_books_agree_with_what_is_held() -> None:
         run.shell.ask(name, at=at, run_seconds=0.3)
     run.shell.run()
     assert sum(len(tally.waits) for tally in run.tally.models.values()) == 6
-    assert run.books.ledger.foreign == 0
-    assert run.books.ledger.effective_budget == 260 * MIB
+    assert run.state.ledger.foreign == 0
+    assert run.state.ledger.effective_budget == 260 * MIB

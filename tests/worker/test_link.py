@@ -94,7 +94,7 @@ def test_a_giant_frame_is_refused_before_it_is_read(pair: tuple[Link, Peer]) -> 
 
 def done(request: int, *, cancelled: bool = False) -> Finished:
     """What the engine's thread says at the end."""
-    return Finished(request, Task.CHAT, seconds=0.1, peak=2, resident=1, cancelled=cancelled)
+    return Finished(request, Task.CHAT, seconds=0.1, peak=2, idle=1, cancelled=cancelled)
 
 
 def test_chunks_beyond_the_credit_wait_and_come_in_order(pair: tuple[Link, Peer]) -> None:

@@ -34,12 +34,12 @@ def show(config: ConfigArgument = None) -> None:
     def row(key: str, profile: "Profile") -> tuple[str, ...]:
         at = kept.measured_at(key)
         when = "-" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
-        sizes = (profile.resident, profile.load, profile.working, profile.residue)
+        sizes = (profile.idle, profile.idle + profile.activation, profile.load, profile.sleep_resident)
         engine = key.rpartition("-")[0]
         return profile.model, engine, *("-" if size is None else mib(size) for size in sizes), when
 
     if found:
-        head = ("model", "engine", "resident", "load", "working", "asleep", "last measured (UTC)")
+        head = ("model", "engine", "idle", "inference", "load", "sleeping", "last measured (UTC)")
         lines = [row(key, profile) for key, profile in found.items()]
         typer.echo("\n".join(aligned([head, *lines], right={2, 3, 4, 5})))
     else:

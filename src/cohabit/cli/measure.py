@@ -115,13 +115,13 @@ def as_table(figures: dict[str, "Figures"]) -> str:
     def time(seconds: float | None) -> str:
         return "-" if seconds is None else f"{seconds:.2f} s"
 
-    copies = any(one.copy for one in figures.values())
-    head = ["model", "resident", "load peak", "working", "load", "sleep", "wake", "residue", *["host copy"] * copies]
+    copies = any(one.host_copy for one in figures.values())
+    head = ["model", "idle", "inference", "load", "load time", "sleep", "wake", "sleeping", *["host copy"] * copies]
     rows = [
         [
-            *(name, size(one.resident), size(one.load), size(one.working)),
-            *(time(one.load_seconds), time(one.sleep_seconds), time(one.wake_seconds), size(one.residue)),
-            *[size(one.copy)] * copies,
+            *(name, size(one.idle), size(one.peak), size(one.load)),
+            *(time(one.load_seconds), time(one.sleep_seconds), time(one.wake_seconds), size(one.sleep_resident)),
+            *[size(one.host_copy)] * copies,
         ]
         for name, one in figures.items()
     ]

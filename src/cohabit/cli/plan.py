@@ -64,18 +64,20 @@ def as_data(made: "Plan") -> dict[str, Any]:
                 "name": row.name,
                 "engine": row.engine,
                 "precision": row.precision,
-                "resident": {"bytes": row.resident.size, "origin": row.resident.origin},
+                "idle": {"bytes": row.idle.size, "origin": row.idle.origin},
+                "inference": {"bytes": row.footprint.inference.size, "origin": row.footprint.inference.origin},
                 "load": {"bytes": row.footprint.load_need, "origin": row.footprint.load.origin},
-                "working": {"bytes": row.footprint.working.size, "origin": row.footprint.working.origin},
                 "peak": {"bytes": row.peak.size, "origin": row.peak.origin},
-                "copy": None if (copy := row.footprint.copy) is None else {"bytes": copy.size, "origin": copy.origin},
+                "host_copy": None
+                if (copy := row.footprint.host_copy) is None
+                else {"bytes": copy.size, "origin": copy.origin},
                 "fits": row.fits,
                 "borne_out": row.borne_out,
             }
             for row in made.rows
         ],
-        "resident": made.resident,
-        "copies": made.copies,
+        "idle": made.idle,
+        "host_copies": made.copies,
         "needed": made.needed,
         "headroom": made.headroom,
         "verdict": made.verdict,
@@ -86,22 +88,21 @@ def as_table(made: "Plan") -> str:
     """The plan for people."""
     from cohabit.runtime.plan import mib
 
-    head = ("model", "engine", "precision", "resident", "peak", "figures are")
+    head = ("model", "engine", "precision", "idle", "inference", "load", "figures are")
     rows = [
         (
             row.name,
             row.engine,
             row.precision,
-            mib(row.resident.size),
-            mib(row.peak.size) + ("" if row.fits else " !"),
-            row.resident.origin
-            if row.resident.origin == row.peak.origin
-            else f"{row.resident.origin}, peak {row.peak.origin}",
+            mib(row.idle.size),
+            mib(row.footprint.inference.size) + ("" if row.fits else " !"),
+            mib(row.footprint.load_need),
+            row.idle.origin if row.idle.origin == row.peak.origin else f"{row.idle.origin}, peak {row.peak.origin}",
         )
         for row in made.rows
     ]
-    rows.append(("all", "", "", mib(made.resident), mib(made.needed), ""))
-    lines = aligned([head, *rows], right={3, 4})
+    rows.append(("all", "", "", mib(made.idle), mib(made.needed), "", ""))
+    lines = aligned([head, *rows], right={3, 4, 5})
     rule = "-" * len(lines[0])
     beyond = f"headroom {mib(made.headroom)}" if made.headroom >= 0 else f"{mib(-made.headroom)} short of all at once"
     return "\n".join(

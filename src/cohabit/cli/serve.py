@@ -147,7 +147,7 @@ def _recorded(config: "Config", server: "Server") -> Iterator[None]:
 
     began = datetime.now(UTC)
     head = Head.of(
-        server.loop.controller.books,
+        server.loop.controller.state,
         Policy(config.scheduling.policy),
         cohabit=version("cohabit"),
         began=began.isoformat(timespec="milliseconds"),
@@ -173,7 +173,7 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
     from cohabit.observability.feed import Feed
     from cohabit.runtime.supervision import awaited
 
-    feed = Feed(server.loop.controller.books, server.alerts)
+    feed = Feed(server.loop.controller.state, server.alerts)
     remote = None
     if config.server.remote_media.enabled:
         from cohabit.api.media.media_fetch import RemoteMedia

@@ -25,16 +25,16 @@ def as_text(state: dict[str, Any]) -> str:
     """The snapshot for people."""
     from cohabit.runtime.plan import mib
 
-    device = state["device"]
     lines = [
-        f"{device['kind']}: {mib(device['reserved'])} of {mib(device['effective_budget'])} booked, "
+        f"{device['name']}: {mib(device['reserved'])} of {mib(device['effective_budget'])} reserved, "
         f"{mib(device['foreign'])} used by others, {device['slots_used']} of {device['compute_slots']} slots busy"
+        for device in state["devices"]
     ]
     width = max(len(model["name"]) for model in state["models"])
     wide = max(8, *(len(model["state"]) for model in state["models"]))
     for model in state["models"]:
         line = (
-            f"{model['name']:<{width}}  {model['state']:<{wide}}  {mib(model['held']):>10}  "
+            f"{model['name']:<{width}}  {model['state']:<{wide}}  {mib(model['reserved']):>10}  "
             f"{model['in_flight']} running, {model['waiting']} waiting, {model['loads']} loads"
         )
         reason = model["failure"] if model["state"] == "failed" else model["last_eviction"]
@@ -51,6 +51,7 @@ def as_text(state: dict[str, Any]) -> str:
         for model in state["models"]
         if model["waiting"] > listed[model["name"]]
     ]
-    if state["claim"]:
-        lines.append(f"making {mib(state['claim']['need'])} of room {state['claim']['why']}")
+    if state["swap"]:
+        lines.append(f"making {mib(state['swap']['need'])} of room {state['swap']['why']}")
+    lines += [f"{alert['severity']}: {alert['text']}" for alert in state["alerts"]]
     return "\n".join(lines)

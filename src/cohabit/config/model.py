@@ -189,9 +189,9 @@ class SchedulingConfig(Section):
 class FootprintConfig(Section):
     """A first guess of what a model needs; measured from then on."""
 
-    resident: Size | None = Field(None, description="Held while ready and idle.")
+    idle: Size | None = Field(None, description="Held while ready and idle.")
+    inference: Size | None = Field(None, description="Held while the largest request runs, `idle` included.")
     load: Size | None = Field(None, description="The peak while loading.")
-    working: Size | None = Field(None, description="Added while anything runs.")
 
 
 class ModelConfig(Section):

@@ -6,24 +6,24 @@ time to try again · 1.5 its queue is full (but for background work) · 1.6 its 
 
 from cohabit.core.events import RequestArrived
 from cohabit.core.explain import expected_wait
+from cohabit.core.fit import never_fits, pinned_idle_bytes
 from cohabit.core.lifecycle import State
 from cohabit.core.reasons import Rejection, RejectReason
-from cohabit.core.room import never_fits, pinned_resident
-from cohabit.core.state import Books, Model
+from cohabit.core.state import Model, SchedulerState
 
 SHUTTING_DOWN = Rejection(RejectReason.SHUTTING_DOWN, "the server is shutting down", retry_after=10.0)
 
 
-def refuse(books: Books, asked: RequestArrived, now: float) -> Rejection | None:
+def refuse(state: SchedulerState, asked: RequestArrived, now: float) -> Rejection | None:
     """Why a request may not be queued; None if it may."""
     name = asked.model
-    model = books.models.get(name)
+    model = state.models.get(name)
     if model is None:
         return Rejection(RejectReason.UNKNOWN_MODEL, f"there is no model {name!r}")
-    if books.draining_until is not None:
+    if state.draining_until is not None:
         return SHUTTING_DOWN
-    if never_fits(books, model):
-        return never_fitting(books, model)
+    if never_fits(state, model):
+        return never_fitting(state, model)
     if model.state is State.FAILED and now < model.not_before:
         return failed(model, now)
     waiting = model.queue.interactive.count
@@ -31,17 +31,17 @@ def refuse(books: Books, asked: RequestArrived, now: float) -> Rejection | None:
         return Rejection(
             RejectReason.QUEUE_FULL,
             f"{waiting} requests wait for {name} already; try again later or raise queue_limit",
-            retry_after=expected_wait(books, model, 1 + waiting // 2, now),
+            retry_after=expected_wait(state, model, 1 + waiting // 2, now),
         )
     if asked.deadline is not None and asked.deadline <= now:
         return past_deadline(name)
     return None
 
 
-def never_fitting(books: Books, model: Model) -> Rejection:
+def never_fitting(state: SchedulerState, model: Model) -> Rejection:
     """It is larger than what the device has for it."""
-    pinned = pinned_resident(books, model)
-    allowed = books.ledger.effective_budget - pinned
+    pinned = pinned_idle_bytes(state, model)
+    allowed = state.ledger.effective_budget - pinned
     detail = (
         f"{model.name} needs {model.footprint.peak >> 20} MiB and the budget now allows "
         f"{max(0, allowed) >> 20} MiB{' beside what is pinned' if pinned else ''}"

@@ -10,7 +10,7 @@
      So does what has less than LAST of its time left before it expires.
 """
 
-from cohabit.core.eviction import entry_seconds
+from cohabit.core.eviction import start_seconds
 from cohabit.core.lifecycle import State
 from cohabit.core.state import Model
 
@@ -22,9 +22,9 @@ def urgent_at(model: Model) -> float:
     """Branch 5.3: when background work that waits counts as interactive."""
     since = max(model.queue.background.oldest, model.background_since)
     if model.lifecycle.state is State.READY:
-        at = max(since, model.came_in) + model.footprint.run_seconds.value / FLOOR
+        at = max(since, model.loaded_at) + model.footprint.run_seconds.value / FLOOR
     else:
-        at = max(since, model.went_out) + entry_seconds(model) / FLOOR
+        at = max(since, model.unloaded_at) + start_seconds(model) / FLOOR
     if model.deadlines:
         deadline, _, request = model.deadlines[0]
         if request.background and request.queued:
@@ -35,5 +35,5 @@ def urgent_at(model: Model) -> float:
 def given(model: Model, now: float) -> None:
     """Branch 5.3: it has been given background work. Is it urgent any longer?"""
     model.background_since = now
-    if model.queue.interactive.count or now >= model.came_in + model.entry:
+    if model.queue.interactive.count or now >= model.loaded_at + model.load_duration:
         model.queue.urgent = False

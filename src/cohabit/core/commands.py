@@ -14,13 +14,13 @@ class StopCause(StrEnum):
     KEEP_ALIVE = "keep_alive"
     SLEEP_FAILED = "sleep_failed"  # asleep it still held too much
     HUNG = "hung"  # a run outlived its limit and did not heed the cancel
-    UNSTARTED = "unstarted"  # a process that waited for room: for nobody any more, or in the way itself
+    UNNEEDED = "unneeded"  # a process that waited for room: for nobody any more, or in the way itself
     SHUTDOWN = "shutdown"
-    OWNER = "owner"  # told so
+    ADMIN = "admin"  # told so
 
 
 @dataclass(frozen=True, slots=True)
-class SpawnWorker:
+class PrewarmWorker:
     """Start a process for a model and let it import what it needs, while there is no room for the model yet."""
 
     model: str
@@ -115,7 +115,7 @@ class Halt:
 
 
 Command = (
-    SpawnWorker
+    PrewarmWorker
     | StartWorker
     | StopWorker
     | SleepWorker

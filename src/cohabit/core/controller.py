@@ -9,14 +9,16 @@ The decision tree, by the numbers used at the branches:
 6  failures (``failures``)
 7  what the owner asks for (``owner``)
 
-No event makes it look at every model: what is derived is kept in ``Books``, and time has an ``Agenda``.
+No event makes it look at every model: what is derived is kept in ``SchedulerState``, and time has an ``Deadlines``.
 """
 
 import heapq
 from collections.abc import Sequence
 from typing import assert_never
 
+from cohabit.core.admin import handle_admin_request, unload_requested_models
 from cohabit.core.admission import SHUTTING_DOWN, refuse
+from cohabit.core.busy_periods import learn, peaked
 from cohabit.core.commands import Command, Halt, Reject, SetTimer
 from cohabit.core.dispatch import charge, dispatch_all, withdraw
 from cohabit.core.events import (
@@ -42,13 +44,11 @@ from cohabit.core.events import (
 from cohabit.core.eviction import Policy
 from cohabit.core.failures import request_failed, worker_exited
 from cohabit.core.ledger import Ledger
-from cohabit.core.limits import cancel, drop, expire, plan
-from cohabit.core.owner import follow, leave_as_told
-from cohabit.core.progress import measured, ready, slept, trimmed
 from cohabit.core.queues import Request
-from cohabit.core.residency import bring_in, relieve
-from cohabit.core.state import Books, Model
-from cohabit.core.stretches import learn, peaked
+from cohabit.core.state import Model, SchedulerState
+from cohabit.core.swap import reclaim_overcommit, schedule_swaps
+from cohabit.core.timeouts import cancel, drop, expire, plan
+from cohabit.core.worker_events import measured, ready, slept, trimmed
 
 
 class Controller:
@@ -56,36 +56,36 @@ class Controller:
 
     def __init__(self, models: Sequence[Model], ledger: Ledger, policy: Policy = Policy.GDSF) -> None:
         """Nothing is started before the first event."""
-        self.books = Books(models, ledger)
+        self.state = SchedulerState(models, ledger)
         self._policy = policy
         self._timer: float | None = None
         self._halted = False
 
     def handle(self, event: Event, now: float) -> Sequence[Command]:
         """Take an event in, decide. ``now`` never goes back. Events about workers long gone are dropped."""
-        books = self.books
-        books.out = []
-        charge(books, now)
+        state = self.state
+        state.out = []
+        charge(state, now)
         self._take(event, now)
-        expire(books, now)
-        leave_as_told(books, now)
-        relieve(books, self._policy, now)
-        dispatch_all(books, now)
-        bring_in(books, self._policy, now)
-        dispatch_all(books, now)
-        plan(books, now)
+        expire(state, now)
+        unload_requested_models(state, now)
+        reclaim_overcommit(state, self._policy, now)
+        dispatch_all(state, now)
+        schedule_swaps(state, self._policy, now)
+        dispatch_all(state, now)
+        plan(state, now)
         self._set_timer(now)
-        if books.draining_until is not None and not books.workers and not books.requests:
+        if state.draining_until is not None and not state.workers and not state.requests:
             self._halt()
-        return books.out
+        return state.out
 
     def _take(self, event: Event, now: float) -> None:
-        books = self.books
+        state = self.state
         match event:
             case Started():
-                for model in books.models.values():
-                    model.wanted = model.policy.preload
-                    books.changed(model)
+                for model in state.models.values():
+                    model.load_requested = model.policy.preload
+                    state.changed(model)
             case RequestArrived():
                 self._arrived(event, now)
             case RequestCancelled():
@@ -94,49 +94,49 @@ class Controller:
                 self._finished(event, now)
             case RequestFailed():
                 if self._holds(event.worker, event.request):
-                    request_failed(books, event, now)
+                    request_failed(state, event, now)
             case WorkerReady():
-                ready(books, event, now)
+                ready(state, event, now)
             case Slept():
-                slept(books, event, now)
+                slept(state, event, now)
             case Trimmed():
-                trimmed(books, event, now)
+                trimmed(state, event, now)
             case WorkerExited():
-                if event.worker in books.workers:
-                    worker_exited(books, event, now)
+                if event.worker in state.workers:
+                    worker_exited(state, event, now)
             case DeviceMeasured():
-                measured(books, event, now)
+                measured(state, event, now)
             case DeviceUnreadable():
-                books.unreadable = event.detail
-                books.room_has_changed()
+                state.unreadable = event.detail
+                state.room_has_changed()
             case TimerFired():
                 self._timer = None
             case ShutdownRequested():
-                if books.draining_until is None:
-                    books.draining_until = now + event.drain
+                if state.draining_until is None:
+                    state.draining_until = now + event.drain
                     self._shut(now)
             case LoadRequested() | SleepRequested() | UnloadRequested() | PinRequested():
-                follow(books, event, now)
+                handle_admin_request(state, event, now)
             case _:
                 assert_never(event)
 
     def _shut(self, now: float) -> None:
         """Nothing new. Background work outlives the server; who keeps it asks again after the next start."""
-        books = self.books
-        for model in books.models.values():
-            model.wanted, model.wanted_since = False, None
+        state = self.state
+        for model in state.models.values():
+            model.load_requested, model.load_requested_at = False, None
             for request in list(model.queue.background):
-                drop(books, model, request, SHUTTING_DOWN)
-            books.changed(model)
+                drop(state, model, request, SHUTTING_DOWN)
+            state.changed(model)
 
     def _holds(self, worker: int, request: int) -> bool:
-        return worker in self.books.workers and request in self.books.workers[worker].running
+        return worker in self.state.workers and request in self.state.workers[worker].running
 
     def _arrived(self, event: RequestArrived, now: float) -> None:
-        books = self.books
-        rejection = refuse(books, event, now)
+        state = self.state
+        rejection = refuse(state, event, now)
         if rejection is not None:
-            books.out.append(Reject(event.request, rejection))
+            state.out.append(Reject(event.request, rejection))
             return
         request = Request(
             event.request,
@@ -149,58 +149,58 @@ class Controller:
             background=event.background,
             size=event.size,
         )
-        model = books.models[event.model]
-        books.requests[request.id] = request
+        model = state.models[event.model]
+        state.requests[request.id] = request
         model.queue.push(request)
         if event.deadline is not None:
             heapq.heappush(model.deadlines, (event.deadline, request.id, request))
-        books.changed(model)
+        state.changed(model)
 
     def _cancelled(self, event: RequestCancelled, now: float) -> None:
-        books = self.books
-        request = books.requests.get(event.request)
+        state = self.state
+        request = state.requests.get(event.request)
         if request is None:
             return
         request.ended = True
-        model = books.models[request.model]
+        model = state.models[request.model]
         if request.queued:
             model.queue.remove(request)
-            del books.requests[request.id]
-            books.changed(model)
+            del state.requests[request.id]
+            state.changed(model)
         else:
-            cancel(books, model, request, now)
+            cancel(state, model, request, now)
 
     def _finished(self, event: RequestFinished, now: float) -> None:
         if not self._holds(event.worker, event.request):
             return
-        books = self.books
-        model = books.workers[event.worker]
+        state = self.state
+        model = state.workers[event.worker]
         peaked(model, event.peak, now)
-        withdraw(books, model, [event.request], now)
-        request = books.requests.pop(event.request)
+        withdraw(state, model, [event.request], now)
+        request = state.requests.pop(event.request)
         request.ended = True
         if model.running:
             model.footprint.fade()
         else:
-            learn(books, model, event.peak)
+            learn(state, model, event.peak)
         model.failures = model.deaths = 0
         if request.cancelled is None:
             model.footprint.run_seconds.add(event.seconds)
 
     def _set_timer(self, now: float) -> None:
-        books = self.books
-        at = books.agenda.next
+        state = self.state
+        at = state.deadlines.next
         moments = [] if at is None else [at]
-        if books.claim is None and books.next_try is not None:
-            moments.append(books.next_try)
-        if books.draining_until is not None and now < books.draining_until:
-            moments.append(books.draining_until)
+        if state.swap is None and state.next_try is not None:
+            moments.append(state.next_try)
+        if state.draining_until is not None and now < state.draining_until:
+            moments.append(state.draining_until)
         nearest = min(moments, default=None)
         if nearest != self._timer:
             self._timer = nearest
-            self.books.out.append(SetTimer(nearest))
+            self.state.out.append(SetTimer(nearest))
 
     def _halt(self) -> None:
         if not self._halted:
             self._halted = True
-            self.books.out.append(Halt())
+            self.state.out.append(Halt())

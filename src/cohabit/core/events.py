@@ -62,11 +62,11 @@ class WorkerReady:
     """A load or a wake has ended well. Bytes are of the worker's process, seconds from the command."""
 
     worker: int
-    resident: int
+    idle: int
     load_peak: int
     seconds: float
-    copy: int = 0  # bytes in host memory, of a load that was to keep a copy
-    spawned: int | None = None  # bytes that the process held before the load, with all imports; None: not told
+    host_copy: int = 0  # bytes in host memory, of a load that was to keep a copy
+    prewarmed: int | None = None  # bytes that the process held before the load, with all imports; None: not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class PinRequested:
     pinned: bool
 
 
-OwnerRequest = LoadRequested | SleepRequested | UnloadRequested | PinRequested
+AdminRequest = LoadRequested | SleepRequested | UnloadRequested | PinRequested
 
 Event = (
     Started
@@ -176,5 +176,5 @@ Event = (
     | DeviceUnreadable
     | TimerFired
     | ShutdownRequested
-    | OwnerRequest
+    | AdminRequest
 )

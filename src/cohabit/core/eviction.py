@@ -8,12 +8,11 @@ model was last used: so what is not used any more ages.
 
 from enum import StrEnum
 
-from cohabit.core.exits import Exit
+from cohabit.core.fit import sleep_resident
 from cohabit.core.lifecycle import State
-from cohabit.core.room import residue
-from cohabit.core.state import Books, Model
+from cohabit.core.state import Model, Reclaim, SchedulerState
 
-_WAKES = frozenset({State.ASLEEP, State.WAKING})
+_WAKES = frozenset({State.SLEEPING, State.WAKING})
 
 
 class Policy(StrEnum):
@@ -23,12 +22,12 @@ class Policy(StrEnum):
     LRU = "lru"
 
 
-def return_seconds(model: Model, chosen: Exit) -> float:
+def return_seconds(model: Model, chosen: Reclaim) -> float:
     """Measured seconds to have it back as it is now, once it has left in this way."""
     footprint = model.footprint
-    if chosen is Exit.SLEEP:
+    if chosen is Reclaim.SLEEP:
         return footprint.wake_seconds.value
-    if model.state is State.ASLEEP:  # it would have had to be woken anyway
+    if model.state is State.SLEEPING:  # it would have had to be woken anyway
         return spared_by_waking(model)
     return footprint.load_seconds.value
 
@@ -38,34 +37,34 @@ def spared_by_waking(model: Model) -> float:
     return max(0.0, model.footprint.load_seconds.value - model.footprint.wake_seconds.value)
 
 
-def entry_seconds(model: Model) -> float:
+def start_seconds(model: Model) -> float:
     """Of its load or its wake, under way or to come."""
     footprint = model.footprint
     return (footprint.wake_seconds if model.state in _WAKES else footprint.load_seconds).value
 
 
-def switch_cost(waiter: Model, victim: Model, chosen: Exit = Exit.STOP) -> float:
+def switch_cost(waiter: Model, victim: Model, chosen: Reclaim = Reclaim.STOP) -> float:
     """Seconds during which nothing serves: the victim's exit and the waiter's load or wake."""
-    leave = victim.footprint.sleep_seconds if chosen is Exit.SLEEP else victim.footprint.exit_seconds
-    return entry_seconds(waiter) + leave.value
+    leave = victim.footprint.sleep_seconds if chosen is Reclaim.SLEEP else victim.footprint.exit_seconds
+    return start_seconds(waiter) + leave.value
 
 
-def preferred_exit(books: Books, model: Model) -> Exit:
+def preferred_reclaim(state: SchedulerState, model: Model) -> Reclaim:
     """Of a ready model: what has the smaller exit and return seconds; what was never measured is not chosen."""
     footprint = model.footprint
-    if not books.can_sleep(model) or footprint.residue is None:
-        return Exit.STOP
+    if not state.can_sleep(model) or footprint.sleep_resident is None:
+        return Reclaim.STOP
     asleep = footprint.sleep_seconds.value + footprint.wake_seconds.value
     stopped = footprint.exit_seconds.value + footprint.load_seconds.value
-    return Exit.SLEEP if asleep < stopped else Exit.STOP
+    return Reclaim.SLEEP if asleep < stopped else Reclaim.STOP
 
 
-def score(books: Books, model: Model, policy: Policy, chosen: Exit = Exit.STOP) -> float:
+def score(state: SchedulerState, model: Model, policy: Policy, chosen: Reclaim = Reclaim.STOP) -> float:
     """The lower, the sooner it goes. Only models with a process have a score."""
     if policy is Policy.LRU:
         return model.last_used
-    account = books.account(model)
-    freed = account.held - (residue(model) if chosen is Exit.SLEEP else 0)
+    account = state.account(model)
+    freed = account.held - (sleep_resident(model) if chosen is Reclaim.SLEEP else 0)
     return model.inflation + worth(model.dispatches, return_seconds(model, chosen), freed)
 
 
@@ -74,12 +73,12 @@ def worth(uses: int, seconds: float, size: int) -> float:
     return uses * seconds / max(size, 1) * (1 << 30)
 
 
-def account_for(books: Books, model: Model, policy: Policy, chosen: Exit) -> str:
+def account_for(state: SchedulerState, model: Model, policy: Policy, chosen: Reclaim) -> str:
     """Note that this model is evicted; returns the why for log and page."""
-    value = score(books, model, policy, chosen)
+    value = score(state, model, policy, chosen)
     if policy is Policy.LRU:
         return f"lru: last used at {value:.1f}"
-    books.inflation = max(books.inflation, value)
+    state.inflation = max(state.inflation, value)
     return (
         f"gdsf score {value:.2f}: used {model.dispatches} times since it came in, "
         f"{return_seconds(model, chosen):.1f} s to bring back"

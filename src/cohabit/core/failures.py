@@ -12,20 +12,20 @@ Out of memory although the books were kept adds a margin to what the model is gi
 that too and the load tried once more, alone, after a pause. While running: the worker's caches are given back and
 each request of the batch is tried once more by itself.
 
-A worker that held more than it may (``allowance``) was ended for that. While loading, the next load is given more, up
-to all that the budget allows. While running, it is as if it had run out of memory.
+A worker that held more than its limit (``memory_limits``) was ended for that. While loading, the next load is given
+more, up to all that the budget allows. While running, it is as if it had run out of memory.
 """
 
+from cohabit.core.busy_periods import overran, peaked
 from cohabit.core.dispatch import withdraw
 from cohabit.core.events import RequestFailed, WorkerExited
+from cohabit.core.fit import fits_now, max_bytes_for
 from cohabit.core.lifecycle import COMING, Move, State
-from cohabit.core.limits import reject, tell_failed
 from cohabit.core.queues import Request
 from cohabit.core.reasons import Rejection, RejectReason
-from cohabit.core.residency import trim
-from cohabit.core.room import fits_now, most_for
-from cohabit.core.state import Books, Model
-from cohabit.core.stretches import overran, peaked
+from cohabit.core.state import Model, SchedulerState
+from cohabit.core.swap import trim
+from cohabit.core.timeouts import reject, reject_failed
 
 FAILURES_IN_A_ROW = 3
 PROBE_AFTER = 30.0  # seconds; doubled after each probe that fails
@@ -34,65 +34,65 @@ PAUSE = 2.0
 PAUSE_AFTER_OOM = 1.0
 
 
-def worker_exited(books: Books, event: WorkerExited, now: float) -> None:
+def worker_exited(state: SchedulerState, event: WorkerExited, now: float) -> None:
     """A process is gone, asked for or not: release its books, deal with what it held."""
-    model = books.workers[event.worker]
+    model = state.workers[event.worker]
     held = list(model.running.values())
-    state = model.state
-    asked = state is State.STOPPING
-    loading = state in COMING | {State.SPAWNED}
+    worker_state = model.state
+    asked = worker_state is State.STOPPING
+    loading = worker_state in COMING | {State.PREWARMED}
     blameless = bool(held)
     if event.exceeded:
-        blameless = _exceeded(books, model, event.exceeded, now, loading=loading)
+        blameless = _exceeded(state, model, event.exceeded, now, loading=loading)
     elif event.out_of_memory:
-        _widen(books, model)
-    withdraw_all(books, model, now)
+        _widen(state, model)
+    withdraw_all(state, model, now)
     model.lifecycle.move(Move.EXITED, now)
-    books.ledger.close(event.worker, now, event.exceeded)
-    del books.workers[event.worker]
+    state.ledger.close(event.worker, now, event.exceeded)
+    del state.workers[event.worker]
     model.worker = None
     model.draining = False
-    model.goes_out(now)
-    if not asked and state is State.STARTING:
-        model.went_out = now  # who waits for it waits anew, behind whom its load has held up
+    model.note_unloaded(now)
+    if not asked and worker_state is State.STARTING:
+        model.unloaded_at = now  # who waits for it waits anew, behind whom its load has held up
     if asked and event.seconds > 0:
         model.footprint.exit_seconds.add(event.seconds)
     if not asked:
         _count(model, event, now, loading=loading, blameless=blameless)
-    if state in {State.WAKING, State.FALLING_ASLEEP} and not asked:
+    if worker_state in {State.WAKING, State.ENTERING_SLEEP} and not asked:
         model.sleep_failed = True
-    books.changed(model)
+    state.changed(model)
     for request in held:
         if request.id in event.blamed and not request.ended:
-            del books.requests[request.id]
-            reject(books, request, Rejection(RejectReason.STALLED, f"{model.name} hung on this request; change it"))
+            del state.requests[request.id]
+            reject(state, request, Rejection(RejectReason.STALLED, f"{model.name} hung on this request; change it"))
             continue
-        _after_death(books, model, request, request.id in event.sent, event)
-    tell_failed(books, model, now)
+        _after_death(state, model, request, request.id in event.sent, event)
+    reject_failed(state, model, now)
 
 
-def withdraw_all(books: Books, model: Model, now: float) -> None:
+def withdraw_all(state: SchedulerState, model: Model, now: float) -> None:
     """Take everything off a worker."""
     if model.busy:
-        withdraw(books, model, list(model.running), now)
+        withdraw(state, model, list(model.running), now)
 
 
-def request_failed(books: Books, event: RequestFailed, now: float) -> None:
+def request_failed(state: SchedulerState, event: RequestFailed, now: float) -> None:
     """The engine gave one item up; out of memory is tried once more, alone."""
-    model = books.workers[event.worker]
+    model = state.workers[event.worker]
     request = model.running[event.request]
     peaked(model, event.peak, now, failed=True)
-    withdraw(books, model, [request.id], now)
+    withdraw(state, model, [request.id], now)
     if event.out_of_memory:
-        _widen(books, model)
+        _widen(state, model)
         if not model.running and model.state is State.READY and not model.draining:
-            trim(books, model, "it ran out of memory")
-        _after_death(books, model, request, event.sent, event)
+            trim(state, model, "it ran out of memory")
+        _after_death(state, model, request, event.sent, event)
         return
-    del books.requests[request.id]
+    del state.requests[request.id]
     if not request.ended:
         detail = f"{model.name} could not answer this request"
-        reject(books, request, Rejection(RejectReason.ENGINE, detail))
+        reject(state, request, Rejection(RejectReason.ENGINE, detail))
 
 
 def _count(model: Model, event: WorkerExited, now: float, *, loading: bool, blameless: bool) -> None:
@@ -113,39 +113,39 @@ def _count(model: Model, event: WorkerExited, now: float, *, loading: bool, blam
         model.not_before = now if model.failures == 1 else now + PAUSE
 
 
-def _widen(books: Books, model: Model) -> None:
+def _widen(state: SchedulerState, model: Model) -> None:
     """Not if somebody was beyond the books: then the model's own figures are not what was wrong."""
-    if fits_now(books, 0):
-        model.footprint.widen(most_for(books, model))
+    if fits_now(state, 0):
+        model.footprint.widen(max_bytes_for(state, model))
 
 
-def _exceeded(books: Books, model: Model, held: int, now: float, *, loading: bool) -> bool:
+def _exceeded(state: SchedulerState, model: Model, held: int, now: float, *, loading: bool) -> bool:
     """Its worker was ended for holding more than it may. Returns whether the model is not to blame: it was given too
     little, or it is what was sent to it."""
-    overran(model, held, books.account(model).held, now)
-    most = most_for(books, model)
+    overran(model, held, state.account(model).held, now)
+    most = max_bytes_for(state, model)
     if loading:
-        return model.footprint.learn_shortage(held, min(most, books.ledger.effective_budget))
+        return model.footprint.learn_shortage(held, min(most, state.ledger.effective_budget))
     if not any(request.retried for request in model.running.values()):  # else that one is the cause
         model.footprint.widen(most)
     return True
 
 
 def _after_death(
-    books: Books, model: Model, request: Request, sent: bool, event: WorkerExited | RequestFailed
+    state: SchedulerState, model: Model, request: Request, sent: bool, event: WorkerExited | RequestFailed
 ) -> None:
     if request.ended:
-        del books.requests[request.id]
+        del state.requests[request.id]
         return
     if not sent and not request.retried:
         request.retried = True
         request.dispatched = None
         request.cancelled = None
         model.queue.push_front(request)
-        books.changed(model)
+        state.changed(model)
         return
-    del books.requests[request.id]
-    reject(books, request, _blame(model, event, sent))
+    del state.requests[request.id]
+    reject(state, request, _blame(model, event, sent))
 
 
 def _blame(model: Model, event: WorkerExited | RequestFailed, sent: bool) -> Rejection:

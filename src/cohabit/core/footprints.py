@@ -1,6 +1,6 @@
 """What a model needs, in order of trust: measured here, declared by its owner, estimated from its files.
 
-``resident`` and ``load`` are replaced by what a load shows. ``working`` is only ever raised: one small run says
+``idle`` and ``load`` are replaced by what a load shows. ``activation`` is only ever raised: one small run says
 nothing of the largest one, so its first figure stands until a run shows more. Smaller runs are known by their size:
 the upper envelope of what was measured between each two powers of two of the engine's units.
 
@@ -13,7 +13,7 @@ Running out of memory is not a footprint. It adds a margin of its own, which fad
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cohabit.core.averages import Average
+from cohabit.core.ewma import Ewma
 
 MARGIN_SHARE = 8  # an eighth of the peak is added after running out of memory
 _EXIT_SECONDS = 0.2
@@ -51,12 +51,12 @@ class Footprint:
     def __init__(
         self,
         *,
-        resident: Figure,
+        idle: Figure,
         load: Figure,
-        working: Figure,
-        residue: Figure | None = None,
-        copy: Figure | None = None,
-        spawned: int | None = None,
+        activation: Figure,
+        sleep_resident: Figure | None = None,
+        host_copy: Figure | None = None,
+        prewarmed: int | None = None,
         buckets: dict[int, Run] | None = None,
         load_seconds: float = 2.0,
         exit_seconds: float | None = None,
@@ -66,84 +66,89 @@ class Footprint:
     ) -> None:
         """Seconds are guesses until measured (None: ours); they decide only when to switch, never what fits.
 
-        ``copy`` is in host memory, of a model that keeps one to wake from. ``spawned`` are the bytes of its process
-        before the load; until they are known none is started before there is room for the model.
-        ``residue`` is what stays of a sleeping model; until it is known, stopping is preferred to sleeping.
+        ``host_copy`` is in host memory, of a model that keeps one to wake from. ``prewarmed`` are the bytes of its
+        process before the load; until they are known none is started before there is room for the model.
+        ``sleep_resident`` is what stays of a sleeping model; until it is known, stopping is preferred to sleeping.
         ``buckets`` are runs as measured, by the power of two that bounds their units.
         """
-        self.resident = resident
+        self.idle = idle
         self.load = load
-        self.working = working
-        self.residue = residue
-        self.copy = copy
-        self.spawned = spawned
+        self.activation = activation
+        self.sleep_resident = sleep_resident
+        self.host_copy = host_copy
+        self.prewarmed = prewarmed
         self.buckets = dict(buckets or {})
         self.margin = 0
-        self.load_seconds = Average(load_seconds)
-        self.exit_seconds = Average(_EXIT_SECONDS if exit_seconds is None else exit_seconds)
-        self.sleep_seconds = Average(self.exit_seconds.value if sleep_seconds is None else sleep_seconds)
-        self.wake_seconds = Average(load_seconds if wake_seconds is None else wake_seconds)
-        self.run_seconds = Average(_RUN_SECONDS if run_seconds is None else run_seconds)
+        self.load_seconds = Ewma(load_seconds)
+        self.exit_seconds = Ewma(_EXIT_SECONDS if exit_seconds is None else exit_seconds)
+        self.sleep_seconds = Ewma(self.exit_seconds.value if sleep_seconds is None else sleep_seconds)
+        self.wake_seconds = Ewma(load_seconds if wake_seconds is None else wake_seconds)
+        self.run_seconds = Ewma(_RUN_SECONDS if run_seconds is None else run_seconds)
 
     @property
     def was_measured(self) -> bool:
         """Whether any of the figures that decide what fits was measured, here or by an earlier server."""
-        return Origin.MEASURED in {self.resident.origin, self.load.origin, self.working.origin}
+        return Origin.MEASURED in {self.idle.origin, self.load.origin, self.activation.origin}
 
     @property
     def load_need(self) -> int:
         """Bytes reserved for a load: its peak, and never less than what stays."""
-        return max(self.load.size, self.resident.size) + self.margin
+        return max(self.load.size, self.idle.size) + self.margin
 
     @property
     def peak(self) -> int:
         """Most bytes the model ever needs at once."""
-        return max(self.load.size, self.resident.size + self.working.size) + self.margin
+        return max(self.load.size, self.idle.size + self.activation.size) + self.margin
 
     @property
-    def most_working(self) -> int:
-        """Bytes the largest run adds to what is resident."""
-        return self.working.size + self.margin
+    def inference(self) -> Figure:
+        """Bytes held while the largest run lasts, idle bytes included. The origin is that of the activation."""
+        return Figure(self.idle.size + self.activation.size, self.activation.origin)
 
-    def working_for(self, units: int) -> int:
+    @property
+    def max_activation(self) -> int:
+        """Bytes the largest run adds to what is resident."""
+        return self.activation.size + self.margin
+
+    def activation_for(self, units: int) -> int:
         """Bytes that a run of so many units adds; of an unknown size (0), what the largest run does."""
         if units <= 0 or not self.buckets:
-            return self.most_working
+            return self.max_activation
         bound = min((run.units for run in self.buckets.values() if run.units >= units), default=None)
         if bound is None:
-            return self.most_working  # larger than any that was measured
+            return self.max_activation  # larger than any that was measured
         return max(run.size for run in self.buckets.values() if run.units <= bound) + self.margin
 
-    def learn_load(self, resident: int, load_peak: int, seconds: float) -> None:
+    def learn_load(self, idle: int, load_peak: int, seconds: float) -> None:
         """A load has ended and showed what it takes."""
-        self._learn_entry(resident, load_peak)
+        self._learn_entry(idle, load_peak)
         self.load_seconds.add(seconds)
 
-    def learn_wake(self, resident: int, load_peak: int, seconds: float, most: int) -> None:
+    def learn_wake(self, idle: int, load_peak: int, seconds: float, most: int) -> None:
         """A sleeping model is back, which may take less than a load but leaves as much.
 
         What its runs have left behind in its process is in these figures too. If with it the model needed more than
         the ``most`` bytes that it may be given, they are not taken: a load would not show them.
         """
-        working = 0 if self.working.origin is Origin.MEASURED else self.working.size
-        if max(load_peak, resident + working) <= most:
-            self._learn_entry(resident, load_peak)
+        activation = 0 if self.activation.origin is Origin.MEASURED else self.activation.size
+        if max(load_peak, idle + activation) <= most:
+            self._learn_entry(idle, load_peak)
         self.wake_seconds.add(seconds)
 
-    def _learn_entry(self, resident: int, load_peak: int) -> None:
-        self.resident = Figure(resident, Origin.MEASURED)
-        self.load = Figure(max(load_peak, resident), Origin.MEASURED)
+    def _learn_entry(self, idle: int, load_peak: int) -> None:
+        self.idle = Figure(idle, Origin.MEASURED)
+        self.load = Figure(max(load_peak, idle), Origin.MEASURED)
         self.fade()
 
     def learn_sleep(self, held: int, seconds: float) -> None:
         """A model has fallen asleep and still holds ``held`` bytes."""
-        self.residue = Figure(held, Origin.MEASURED)
+        self.sleep_resident = Figure(held, Origin.MEASURED)
         self.sleep_seconds.add(seconds)
 
     def learn_run(self, used: int, units: int = 0) -> None:
         """A run, or all that ran at the same time, took ``used`` bytes beyond what the worker holds at rest."""
-        if used > self.working.size:
-            self.working = Figure(used, Origin.MEASURED)
+        if used > self.activation.size:
+            self.activation = Figure(used, Origin.MEASURED)
         if units > 0:
             bucket = (units - 1).bit_length()  # the power of two that bounds it: 1 -> 0, 2 -> 1, 3 and 4 -> 2
             seen = self.buckets.get(bucket, Run(0, 0))
@@ -165,9 +170,9 @@ class Footprint:
 
     def cap(self, most: int) -> None:
         """Take measured runs to need no more than the model may be given: a peak of ``most`` bytes."""
-        room = max(0, most - self.resident.size)
-        if self.working.origin is Origin.MEASURED and self.working.size > room:
-            self.working = Figure(room, Origin.MEASURED)
+        room = max(0, most - self.idle.size)
+        if self.activation.origin is Origin.MEASURED and self.activation.size > room:
+            self.activation = Figure(room, Origin.MEASURED)
         for bucket, run in self.buckets.items():
             if run.size > room:
                 self.buckets[bucket] = Run(run.units, room)

@@ -1,10 +1,10 @@
 """The books over two resources: memory in bytes, compute slots.
 
 A worker's account holds ``load`` while it starts or wakes, and before that what its bare process takes. After that
-it holds ``resident``, and on top the larger of ``working`` (while anything runs) and ``cached`` (what its allocator
+it holds ``idle``, and on top the larger of ``activation`` (while anything runs) and ``cached`` (what its allocator
 was last seen to keep: a run reuses it). When a run ends, a model falls asleep or caches are trimmed, the bytes stay
 booked as ``unconfirmed`` until a reading begun after that shows what is kept. They are not free, but nobody is
-evicted for them either: the next reading is a moment away. Of a model asleep ``resident`` is its residue, and what it
+evicted for them either: the next reading is a moment away. Of a model asleep ``idle`` is its residue, and what it
 kept beyond that shows as ``cached``.
 
 Copies in host memory (``copies``) are booked apart, by worker, from the load to the end of the process.
@@ -21,8 +21,8 @@ class Account:
     """What one worker holds, in bytes."""
 
     load: int = 0  # reserved while starting or waking; 0 once ready
-    resident: int = 0
-    working: int = 0  # booked while anything runs
+    idle: int = 0
+    activation: int = 0  # booked while anything runs
     cached: int = 0
     unconfirmed: int = 0  # freed since the last reading, as far as the worker says
     leaving: bool = False  # told to stop or to sleep; it holds all until that has ended
@@ -66,15 +66,15 @@ class Ledger:
         return self._held + self.unreturned
 
     def _book(self, account: Account) -> None:
-        held = max(account.load, account.resident + max(account.working, account.cached, account.unconfirmed))
+        held = max(account.load, account.idle + max(account.activation, account.cached, account.unconfirmed))
         self._held += held - account.held
         account.held = held
-        account.at_rest = max(account.load, account.resident + account.cached)
+        account.at_rest = max(account.load, account.idle + account.cached)
         account.afterwards = account.remains if account.leaving else account.at_rest
 
-    def spawn(self, worker: int, size: int) -> None:
+    def prewarm(self, worker: int, size: int) -> None:
         """A process is started that is to load a model later; so much it takes before that."""
-        account = self.accounts[worker] = Account(resident=size)
+        account = self.accounts[worker] = Account(idle=size)
         self._book(account)
 
     def load(self, worker: int, size: int) -> None:
@@ -83,31 +83,31 @@ class Ledger:
         account.load = size
         self._book(account)
 
-    def settle(self, worker: int, resident: int) -> None:
+    def settle(self, worker: int, idle: int) -> None:
         """The load or the wake has ended: hold what it left."""
         account = self.accounts[worker]
         account.load = account.cached = account.unconfirmed = 0
-        account.resident = resident
+        account.idle = idle
         self._book(account)
 
-    def copy(self, worker: int, size: int) -> None:
+    def host_copy(self, worker: int, size: int) -> None:
         """A copy of it is made in host memory, or has turned out to be so large; 0: there is none."""
         self.copied += size - self.copies.pop(worker, 0)
         if size:
             self.copies[worker] = size
 
-    def run(self, worker: int, working: int) -> None:
+    def run(self, worker: int, activation: int) -> None:
         """Something begins to run on an idle worker."""
         account = self.accounts[worker]
-        account.working = working
+        account.activation = activation
         account.trimmed = False
         self._book(account)
 
     def rest(self, worker: int, now: float) -> None:
         """Nothing runs any more; what it used stays booked until measured."""
         account = self.accounts[worker]
-        account.unconfirmed = max(account.unconfirmed, account.working)
-        account.working = 0
+        account.unconfirmed = max(account.unconfirmed, account.activation)
+        account.activation = 0
         account.settled_at = now
         self._book(account)
 
@@ -118,12 +118,12 @@ class Ledger:
         account.remains = remains
         self._book(account)
 
-    def sleep(self, worker: int, residue: int, now: float) -> None:
+    def sleep(self, worker: int, sleep_resident: int, now: float) -> None:
         """It says that it has fallen asleep; the rest stays booked until a reading shows it free."""
         account = self.accounts[worker]
         account.leaving = False
-        account.unconfirmed = max(0, account.held - residue)
-        account.resident, account.cached = residue, 0
+        account.unconfirmed = max(0, account.held - sleep_resident)
+        account.idle, account.cached = sleep_resident, 0
         account.settled_at = now
         self._book(account)
 
@@ -166,8 +166,8 @@ class Ledger:
             if account.load or account.trimming or at <= account.settled_at:
                 continue
             kept = max(account.cached, account.unconfirmed)
-            seen = max(0, workers.get(worker, account.resident + kept) - account.resident)
-            if account.working and seen <= account.working:
+            seen = max(0, workers.get(worker, account.idle + kept) - account.idle)
+            if account.activation and seen <= account.activation:
                 continue  # it is the run's, and what that will leave is not known yet
             if (seen, 0) != (account.cached, account.unconfirmed):
                 account.cached, account.unconfirmed = seen, 0

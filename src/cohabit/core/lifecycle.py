@@ -11,11 +11,11 @@ class State(StrEnum):
     """What a model's worker is doing."""
 
     STOPPED = "stopped"
-    SPAWNED = "spawned"  # a process that imports what its engine needs, and waits for room
+    PREWARMED = "prewarmed"  # a process that imports what its engine needs, and waits for room
     STARTING = "starting"
     READY = "ready"
-    FALLING_ASLEEP = "falling_asleep"
-    ASLEEP = "asleep"  # a process without its weights
+    ENTERING_SLEEP = "entering_sleep"
+    SLEEPING = "sleeping"  # a process without its weights
     WAKING = "waking"
     STOPPING = "stopping"
     FAILED = "failed"  # no process; started again only as a probe
@@ -28,7 +28,7 @@ STAYS = COMING | {State.READY}  # in, or about to be
 class Move(StrEnum):
     """What makes it change."""
 
-    SPAWN = "spawn"
+    PREWARM = "prewarm"
     START = "start"
     LOADED = "loaded"
     SLEEP = "sleep"
@@ -40,27 +40,27 @@ class Move(StrEnum):
 
 
 TRANSITIONS: dict[tuple[State, Move], State] = {
-    (State.STOPPED, Move.SPAWN): State.SPAWNED,
-    (State.FAILED, Move.SPAWN): State.SPAWNED,
-    (State.SPAWNED, Move.START): State.STARTING,
+    (State.STOPPED, Move.PREWARM): State.PREWARMED,
+    (State.FAILED, Move.PREWARM): State.PREWARMED,
+    (State.PREWARMED, Move.START): State.STARTING,
     (State.STOPPED, Move.START): State.STARTING,
     (State.FAILED, Move.START): State.STARTING,
     (State.STARTING, Move.LOADED): State.READY,
-    (State.READY, Move.SLEEP): State.FALLING_ASLEEP,
-    (State.FALLING_ASLEEP, Move.SLEPT): State.ASLEEP,
-    (State.ASLEEP, Move.WAKE): State.WAKING,
+    (State.READY, Move.SLEEP): State.ENTERING_SLEEP,
+    (State.ENTERING_SLEEP, Move.SLEPT): State.SLEEPING,
+    (State.SLEEPING, Move.WAKE): State.WAKING,
     (State.WAKING, Move.LOADED): State.READY,
-    (State.SPAWNED, Move.STOP): State.STOPPING,
+    (State.PREWARMED, Move.STOP): State.STOPPING,
     (State.STARTING, Move.STOP): State.STOPPING,
-    (State.FALLING_ASLEEP, Move.STOP): State.STOPPING,
-    (State.ASLEEP, Move.STOP): State.STOPPING,
+    (State.ENTERING_SLEEP, Move.STOP): State.STOPPING,
+    (State.SLEEPING, Move.STOP): State.STOPPING,
     (State.WAKING, Move.STOP): State.STOPPING,
     (State.READY, Move.STOP): State.STOPPING,
-    (State.SPAWNED, Move.EXITED): State.STOPPED,
+    (State.PREWARMED, Move.EXITED): State.STOPPED,
     (State.STARTING, Move.EXITED): State.STOPPED,
     (State.READY, Move.EXITED): State.STOPPED,
-    (State.FALLING_ASLEEP, Move.EXITED): State.STOPPED,
-    (State.ASLEEP, Move.EXITED): State.STOPPED,
+    (State.ENTERING_SLEEP, Move.EXITED): State.STOPPED,
+    (State.SLEEPING, Move.EXITED): State.STOPPED,
     (State.WAKING, Move.EXITED): State.STOPPED,
     (State.STOPPING, Move.EXITED): State.STOPPED,
     (State.STOPPED, Move.GIVE_UP): State.FAILED,

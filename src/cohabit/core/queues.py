@@ -26,7 +26,7 @@ class Request:
     ended: bool = False  # its client has its answer, its error, or is gone; the worker may still hold it
 
 
-class Turns:
+class FairQueue:
     """Requests in turns by client, in order within a client.
 
     A request that leaves from the middle stays where it is, marked, until it comes to the head: all but iterating
@@ -118,8 +118,8 @@ class ModelQueue:
 
     def __init__(self) -> None:
         """Begin empty."""
-        self.interactive = Turns()
-        self.background = Turns()
+        self.interactive = FairQueue()
+        self.background = FairQueue()
         self.urgent = False
         self.batches: dict[int | None, int] = {}  # how many wait of each batch
         self._count = 0
@@ -138,12 +138,12 @@ class ModelQueue:
         yield from self.background if self.next is self.interactive else self.interactive
 
     @property
-    def next(self) -> Turns:
+    def next(self) -> FairQueue:
         """Those of whom one is the next to be taken."""
         return self.interactive if self.interactive.count and not self.urgent else self.background
 
     @property
-    def defers(self) -> bool:
+    def best_effort(self) -> bool:
         """Whether what is next is background work that gives way to everything else."""
         return not self.urgent and not self.interactive.count
 
@@ -176,7 +176,7 @@ class ModelQueue:
         self._of(request).remove(request)
         self._leave(request)
 
-    def _of(self, request: Request) -> Turns:
+    def _of(self, request: Request) -> FairQueue:
         return self.background if request.background else self.interactive
 
     def _enter(self, request: Request) -> None:

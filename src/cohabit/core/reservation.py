@@ -13,14 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from cohabit.core.eviction import entry_seconds, preferred_exit, switch_cost
-from cohabit.core.exits import Exit
+from cohabit.core.eviction import preferred_reclaim, start_seconds, switch_cost
+from cohabit.core.fit import bytes_left, peak_beside, run_extra, stays
 from cohabit.core.lifecycle import COMING, State
-from cohabit.core.room import left_by, running_extra, stays, taken_beside
-from cohabit.core.state import Model
-from cohabit.core.victims import Search, finishes_first
+from cohabit.core.preemption import Preemption, finishes_first
+from cohabit.core.state import Model, Reclaim
 
-_SLEEPERS = frozenset({State.ASLEEP, State.FALLING_ASLEEP})
+_SLEEPERS = frozenset({State.SLEEPING, State.ENTERING_SLEEP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,82 +29,82 @@ class Reservation:
     ``rest`` and ``largest`` are the bytes that the others hold then, and the most that one run of them adds.
     """
 
-    search: Search
+    search: Preemption
     at: float
     gone: frozenset[int]
     rest: int
     largest: int
 
     @classmethod
-    def of(cls, search: Search) -> Self | None:
+    def of(cls, search: Preemption) -> Self | None:
         """As few leave as suffice, who may first first. None: it would not even take the room if it were there."""
-        books, waiter = search.books, search.waiter
-        if any(finishes_first(books, waiter, model, search.now) for model in books.workers.values()):
+        state, waiter = search.state, search.waiter
+        if any(finishes_first(state, waiter, model, search.now) for model in state.workers.values()):
             return None
         rest = largest = 0
-        ripe: list[tuple[float, int, int, int]] = []
-        for worker, model in books.workers.items():
+        evictable: list[tuple[float, int, int, int]] = []
+        for worker, model in state.workers.items():
             if model is waiter:
                 continue
-            account = books.ledger.accounts[worker]
-            extra = running_extra(account, model.footprint) if stays(books, model) else 0
-            at = _ripe_at(search, model)
+            account = state.ledger.accounts[worker]
+            extra = run_extra(account, model.footprint) if stays(state, model) else 0
+            at = _evictable_at(search, model)
             if at < math.inf:
-                ripe.append((at, worker, account.afterwards, extra))
+                evictable.append((at, worker, account.afterwards, extra))
             else:
                 rest += account.afterwards
                 largest = max(largest, extra)
-        ripe.sort()
-        budget = books.ledger.effective_budget
-        while ripe:  # backwards from when all have gone: the first that may not stay says when
-            _at, _worker, held, extra = ripe[-1]
-            if taken_beside(books, waiter, rest + held, max(largest, extra)) > budget:
+        evictable.sort()
+        budget = state.ledger.effective_budget
+        while evictable:  # backwards from when all have gone: the first that may not stay says when
+            _at, _worker, held, extra = evictable[-1]
+            if peak_beside(state, waiter, rest + held, max(largest, extra)) > budget:
                 break
-            ripe.pop()
+            evictable.pop()
             rest, largest = rest + held, max(largest, extra)
-        at = max(search.since + entry_seconds(waiter), ripe[-1][0] if ripe else -math.inf)
-        return cls(search, at, frozenset(worker for _at, worker, *_ in ripe), rest, largest)
+        at = max(search.since + start_seconds(waiter), evictable[-1][0] if evictable else -math.inf)
+        return cls(search, at, frozenset(worker for _at, worker, *_ in evictable), rest, largest)
 
-    def is_kept(self, other: Model, exits: Mapping[int, Exit], now: float) -> bool:
+    def allows_backfill(self, other: Model, reclaims: Mapping[int, Reclaim], now: float) -> bool:
         """Whether the other may come in now, in the room that these make."""
         if not other.out:
             return True  # it is in, and wants no more than to run
-        books, waiter, footprint = self.search.books, self.search.waiter, other.footprint
-        costs = (switch_cost(other, books.workers[worker], chosen) for worker, chosen in exits.items())
-        comes_in = now + max(costs, default=entry_seconds(other))
+        state, waiter, footprint = self.search.state, self.search.waiter, other.footprint
+        costs = (switch_cost(other, state.workers[worker], chosen) for worker, chosen in reclaims.items())
+        comes_in = now + max(costs, default=start_seconds(other))
         if waiter.footprint.margin and comes_in > self.at:
             return False  # it ran out of memory before, so it loads alone
-        served_by = min(self.search.served_by(other, comes_in, entry_seconds(other), Exit.STOP))
+        served_by = min(self.search.served_by(other, comes_in, start_seconds(other), Reclaim.STOP))
         if served_by <= self.at and not other.policy.pin:
             return True
-        own = footprint.resident.size
+        own = footprint.idle.size
         if comes_in > self.at:
             own = max(own, footprint.load_need)
         freed = sum(
-            books.ledger.accounts[worker].afterwards - left_by(books, worker, chosen)
-            for worker, chosen in exits.items()
+            state.ledger.accounts[worker].afterwards - bytes_left(state, worker, chosen)
+            for worker, chosen in reclaims.items()
             if worker not in self.gone
         )
         if other.worker is not None and other.worker not in self.gone:
-            freed += books.account(other).afterwards  # its process, or what it keeps asleep
+            freed += state.account(other).afterwards  # its process, or what it keeps asleep
         rest = self.rest + own - freed
-        largest = max(self.largest, footprint.most_working)
-        return taken_beside(books, waiter, rest, largest) <= books.ledger.effective_budget
+        largest = max(self.largest, footprint.max_activation)
+        return peak_beside(state, waiter, rest, largest) <= state.ledger.effective_budget
 
 
-def _ripe_at(search: Search, model: Model) -> float:
+def _evictable_at(search: Preemption, model: Model) -> float:
     """When it may be told to leave at the latest, taken as given something since it came in: it soon will be."""
-    state = model.state
-    if model.policy.pin or state is State.STOPPING:
+    worker_state = model.state
+    if model.policy.pin or worker_state is State.STOPPING:
         return math.inf
-    if state is State.SPAWNED:
+    if worker_state is State.PREWARMED:
         return -math.inf
-    if state in _SLEEPERS:
+    if worker_state in _SLEEPERS:
         return search.overdue_at if model.queue else -math.inf
-    if model.yields:
+    if model.best_effort:
         return search.since
-    came_in, entry = model.came_in, model.entry
-    if state in COMING:
-        entry = entry_seconds(model)
-        came_in = model.lifecycle.since + entry
-    return min(search.served_by(model, came_in, entry, preferred_exit(search.books, model)))
+    loaded_at, load_duration = model.loaded_at, model.load_duration
+    if worker_state in COMING:
+        load_duration = start_seconds(model)
+        loaded_at = model.lifecycle.since + load_duration
+    return min(search.served_by(model, loaded_at, load_duration, preferred_reclaim(search.state, model)))

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cohabit.core.agenda import Agenda
-from cohabit.core.exits import Exit
+from cohabit.core.deadlines import Deadlines
 from cohabit.core.footprints import Footprint
 from cohabit.core.ledger import Account, Ledger
 from cohabit.core.lifecycle import STAYS, Lifecycle, State
@@ -14,11 +14,30 @@ from cohabit.core.queues import ModelQueue, Request
 from cohabit.core.waiters import Waiters
 
 if TYPE_CHECKING:
-    from cohabit.core.claim import Claim
+    from cohabit.core.busy_periods import BusyPeriod
     from cohabit.core.commands import Command
-    from cohabit.core.stretches import Stretch
 
-_OUT = frozenset({State.STOPPED, State.SPAWNED, State.FAILED, State.ASLEEP})
+_OUT = frozenset({State.STOPPED, State.PREWARMED, State.FAILED, State.SLEEPING})
+
+
+class Reclaim(StrEnum):
+    """How a worker makes room, cheapest first."""
+
+    TRIM = "trim"  # gives its caches back and stays ready
+    SLEEP = "sleep"  # lets go of its weights and keeps its process
+    STOP = "stop"
+
+
+@dataclass(slots=True)
+class Swap:
+    """Room is being made for ``model``, to load it or, if it is ready, to let it run. There is one at a time: bytes
+    that come free go to it, so two models never hold a part each and wait for the other's."""
+
+    model: str
+    since: float
+    need: int  # bytes it must be able to book on top of what it holds
+    victims: dict[int, Reclaim]  # workers that make room for it, idle already or draining
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +72,15 @@ class Model:
     interactive: int = 0  # of those that run
     batches: list[set[int]] = field(default_factory=list)
     deadlines: list[tuple[float, int, Request]] = field(default_factory=list)  # a heap; the ended are dropped late
-    stretch: "Stretch | None" = None  # what runs, or ran last
+    busy_period: "BusyPeriod | None" = None  # what runs, or ran last
     worker: int | None = None
-    wanted: bool = False  # to be brought in though no client waits (preload, or its owner)
-    wanted_since: float | None = None  # its owner asked for it
-    dismissed: Exit | None = None  # its owner wants it to leave so; takes nothing new
+    load_requested: bool = False  # to be brought in though no client waits (preload, or its owner)
+    load_requested_at: float | None = None  # its owner asked for it
+    unload_requested: Reclaim | None = None  # its owner wants it to leave so; takes nothing new
     draining: bool = False  # chosen to leave; takes nothing new
-    came_in: float = 0.0
-    entry: float = 0.0  # seconds that it took to come in
-    went_out: float = float("-inf")  # after it had served
+    loaded_at: float = 0.0
+    load_duration: float = 0.0  # seconds that it took to come in
+    unloaded_at: float = float("-inf")  # after it had served
     idle_since: float = 0.0
     dispatches: int = 0  # since it came in; what GDSF calls F
     inflation: float = 0.0  # GDSF's L when it was last used
@@ -78,11 +97,11 @@ class Model:
     sleep_failed: bool = False  # asleep it still held too much; it is stopped instead from then on
     deficit: float = 0.0  # device-seconds it may still use this round; negative: owed
     charged_until: float = 0.0
-    yields: bool = False  # all that waits for it or runs on it is background work, and not urgent
+    best_effort: bool = False  # all that waits for it or runs on it is background work, and not urgent
     background_since: float = float("-inf")  # when it was last given any
-    kept_out: bool = False  # given nothing for ``max_wait`` though it is ready
+    starved: bool = False  # given nothing for ``max_wait`` though it is ready
     infeasible_since: float | None = None
-    behind: "Model | None" = None  # would take room that is kept for this one
+    backfill_blocked_by: "Model | None" = None  # would take room that is kept for this one
     due: float | None = None  # its next moment on the agenda
     last_eviction: str = ""
 
@@ -108,34 +127,34 @@ class Model:
 
     @property
     def background_only(self) -> bool:
-        """What ``yields`` keeps."""
-        if self.interactive or self.wanted_since is not None:
+        """What ``best_effort`` keeps."""
+        if self.interactive or self.load_requested_at is not None:
             return False
-        return self.queue.defers if self.queue else bool(self.running)
-
-    @property
-    def sought_since(self) -> float:
-        """Since when a client waits for it or its owner wants it in. Infinity: nobody does, it may be preloaded."""
-        since = self.waiting_since if self.queue else math.inf
-        return since if self.wanted_since is None else min(since, max(self.wanted_since, self.went_out))
+        return self.queue.best_effort if self.queue else bool(self.running)
 
     @property
     def waiting_since(self) -> float:
+        """Since when a client waits for it or its owner wants it in. Infinity: nobody does, it may be preloaded."""
+        since = self.queue_waiting_since if self.queue else math.inf
+        return since if self.load_requested_at is None else min(since, max(self.load_requested_at, self.unloaded_at))
+
+    @property
+    def queue_waiting_since(self) -> float:
         """When its oldest request arrived, or when the model last went out if that is later.
 
         Time spent waiting behind one's own model is not the scheduler's debt: counted from the arrival, two
         overloaded models would both be past ``max_wait`` for ever and be switched at every dispatch.
         Raises IndexError if nothing waits.
         """
-        return max(self.queue.oldest, self.went_out)
+        return max(self.queue.oldest, self.unloaded_at)
 
-    def goes_out(self, now: float) -> None:
+    def note_unloaded(self, now: float) -> None:
         """It has fallen asleep or exited. Who waits for it waits anew if it has served anybody since it came in."""
-        if self.dispatches and self.went_out <= self.came_in:
-            self.went_out = now
+        if self.dispatches and self.unloaded_at <= self.loaded_at:
+            self.unloaded_at = now
 
 
-class Books:
+class SchedulerState:
     """The whole state, and what is derived from it so that no decision has to look at every model.
 
     ``out`` collects the commands of the event being handled. Whoever changes a model calls ``changed`` for it.
@@ -148,7 +167,7 @@ class Books:
         self.ledger = ledger
         self.requests: dict[int, Request] = {}  # accepted and not yet gone from queue or worker
         self.workers: dict[int, Model] = {}
-        self.claim: Claim | None = None
+        self.swap: Swap | None = None
         self.inflation = 0.0  # GDSF's L: the score of the last victim
         self.out: list[Command] = []
         self.worker_count = 0
@@ -156,16 +175,16 @@ class Books:
         self.unreadable: str | None = None  # why the device cannot be read, while it cannot
         self.busy: dict[int, Model] = {}  # by worker
         self.runnable: dict[str, Model] = {}  # ready, with work, taking it: the ring of deficit round robin
-        self.kept_out: dict[str, Model] = {}  # those of them whose turn cannot wait any longer
+        self.starved: dict[str, Model] = {}  # those of them whose turn cannot wait any longer
         self.waiters = Waiters()
-        self.agenda = Agenda()
-        self.dismissed: dict[str, Model] = {}  # told to leave, and not gone yet
-        self.spawned: Model | None = None  # the one whose process waits for room
+        self.deadlines = Deadlines()
+        self.unload_requested: dict[str, Model] = {}  # told to leave, and not gone yet
+        self.prewarmed: Model | None = None  # the one whose process waits for room
         self.touched: dict[str, Model] = {}
         self.next_try: float | None = None  # when a waiter may be let in although nothing else has happened
 
     @property
-    def resident(self) -> Iterator[Model]:
+    def with_process(self) -> Iterator[Model]:
         """Models with a process, whatever it is doing."""
         return iter(self.workers.values())
 
@@ -181,25 +200,25 @@ class Books:
 
     def changed(self, model: Model) -> None:
         """Its queue, state, or what runs on it is not what it was: keep what is derived from them true."""
-        name, state = model.policy.name, model.lifecycle.state
+        name, worker_state = model.policy.name, model.lifecycle.state
         waits = bool(model.queue)
-        model.yields = model.background_only
-        if state is State.SPAWNED:
-            self.spawned = model
-        elif model is self.spawned:
-            self.spawned = None
-        if model.dismissed is not None or name in self.dismissed:
+        model.best_effort = model.background_only
+        if worker_state is State.PREWARMED:
+            self.prewarmed = model
+        elif model is self.prewarmed:
+            self.prewarmed = None
+        if model.unload_requested is not None or name in self.unload_requested:
             self._note_dismissed(model)
-        free = not model.draining and model.dismissed is None
-        if waits and state is State.READY and free and not self.account(model).trimming:
+        free = not model.draining and model.unload_requested is None
+        if waits and worker_state is State.READY and free and not self.account(model).trimming:
             self.runnable.setdefault(name, model)
         else:
             self.runnable.pop(name, None)
-        if model.kept_out and (name not in self.runnable or model.queue.defers):
-            model.kept_out = False
-            del self.kept_out[name]
-        idle = state is State.READY and not model.running and free
-        if (state in _OUT and (waits or model.wanted)) or (idle and waits):
+        if model.starved and (name not in self.runnable or model.queue.best_effort):
+            model.starved = False
+            del self.starved[name]
+        idle = worker_state is State.READY and not model.running and free
+        if (worker_state in _OUT and (waits or model.load_requested)) or (idle and waits):
             self.waiters.add(model)
         else:
             self.waiters.discard(model)
@@ -212,8 +231,8 @@ class Books:
 
     def _note_dismissed(self, model: Model) -> None:
         if model.lifecycle.state not in STAYS:
-            model.dismissed = None
-        if model.dismissed is None:
-            self.dismissed.pop(model.policy.name, None)
+            model.unload_requested = None
+        if model.unload_requested is None:
+            self.unload_requested.pop(model.policy.name, None)
         else:
-            self.dismissed[model.policy.name] = model
+            self.unload_requested[model.policy.name] = model

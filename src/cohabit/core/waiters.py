@@ -21,10 +21,10 @@ _LAST = -1.0  # less urgent than what has just arrived
 
 def overtakes_at(behind: "Model", first: "Model") -> float:
     """When one that is less urgent than another has become more so. Infinity: never."""
-    if behind.yields or behind.policy.max_wait >= first.policy.max_wait:
+    if behind.best_effort or behind.policy.max_wait >= first.policy.max_wait:
         return math.inf
     allowed, longer = behind.policy.max_wait, first.policy.max_wait
-    return (behind.sought_since * longer - first.sought_since * allowed) / (longer - allowed) + _MOMENT
+    return (behind.waiting_since * longer - first.waiting_since * allowed) / (longer - allowed) + _MOMENT
 
 
 class Waiters:
@@ -51,8 +51,8 @@ class Waiters:
 
     def add(self, model: "Model") -> None:
         """It lacks room, or has since it was added begun to wait at another time."""
-        since = model.sought_since
-        allowed = math.inf if model.yields else model.policy.max_wait
+        since = model.waiting_since
+        allowed = math.inf if model.best_effort else model.policy.max_wait
         member = self._members.get(model.policy.name)
         if member is not None and member[:2] == (allowed, since):
             return

@@ -33,12 +33,12 @@ PROCESS_BYTES = 40 << 20  # a Python worker with nothing in it
 class FakeOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What it pretends. Sizes in bytes, times in seconds."""
 
-    resident: int = 0  # allocated and touched while loaded
-    working: int = 0  # allocated and touched while a run lasts
+    idle: int = 0  # allocated and touched while loaded
+    activation: int = 0  # allocated and touched while a run lasts
     load_seconds: float = 0.0
     sleep_seconds: float = 0.0
     wake_seconds: float | None = None  # None: as long as a load
-    residue: int = 0  # allocated and touched while asleep
+    sleep_resident: int = 0  # allocated and touched while asleep
     run_seconds: float = 0.0  # before the first token
     tokens: int = 8  # chunks of an answer, unless the request asks for fewer
     token_seconds: float = 0.0
@@ -54,7 +54,7 @@ class FakeOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class FakeOverride(msgspec.Struct, kw_only=True):
     """Options that a request may override for itself."""
 
-    working: Annotated[int, Meta(ge=0, le=1 << 40)] | None = None
+    activation: Annotated[int, Meta(ge=0, le=1 << 40)] | None = None
     run_seconds: Annotated[float, Meta(ge=0, le=86400)] | None = None
     tokens: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
     token_seconds: Annotated[float, Meta(ge=0, le=86400)] | None = None
@@ -90,8 +90,8 @@ class Fake(Engine):
     def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
         """What it is told to allocate, and a process."""
         options = msgspec.convert(spec.options, FakeOptions)
-        resident = PROCESS_BYTES + options.resident
-        return Estimate(resident=resident, load=resident, working=options.working * spec.concurrency + (4 << 20))
+        resident = PROCESS_BYTES + options.idle
+        return Estimate(idle=resident, load=resident, activation=options.activation * spec.concurrency + (4 << 20))
 
     def load(self, spec: ModelSpec, device: Device) -> None:
         """Take the time and the memory."""
@@ -105,10 +105,10 @@ class Fake(Engine):
         if device.kind != "cpu":
             self._card = Card(device.index)
         self._touched = touched if self._card is None else self._card.touched
-        self._memory = self._touched(self._options.resident)
-        if spec.keep_copy and self._card is not None and self._options.resident:
+        self._memory = self._touched(self._options.idle)
+        if spec.keep_copy and self._card is not None and self._options.idle:
             with suppress(MemoryError):  # then it is loaded anew each time
-                self._copy = self._card.pinned(touched(self._options.resident))
+                self._copy = self._card.pinned(touched(self._options.idle))
                 self.copied = len(self._copy)
 
     def sleep(self) -> bool:
@@ -117,7 +117,7 @@ class Fake(Engine):
             raise RuntimeError("told to fail at sleep")
         time.sleep(self._options.sleep_seconds)
         self._memory = None
-        self._memory = self._touched(self._options.residue)
+        self._memory = self._touched(self._options.sleep_resident)
         return True
 
     def wake(self) -> None:
@@ -130,7 +130,7 @@ class Fake(Engine):
         if self._card is not None and self._copy:
             self._memory = self._card.filled(self._copy)
         else:
-            self._memory = self._touched(options.resident)
+            self._memory = self._touched(options.idle)
 
     def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
         """Answer each request in turn."""
@@ -145,7 +145,7 @@ class Fake(Engine):
         body = json.loads(request.body)
         options = self._overridden(body)
         fails = self._fails(options)
-        memory = self._touched(options.working)
+        memory = self._touched(options.activation)
         self._wait(options.run_seconds, request.id, cancelled)
         if fails and options.die_after_tokens is None:
             match options.fail:

@@ -38,7 +38,7 @@ class Hibari(Engine):
     @classmethod
     def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
         """The same for everybody: the weights are in the package."""
-        return Estimate(resident=PROCESS_BYTES, load=PROCESS_BYTES, working=80 << 20)
+        return Estimate(idle=PROCESS_BYTES, load=PROCESS_BYTES, activation=80 << 20)
 
     def load(self, spec: ModelSpec, device: Device) -> None:
         """Open the model; on cuda too it runs on the host."""

@@ -106,7 +106,7 @@ class LlamaCpp(Engine):
             cache = 128 * 1024 * tokens  # as Llama 3.1 8B: 128 KiB a token
         head = 0 if options.head is None else head_bytes(metadata)
         resident = PROCESS_BYTES + source_bytes + cache + COMPUTE_BYTES + head
-        return Estimate(resident=resident, load=resident, working=48 << 20)
+        return Estimate(idle=resident, load=resident, activation=48 << 20)
 
     @classmethod
     def check(cls, given: Mapping[str, Any], options: msgspec.Struct) -> None:

@@ -67,10 +67,10 @@ class OnnxEmbed(Engine):
         options = msgspec.convert(spec.options, OnnxEmbedOptions)
         resident = PROCESS_BYTES + source_bytes * 9 // 2
         return Estimate(
-            resident=resident,
+            idle=resident,
             load=resident + source_bytes * 5,
             # attention scores of one text (heads * tokens^2 floats) and activations of one run
-            working=(16 << 20) + options.max_batch_tokens * (128 << 10),
+            activation=(16 << 20) + options.max_batch_tokens * (128 << 10),
         )
 
     @classmethod

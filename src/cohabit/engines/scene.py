@@ -68,7 +68,7 @@ class Scene(Engine):
     def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
         """The detector's activations are what is large, and bounded by its input's size."""
         resident = PROCESS_BYTES + source_bytes * 4 + (40 << 20)
-        return Estimate(resident=resident, load=resident + (40 << 20), working=280 << 20)
+        return Estimate(idle=resident, load=resident + (40 << 20), activation=280 << 20)
 
     def load(self, spec: ModelSpec, device: Device) -> None:
         """Open the models. On cuda the classifier runs on the card, the OCR on the host."""

@@ -87,7 +87,7 @@ class Whisper(Engine):
     def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:
         """Weights are converted while they load; a window and its beams are what a run takes."""
         resident = PROCESS_BYTES + source_bytes
-        return Estimate(resident=resident, load=resident + source_bytes, working=(120 << 20) + source_bytes // 2)
+        return Estimate(idle=resident, load=resident + source_bytes, activation=(120 << 20) + source_bytes // 2)
 
     def load(self, spec: ModelSpec, device: Device) -> None:
         """Open the model."""

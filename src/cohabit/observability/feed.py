@@ -1,4 +1,4 @@
-"""What is decided, as it happens: model states, claims, refusals, alerts. Never a prompt or an answer."""
+"""What is decided, as it happens: model states, swaps, refusals, alerts. Never a prompt or an answer."""
 
 import asyncio
 import time
@@ -10,9 +10,9 @@ import msgspec
 
 from cohabit.core.commands import (
     Command,
+    PrewarmWorker,
     Reject,
     SleepWorker,
-    SpawnWorker,
     StartWorker,
     StopWorker,
     TrimWorker,
@@ -29,8 +29,8 @@ from cohabit.core.events import (
 )
 from cohabit.core.ledger import Ledger
 from cohabit.core.lifecycle import State
-from cohabit.core.snapshot import alerts
-from cohabit.core.state import Books
+from cohabit.core.snapshot import Alert, alerts
+from cohabit.core.state import SchedulerState
 
 BACKLOG = 1000  # messages that may wait for a slow reader before he is cut off
 
@@ -75,9 +75,9 @@ class Subscription:
 class Feed:
     """Tells all who have subscribed; ``handled`` is an observer of the control loop."""
 
-    def __init__(self, books: Books | None = None, alerts: Callable[[], Iterable[str]] = tuple) -> None:
+    def __init__(self, state: SchedulerState | None = None, alerts: Callable[[], Iterable[Alert]] = tuple) -> None:
         """Of the core whose books these are; without any there is nothing to tell. ``alerts`` are the shell's own."""
-        self._books = books or Books((), Ledger(budget=0, keep_free=0, slots=0))
+        self._state = state or SchedulerState((), Ledger(budget=0, keep_free=0, slots=0))
         self._shell_alerts = alerts
         self._subscriptions: set[Subscription] = set()
 
@@ -85,8 +85,8 @@ class Feed:
         """Everything from now on, until it is dropped."""
         subscription = Subscription()
         if not self._subscriptions:  # while nobody looked on, nothing was kept
-            self._models = {worker: model.name for worker, model in self._books.workers.items()}
-            self._claim = self._books.claim
+            self._models = {worker: model.name for worker, model in self._state.workers.items()}
+            self._swap = self._state.swap
             self._alerts = self._all_alerts(time.monotonic())
         self._subscriptions.add(subscription)
         return subscription
@@ -106,9 +106,9 @@ class Feed:
         if not self._subscriptions:
             return
         told = [*self._of_event(event, now), *(one for command in commands for one in self._of_command(command))]
-        if self._books.claim is not self._claim:
-            self._claim = self._books.claim
-            told.append(("claim", self._claimed()))
+        if self._state.swap is not self._swap:
+            self._swap = self._state.swap
+            told.append(("swap", self._swapping()))
         for kind, fields in told:
             message = b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode({"at": time.time(), **fields}))
             for subscription in self._subscriptions:
@@ -119,14 +119,14 @@ class Feed:
             case WorkerReady(worker, seconds=seconds) if worker in self._models:
                 yield "model", {"model": self._models[worker], "state": "ready", "seconds": seconds}
             case Slept(worker, seconds=seconds) if worker in self._models:
-                yield "model", {"model": self._models[worker], "state": "asleep", "seconds": seconds}
+                yield "model", {"model": self._models[worker], "state": "sleeping", "seconds": seconds}
             case WorkerExited(worker, detail=detail) if worker in self._models:
                 name = self._models.pop(worker)
                 why = {} if event.seconds else {"why": detail}  # asked to, it was told why before
-                failed = self._books.models[name].state is State.FAILED
+                failed = self._state.models[name].state is State.FAILED
                 yield "model", {"model": name, "state": "failed" if failed else "stopped", **why}
             case PinRequested(model):
-                yield "model", {"model": model, "pinned": self._books.models[model].policy.pin}
+                yield "model", {"model": model, "pinned": self._state.models[model].policy.pin}
             case DeviceMeasured() | DeviceUnreadable():
                 found = self._all_alerts(now)
                 if found != self._alerts:
@@ -137,16 +137,16 @@ class Feed:
 
     def _of_command(self, command: Command) -> Iterator[tuple[str, dict[str, Any]]]:
         match command:
-            case SpawnWorker(model, worker):
+            case PrewarmWorker(model, worker):
                 self._models[worker] = model
-                yield "model", {"model": model, "state": "spawned"}
+                yield "model", {"model": model, "state": "prewarmed"}
             case StartWorker(model, worker):
                 self._models[worker] = model
                 yield "model", {"model": model, "state": "starting"}
             case WakeWorker(model):
                 yield "model", {"model": model, "state": "waking"}
             case SleepWorker(model, _, cause, why):
-                yield "model", {"model": model, "state": "falling_asleep", "cause": cause, "why": why}
+                yield "model", {"model": model, "state": "entering_sleep", "cause": cause, "why": why}
             case StopWorker(model, _, cause, why):
                 yield "model", {"model": model, "state": "stopping", "cause": cause, "why": why}
             case TrimWorker(model, _, why):
@@ -156,12 +156,12 @@ class Feed:
             case _:
                 pass
 
-    def _all_alerts(self, now: float) -> list[str]:
-        return [*alerts(self._books, now), *self._shell_alerts()]
+    def _all_alerts(self, now: float) -> list[Alert]:
+        return [*alerts(self._state, now), *self._shell_alerts()]
 
-    def _claimed(self) -> dict[str, Any]:
-        claim = self._claim
-        if claim is None:
+    def _swapping(self) -> dict[str, Any]:
+        swap = self._swap
+        if swap is None:
             return {"model": None}
-        victims = [self._books.workers[worker].name for worker in claim.victims if worker in self._books.workers]
-        return {"model": claim.model, "need": claim.need, "victims": victims, "why": claim.why}
+        victims = [self._state.workers[worker].name for worker in swap.victims if worker in self._state.workers]
+        return {"model": swap.model, "need": swap.need, "victims": victims, "why": swap.why}

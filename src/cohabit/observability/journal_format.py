@@ -12,16 +12,16 @@ from typing import Any, Generic, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
 
-from cohabit.core.averages import Average
 from cohabit.core.commands import Command
 from cohabit.core.controller import Controller
 from cohabit.core.events import Event
 from cohabit.core.eviction import Policy
+from cohabit.core.ewma import Ewma
 from cohabit.core.footprints import Footprint
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import Books, Model, ModelPolicy
+from cohabit.core.state import Model, ModelPolicy, SchedulerState
 
-SCHEMA = 1
+SCHEMA = 2
 
 T = TypeVar("T")
 
@@ -72,7 +72,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     models: list[ModelHead]
 
     @classmethod
-    def of(cls, books: Books, policy: Policy, *, cohabit: str, began: str, clock: float, device: str) -> "Head":
+    def of(
+        cls, state: SchedulerState, policy: Policy, *, cohabit: str, began: str, clock: float, device: str
+    ) -> "Head":
         """Of a controller that has not been told anything."""
         return cls(
             schema=SCHEMA,
@@ -81,10 +83,10 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
             clock=clock,
             device=device,
             policy=policy,
-            ledger=arguments(books.ledger),
+            ledger=arguments(state.ledger),
             models=[
                 ModelHead(policy=model.policy, footprint=arguments(model.footprint))
-                for model in books.models.values()
+                for model in state.models.values()
             ],
         )
 
@@ -98,7 +100,7 @@ def arguments(thing: object) -> dict[str, Any]:
     """What its constructor would have to be given: each is kept under its name, with or without an underscore."""
     kept = vars(thing)
     found = {name: kept[name if name in kept else f"_{name}"] for name in inspect.signature(type(thing)).parameters}
-    return {name: value.value if isinstance(value, Average) else value for name, value in found.items()}
+    return {name: value.value if isinstance(value, Ewma) else value for name, value in found.items()}
 
 
 def made(kind: type[T], found: dict[str, Any]) -> T:

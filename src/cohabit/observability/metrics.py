@@ -11,9 +11,9 @@ from prometheus_client.registry import Collector
 
 from cohabit.core.commands import (
     Command,
+    PrewarmWorker,
     Reject,
     SleepWorker,
-    SpawnWorker,
     StartWorker,
     StopWorker,
     TrimWorker,
@@ -93,7 +93,7 @@ class Metrics:
                 pass
         for command in commands:
             match command:
-                case SpawnWorker(model, worker) | StartWorker(model, worker):
+                case PrewarmWorker(model, worker) | StartWorker(model, worker):
                     self._names[worker] = model
                 case StopWorker(model, _, cause):
                     self._stops.labels(model, cause).inc()
@@ -144,38 +144,56 @@ class _Gauges(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         state = self._status()
-        device = state["device"]
-        memory = GaugeMetricFamily("cohabit_device_bytes", "Memory of the device, by account", labels=["account"])
-        for account in ("budget", "effective_budget", "reserved", "foreign"):
-            memory.add_metric([account], device[account])
+        memory = GaugeMetricFamily(
+            "cohabit_device_bytes", "Memory of the device, by account", labels=["device", "account"]
+        )
+        host = GaugeMetricFamily(
+            "cohabit_host_bytes", "Host memory for copies of weights, by account", labels=["device", "account"]
+        )
+        slots = GaugeMetricFamily("cohabit_compute_slots", "Compute slots of the device", labels=["device", "state"])
+        for device in state["devices"]:
+            for account in ("budget", "effective_budget", "reserved", "headroom", "foreign"):
+                memory.add_metric([device["name"], account], device[account])
+            host.add_metric([device["name"], "cache"], device["host_cache"])
+            host.add_metric([device["name"], "copies"], device["host_copies"])
+            slots.add_metric([device["name"], "used"], device["slots_used"])
+            slots.add_metric([device["name"], "all"], device["compute_slots"])
         yield memory
-        host = GaugeMetricFamily("cohabit_host_bytes", "Host memory for copies, by account", labels=["account"])
-        host.add_metric(["cache"], device["host_cache"])
-        host.add_metric(["copies"], device["host_copies"])
         yield host
+        yield slots
         held = GaugeMetricFamily(
-            "cohabit_model_bytes", "Memory booked, by model and account", labels=["model", "account"]
+            "cohabit_model_bytes", "Memory reserved, by model and account", labels=["device", "model", "account"]
+        )
+        footprints = GaugeMetricFamily(
+            "cohabit_model_footprint_bytes",
+            "Memory that it needs, by phase",
+            labels=["device", "model", "phase"],
         )
         requests = GaugeMetricFamily("cohabit_model_requests", "Requests now, by model", labels=["model", "state"])
         overruns = CounterMetricFamily(
-            "cohabit_overruns", "How often a model's worker held more than was booked for it", labels=["model"]
+            "cohabit_overruns", "How often a model's worker held more than was reserved for it", labels=["model"]
         )
         up = GaugeMetricFamily("cohabit_model_state", "1 for the state a model is in", labels=["model", "state"])
         for model in state["models"]:
-            for account in ("held", "resident", "working", "cached", "host_copy"):
-                held.add_metric([model["name"], account], model[account])
+            for account in ("reserved", "load", "idle", "activation", "cached", "host_copy"):
+                held.add_metric([model["device"], model["name"], account], model[account])
+            for phase, figure in model["footprint"].items():
+                footprints.add_metric([model["device"], model["name"], phase], figure["bytes"])
             requests.add_metric([model["name"], "waiting"], model["waiting"])
             requests.add_metric([model["name"], "in_flight"], model["in_flight"])
             up.add_metric([model["name"], model["state"]], 1)
             overruns.add_metric([model["name"]], model["overruns"])
         yield held
+        yield footprints
         yield requests
         yield up
         yield overruns
-        slots = GaugeMetricFamily("cohabit_compute_slots", "Compute slots of the device", labels=["state"])
-        slots.add_metric(["used"], device["slots_used"])
-        slots.add_metric(["all"], device["compute_slots"])
-        yield slots
+        alerts = GaugeMetricFamily(
+            "cohabit_alert", "1 while an alert of /admin/status is raised", labels=["code", "severity", "model"]
+        )
+        for code, severity, name in {(a["code"], a["severity"], a["model"]) for a in state["alerts"]}:
+            alerts.add_metric([code, severity, name], 1)
+        yield alerts
         restarts = CounterMetricFamily(
             "cohabit_task_restarts", "How often a task of the server failed and was started again", labels=["task"]
         )

@@ -56,9 +56,7 @@ class Replay:
 
     def snapshot(self) -> dict[str, Any]:
         """The core as it is now, as ``/admin/status`` showed it."""
-        state = snapshot(self._controller.books, self.now)
-        state["device"]["kind"] = self.head.device
-        return state
+        return snapshot(self._controller.state, self.now, self.head.device)
 
     def _take(self, line: bytes) -> None:
         try:

@@ -149,9 +149,9 @@ class Engine(ABC):
         """
         process = 120 << 20
         return Estimate(
-            resident=process + source_bytes,
+            idle=process + source_bytes,
             load=process + source_bytes * 3 // 2,
-            working=max(64 << 20, source_bytes // 4),
+            activation=max(64 << 20, source_bytes // 4),
         )
 
     @classmethod

@@ -51,14 +51,14 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """The model is ready, or back from its sleep. Bytes are of the worker's process.
 
     Seconds are counted from the start of the process, without those between Prepared and Load, or, for a wake, from
-    the word. ``copy`` is what a load that was to keep a copy in host memory has made, ``bare`` what the process held
-    before the load.
+    the word. ``host_copy`` is what a load that was to keep a copy in host memory has made, ``bare`` what the process
+    held before the load.
     """
 
-    resident: int
+    idle: int
     load_peak: int
     seconds: float
-    copy: int = 0
+    host_copy: int = 0
     bare: int | None = None
 
 
@@ -100,7 +100,7 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     task: Task
     seconds: float
     peak: int  # bytes of the process, largest since its previous idle moment
-    resident: int  # bytes of the process now
+    idle: int  # bytes of the process now
     tokens: int = 0
     overrun: int = 0  # tokens generated after the cancel was seen
     cancelled: bool = False
@@ -130,7 +130,7 @@ class Trim(msgspec.Struct, frozen=True, tag="trim"):
 class Trimmed(msgspec.Struct, frozen=True, tag="trimmed"):
     """Done; bytes of the process now."""
 
-    resident: int
+    idle: int
 
 
 class Sleep(msgspec.Struct, frozen=True, tag="sleep"):

@@ -28,6 +28,6 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that a model is guessed to need before anybody measured it."""
 
-    resident: int  # ready and idle, the worker process itself included
+    idle: int  # ready and idle, the worker process itself included
     load: int  # the peak while loading
-    working: int  # added while anything runs
+    activation: int  # added while anything runs

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cohabit.core.admin import Objection, objection
 from cohabit.core.commands import Command
-from cohabit.core.events import Event, LoadRequested, OwnerRequest, PinRequested, SleepRequested
+from cohabit.core.events import AdminRequest, Event, LoadRequested, PinRequested, SleepRequested
 from cohabit.core.lifecycle import State
-from cohabit.core.owner import Objection, objection
 from cohabit.core.state import Model
 from cohabit.runtime.loop import ControlLoop
 from cohabit.runtime.requests import SERVER_FAILED, CallFailed
 
-_LEAVING = frozenset({State.FALLING_ASLEEP, State.STOPPING})
+_LEAVING = frozenset({State.ENTERING_SLEEP, State.STOPPING})
 
 
 class Ending(StrEnum):
@@ -42,18 +42,18 @@ class Owner:
         self._watches: set[_Watch] = set()
         loop.when_failed(self._release)
 
-    async def ask(self, asked: OwnerRequest, within: float) -> Outcome | Objection:
+    async def ask(self, asked: AdminRequest, within: float) -> Outcome | Objection:
         """Ask, and wait for up to so many seconds until it is done. The model must be there.
 
         Raises CallFailed if the server has failed.
         """
         if self._loop.failed is not None:
             raise CallFailed(rejection=SERVER_FAILED)
-        books = self._loop.controller.books
-        found = objection(books, asked)
+        state = self._loop.controller.state
+        found = objection(state, asked)
         if found is not None:
             return found
-        watch = _Watch(books.models[asked.model], asked)
+        watch = _Watch(state.models[asked.model], asked)
         self._watches.add(watch)
         self._loop.subscribe(watch.handled)
         try:
@@ -78,7 +78,7 @@ class Owner:
 class _Watch:
     """Looks at the model after every event, since it may not stay for long as it was asked to be."""
 
-    def __init__(self, model: Model, asked: OwnerRequest) -> None:
+    def __init__(self, model: Model, asked: AdminRequest) -> None:
         self.ended = asyncio.Event()
         self.outcome = Outcome(Ending.UNDER_WAY)
         self._model = model
@@ -104,7 +104,7 @@ class _Watch:
             return Outcome(Ending.DONE)
         if model.failures > self._failures:
             return Outcome(Ending.FAILED, f"{model.name} does not start: {model.failure or 'its worker died'}")
-        if model.out and not model.wanted:
+        if model.out and not model.load_requested:
             return Outcome(Ending.SUPERSEDED, f"{model.name} was told to leave before it was in")
         return Outcome(Ending.UNDER_WAY)
 
@@ -115,7 +115,7 @@ class _Watch:
             if asleep_is_enough:
                 return Outcome(Ending.SUPERSEDED, f"the worker of {model.name} ended before it was asleep")
             return Outcome(Ending.DONE)
-        if model.dismissed is not None or model.state in _LEAVING:
+        if model.unload_requested is not None or model.state in _LEAVING:
             return Outcome(Ending.UNDER_WAY)
         if model.state is State.READY:
             return Outcome(Ending.SUPERSEDED, f"{model.name} was told to stay before it could leave")

@@ -9,10 +9,10 @@ from cohabit.core.commands import (
     Command,
     Dispatch,
     Halt,
+    PrewarmWorker,
     Reject,
     SetTimer,
     SleepWorker,
-    SpawnWorker,
     StartWorker,
     StopWorker,
     TrimWorker,
@@ -20,6 +20,7 @@ from cohabit.core.commands import (
 )
 from cohabit.core.events import Event
 from cohabit.core.reasons import Rejection
+from cohabit.core.snapshot import Alert
 from cohabit.protocol.spec import Device
 from cohabit.runtime.inflight import Answers, Watcher
 from cohabit.runtime.stalls import StallDetector
@@ -52,8 +53,8 @@ class Effects:
         """The process of every worker that has one."""
         return {worker_id: worker.process for worker_id, worker in self.workers.items() if worker.process is not None}
 
-    def alerts(self) -> Iterator[str]:
-        """A sentence for each model whose worker cannot be started though it is not the model's fault."""
+    def alerts(self) -> Iterator[Alert]:
+        """One for each model whose worker cannot be started though it is not the model's fault."""
         yield from self._supervisor.alerts()
 
     def log_of(self, model: str) -> Sequence[str]:
@@ -80,7 +81,7 @@ class Effects:
     def execute(self, command: Command) -> None:
         """Begin to carry a command out. Never blocks, never raises."""
         match command:
-            case SpawnWorker(model, worker):
+            case PrewarmWorker(model, worker):
                 self._supervisor.spawn(model, worker)
             case StartWorker(model, worker, keep_copy):
                 self._supervisor.start(model, worker, keep_copy=keep_copy)

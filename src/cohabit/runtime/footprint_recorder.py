@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from cohabit.config.model import Config
-from cohabit.core.averages import Average
 from cohabit.core.commands import Command, StartWorker
 from cohabit.core.events import Event, RequestFinished, Slept, WorkerExited, WorkerReady
+from cohabit.core.ewma import Ewma
 from cohabit.core.footprints import Figure, Origin, Run
 from cohabit.core.state import Model
 from cohabit.runtime.profile_store import Footprints, Profile, profile_key
@@ -46,16 +46,16 @@ class Learner:
 
     def _keep(self, model: Model) -> None:
         footprint, key = model.footprint, self._keys[model.name]
-        seen = self._footprints.find(key) or Profile(model=model.name, resident=0, load=0, load_seconds=0.0)
+        seen = self._footprints.find(key) or Profile(model=model.name, idle=0, load=0, load_seconds=0.0)
         self._known[model.name] = _learned(model)
         profile = Profile(
             model=model.name,
-            resident=footprint.resident.size,
+            idle=footprint.idle.size,
             load=_bytes(footprint.load, seen.load) or 0,
-            working=max(_bytes(footprint.working, None) or 0, seen.working),
-            residue=_bytes(footprint.residue, seen.residue),
-            copy=_bytes(footprint.copy, seen.copy),
-            spawned=footprint.spawned,
+            activation=max(_bytes(footprint.activation, None) or 0, seen.activation),
+            sleep_resident=_bytes(footprint.sleep_resident, seen.sleep_resident),
+            host_copy=_bytes(footprint.host_copy, seen.host_copy),
+            prewarmed=footprint.prewarmed,
             load_seconds=round(footprint.load_seconds.value, 3),
             exit_seconds=_seconds(footprint.exit_seconds, seen.exit_seconds),
             sleep_seconds=_seconds(footprint.sleep_seconds, seen.sleep_seconds),
@@ -68,7 +68,7 @@ class Learner:
 
 def _learned(model: Model) -> tuple[Figure, dict[int, Run]]:
     """What runs teach of memory."""
-    return model.footprint.working, dict(model.footprint.buckets)
+    return model.footprint.activation, dict(model.footprint.buckets)
 
 
 def _bytes(figure: Figure | None, before: int | None) -> int | None:
@@ -76,5 +76,5 @@ def _bytes(figure: Figure | None, before: int | None) -> int | None:
     return figure.size if figure is not None and figure.origin is Origin.MEASURED else before
 
 
-def _seconds(average: Average, before: float | None) -> float | None:
+def _seconds(average: Ewma, before: float | None) -> float | None:
     return round(average.value, 3) if average.measured else before

@@ -40,32 +40,32 @@ class MeasureFailed(Exception):
 class Figures:
     """Of one model, in bytes and seconds. None: there was nothing to measure it by."""
 
-    resident: int
+    idle: int
     load: int
     load_seconds: float
     peak: int | None = None  # of the whole process while it ran
-    residue: int | None = None
-    copy: int | None = None  # in host memory
-    spawned: int | None = None  # by the process before the load
+    sleep_resident: int | None = None
+    host_copy: int | None = None  # in host memory
+    prewarmed: int | None = None  # by the process before the load
     sleep_seconds: float | None = None
     wake_seconds: float | None = None
     exit_seconds: float | None = None
 
     @property
-    def working(self) -> int | None:
+    def activation(self) -> int | None:
         """What running adds."""
-        return None if self.peak is None else max(0, self.peak - self.resident)
+        return None if self.peak is None else max(0, self.peak - self.idle)
 
     def profile(self, model: str, before: Profile | None) -> Profile:
         """To be kept. Real requests may have shown that more is needed, and only they tell how long they take."""
         return Profile(
             model=model,
-            resident=self.resident,
+            idle=self.idle,
             load=self.load,
-            working=max(self.working or 0, before.working if before else 0),
-            residue=self.residue,
-            copy=self.copy,
-            spawned=self.spawned,
+            activation=max(self.activation or 0, before.activation if before else 0),
+            sleep_resident=self.sleep_resident,
+            host_copy=self.host_copy,
+            prewarmed=self.prewarmed,
             load_seconds=round(self.load_seconds, 3),
             exit_seconds=self.exit_seconds and round(self.exit_seconds, 3),
             sleep_seconds=self.sleep_seconds and round(self.sleep_seconds, 3),
@@ -106,21 +106,21 @@ class Measurer:
             step("loading")
             ready = await self._done(StartWorker(model, worker, keep_copy=policy.copies))
             assert isinstance(ready, WorkerReady)
-            figures = Figures(resident=ready.resident, load=ready.load_peak, load_seconds=ready.seconds)
-            figures.copy, figures.spawned = ready.copy or None, ready.spawned
+            figures = Figures(idle=ready.idle, load=ready.load_peak, load_seconds=ready.seconds)
+            figures.host_copy, figures.prewarmed = ready.host_copy or None, ready.prewarmed
             step("running")
             figures.peak = await self._run(policy, worker, batches)
             step("trimming")
             await self._done(TrimWorker(model, worker, WHY))
-            if policy.sleeps and (figures.copy or not policy.copies):
+            if policy.sleeps and (figures.host_copy or not policy.copies):
                 step("falling asleep")
                 slept = await self._done(SleepWorker(model, worker, StopCause.KEEP_ALIVE, WHY))
                 assert isinstance(slept, Slept)
-                figures.residue, figures.sleep_seconds = slept.held, slept.seconds
+                figures.sleep_resident, figures.sleep_seconds = slept.held, slept.seconds
                 step("waking")
                 ready = await self._done(WakeWorker(model, worker))
                 assert isinstance(ready, WorkerReady)
-                figures.resident = max(figures.resident, ready.resident)
+                figures.idle = max(figures.idle, ready.idle)
                 figures.load = max(figures.load, ready.load_peak)
                 figures.wake_seconds = ready.seconds
                 step("running again")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from cohabit.config import defaults
 from cohabit.config.model import Config
+from cohabit.core.fit import max_bytes_for, never_fits
 from cohabit.core.footprints import Figure, Footprint, Origin
 from cohabit.core.ledger import Ledger
-from cohabit.core.room import most_for, never_fits
-from cohabit.core.state import Books, Model
+from cohabit.core.state import Model, SchedulerState
 from cohabit.devices.cuda import CONTEXT_BYTES
 from cohabit.engines.registry import engine_class
 from cohabit.runtime.profile_store import Footprints, Profile, profile_key
@@ -37,14 +37,14 @@ class Row:
     borne_out: bool = True  # False: it was measured to need more than there is, and is taken to need no more
 
     @property
-    def resident(self) -> Figure:
+    def idle(self) -> Figure:
         """Held while ready and idle."""
-        return self.footprint.resident
+        return self.footprint.idle
 
     @property
     def peak(self) -> Figure:
         """Most it ever holds, as trusted as the least of what it is made of."""
-        parts = (self.footprint.resident, self.footprint.working, self.footprint.load)
+        parts = (self.footprint.idle, self.footprint.activation, self.footprint.load)
         origins = [part.origin for part in parts]
         weakest = max(origins, key=[Origin.MEASURED, Origin.DECLARED, Origin.ESTIMATED].index)
         return Figure(self.footprint.peak, weakest)
@@ -63,9 +63,9 @@ class Plan:
     host_cache: int
 
     @property
-    def resident(self) -> int:
+    def idle(self) -> int:
         """Of all models together."""
-        return sum(row.resident.size for row in self.rows)
+        return sum(row.idle.size for row in self.rows)
 
     @property
     def needed(self) -> int:
@@ -80,7 +80,7 @@ class Plan:
     @property
     def copies(self) -> int:
         """Host memory that copies of all models that keep one would take."""
-        return sum(copy.size for row in self.rows if (copy := row.footprint.copy) is not None)
+        return sum(copy.size for row in self.rows if (copy := row.footprint.host_copy) is not None)
 
     @property
     def never(self) -> list[Row]:
@@ -125,14 +125,14 @@ def make_plan(config: Config, *, total: int, host: int, footprints: Footprints, 
     budget = defaults.budget(config, total)
     stated = {name: stated_of(config, name, weights) for name in config.models}
     made = {name: _of(config, name, said, footprints) for name, said in stated.items()}
-    measured = _books(config, made, budget)
-    by_statement = _books(config, {name: said.footprint(None) for name, said in stated.items()}, budget)
+    measured = _state(config, made, budget)
+    by_statement = _state(config, {name: said.footprint(None) for name, said in stated.items()}, budget)
     rows = []
     for name, model in measured.models.items():
         # The core's own rule decides, so that the plan and the first request cannot disagree.
         fits, borne_out = not never_fits(measured, model), True
         if not fits and not never_fits(by_statement, by_statement.models[name]):
-            made[name] = _within(made[name], stated[name], most_for(measured, model))
+            made[name] = _within(made[name], stated[name], max_bytes_for(measured, model))
             fits, borne_out = True, False
         source = config.models[name].source
         rows.append(
@@ -151,9 +151,9 @@ def _of(config: Config, name: str, stated: "Stated", footprints: Footprints) -> 
     return stated.footprint(footprints.find(profile_key(config.models[name], config.device.kind)))
 
 
-def _books(config: Config, made: Mapping[str, Footprint], budget: int) -> Books:
+def _state(config: Config, made: Mapping[str, Footprint], budget: int) -> SchedulerState:
     models = [Model(defaults.model_policy(config, name), footprint) for name, footprint in made.items()]
-    return Books(models, Ledger(budget=budget, keep_free=0, slots=1))
+    return SchedulerState(models, Ledger(budget=budget, keep_free=0, slots=1))
 
 
 def _within(measured: Footprint, stated: "Stated", most: int) -> Footprint:
@@ -162,7 +162,7 @@ def _within(measured: Footprint, stated: "Stated", most: int) -> Footprint:
     measured.cap(most)
     if measured.peak > most:
         said = stated.footprint(None)
-        measured.resident, measured.load = said.resident, said.load
+        measured.idle, measured.load = said.idle, said.load
         measured.cap(most)
     return measured
 
@@ -171,36 +171,36 @@ def _within(measured: Footprint, stated: "Stated", most: int) -> Footprint:
 class Stated:
     """What is declared of a model or estimated from its files. Bytes, seconds."""
 
-    resident: Figure
+    idle: Figure
     load: Figure
-    working: Figure
+    activation: Figure
     load_seconds: float
     context: int  # on a card, of a bare process
     copies: bool  # it sleeps by a copy in host memory
 
     def footprint(self, profile: Profile | None) -> Footprint:
         """With what was measured, if anything, in its place."""
-        seen = profile or Profile(model="", resident=0, load=0, load_seconds=self.load_seconds)
-        resident = Figure(seen.resident, Origin.MEASURED) if seen.resident else self.resident
+        seen = profile or Profile(model="", idle=0, load=0, load_seconds=self.load_seconds)
+        idle = Figure(seen.idle, Origin.MEASURED) if seen.idle else self.idle
         load = Figure(seen.load, Origin.MEASURED) if seen.load else self.load
-        working = self.working
-        if seen.working > working.size:
-            working = Figure(seen.working, Origin.MEASURED)  # a run can only show that more is needed
-        residue = None if seen.residue is None else Figure(seen.residue, Origin.MEASURED)
+        activation = self.activation
+        if seen.activation > activation.size:
+            activation = Figure(seen.activation, Origin.MEASURED)  # a run can only show that more is needed
+        sleep_resident = None if seen.sleep_resident is None else Figure(seen.sleep_resident, Origin.MEASURED)
         copy, wake_seconds = None, seen.wake_seconds
         if self.copies:  # what is guessed lets it sleep before it was measured
-            guessed = Figure(max(0, resident.size - self.context), Origin.ESTIMATED)
-            copy = Figure(seen.copy, Origin.MEASURED) if seen.copy else guessed
-            residue = residue or Figure(self.context, Origin.ESTIMATED)
+            guessed = Figure(max(0, idle.size - self.context), Origin.ESTIMATED)
+            copy = Figure(seen.host_copy, Origin.MEASURED) if seen.host_copy else guessed
+            sleep_resident = sleep_resident or Figure(self.context, Origin.ESTIMATED)
             if wake_seconds is None:
                 wake_seconds = min(seen.load_seconds, copy.size / COPYING_BYTES)
         return Footprint(
-            resident=resident,
+            idle=idle,
             load=load,
-            working=working,
-            residue=residue,
-            copy=copy,
-            spawned=seen.spawned if self.context == 0 else 0,  # on a card nothing
+            activation=activation,
+            sleep_resident=sleep_resident,
+            host_copy=copy,
+            prewarmed=seen.prewarmed if self.context == 0 else 0,  # on a card nothing
             buckets=seen.buckets,
             load_seconds=seen.load_seconds,
             exit_seconds=seen.exit_seconds,
@@ -226,10 +226,12 @@ def stated_of(config: Config, name: str, weights: Path) -> Stated:
     def figure(said: int | None, guessed: int) -> Figure:
         return Figure(guessed, Origin.ESTIMATED) if said is None else Figure(said, Origin.DECLARED)
 
+    idle = figure(declared.idle, estimate.idle + context)
+    added = None if declared.inference is None else max(0, declared.inference - idle.size)
     return Stated(
-        resident=figure(declared.resident, estimate.resident + context),
-        load=figure(declared.load or declared.resident, estimate.load + context),
-        working=figure(declared.working, estimate.working),
+        idle=idle,
+        load=figure(declared.load or declared.idle, estimate.load + context),
+        activation=figure(added, estimate.activation),
         load_seconds=guessed_load_seconds(size),
         context=context,
         copies=defaults.copies(config, model),

@@ -22,7 +22,7 @@ from cohabit.core.footprints import Run
 
 log = structlog.get_logger()
 
-SCHEMA = 1
+SCHEMA = 2
 LOCK_SECONDS = 0.5  # to wait for another process that writes the file
 MOST_BYTES = 1 << 46  # 64 TiB: no device has more
 MOST_SECONDS = 86400.0
@@ -32,15 +32,15 @@ _Seconds = Annotated[float, Meta(ge=0.0, le=MOST_SECONDS)]
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes and seconds as measured; ``working`` is the largest that was seen. None: not measured yet."""
+    """Bytes and seconds as measured; ``activation`` is the largest that was seen. None: not measured yet."""
 
     model: str  # the name it had, for people who read the file
-    resident: _Bytes
+    idle: _Bytes
     load: _Bytes
-    working: _Bytes = 0
-    residue: _Bytes | None = None  # what stays while it sleeps
-    copy: _Bytes | None = None  # in host memory, to wake from
-    spawned: _Bytes | None = None  # by the process before the load
+    activation: _Bytes = 0
+    sleep_resident: _Bytes | None = None  # what stays while it sleeps
+    host_copy: _Bytes | None = None  # in host memory, to wake from
+    prewarmed: _Bytes | None = None  # by the process before the load
     load_seconds: _Seconds
     exit_seconds: _Seconds | None = None
     sleep_seconds: _Seconds | None = None
@@ -156,6 +156,9 @@ class Footprints:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             self._set_aside()
             return nothing
+        if found.schema == 1:
+            found.profiles = {key: _converted(raw) for key, raw in found.profiles.items()}
+            found.schema = SCHEMA
         return found if found.schema == SCHEMA else nothing
 
     def _set_aside(self) -> None:
@@ -166,6 +169,24 @@ class Footprints:
             log.warning("footprints are broken and not used", path=str(self.path), error=error.strerror)
         else:
             log.warning("footprints are broken and set aside", path=str(aside))
+
+
+_NAMES_OF_1 = {
+    "resident": "idle",
+    "working": "activation",
+    "residue": "sleep_resident",
+    "copy": "host_copy",
+    "spawned": "prewarmed",
+}
+
+
+def _converted(raw: msgspec.Raw) -> msgspec.Raw:
+    """A profile of schema 1 with today's names. What is no object stays, to be refused."""
+    try:
+        found = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return raw
+    return msgspec.Raw(msgspec.json.encode({_NAMES_OF_1.get(name, name): value for name, value in found.items()}))
 
 
 def _profile(key: str, raw: msgspec.Raw) -> Profile | None:

@@ -4,17 +4,19 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import structlog
 
+from cohabit.core.admin import Objection
 from cohabit.core.admission import SHUTTING_DOWN
 from cohabit.core.commands import Command
 from cohabit.core.controller import Controller
 from cohabit.core.events import (
+    AdminRequest,
     DeviceMeasured,
     Event,
-    OwnerRequest,
     RequestArrived,
     RequestCancelled,
     RequestFinished,
@@ -22,11 +24,10 @@ from cohabit.core.events import (
     Started,
 )
 from cohabit.core.eviction import Policy
+from cohabit.core.fit import awaits_reading
 from cohabit.core.ledger import Ledger
-from cohabit.core.owner import Objection
 from cohabit.core.reasons import Rejection
-from cohabit.core.room import awaits_reading
-from cohabit.core.snapshot import LISTED, snapshot
+from cohabit.core.snapshot import LISTED, Alert, Severity, snapshot
 from cohabit.core.state import Model
 from cohabit.devices import Device
 from cohabit.engines.registry import engine_class
@@ -104,7 +105,7 @@ class Server:
         max_stall = {name: launch.max_stall for name, launch in launches.items()}
         self._stalls = self._effects.stalls(after=stall, max_stall=max_stall)
         self._stall = stall
-        self._guard = Guard(self.loop.controller.books, self._effects.workers, on_card=place.kind != "cpu")
+        self._guard = Guard(self.loop.controller.state, self._effects.workers, on_card=place.kind != "cpu")
         self.loop.subscribe(self._guard.handled)
 
     def start(self) -> None:
@@ -173,14 +174,13 @@ class Server:
 
     def has_room(self, model: str) -> bool:
         """Whether less than half of its queue is taken."""
-        found = self.loop.controller.books.models[model]
+        found = self.loop.controller.state.models[model]
         return found.queue.interactive.count < max(1, found.policy.queue_limit // 2)
 
     def status(self, listed: int = LISTED) -> dict[str, Any]:
         """The core's snapshot, with what only the shell knows."""
-        state = snapshot(self.loop.controller.books, time.monotonic(), listed)
-        state["alerts"] += self.alerts()
-        state["device"]["kind"] = self._kind
+        state = snapshot(self.loop.controller.state, time.monotonic(), self._kind, listed)
+        state["alerts"] += map(asdict, self.alerts())
         pids = {worker.model: worker.process for worker in self._effects.workers.values()}
         for entry in state["models"]:
             info = self._models[entry["name"]]
@@ -191,21 +191,21 @@ class Server:
             entry["pid"] = process.pid if process is not None else None
         return state
 
-    def alerts(self) -> Iterator[str]:
-        """What the owner should know beyond what the core tells, a sentence each."""
+    def alerts(self) -> Iterator[Alert]:
+        """What the core cannot tell."""
         yield from self.tasks.alerts()
         yield from self._effects.alerts()
         stall = self._stalled()
         if stall is not None:
-            yield stall
+            yield Alert("stalled", Severity.CRITICAL, stall)
 
-    async def tell(self, asked: OwnerRequest, within: float) -> Outcome | Objection:
+    async def tell(self, asked: AdminRequest, within: float) -> Outcome | Objection:
         """Of a model that is there."""
         return await self._owner.ask(asked, within)
 
     def standing(self, model: str) -> tuple[str, bool]:
         """Its state, and whether it is pinned."""
-        found = self.loop.controller.books.models[model]
+        found = self.loop.controller.state.models[model]
         return found.state.value, found.policy.pin
 
     def log_of(self, model: str) -> Sequence[str]:
@@ -216,11 +216,11 @@ class Server:
         """Red when the server has failed, is leaving, does not know its device, or makes no progress."""
         if self.failure.is_set():
             return Health(False, SERVER_FAILED.detail)
-        books = self.loop.controller.books
-        if books.draining_until is not None:
+        state = self.loop.controller.state
+        if state.draining_until is not None:
             return Health(False, "shutting down")
-        if books.unreadable is not None:
-            return Health(False, f"the device cannot be read: {books.unreadable}")
+        if state.unreadable is not None:
+            return Health(False, f"the device cannot be read: {state.unreadable}")
         stall = self._stalled()
         if stall is not None:
             return Health(False, stall)
@@ -257,5 +257,5 @@ class Server:
 
     def _handled(self, event: Event, _commands: Sequence[Command], _now: float) -> None:
         """Has the device read where somebody waits to see free what has ended, now or before he came."""
-        if not isinstance(event, DeviceMeasured) and awaits_reading(self.loop.controller.books):
+        if not isinstance(event, DeviceMeasured) and awaits_reading(self.loop.controller.state):
             self._sampler.soon()

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from cohabit.core.events import OwnerRequest
-from cohabit.core.owner import Objection
+from cohabit.core.admin import Objection
+from cohabit.core.events import AdminRequest
 from cohabit.core.snapshot import LISTED
 from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import LONGEST_PICTURE, Speech
@@ -74,7 +74,7 @@ class Service(Protocol):
     def status(self, listed: int = LISTED) -> dict[str, Any]:
         """The core's snapshot as plain data, a versioned schema, with the next ``listed`` requests of each model."""
 
-    async def tell(self, asked: OwnerRequest, within: float) -> Outcome | Objection:
+    async def tell(self, asked: AdminRequest, within: float) -> Outcome | Objection:
         """The owner's word to a model that is there; waits for up to so many seconds until it is done."""
 
     def standing(self, model: str) -> tuple[str, bool]:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from cohabit.core.snapshot import Alert, Severity
 from cohabit.devices import DeviceError
 
 T = TypeVar("T")
@@ -82,12 +83,13 @@ class TaskSupervisor:
         self.restarts[name] += 0
         return supervise(name, self._keep(name, run), lambda error: self._fail(name, error))
 
-    def alerts(self) -> Iterator[str]:
-        """A sentence for each task that has failed lately."""
+    def alerts(self) -> Iterator[Alert]:
+        """One for each task that has failed lately."""
         now = asyncio.get_running_loop().time()
         for name, at in self._failing.items():
             if now - at < RECOVERED_AFTER:
-                yield f"the task {name!r} fails and is started again ({self.restarts[name]} so far); see the log"
+                text = f"the task {name!r} fails and is started again ({self.restarts[name]} so far); see the log"
+                yield Alert("task_restarting", Severity.WARNING, text)
 
     def unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """For ``loop.set_exception_handler``: what raised where nobody can catch it."""

@@ -12,16 +12,16 @@ EXIT_SECONDS = 0.02  # to kill and reap a process
 class Behaviour:
     """Bytes and seconds. Without ``wake_seconds`` it cannot sleep."""
 
-    resident: int
+    idle: int
     load: int
-    working: int
+    activation: int
     load_seconds: float
     wake_seconds: float | None = None
     sleep_seconds: float = 0.0
-    residue: int = 0
-    copy: int | None = None  # in host memory, by which alone it sleeps
+    sleep_resident: int = 0
+    host_copy: int | None = None  # in host memory, by which alone it sleeps
     exit_seconds: float = EXIT_SECONDS
-    spawned: int | None = None  # by its process before the load; None: that is not started ahead
+    prewarmed: int | None = None  # by its process before the load; None: that is not started ahead
 
 
 def known_model(policy: ModelPolicy, behaviour: Behaviour) -> Model:
@@ -32,12 +32,12 @@ def known_model(policy: ModelPolicy, behaviour: Behaviour) -> Model:
 
     sleeps = behaviour.wake_seconds is not None
     footprint = Footprint(
-        resident=measured(behaviour.resident),
+        idle=measured(behaviour.idle),
         load=measured(behaviour.load),
-        working=measured(behaviour.working),
-        residue=measured(behaviour.residue) if sleeps else None,
-        copy=None if behaviour.copy is None else measured(behaviour.copy),
-        spawned=behaviour.spawned,
+        activation=measured(behaviour.activation),
+        sleep_resident=measured(behaviour.sleep_resident) if sleeps else None,
+        host_copy=None if behaviour.host_copy is None else measured(behaviour.host_copy),
+        prewarmed=behaviour.prewarmed,
         load_seconds=behaviour.load_seconds,
         exit_seconds=behaviour.exit_seconds,
         sleep_seconds=behaviour.sleep_seconds if sleeps else None,

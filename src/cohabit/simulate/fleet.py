@@ -1,8 +1,8 @@
 """From a config to what can be simulated: the core's models, what each really takes, the budget.
 
 Every model has the engine ``fake``: its option ``load_seconds`` says how long it takes to load, ``wake_seconds``
-(which also says that it can sleep), ``sleep_seconds`` and ``residue`` how it sleeps. The first two may also stand
-directly under the model. Bytes are those of ``cohabit plan``: ``footprint``, else of the options.
+(which also says that it can sleep), ``sleep_seconds`` and ``sleep_resident`` how it sleeps. The first two may also
+stand directly under the model. Bytes are those of ``cohabit plan``: ``footprint``, else of the options.
 No device is asked, so the budget is a size. On ``cuda:0`` models sleep by copies in host memory, as far as
 ``device.host_cache``, a size too, has room for them; without it none is kept.
 """
@@ -105,14 +105,14 @@ def fleet_of(config: Config) -> Fleet:
         },
         behaviours={
             row.name: Behaviour(
-                resident=row.footprint.resident.size,
+                idle=row.footprint.idle.size,
                 load=row.footprint.load_need,
-                working=row.footprint.working.size,
+                activation=row.footprint.activation.size,
                 load_seconds=options[row.name].load_seconds,
                 wake_seconds=options[row.name].wake_seconds,
                 sleep_seconds=options[row.name].sleep_seconds,
-                residue=options[row.name].residue,
-                copy=row.footprint.copy.size if row.footprint.copy is not None else None,
+                sleep_resident=options[row.name].sleep_resident,
+                host_copy=row.footprint.host_copy.size if row.footprint.host_copy is not None else None,
             )
             for row in plan.rows
         },

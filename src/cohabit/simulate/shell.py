@@ -19,10 +19,10 @@ from cohabit.core.commands import (
     Command,
     Dispatch,
     Halt,
+    PrewarmWorker,
     Reject,
     SetTimer,
     SleepWorker,
-    SpawnWorker,
     StartWorker,
     StopWorker,
     TrimWorker,
@@ -191,24 +191,24 @@ class VirtualShell:
                 self._timer = inf if at is None else at
             case Dispatch(_, worker, requests):
                 self._dispatch(worker, requests)
-            case SpawnWorker(model, worker):
+            case PrewarmWorker(model, worker):
                 self._workers[worker] = _Worker(self._behaviours[model])
-                self._held[worker] = self._behaviours[model].spawned or 0
+                self._held[worker] = self._behaviours[model].prewarmed or 0
             case StartWorker(model, worker, keep_copy):
                 takes = self._behaviours[model]
                 self._workers.setdefault(worker, _Worker(takes))
                 self._held[worker] = takes.load
                 seconds = takes.load_seconds
-                copy = (takes.copy or 0) if keep_copy else 0
-                self._begin(worker, WorkerReady(worker, takes.resident, takes.load, seconds, copy), seconds)
+                copy = (takes.host_copy or 0) if keep_copy else 0
+                self._begin(worker, WorkerReady(worker, takes.idle, takes.load, seconds, copy), seconds)
             case WakeWorker(_, worker):
                 takes = self._workers[worker].behaviour
-                self._held[worker] = takes.resident
+                self._held[worker] = takes.idle
                 seconds = takes.load_seconds if takes.wake_seconds is None else takes.wake_seconds
-                self._begin(worker, WorkerReady(worker, takes.resident, takes.resident, seconds), seconds)
+                self._begin(worker, WorkerReady(worker, takes.idle, takes.idle, seconds), seconds)
             case SleepWorker(_, worker):
                 takes = self._workers[worker].behaviour
-                self._begin(worker, Slept(worker, takes.residue, takes.sleep_seconds), takes.sleep_seconds)
+                self._begin(worker, Slept(worker, takes.sleep_resident, takes.sleep_seconds), takes.sleep_seconds)
             case TrimWorker(_, worker):
                 self._begin(worker, Trimmed(worker), 0.0)
             case StopWorker(_, worker):
@@ -230,10 +230,10 @@ class VirtualShell:
         worker = self._workers[worker_id]
         takes = worker.behaviour
         if not worker.runs:
-            self._held[worker_id] = takes.resident + takes.working
+            self._held[worker_id] = takes.idle + takes.activation
         seconds = max(self._asked[request].run_seconds for request in requests)
         for request in requests:
-            end = RequestFinished(request, worker_id, seconds, takes.resident + takes.working)
+            end = RequestFinished(request, worker_id, seconds, takes.idle + takes.activation)
             worker.runs[request] = end
             self._plan(self.now + seconds, self._finished, end)
 
@@ -260,7 +260,7 @@ class VirtualShell:
             return None
         del worker.runs[end.request]
         if not worker.runs:
-            self._held[end.worker] = worker.behaviour.resident
+            self._held[end.worker] = worker.behaviour.idle
         self._read_soon()
         return end
 
@@ -270,7 +270,7 @@ class VirtualShell:
             return None
         worker.step = None
         match step:
-            case WorkerReady(resident=held) | Slept(held=held):
+            case WorkerReady(idle=held) | Slept(held=held):
                 self._held[step.worker] = held
             case WorkerExited():
                 del self._workers[step.worker], self._held[step.worker]

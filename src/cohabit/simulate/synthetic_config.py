@@ -22,6 +22,6 @@ def invented_config(models: int, seed: int, *, cache: float) -> str:
         "models:",
     ]
     for name, size, extra, load in zip(model_names(models), sizes, working, loads, strict=True):
-        footprint = f"{{resident: {size}MiB, load: {size}MiB, working: {extra}MiB}}"
+        footprint = f"{{idle: {size}MiB, inference: {size + extra}MiB, load: {size}MiB}}"
         lines.append(f"  {name}: {{engine: fake, options: {{load_seconds: {load:.2f}}}, footprint: {footprint}}}")
     return "\n".join(lines) + "\n"

@@ -138,14 +138,14 @@ class Runner:
             report(error)
 
     def _finish(self, request: int, item: _Item) -> None:
-        peak, resident = self._forget(request)
+        peak, idle = self._forget(request)
         self._link.finish(
             Finished(
                 request,
                 item.task,
                 seconds=time.monotonic() - item.began,
                 peak=peak,
-                resident=resident,
+                idle=idle,
                 tokens=item.tokens,
                 overrun=item.overrun,
                 cancelled=item.cancelled,

@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from api.driving import FakeService, Served
 from cohabit.api.app import create_app
 from cohabit.api.streams import Pace
-from cohabit.core.events import LoadRequested, OwnerRequest, PinRequested, SleepRequested, UnloadRequested
-from cohabit.core.owner import Objection, Refusal
+from cohabit.core.admin import Objection, Refusal
+from cohabit.core.events import AdminRequest, LoadRequested, PinRequested, SleepRequested, UnloadRequested
 from cohabit.observability.feed import Feed
 from cohabit.runtime.admin import Ending, Outcome
 from harness import PATIENCE
@@ -28,7 +28,7 @@ from harness import PATIENCE
     ],
 )
 @pytest.mark.parametrize("name", ["llm", "gpt-4o-mini"])
-async def test_a_word_is_passed_on(served: Served, what: str, asked: OwnerRequest, within: float, name: str) -> None:
+async def test_a_word_is_passed_on(served: Served, what: str, asked: AdminRequest, within: float, name: str) -> None:
     answer = await served.http.post(f"/admin/models/{name}/{what}")
     assert answer.status_code == 200
     assert answer.json() == {"outcome": "done", "model": "llm", "state": "ready", "pinned": True}

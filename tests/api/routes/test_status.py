@@ -9,11 +9,12 @@ from pydantic import BaseModel, ValidationError
 
 from api.driving import conforming
 from cohabit.api.routes.status import (
-    ClaimStatus,
-    Device,
+    AlertStatus,
+    DeviceStatus,
+    FootprintStatus,
     ModelStatus,
-    Needs,
     RunningRequest,
+    SwapStatus,
     WaitingRequest,
 )
 from cohabit.core.events import RequestCancelled, ShutdownRequested
@@ -25,8 +26,7 @@ OF_THE_SHELL = {"engine": "fake", "tasks": ["chat"], "aliases": [], "pid": None}
 
 def told(core: Core) -> dict[str, Any]:
     """As it goes over the wire."""
-    state = snapshot(core.books, core.now)
-    state["device"]["kind"] = "cpu"
+    state = snapshot(core.state, core.now, "cpu")
     for entry in state["models"]:
         entry.update(OF_THE_SHELL)
     found: dict[str, Any] = json.loads(json.dumps(state))
@@ -34,14 +34,14 @@ def told(core: Core) -> dict[str, Any]:
 
 
 def test_nothing_has_happened() -> None:
-    status = conforming(told(Core(model("a"), model("b", residue=5))))
+    status = conforming(told(Core(model("a"), model("b", sleep_resident=5))))
     assert status.version == SCHEMA
-    assert status.device.total is None
-    assert [entry.needs.residue is None for entry in status.models] == [True, False]
+    assert status.devices[0].total is None
+    assert [entry.footprint.sleeping is None for entry in status.models] == [True, False]
 
 
 def test_one_runs_one_is_cancelled_one_waits_for_room() -> None:
-    core = Core(model("a", concurrency=2), model("b", residue=5), budget=150)
+    core = Core(model("a", concurrency=2), model("b", sleep_resident=5), budget=150)
     core.measured(at=0, total=1000, foreign=10)
     core.ask("a", at=0)
     core.ask("a", at=0)
@@ -53,12 +53,12 @@ def test_one_runs_one_is_cancelled_one_waits_for_room() -> None:
     status = conforming(told(core))
     assert {type(request) for request in status.requests} == {RunningRequest, WaitingRequest}
     assert {request.state for request in status.requests} == {"running", "cancelled", "waiting"}
-    assert status.claim is not None
-    assert (status.claim.model, status.claim.victims) == ("b", ["a"])
+    assert status.swap is not None
+    assert (status.swap.model, status.swap.victims) == ("b", ["a"])
     assert status.shutting_down
 
 
-@pytest.mark.parametrize("change", [{"schema": 2}, {"alerts": None}, {"shutting_down": 1}])
+@pytest.mark.parametrize("change", [{"schema": 1}, {"alerts": None}, {"shutting_down": 1}])
 def test_another_shape_is_found(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         conforming(told(Core(model("a"))) | change)
@@ -72,10 +72,11 @@ def test_what_is_not_in_the_schema_is_found() -> None:
 @pytest.mark.parametrize(
     ("part", "kinds"),
     [
-        ("device", [Device]),
-        ("models", [ModelStatus, Needs]),
+        ("devices", [DeviceStatus]),
+        ("models", [ModelStatus, FootprintStatus]),
         ("requests", [WaitingRequest, RunningRequest]),
-        ("claim", [ClaimStatus]),
+        ("swap", [SwapStatus]),
+        ("alerts", [AlertStatus]),
     ],
 )
 def test_the_docs_have_every_field(part: str, kinds: list[type[BaseModel]]) -> None:

@@ -12,9 +12,9 @@ from cohabit.api.middleware.auth import still_valid
 from cohabit.api.openapi import Responses, only
 from cohabit.api.routes.models import find, service_of
 from cohabit.api.streams import Pace, Stream
+from cohabit.core.admin import Objection, Refusal
 from cohabit.core.admission import SHUTTING_DOWN
-from cohabit.core.events import LoadRequested, OwnerRequest, PinRequested, SleepRequested, UnloadRequested
-from cohabit.core.owner import Objection, Refusal
+from cohabit.core.events import AdminRequest, LoadRequested, PinRequested, SleepRequested, UnloadRequested
 from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.observability.feed import Feed, Subscription
 from cohabit.runtime.admin import Ending
@@ -87,7 +87,7 @@ async def log(request: Request, name: Name) -> Response:
 
 _EVENTS: Responses = {
     200: {
-        "description": "Server-sent events: `model`, `claim`, `trim`, `rejected`, `alerts`; `lost`, and the end, if "
+        "description": "Server-sent events: `model`, `swap`, `trim`, `rejected`, `alerts`; `lost`, and the end, if "
         "they were read too slowly.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
@@ -102,7 +102,7 @@ async def events(request: Request) -> Response:
     return Events(feed, feed.subscribe(), pace, still_valid(request))
 
 
-async def _told(request: Request, asked: OwnerRequest, wait: float) -> Response:
+async def _told(request: Request, asked: AdminRequest, wait: float) -> Response:
     service = service_of(request)
     request.scope.setdefault("state", {})["model"] = asked.model
     found = await service.tell(asked, wait)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from cohabit.core.footprints import Origin
 from cohabit.core.lifecycle import State
+from cohabit.core.snapshot import Severity
 from cohabit.protocol.tasks import Task
 
 Bytes = Annotated[int, Field(ge=0)]
@@ -16,16 +17,17 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class Device(BaseModel):
+class DeviceStatus(BaseModel):
     """What all models share."""
 
-    kind: str = Field(description="`cpu`, or `cuda:` and a number.")
+    name: str = Field(description="`cpu`, or `cuda:` and a number.")
     total: Bytes | None = Field(description="None before the first reading.")
     budget: Bytes = Field(description="What all models may hold together.")
     keep_free: Bytes = Field(description="Left to others.")
     effective_budget: Bytes = Field(description="What may be held now, with what others hold.")
-    reserved: Bytes = Field(description="Booked.")
-    unreturned: Bytes = Field(description="Booked for workers that have ended: not seen free yet.")
+    reserved: Bytes = Field(description="Promised to models.")
+    headroom: Bytes = Field(description="What of `effective_budget` is left.")
+    unreturned: Bytes = Field(description="Of `reserved`, by workers that have ended: not seen free yet.")
     foreign: Bytes = Field(description="Held by others.")
     host_cache: Bytes = Field(description="What copies may take of the host's memory; 0 on cpu.")
     host_copies: Bytes = Field(description="What they take.")
@@ -33,27 +35,28 @@ class Device(BaseModel):
     slots_used: Count
 
 
-class Need(BaseModel):
-    """One figure of a footprint."""
+class FootprintFigure(BaseModel):
+    """Bytes, and who says so."""
 
     bytes: Bytes
     origin: Origin
 
 
-class Needs(BaseModel):
+class FootprintStatus(BaseModel):
     """What a model needs."""
 
-    resident: Need = Field(description="While it is ready and idle.")
-    load: Need = Field(description="The peak of its load.")
-    working: Need = Field(description="While it runs, beyond that.")
-    residue: Need | None = Field(None, description="While it sleeps; once known.")
-    host_copy: Need | None = Field(None, description="In host memory, of one that wakes from a copy.")
+    idle: FootprintFigure = Field(description="While it is ready and idle.")
+    load: FootprintFigure = Field(description="The peak while it loads.")
+    inference: FootprintFigure = Field(description="While it runs, idle bytes included.")
+    sleeping: FootprintFigure | None = Field(None, description="While it sleeps; once known.")
+    host_copy: FootprintFigure | None = Field(None, description="In host memory, if it wakes from a copy.")
 
 
 class ModelStatus(BaseModel):
     """One model, what is booked for it and what it did."""
 
     name: str
+    device: str = Field(description="The name of its device.")
     engine: str
     tasks: list[Task]
     aliases: list[str]
@@ -62,13 +65,13 @@ class ModelStatus(BaseModel):
     since_seconds: Seconds = Field(description="In that state.")
     draining: bool = Field(description="Takes nothing new: it makes room, or was told to leave.")
     pinned: bool
-    held: Bytes = Field(description="Booked for it now.")
+    reserved: Bytes = Field(description="Promised to it now.")
     load: Bytes = Field(description="Of it, for a load under way.")
-    resident: Bytes
-    working: Bytes
+    idle: Bytes = Field(description="Of it, while it is ready or sleeps.")
+    activation: Bytes = Field(description="Of it, for what runs.")
     cached: Bytes = Field(description="Kept by its allocator, or not yet seen free.")
     host_copy: Bytes = Field(description="In host memory, to wake from.")
-    needs: Needs
+    footprint: FootprintStatus
     margin: Bytes = Field(description="Allowed beyond what it needs, since it ran out of memory.")
     load_seconds: Seconds = Field(description="What a load takes.")
     wake_seconds: Seconds = Field(description="What waking takes.")
@@ -104,8 +107,8 @@ class RunningRequest(_Accepted):
     running_seconds: Seconds
 
 
-class ClaimStatus(BaseModel):
-    """Room that is being made."""
+class SwapStatus(BaseModel):
+    """Room that is being made for a model."""
 
     model: str = Field(description="For whom.")
     since_seconds: Seconds
@@ -114,15 +117,24 @@ class ClaimStatus(BaseModel):
     why: str
 
 
+class AlertStatus(BaseModel):
+    """What the operator should know."""
+
+    code: str = Field(description="Stable, for programs.")
+    severity: Severity
+    model: str = Field(description="Empty if it is about the whole server.")
+    text: str = Field(description="One sentence.")
+
+
 class Status(BaseModel):
     """Who holds the memory, who waits and for what. Never a prompt or an answer."""
 
-    version: Literal[1] = Field(alias="schema", description="Of this shape.")
-    device: Device
+    version: Literal[2] = Field(alias="schema", description="Of this shape.")
+    devices: list[DeviceStatus] = Field(description="One entry now.")
     models: list[ModelStatus]
     requests: list[Annotated[WaitingRequest | RunningRequest, Field(discriminator="state")]] = Field(
         description="The first of each model; `waiting` and `in_flight` of the models count all."
     )
-    claim: ClaimStatus | None
-    alerts: list[str] = Field(description="What the owner should know, a sentence each.")
+    swap: SwapStatus | None
+    alerts: list[AlertStatus]
     shutting_down: bool

@@ -1,4 +1,4 @@
-"""Ends workers that hold more memory than they may (``core.allowance``), at once.
+"""Ends workers that hold more memory than they may (``core.memory_limits``), at once.
 
 On cpu a thread of the control plane looks at them, at least every 50 ms and sooner where one could reach its limit
 sooner. A look inside the worker would not do: a library may hold its interpreter for seconds. The kernel is told a
@@ -19,11 +19,11 @@ from pathlib import Path
 
 import structlog
 
-from cohabit.core.allowance import Allowance, allowance
 from cohabit.core.commands import Command
 from cohabit.core.events import DeviceMeasured, Event
 from cohabit.core.lifecycle import State
-from cohabit.core.state import Books
+from cohabit.core.memory_limits import MemoryLimits, memory_limits
+from cohabit.core.state import SchedulerState
 from cohabit.devices.cpu import group_members, pss
 from cohabit.runtime.workers.supervisor import Worker
 
@@ -39,7 +39,7 @@ SLACK = 384 << 20  # bytes of RLIMIT_DATA that may be reserved and not used: sta
 _STEP = 16 << 20  # bytes by which a limit of the kernel is off before it is set anew
 _PAGE = resource.getpagesize()
 _DATA = re.compile(rb"VmData:\s+(\d+) kB")
-_LOOKED_AT = frozenset({State.READY, State.STARTING, State.WAKING, State.FALLING_ASLEEP})
+_LOOKED_AT = frozenset({State.READY, State.STARTING, State.WAKING, State.ENTERING_SLEEP})
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class _Kernel:
 class _Watched:
     """What is looked at, as of the last event."""
 
-    allowed: Allowance = field(default_factory=Allowance)
+    allowed: MemoryLimits = field(default_factory=MemoryLimits)
     workers: Mapping[int, Worker] = field(default_factory=dict)
     bounded: frozenset[int] = frozenset()  # those that only run, so that the kernel may be told their limit
     busy: bool = False  # any of them runs something or comes in
@@ -67,9 +67,9 @@ class _Watched:
 class Guard:
     """Looks at workers and ends those that hold too much."""
 
-    def __init__(self, books: Books, workers: Mapping[int, Worker], *, on_card: bool) -> None:
+    def __init__(self, state: SchedulerState, workers: Mapping[int, Worker], *, on_card: bool) -> None:
         """``workers`` has every one with its process; it is read in the event loop only."""
-        self._books = books
+        self._state = state
         self._workers = workers
         self._on_card = on_card
         self._watched = _Watched()
@@ -145,12 +145,12 @@ class Guard:
         return self._pause(watched.allowed, held)
 
     def _now(self) -> _Watched:
-        states = {worker: model.lifecycle.state for worker, model in self._books.workers.items()}
+        states = {worker: model.lifecycle.state for worker, model in self._state.workers.items()}
         workers = {id_: worker for id_, worker in self._workers.items() if states.get(id_) in _LOOKED_AT}
         bounded = frozenset(worker for worker in workers if states[worker] is State.READY)
-        found = allowance(self._books)
-        allowed = Allowance(found.given, found.headroom + NOISE)
-        busy = bool(self._books.busy) or len(bounded) < len(workers)
+        found = memory_limits(self._state)
+        allowed = MemoryLimits(found.given, found.headroom + NOISE)
+        busy = bool(self._state.busy) or len(bounded) < len(workers)
         return _Watched(allowed, workers, bounded, busy)
 
     def _judge(self, watched: _Watched, held: Mapping[int, int]) -> None:
@@ -162,7 +162,7 @@ class Guard:
         if chosen is not None and chosen == self._watched.exceeding(held):
             watched.workers[chosen].end_for_memory(held[chosen], watched.allowed.limit(chosen))
 
-    def _pause(self, allowed: Allowance, held: Mapping[int, int]) -> float:
+    def _pause(self, allowed: MemoryLimits, held: Mapping[int, int]) -> float:
         left = min((allowed.limit(worker) - size for worker, size in held.items()), default=FASTEST)
         return min(PERIOD, max(SOONEST, left / FASTEST))
 

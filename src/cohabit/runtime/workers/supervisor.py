@@ -11,6 +11,7 @@ import structlog
 from msgspec.structs import replace
 
 from cohabit.core.events import Event, Slept, Trimmed, WorkerExited, WorkerReady
+from cohabit.core.snapshot import Alert, Severity
 from cohabit.protocol import messages
 from cohabit.protocol.engine import Chunk
 from cohabit.protocol.spec import Device, ModelSpec
@@ -137,10 +138,11 @@ class Supervisor:
         if worker.process is not None:
             self._load(worker)
 
-    def alerts(self) -> Iterator[str]:
-        """A sentence for each model whose worker waits for a file descriptor."""
+    def alerts(self) -> Iterator[Alert]:
+        """One for each model whose worker waits for a file descriptor."""
         for model in self._starved:
-            yield f"no file descriptor is free to start a worker for {model}; raise the limit of open files"
+            text = f"no file descriptor is free to start a worker for {model}; raise the limit of open files"
+            yield Alert("no_file_descriptor", Severity.CRITICAL, text, model)
 
     def sleep(self, worker_id: int) -> None:
         """Let the model go and keep the process."""

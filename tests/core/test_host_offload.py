@@ -1,0 +1,234 @@
+"""Copies in host memory: who gets one, who gives it up for whom, and what is done without."""
+
+from typing import Any
+
+import pytest
+
+from cohabit.core.admin import objection
+from cohabit.core.commands import SleepWorker, StartWorker
+from cohabit.core.events import PinRequested, SleepRequested, TimerFired, WorkerReady
+from cohabit.core.eviction import Policy
+from cohabit.core.snapshot import alerts, snapshot
+from cohabit.core.state import Model
+from core.driver import MIB, Core, brief, model
+
+
+def copied(name: str, *, host_copy: int = 100, load_seconds: float = 5.0, **more: Any) -> Model:
+    """100 + 10 on the device, asleep 5, and a copy in host memory."""
+    return model(name, sleep_resident=5, host_copy=host_copy, load_seconds=load_seconds, wake_seconds=0.1, **more)
+
+
+def three(host_cache: int, **more: Any) -> Core:
+    """Models of which one fits beside two sleepers."""
+    return Core(*(copied(name) for name in "abc"), budget=130, host_cache=host_cache, **more)
+
+
+def switch(core: Core, name: str, *, at: float) -> list[str]:
+    """A request brings a model in, whoever leaves for it, and is answered; what was commanded until it started."""
+    request = core.ask(name, at=at)
+    did = list(core.did)
+    for command in core.did:
+        if isinstance(command, SleepWorker):
+            core.slept(command.model, at=core.now + 0.1)
+    did += core.measured(at=core.now + 0.1)
+    for other in [m.name for m in core.state.models.values() if m.state == "stopping"]:
+        did += core.gone(other, at=core.now + 0.1)
+    core.ready(name, at=core.now + 1)
+    core.done(name, request, at=core.now + 0.1)
+    core.measured(at=core.now + 0.1)
+    return brief(did)
+
+
+def test_a_load_keeps_a_copy_where_there_is_room_and_it_is_booked_at_once() -> None:
+    core = three(host_cache=250)
+    core.ask("a", at=0)
+    assert core.did == [StartWorker("a", 1, keep_copy=True)]
+    assert core.state.ledger.copied == 100 * MIB
+    core.send(WorkerReady(1, 100 * MIB, 100 * MIB, 5.0, 90 * MIB), at=5)
+    assert core.state.ledger.copies == {1: 90 * MIB}, "then it is what was measured"
+    assert core["a"].footprint.host_copy is not None
+    assert core["a"].footprint.host_copy.origin == "measured"
+    status = snapshot(core.state, 5, "cpu")
+    assert (status["devices"][0]["host_cache"], status["devices"][0]["host_copies"]) == (250 * MIB, 90 * MIB)
+    assert status["models"][0]["host_copy"] == 90 * MIB
+    assert status["models"][0]["footprint"]["host_copy"] == {"bytes": 90 * MIB, "origin": "measured"}
+    assert status["models"][1]["host_copy"] == 0
+
+
+def test_it_is_given_up_with_the_process() -> None:
+    core = three(host_cache=100)
+    core.bring("a", at=0)
+    assert core.state.ledger.copied == 100 * MIB
+    core.gone("a", at=10)
+    assert core.state.ledger.copied == 0
+
+
+@pytest.mark.parametrize("host_cache", [0, 99])
+def test_without_room_for_a_copy_it_can_only_be_stopped(host_cache: int) -> None:
+    core = three(host_cache=host_cache)
+    core.ask("a", at=0)
+    assert core.did == [StartWorker("a", 1, keep_copy=False)]
+    core.ready("a")
+    core.done("a", 1)
+    core.measured(at=core.now + 0.1)
+    refused = objection(core.state, SleepRequested("a"))
+    assert refused is not None
+    assert "host_cache" in refused.detail
+    core.ask("b", at=20)
+    assert brief(core.did) == ["stop a#1: evicted"]
+
+
+def test_a_worker_that_found_no_memory_for_its_copy_goes_on_without() -> None:
+    core = three(host_cache=300)
+    request = core.ask("a", at=0)
+    core.send(WorkerReady(1, 100 * MIB, 100 * MIB, 5.0, 0), at=5)
+    assert core.state.ledger.copied == 0
+    core.done("a", request)
+    core.measured(at=core.now + 0.1)
+    core.ask("b", at=20)
+    assert brief(core.did) == ["stop a#1: evicted"]
+
+
+def test_asleep_it_keeps_its_copy_and_wakes_by_it() -> None:
+    core = three(host_cache=300)
+    core.bring("a", at=0)
+    assert switch(core, "b", at=20) == ["sleep a#1: evicted", "start b#2"]
+    assert core.state.ledger.copies == {1: 100 * MIB, 2: 100 * MIB}
+    assert switch(core, "a", at=40) == ["sleep b#2: evicted", "wake a#1"]
+
+
+def test_what_never_leaves_needs_no_copy() -> None:
+    core = Core(copied("a", pin=True), host_cache=300)
+    core.ask("a", at=0)
+    assert core.did == [StartWorker("a", 1, keep_copy=False)]
+
+
+def test_what_cannot_sleep_by_its_own_fault_is_not_copied_again() -> None:
+    core = three(host_cache=300)
+    core["a"].sleep_failed = True
+    core.ask("a", at=0)
+    assert core.did == [StartWorker("a", 1, keep_copy=False)]
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_a_sleeper_gives_way_to_a_newcomers_copy(policy: Policy) -> None:
+    core = three(host_cache=200, policy=policy)
+    core.bring("a", at=0)
+    switch(core, "b", at=20)
+    assert switch(core, "c", at=40) == ["sleep b#2: evicted", "stop a#1: evicted", "start c#3"]
+    assert core.state.ledger.copies == {2: 100 * MIB, 3: 100 * MIB}
+    assert "for c" in core["a"].last_eviction
+
+
+def test_the_newcomer_waits_until_the_sleeper_is_gone() -> None:
+    core = three(host_cache=200)
+    core.bring("a", at=0)
+    switch(core, "b", at=20)
+    core.ask("c", at=40)
+    core.slept("b", at=40.1)
+    assert brief(core.measured(at=40.2)) == [], "there is room on the device, and not yet for the copy"
+    assert brief(core.gone("a", at=40.3)) == ["start c#3"]
+
+
+def test_one_that_is_of_more_use_keeps_its_copy_and_the_newcomer_does_without() -> None:
+    core = three(host_cache=200)
+    core.bring("a", at=0)
+    for number in range(2, 12):
+        core.done("a", core.ask("a", at=float(number)), at=number + 0.1)
+    core.measured(at=12)
+    switch(core, "b", at=40)
+    core.ask("c", at=70)
+    assert brief(core.did) == ["sleep b#2: evicted"], "a was asked for eleven times"
+    core.slept("b", at=70.1)
+    assert core.measured(at=70.2) == [StartWorker("c", 3, keep_copy=False)]
+
+
+def test_one_that_somebody_waits_for_keeps_its_copy() -> None:
+    core = Core(*(copied(name, patience=1000.0) for name in "abc"), budget=130, host_cache=200)
+    core.bring("a", at=0)
+    switch(core, "b", at=20)
+    busy = core.ask("b", at=30)
+    core.ask("c", at=31)
+    core.ask("a", at=60)
+    core.send(TimerFired(), at=61)
+    assert core.draining == ["b"], "c has waited max_wait"
+    core.done("b", busy, at=62)
+    core.slept("b", at=62.1)
+    assert core.measured(at=62.2) == [StartWorker("c", 3, keep_copy=False)]
+    assert core["a"].state == "sleeping"
+
+
+def test_where_sleepers_do_not_suffice_none_is_stopped() -> None:
+    core = Core(copied("a"), copied("b"), copied("c", host_copy=250), budget=130, host_cache=240)
+    core.bring("a", at=0)
+    switch(core, "b", at=20)
+    core.ask("c", at=40)
+    assert brief(core.did) == ["sleep b#2: evicted"]
+    core.slept("b", at=40.1)
+    assert core.measured(at=40.2) == [StartWorker("c", 3, keep_copy=False)]
+
+
+def test_a_victim_that_is_stopped_anyway_gives_its_copy_up_too() -> None:
+    core = Core(copied("a"), copied("b"), budget=112, host_cache=100)
+    core.bring("a", at=0)
+    core.ask("b", at=20)
+    assert brief(core.did) == ["stop a#1: evicted"], "asleep it would hold too much"
+    assert core.gone("a", at=20.1) == [StartWorker("b", 2, keep_copy=True)]
+
+
+def test_a_preload_takes_no_copy_from_anybody() -> None:
+    core = Core(copied("a"), copied("b", load_seconds=50.0), budget=500, host_cache=100)
+    core.bring("a", at=0)
+    core.send(SleepRequested("a"), at=10)
+    core.slept("a", at=10.1)
+    core.measured(at=10.2)
+    core["b"].load_requested = True
+    core.state.changed(core["b"])
+    assert core.measured(at=11) == [StartWorker("b", 2, keep_copy=False)]
+
+
+def test_copies_larger_than_was_thought_cost_a_sleeper_its_place() -> None:
+    core = three(host_cache=300)
+    core.bring("a", at=0)
+    switch(core, "b", at=20)
+    core.ask("c", at=40)
+    core.slept("b", at=40.1)
+    assert brief(core.measured(at=40.2)) == ["start c#3"]
+    did = core.send(WorkerReady(3, 100 * MIB, 100 * MIB, 5.0, 150 * MIB), at=46)
+    assert brief(did)[0] == "stop a#1: over_budget", "the one of least use"
+    assert any(alert.code == "host_cache_exceeded" for alert in alerts(core.state, 46))
+    assert core.measured(at=46.1) == [], "who leaves is not told twice"
+    core.gone("a", at=46.2)
+    assert list(alerts(core.state, 47)) == []
+
+
+def test_a_sleeper_that_is_pinned_stays() -> None:
+    core = Core(*(copied(name) for name in "abc"), budget=340, host_cache=200)
+    core.bring("a", at=0)
+    core.bring("b", at=10)
+    core.send(SleepRequested("a"), at=20)
+    core.slept("a", at=20.1)
+    core.measured(at=20.2)
+    core.send(PinRequested("a", pinned=True), at=30)
+    assert core["a"].policy.pin
+    core.ask("c", at=40)
+    assert core.did == [StartWorker("c", 3, keep_copy=False)]
+
+
+def test_a_copy_that_is_too_large_by_itself_is_told() -> None:
+    core = three(host_cache=100)
+    core.ask("a", at=0)
+    core.send(WorkerReady(1, 100 * MIB, 100 * MIB, 5.0, 150 * MIB), at=5)
+    assert [alert for alert in alerts(core.state, 5) if "50 MiB more of host memory" in alert.text]
+
+
+def test_no_sleeper_is_stopped_for_a_copy_that_the_victims_make_room_for() -> None:
+    a, s, b = copied("a", host_copy=50), copied("s"), copied("b", host_copy=50, load_seconds=50.0)
+    core = Core(a, s, b, budget=117, host_cache=150)
+    core.bring("s", at=0)
+    switch(core, "a", at=20)
+    assert core["s"].state == "sleeping"
+    core.ask("b", at=40)
+    assert brief(core.did) == ["stop a#2: evicted"], "two sleepers do not fit beside b; a takes its copy along"
+    assert core.gone("a", at=40.1) == [StartWorker("b", 3, keep_copy=True)]
+    assert core["s"].state == "sleeping"
