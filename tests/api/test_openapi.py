@@ -15,11 +15,11 @@ from api.driving import CHAT, FakeService, as_asked, failing, rejected
 from cohabit.api import errors
 from cohabit.api.errors import REASONS
 from cohabit.api.http.connections import LIMITS
-from cohabit.api.media.addresses import MOST_ADDRESSES
 from cohabit.api.media.image_inputs import MOST_PICTURES
 from cohabit.api.media.media_fetch import MOST_REDIRECTS
+from cohabit.api.media.media_inputs import MOST_ADDRESSES
 from cohabit.api.openapi import ERRORS, EVERYWHERE, HEADERS
-from cohabit.api.streams import PACE
+from cohabit.api.streams import STREAM_TIMEOUTS
 from cohabit.api.uploads import MOST_UPLOAD
 from cohabit.batches.errors import Trouble
 from cohabit.config.load import load_config
@@ -122,9 +122,9 @@ def test_the_docs_have_every_other_code() -> None:
 
 
 def test_the_docs_have_the_pace_and_the_bounds() -> None:
-    assert f"within the first {PACE.commit_after:g} seconds" in DOCS
-    assert f"every {PACE.comment_every:g} seconds" in DOCS
-    assert f"reads nothing for {PACE.stall_timeout:g} seconds" in DOCS
+    assert f"within the first {STREAM_TIMEOUTS.commit_after:g} seconds" in DOCS
+    assert f"every {STREAM_TIMEOUTS.comment_every:g} seconds" in DOCS
+    assert f"reads nothing for {STREAM_TIMEOUTS.stall_timeout:g} seconds" in DOCS
     assert f"at most {MOST_BODY >> 20} MiB, with at most {MOST_TEXT >> 20} MiB of text" in DOCS
     assert f"{BYTES_A_TOKEN} bytes for each token of the model's `context`" in DOCS
     assert f"the body is over {MOST_BODY >> 20} MiB, or the upload over {MOST_UPLOAD >> 20} MiB" in DOCS
@@ -160,7 +160,11 @@ def test_the_page_for_owners_has_the_limits() -> None:
     assert CPU_SECONDS == WALL_SECONDS
     assert told["pictures and sounds that wait to be opened"] == f"{MOST_WAITING}"
     assert told["pictures in a chat"] == str(MOST_PICTURES)
-    assert told["a client that does not read its answer"] == f"{LIMITS.stall:g} s" == f"{PACE.stall_timeout:g} s"
+    assert (
+        told["a client that does not read its answer"]
+        == f"{LIMITS.stall:g} s"
+        == f"{STREAM_TIMEOUTS.stall_timeout:g} s"
+    )
     idle = f"{LIMITS.keep_alive} s after the last one, {LIMITS.head:g} s before the first"
     assert told["connection without a request"] == idle
     assert f"looked at every {LIMITS.every:g} seconds" in page

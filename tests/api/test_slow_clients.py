@@ -26,7 +26,7 @@ from api.sockets import (
 )
 from api.watching import listening
 from cohabit.api.app import create_app
-from cohabit.api.streams import Pace
+from cohabit.api.streams import StreamTimeouts
 
 pytestmark = pytest.mark.process  # a server on a socket, whose limits pass in real time
 
@@ -39,7 +39,7 @@ def test_a_client_that_reads_nothing_is_cut_off(
     service = FakeService()
 
     async def scenario() -> None:
-        async with listening(create_app(service, pace=Pace(stall_timeout=0.1))) as (watched, client):
+        async with listening(create_app(service, timeouts=StreamTimeouts(stall_timeout=0.1))) as (watched, client):
             await say(client, whole({**CHAT, "stream": True}))
             _, answer = await service.asked.get()
             for _ in range(200):  # more than the socket buffers of both sides hold

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from api.driving import CHAT, Exchange, FakeService, at_once, failing, rejected
 from cohabit.api.app import create_app
 from cohabit.api.errors import REASONS
-from cohabit.api.streams import PACE, Pace
+from cohabit.api.streams import STREAM_TIMEOUTS, StreamTimeouts
 from cohabit.core.reasons import RejectReason
 from cohabit.runtime.requests import Answer, Call
 
@@ -21,7 +21,7 @@ WAITING = b": waiting\n\n"
 
 
 def paced(service: FakeService, **seconds: float) -> FastAPI:
-    return create_app(service, pace=Pace(**seconds))
+    return create_app(service, timeouts=StreamTimeouts(**seconds))
 
 
 @pytest.mark.parametrize("path", [PATH, "/v1/completions"])
@@ -115,7 +115,7 @@ async def test_a_failure_after_the_commit_is_an_event(service: FakeService) -> N
 
 
 def test_the_usual_pace() -> None:
-    assert Pace(commit_after=2.0, comment_every=5.0, stall_timeout=60.0) == PACE
+    assert StreamTimeouts(commit_after=2.0, comment_every=5.0, stall_timeout=60.0) == STREAM_TIMEOUTS
 
 
 @pytest.mark.parametrize("commit_after", [0.0, 60.0])

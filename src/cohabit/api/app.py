@@ -9,9 +9,10 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
 from cohabit.api import errors, openapi
-from cohabit.api.middleware.allowed_hosts import ANYBODY, Cors, Known, Origins
-from cohabit.api.middleware.auth import Access, Lock
-from cohabit.api.middleware.request_guard import Door
+from cohabit.api.media.media_inputs import Remote
+from cohabit.api.middleware.allowed_hosts import ANY_HOST, AllowedHosts, AllowedHostsMiddleware, Cors
+from cohabit.api.middleware.auth import AuthConfig, Authentication
+from cohabit.api.middleware.request_guard import RequestGuard
 from cohabit.api.middleware.request_log import RequestLog
 from cohabit.api.middleware.turns import Turns
 from cohabit.api.routes import (
@@ -30,12 +31,11 @@ from cohabit.api.routes import (
     swagger,
     transcriptions,
 )
-from cohabit.api.streams import PACE, Pace
+from cohabit.api.streams import STREAM_TIMEOUTS, StreamTimeouts
 from cohabit.observability.feed import Feed
 from cohabit.runtime.service import Service
 
 if TYPE_CHECKING:
-    from cohabit.api.media.media_fetch import RemoteMedia
     from cohabit.batches.store import Store
 
 
@@ -50,11 +50,11 @@ class App(FastAPI):
         """Starlette's way to say what goes round the router."""
         app: ASGIApp = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
         app = ExceptionMiddleware(app, handlers=self.exception_handlers)
-        if self.state.lock is not None:
-            app = Access(app, self.state.lock)
-        known: Known = self.state.known
-        app = RequestLog(Turns(Origins(Door(app), known)))
-        return Cors(app, known.origins) if known.origins else app
+        if self.state.auth is not None:
+            app = Authentication(app, self.state.auth)
+        allowed_hosts: AllowedHosts = self.state.allowed_hosts
+        app = RequestLog(Turns(AllowedHostsMiddleware(RequestGuard(app), allowed_hosts)))
+        return Cors(app, allowed_hosts.origins) if allowed_hosts.origins else app
 
 
 def create_app(
@@ -62,12 +62,12 @@ def create_app(
     version: str = "0",
     *,
     feed: Feed | None = None,
-    pace: Pace = PACE,
-    remote: "RemoteMedia | None" = None,
-    known: Known = ANYBODY,
-    lock: Lock | None = None,
+    timeouts: StreamTimeouts = STREAM_TIMEOUTS,
+    remote: Remote | None = None,
+    allowed_hosts: AllowedHosts = ANY_HOST,
+    auth: AuthConfig | None = None,
 ) -> App:
-    """An app over a running service; without ``remote`` it fetches nothing, without ``lock`` it asks for no key."""
+    """An app over a running service; without ``remote`` it fetches nothing, without ``auth`` it asks for no key."""
     app = App(
         title="cohabit",
         version=version,
@@ -78,10 +78,10 @@ def create_app(
     )
     app.state.service = service
     app.state.feed = feed or Feed()
-    app.state.pace = pace
+    app.state.timeouts = timeouts
     app.state.remote = remote
-    app.state.known = known
-    app.state.lock = lock
+    app.state.allowed_hosts = allowed_hosts
+    app.state.auth = auth
     app.state.store = None  # until ``keeps``
     for module in (  # they are tried in this order: what is short and frequent first
         embeddings,

@@ -144,7 +144,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         name: {"schema": kind, "description": description, "required": name in _ALWAYS}
         for name, (kind, description) in HEADERS.items()
     }
-    if app.state.lock is not None:
+    if app.state.auth is not None:
         _tell_of_keys(schema)
     for operation in (operation for path in schema["paths"].values() for operation in path.values()):
         responses = operation["responses"]

@@ -23,7 +23,7 @@ _DONE = b"data: [DONE]\n\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class StreamTimeouts:
     """When a stream does something because nothing happens; seconds."""
 
     commit_after: float = 2.0  # until then it may still fail with a status of its own
@@ -31,18 +31,18 @@ class Pace:
     stall_timeout: float = 60.0  # a client that reads nothing for so long is cut off
 
 
-PACE = Pace()
+STREAM_TIMEOUTS = StreamTimeouts()
 
 
 class Stream(Response, ABC):
     """Sends what comes as it comes, and cancels it if its client leaves or reads nothing for too long."""
 
-    def __init__(self, work: Cancellable, headers: Mapping[str, str], pace: Pace) -> None:
+    def __init__(self, work: Cancellable, headers: Mapping[str, str], timeouts: StreamTimeouts) -> None:
         """``headers`` besides those of every stream."""
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
         del self.headers["content-length"]
         self._work = work
-        self._pace = pace
+        self._timeouts = timeouts
         self._gone = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,10 +53,10 @@ class Stream(Response, ABC):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await self._send_all()
             except TimeoutError:
-                log.info("client read nothing and was cut off", seconds=self._pace.stall_timeout)
+                log.info("client read nothing and was cut off", seconds=self._timeouts.stall_timeout)
                 self._work.cancel()
                 await drop(scope, receive)
-            except Cut:
+            except Truncated:
                 await drop(scope, receive)
 
     def _left(self) -> None:
@@ -65,24 +65,24 @@ class Stream(Response, ABC):
     async def _push(self, data: bytes, *, more: bool = True) -> None:
         """Raises TimeoutError once the client has read nothing for too long."""
         if more or not self._gone:
-            async with asyncio.timeout(self._pace.stall_timeout):
+            async with asyncio.timeout(self._timeouts.stall_timeout):
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     @abstractmethod
     async def _send_all(self) -> None:
-        """Push everything. Raises Cut where it ends without its end."""
+        """Push everything. Raises Truncated where it ends without its end."""
 
 
-class Cut(Exception):
+class Truncated(Exception):
     """What was sent is not whole, and there is no other way to say so than to break the connection."""
 
 
 class AnswerStream(Stream):
     """Of one answer."""
 
-    def __init__(self, answer: Answer, headers: Mapping[str, str], pace: Pace) -> None:
+    def __init__(self, answer: Answer, headers: Mapping[str, str], timeouts: StreamTimeouts) -> None:
         """See Stream."""
-        super().__init__(answer, headers, pace)
+        super().__init__(answer, headers, timeouts)
         self._answer = answer
 
     def _left(self) -> None:
@@ -102,7 +102,7 @@ class EventStream(AnswerStream):
             quiet = 0.0  # at once: who has waited until the stream was committed should hear something
             while not await self._answer.started(quiet):
                 await self._push(_WAITING)
-                quiet = self._pace.comment_every
+                quiet = self._timeouts.comment_every
             while chunks := await self._answer.some():
                 await self._push(self._events(chunks))
         except CallFailed as failure:
@@ -139,11 +139,11 @@ class SoundStream(AnswerStream):
                 await self._push(b"".join(chunks))
         except CallFailed as failure:
             log.info("a stream of sound was broken off", why=str(failure))
-            raise Cut from None
+            raise Truncated from None
         await self._push(b"", more=False)
 
 
-Kind = Callable[[Answer, Mapping[str, str], Pace], EventStream]
+Kind = Callable[[Answer, Mapping[str, str], StreamTimeouts], EventStream]
 
 
 async def events(request: Request, answer: Answer, warning: str | None = None, kind: Kind = EventStream) -> Response:
@@ -151,19 +151,19 @@ async def events(request: Request, answer: Answer, warning: str | None = None, k
 
     Raises CallFailed if it fails before.
     """
-    pace: Pace = request.app.state.pace
-    if not await _begun(request, answer, within=pace.commit_after):
+    timeouts: StreamTimeouts = request.app.state.timeouts
+    if not await _begun(request, answer, within=timeouts.commit_after):
         return Response(status_code=CLIENT_GONE)
-    return kind(answer, timings(answer, run=False, warning=warning), pace)
+    return kind(answer, timings(answer, run=False, warning=warning), timeouts)
 
 
 async def sound(request: Request, answer: Answer, media_type: str, warning: str | None) -> Response:
     """Sound that has begun. Raises CallFailed if it fails before, whenever that is."""
-    pace: Pace = request.app.state.pace
+    timeouts: StreamTimeouts = request.app.state.timeouts
     if not await _begun(request, answer):
         return Response(status_code=CLIENT_GONE)
     headers = {"content-type": media_type, **timings(answer, run=False, warning=warning)}
-    return SoundStream(answer, headers, pace)
+    return SoundStream(answer, headers, timeouts)
 
 
 async def _begun(request: Request, answer: Answer, within: float | None = None) -> bool:

@@ -8,11 +8,11 @@ import typer
 from cohabit.cli.exits import Code, leave
 
 if TYPE_CHECKING:
-    from cohabit.api.middleware.auth import Lock
+    from cohabit.api.middleware.auth import AuthConfig
     from cohabit.config.model import ServerConfig
 
 
-def lock_for(server: "ServerConfig", address: str) -> "Lock | None":
+def lock_for(server: "ServerConfig", address: str) -> "AuthConfig | None":
     """None where no key is asked for. ``address`` is what the server is bound to.
 
     Raises BrokenKeys, and Exit: where keys are asked for and there is none, nobody could come in.
@@ -21,7 +21,7 @@ def lock_for(server: "ServerConfig", address: str) -> "Lock | None":
 
     from cohabit.access.keys_file import Keyring
     from cohabit.access.limits import Limits
-    from cohabit.api.middleware.auth import Lock
+    from cohabit.api.middleware.auth import AuthConfig
     from cohabit.config.paths import keys_file
 
     here = ip_address(address).is_loopback
@@ -37,4 +37,4 @@ def lock_for(server: "ServerConfig", address: str) -> "Lock | None":
             f"{why} and no key has been made: make one with `cohabit keys add NAME`"
             + ("" if server.keys else ", or set server.keys: false"),
         )
-    return Lock(keyring, Limits(time.monotonic), open_health=server.open_health)
+    return AuthConfig(keyring, Limits(time.monotonic), open_health=server.open_health)

@@ -11,7 +11,7 @@ from cohabit.config.errors import ConfigError
 
 if TYPE_CHECKING:
     from cohabit.api.http.certificates import Certificate
-    from cohabit.api.middleware.auth import Lock
+    from cohabit.api.middleware.auth import AuthConfig
     from cohabit.config.model import Config
 
 
@@ -25,7 +25,7 @@ class Entrance:
 
     socket: socket.socket
     certificate: "Certificate | None"
-    lock: "Lock | None"
+    lock: "AuthConfig | None"
 
     @property
     def url(self) -> str:

@@ -166,7 +166,7 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
     import structlog
 
     from cohabit.api.app import create_app, keeps
-    from cohabit.api.middleware.allowed_hosts import Known
+    from cohabit.api.middleware.allowed_hosts import AllowedHosts
     from cohabit.cli.signals import Signals, exit_within
     from cohabit.cli.storage import opening
     from cohabit.core.admission import SHUTTING_DOWN
@@ -180,8 +180,10 @@ async def _until_told(config: "Config", server: "Server", entrance: Entrance) ->
 
         remote = RemoteMedia(config.server.remote_media)
 
-    known = Known.of(entrance.socket.getsockname()[0], config.server.hosts, config.server.cors)
-    app = create_app(server, version("cohabit"), feed=feed, remote=remote, lock=entrance.lock, known=known)
+    allowed_hosts = AllowedHosts.of(entrance.socket.getsockname()[0], config.server.hosts, config.server.cors)
+    app = create_app(
+        server, version("cohabit"), feed=feed, remote=remote, auth=entrance.lock, allowed_hosts=allowed_hosts
+    )
     http = _http_server(app, config, entrance)
     server.loop.subscribe(feed.handled)
     signals = Signals(config.server.drain)

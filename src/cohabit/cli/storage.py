@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
     from cohabit.api.app import App
-    from cohabit.api.middleware.auth import Lock
+    from cohabit.api.middleware.auth import AuthConfig
     from cohabit.batches.store import Store
     from cohabit.runtime.service import Service
     from cohabit.runtime.supervision import TaskSupervisor
@@ -82,7 +82,7 @@ class Opening:
 
 
 def opening(
-    config: BatchesConfig, app: "App", service: "Service", lock: "Lock | None", tasks: "TaskSupervisor"
+    config: BatchesConfig, app: "App", service: "Service", lock: "AuthConfig | None", tasks: "TaskSupervisor"
 ) -> Opening:
     """At once where there may be batches from before, which are to go on."""
     url = database_url(config)
@@ -93,7 +93,13 @@ def opening(
 
 
 async def _open_store(
-    config: BatchesConfig, url: str, app: "App", service: "Service", *, lock: "Lock | None", tasks: "TaskSupervisor"
+    config: BatchesConfig,
+    url: str,
+    app: "App",
+    service: "Service",
+    *,
+    lock: "AuthConfig | None",
+    tasks: "TaskSupervisor",
 ) -> "Store":
     from cohabit.access.keys import Key
     from cohabit.api.errors import NotFound

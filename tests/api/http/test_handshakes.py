@@ -21,7 +21,7 @@ from api.watching import Watched, listening
 from cohabit.api.app import create_app
 from cohabit.api.http.certificates import Certificate, Files
 from cohabit.api.http.connections import Limits
-from cohabit.api.streams import Pace
+from cohabit.api.streams import StreamTimeouts
 from cohabit.runtime.requests import Answer, Call
 from harness import PATIENCE
 
@@ -291,7 +291,7 @@ def test_a_stream_that_nobody_reads_is_cut_off(
     service = FakeService()
 
     async def scenario() -> None:
-        app = create_app(service, pace=Pace(stall_timeout=0.1))
+        app = create_app(service, timeouts=StreamTimeouts(stall_timeout=0.1))
         async with listening(app, certificate=certificate) as (watched, _door), shaken(watched, trusting) as client:
             await client.say(whole(stream=True))
             _, answer = await service.asked.get()

@@ -12,27 +12,29 @@ from api.driving import CANARY, CHAT, FakeService, as_asked
 from cohabit.access.keys_file import Keyring
 from cohabit.access.limits import Limits
 from cohabit.api.app import create_app
-from cohabit.api.middleware.allowed_hosts import ANYBODY, Known, Origins
-from cohabit.api.middleware.auth import Lock
+from cohabit.api.middleware.allowed_hosts import ANY_HOST, AllowedHosts, AllowedHostsMiddleware
+from cohabit.api.middleware.auth import AuthConfig
 
 Lines = list[MutableMapping[str, Any]]
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what a server may be told to listen on
-LOOPBACK = Known.of("127.0.0.1", [], [])
+LOOPBACK = AllowedHosts.of("127.0.0.1", [], [])
 PAGE = "https://app.example.org"
-LISTED = Known.of("127.0.0.1", ["cohabit.lan", "192.0.2.7", "2001:db8::1"], [PAGE])
+LISTED = AllowedHosts.of("127.0.0.1", ["cohabit.lan", "192.0.2.7", "2001:db8::1"], [PAGE])
 CHATS = "/v1/chat/completions"
 
 
 @pytest.fixture
 async def listed(service: FakeService) -> AsyncIterator[httpx2.AsyncClient]:
     """A server that one page may use."""
-    transport = httpx2.ASGITransport(app=create_app(service, known=LISTED))
+    transport = httpx2.ASGITransport(app=create_app(service, allowed_hosts=LISTED))
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
         yield client
 
 
-async def asked(known: Known, *headers: tuple[str, str], method: str = "POST", scheme: str = "http") -> str | None:
+async def asked(
+    known: AllowedHosts, *headers: tuple[str, str], method: str = "POST", scheme: str = "http"
+) -> str | None:
     """The code of the refusal of a request with these headers, or None."""
     let_in = []
 
@@ -49,7 +51,7 @@ async def asked(known: Known, *headers: tuple[str, str], method: str = "POST", s
 
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     scope = {"type": "http", "method": method, "scheme": scheme, "headers": raw}
-    await Origins(app, known)(scope, receive, send)
+    await AllowedHostsMiddleware(app, known)(scope, receive, send)
     if let_in:
         assert sent == []
         return None
@@ -99,7 +101,7 @@ async def test_names_of_this_machine(host: str) -> None:
 async def test_any_other_is_refused(host: str) -> None:
     assert await asked(LOOPBACK, ("host", host), method="GET") == "foreign_host"
     assert await asked(LISTED, ("host", host), method="GET") == "foreign_host"
-    assert await asked(ANYBODY, ("host", host), method="GET") is None
+    assert await asked(ANY_HOST, ("host", host), method="GET") is None
 
 
 async def test_names_that_the_owner_tells() -> None:
@@ -136,7 +138,7 @@ async def test_each_of_several_hosts_must_be_known() -> None:
     ],
 )
 def test_where_names_are_looked_at(address: str, hosts: list[str], *, checked: bool) -> None:
-    assert (Known.of(address, hosts, []).hosts is not None) == checked
+    assert (AllowedHosts.of(address, hosts, []).hosts is not None) == checked
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
@@ -149,7 +151,7 @@ def test_where_names_are_looked_at(address: str, hosts: list[str], *, checked: b
 )
 async def test_a_page_of_another_origin(method: str, origin: str) -> None:
     """Another port of this machine is another origin too."""
-    for known in (LOOPBACK, LISTED, ANYBODY):
+    for known in (LOOPBACK, LISTED, ANY_HOST):
         headers = (("host", "localhost:8000"), ("origin", origin))
         assert await asked(known, *headers, method=method) == "foreign_origin"
 
@@ -160,12 +162,12 @@ async def test_pages_of_ours_and_pages_that_are_listed() -> None:
     assert await asked(LOOPBACK, here, ("origin", "https://localhost:8000"), scheme="https") is None
     assert await asked(LOOPBACK, here, ("origin", PAGE)) == "foreign_origin"
     assert await asked(LISTED, here, ("origin", PAGE), ("sec-fetch-site", "cross-site")) is None
-    assert await asked(Known.of("127.0.0.1", [], ["*"]), here, ("origin", "null")) is None
+    assert await asked(AllowedHosts.of("127.0.0.1", [], ["*"]), here, ("origin", "null")) is None
     assert await asked(LOOPBACK, ("origin", "http://localhost:8000")) == "foreign_origin", "of whom is not known"
 
 
-@pytest.mark.parametrize("known", [LISTED, Known.of("127.0.0.1", [], ["*"])])
-async def test_a_page_sends_a_key_of_its_own_not_what_the_browser_remembers(known: Known) -> None:
+@pytest.mark.parametrize("known", [LISTED, AllowedHosts.of("127.0.0.1", [], ["*"])])
+async def test_a_page_sends_a_key_of_its_own_not_what_the_browser_remembers(known: AllowedHosts) -> None:
     headers = [("host", "localhost"), ("origin", PAGE)]
     assert await asked(known, *headers, ("authorization", "Bearer a")) is None
     assert await asked(known, *headers, ("authorization", "Basic YTpi")) == "foreign_origin"
@@ -250,8 +252,8 @@ async def test_a_question_before_the_request(listed: httpx2.AsyncClient) -> None
 
 async def test_keys_are_asked_for_after_that(service: FakeService, tmp_path: Path) -> None:
     """A browser sends none with its question, and a page can read that one is needed."""
-    lock = Lock(Keyring(tmp_path / "keys.json"), Limits(time.monotonic))
-    transport = httpx2.ASGITransport(app=create_app(service, known=LISTED, lock=lock))
+    auth = AuthConfig(Keyring(tmp_path / "keys.json"), Limits(time.monotonic))
+    transport = httpx2.ASGITransport(app=create_app(service, allowed_hosts=LISTED, auth=auth))
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         assert (await client.options(CHATS, headers=preflight(PAGE))).status_code == 200
         answer = await client.post(CHATS, json=CHAT, headers={"origin": PAGE})

@@ -19,7 +19,7 @@ from cohabit.access.keys import Key, digest_of, new_secret
 from cohabit.access.keys_file import LOOK_EVERY, Keyring, edited
 from cohabit.access.limits import Limits
 from cohabit.api.app import create_app
-from cohabit.api.middleware.auth import Lock
+from cohabit.api.middleware.auth import AuthConfig
 from cohabit.batches.asgi_client import Caller
 from cohabit.runtime.requests import Answer, Call
 from harness import PATIENCE
@@ -42,8 +42,8 @@ class Opened:
         self.add("dora", concurrent=1)
         self.add("root", admin=True)
         keyring = Keyring(path, self.clock)
-        lock = Lock(keyring, Limits(self.clock), open_health=open_health)
-        self.app: FastAPI = create_app(service, "1", lock=lock)
+        auth = AuthConfig(keyring, Limits(self.clock), open_health=open_health)
+        self.app: FastAPI = create_app(service, "1", auth=auth)
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=self.app), base_url="http://test")
 
     def clock(self) -> float:
@@ -262,12 +262,12 @@ async def test_so_many_at_once_until_a_stream_has_ended(locked: Opened) -> None:
     async with locked.http.stream("POST", "/v1/chat/completions", json=body, headers=locked.of("dora")) as stream:
         await stream.aread()
     await also()
-    lock: Lock = locked.app.state.lock
-    key = lock.keyring.named("dora")
+    auth: AuthConfig = locked.app.state.auth
+    key = auth.keyring.named("dora")
     assert key is not None
-    assert lock.limits.enter(key) is None
+    assert auth.limits.enter(key) is None
     await also()
-    lock.limits.leave(key)
+    auth.limits.leave(key)
     await also()
     assert codes == [200, 429, 200]
 

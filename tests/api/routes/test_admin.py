@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from api.driving import FakeService, Served
 from cohabit.api.app import create_app
-from cohabit.api.streams import Pace
+from cohabit.api.streams import StreamTimeouts
 from cohabit.core.admin import Objection, Refusal
 from cohabit.core.events import AdminRequest, LoadRequested, PinRequested, SleepRequested, UnloadRequested
 from cohabit.observability.feed import Feed
@@ -85,7 +85,7 @@ async def test_the_log_of_a_worker(http: httpx2.AsyncClient) -> None:
 
 
 def app_with(feed: Feed, service: FakeService) -> FastAPI:
-    return create_app(service, feed=feed, pace=Pace(stall_timeout=0.05))
+    return create_app(service, feed=feed, timeouts=StreamTimeouts(stall_timeout=0.05))
 
 
 async def read(app: FastAPI, until: bytes, hang_up: asyncio.Event | None = None) -> bytes:

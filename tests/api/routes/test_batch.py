@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from api.driving import CANARY, EMBED_ANSWER, Exchange, FakeService, as_asked, rejected
 from cohabit.api.app import create_app
 from cohabit.api.routes import batch
-from cohabit.api.streams import Pace
+from cohabit.api.streams import StreamTimeouts
 from cohabit.core.reasons import RejectReason
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call
@@ -113,7 +113,7 @@ async def test_a_client_that_leaves_takes_all_of_it_back(
 
 async def test_a_client_that_reads_nothing_is_cut_off(service: FakeService) -> None:
     service.reply = as_asked
-    app = create_app(service, pace=Pace(stall_timeout=0.01))
+    app = create_app(service, timeouts=StreamTimeouts(stall_timeout=0.01))
     async with Exchange(app, "/batch", [EMBED, EMBED], headers=LINES) as exchange:
         exchange.stop_reading()
         await exchange.ended()

@@ -199,7 +199,7 @@ async def test_a_file_that_is_erased_while_it_is_read_does_not_end_as_if_it_were
         if len(sent) == 2:
             await stored.store.erase_file(stored.who, file["id"])
 
-    content = Content(stored.store.content(stored.who, file["id"]), file["bytes"], stored.app.state.pace)
+    content = Content(stored.store.content(stored.who, file["id"]), file["bytes"], stored.app.state.timeouts)
     await content({"type": "http"}, receive, send)  # type: ignore[arg-type]  # as much of a scope as it needs
     assert [message.get("more_body") for message in sent] == [None, True], "and not the end"
 

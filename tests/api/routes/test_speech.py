@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from api.driving import CANARY, Exchange, FakeService, Served, at_once, failing, rejected
 from cohabit.api.app import create_app
 from cohabit.api.routes.speech import MEDIA_TYPES
-from cohabit.api.streams import Pace
+from cohabit.api.streams import StreamTimeouts
 from cohabit.core.reasons import RejectReason
 from cohabit.engines.audio_encode import FORMATS
 from cohabit.protocol.tasks import Task
@@ -180,7 +180,7 @@ async def test_a_client_that_leaves_is_cancelled_at_once(app: FastAPI, service: 
 
 
 async def test_a_client_that_reads_nothing_is_cut_off(service: FakeService) -> None:
-    async with Exchange(create_app(service, pace=Pace(stall_timeout=0.01)), PATH, SPEAK) as exchange:
+    async with Exchange(create_app(service, timeouts=StreamTimeouts(stall_timeout=0.01)), PATH, SPEAK) as exchange:
         exchange.stop_reading()
         _, answer = await service.asked.get()
         answer.put(b"one")

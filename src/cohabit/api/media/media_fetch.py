@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 import httpx2
 
 from cohabit.api.errors import BadRequest
-from cohabit.api.media.addresses import not_fetched
+from cohabit.api.media.media_inputs import not_fetched
 from cohabit.config.model import RemoteMediaConfig
 from cohabit.runtime.executors import LOOKUPS
 
@@ -66,7 +66,7 @@ class RemoteMedia:
         self._transport = transport
         self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
 
-    async def fetched(self, url: str, param: str) -> bytes:
+    async def fetch(self, url: str, param: str) -> bytes:
         """What is there; ``param`` is the field that points to it. Raises BadRequest."""
         try:
             async with asyncio.timeout(self._config.timeout), self._at_once:
@@ -89,7 +89,7 @@ class RemoteMedia:
                 raise not_fetched(param, "leads to an address that cannot be read") from None
             finally:
                 await response.aclose()
-        raise not_fetched(param, f"leads on and on: more than {MOST_REDIRECTS} redirects")
+        raise not_fetched(param, f"has too many redirects (at most {MOST_REDIRECTS} are followed)")
 
     def _checked(self, url: str, param: str) -> httpx2.URL:
         try:

@@ -2,16 +2,16 @@
 
 import asyncio
 import base64
+import re
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from cohabit.api.answers import client_of, timeout_of
 from cohabit.api.errors import ApiError, BadRequest, Refused
-from cohabit.api.media.addresses import Fetcher, fetcher_of, is_address
 from cohabit.api.middleware.disconnects import Watch
 from cohabit.api.routes.models import service_of
 from cohabit.core.reasons import Rejection, RejectReason
@@ -23,6 +23,58 @@ from cohabit.runtime.service import Service
 from cohabit.runtime.supervision import awaited
 
 T = TypeVar("T")
+
+MOST_ADDRESSES = 8  # in one request
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+class Remote(Protocol):
+    """What fetches from elsewhere: ``media_fetch``, whose HTTP client few servers need to load."""
+
+    async def fetch(self, url: str, param: str) -> bytes:
+        """What is there; ``param`` is the field that points to it. Raises BadRequest."""
+
+
+def is_address(text: str) -> bool:
+    """Whether it is the address of something rather than the thing itself."""
+    return _ADDRESS.match(text) is not None
+
+
+def not_fetched(param: str, why: str) -> BadRequest:
+    """Why something is not there; ``param`` is the field that points to it."""
+    return BadRequest(f"{param} {why}", param=param, code="media_not_fetched")
+
+
+class Fetcher:
+    """For one request, which may hold only so many addresses."""
+
+    def __init__(self, remote: Remote | None) -> None:
+        """Has fetched nothing. Without ``remote`` it never will."""
+        self._remote = remote
+        self._count = 0
+
+    async def fetch(self, url: str, param: str) -> bytes:
+        """What is there; ``param`` is the field that points to it. Raises BadRequest."""
+        if self._remote is None:
+            raise not_fetched(
+                param,
+                "is an address, and this server fetches nothing from elsewhere; send the data itself as a data URL, "
+                "or let the owner set server.remote_media.enabled in the config",
+            )
+        self._count += 1
+        if self._count > MOST_ADDRESSES:
+            raise not_fetched(param, f"is one address too many: at most {MOST_ADDRESSES} are fetched for one request")
+        return await self._remote.fetch(url, param)
+
+    async def fetch_all(self, places: Mapping[str, str]) -> dict[str, bytes]:
+        """Of URLs by the place where they stand, those that are addresses, fetched. Raises BadRequest."""
+        wanted = {place: url for place, url in places.items() if is_address(url)}
+        tasks = [awaited(self.fetch(url, place)) for place, url in wanted.items()]
+        try:
+            return dict(zip(wanted, await asyncio.gather(*tasks), strict=True))
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +121,7 @@ class Media:
 
 def media_of(request: Request) -> Media:
     """For this request."""
-    return Media(service_of(request), fetcher_of(request), client_of(request))
+    return Media(service_of(request), Fetcher(request.app.state.remote), client_of(request))
 
 
 async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:

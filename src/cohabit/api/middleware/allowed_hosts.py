@@ -29,7 +29,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class AllowedHosts:
     """Which names the server goes by, and which pages may use it."""
 
     hosts: frozenset[str] | None = None
@@ -38,23 +38,23 @@ class Known:
     """Beside the server's own, as browsers write them."""
 
     @classmethod
-    def of(cls, address: str, hosts: list[str], origins: list[str]) -> "Known":
+    def of(cls, address: str, hosts: list[str], origins: list[str]) -> "AllowedHosts":
         """For a server that listens on ``address``: on the loopback only known names, elsewhere if any are told."""
         everyone = ANY in hosts or not (hosts or ip_address(address).is_loopback)
         return cls(hosts=None if everyone else frozenset(hosts), origins=frozenset(origins))
 
 
-ANYBODY = Known()
+ANY_HOST = AllowedHosts()
 
 
-class Origins:
+class AllowedHostsMiddleware:
     """Turns away requests to another name, and those that a page of another origin has a browser send."""
 
-    def __init__(self, app: ASGIApp, known: Known) -> None:
+    def __init__(self, app: ASGIApp, allowed: AllowedHosts) -> None:
         """Wrap the app."""
         self._app = app
-        self._origins = known.origins
-        self._ours = None if known.hosts is None else _decides(known.hosts)
+        self._origins = allowed.origins
+        self._ours = None if allowed.hosts is None else _decides(allowed.hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI."""

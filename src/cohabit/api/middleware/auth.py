@@ -24,7 +24,7 @@ _MOST_SECRET = 512  # bytes; nothing longer is hashed
 
 
 @dataclass(frozen=True, slots=True)
-class Lock:
+class AuthConfig:
     """Who is let in, and how much each may ask."""
 
     keyring: Keyring
@@ -32,18 +32,18 @@ class Lock:
     open_health: bool = False  # whether ``/health/...`` needs no key
 
 
-class Access:
+class Authentication:
     """Lets in who has a key."""
 
-    def __init__(self, app: ASGIApp, lock: Lock) -> None:
+    def __init__(self, app: ASGIApp, auth: AuthConfig) -> None:
         """Wrap the app."""
         self._app = app
-        self._lock = lock
+        self._auth = auth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI."""
         state = scope.setdefault("state", {})
-        if scope["type"] != "http" or (self._lock.open_health and scope["path"] in _OPEN):
+        if scope["type"] != "http" or (self._auth.open_health and scope["path"] in _OPEN):
             await self._app(scope, receive, send)
             return
         line = "key" in state  # of a batch: it comes from ourselves, with its owner's key
@@ -57,14 +57,14 @@ class Access:
         try:
             await self._app(scope, receive, send)
         finally:
-            self._lock.limits.leave(key)
+            self._auth.limits.leave(key)
 
     def _known(self, scope: Scope) -> Key:
         secrets = {_secret(name, value) for name, value in scope["headers"] if name in _SCHEMES}
         if not secrets:
             raise _unknown(scope, "missing_api_key", "a key is needed: send it as authorization: Bearer KEY")
         secret = secrets.pop()
-        key = self._lock.keyring.find(secret) if secret is not None and not secrets else None
+        key = self._auth.keyring.find(secret) if secret is not None and not secrets else None
         if key is None:
             raise _unknown(scope, "invalid_api_key", "this key is not known; it may have been revoked")
         return key
@@ -72,7 +72,7 @@ class Access:
     def _admit(self, scope: Scope, key: Key, *, line: bool) -> None:
         if scope["path"].startswith(_OWNERS) and not key.admin:
             raise ApiError(403, "this needs an admin key", kind="permission_error", code="admin_key_required")
-        over = self._lock.limits.enter(key, line=line)
+        over = self._auth.limits.enter(key, line=line)
         if over is not None:
             raise too_many(over)
 
@@ -87,8 +87,8 @@ class Limited:
 
 def limited(request: Request) -> Limited | None:
     """For what counts as several requests; None where no keys are asked for."""
-    key, lock = key_of(request), request.app.state.lock
-    return None if key is None or lock is None else Limited(key, lock.limits)
+    key, auth = key_of(request), request.app.state.auth
+    return None if key is None or auth is None else Limited(key, auth.limits)
 
 
 def too_many(over: Exceeded) -> ApiError:
@@ -104,10 +104,10 @@ def key_of(request: Request) -> Key | None:
 
 def still_valid(request: Request) -> Callable[[], bool]:
     """Whether the key of a request, for one that has no end of its own, has not been revoked or changed meanwhile."""
-    key, lock = key_of(request), request.app.state.lock
-    if key is None or lock is None:
+    key, auth = key_of(request), request.app.state.auth
+    if key is None or auth is None:
         return lambda: True
-    keyring: Keyring = lock.keyring
+    keyring: Keyring = auth.keyring
     return lambda: keyring.named(key.name) == key
 
 

@@ -18,7 +18,7 @@ KEYS = frozenset(
 _AS_IT_IS = {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}
 
 
-class Door:
+class RequestGuard:
     """Turns away keys in the address, which proxies and browsers write down, and bodies that are packed.
 
     A packed body would have to be unpacked to be measured; a megabyte of it can hold gigabytes.

@@ -11,7 +11,7 @@ from cohabit.api.errors import ApiError
 from cohabit.api.middleware.auth import still_valid
 from cohabit.api.openapi import Responses, only
 from cohabit.api.routes.models import find, service_of
-from cohabit.api.streams import Pace, Stream
+from cohabit.api.streams import Stream, StreamTimeouts
 from cohabit.core.admin import Objection, Refusal
 from cohabit.core.admission import SHUTTING_DOWN
 from cohabit.core.events import AdminRequest, LoadRequested, PinRequested, SleepRequested, UnloadRequested
@@ -98,8 +98,8 @@ _EVENTS: Responses = {
 async def events(request: Request) -> Response:
     """What is decided, as it happens."""
     feed: Feed = request.app.state.feed
-    pace: Pace = request.app.state.pace
-    return Events(feed, feed.subscribe(), pace, still_valid(request))
+    timeouts: StreamTimeouts = request.app.state.timeouts
+    return Events(feed, feed.subscribe(), timeouts, still_valid(request))
 
 
 async def _told(request: Request, asked: AdminRequest, wait: float) -> Response:
@@ -126,9 +126,11 @@ class Events(Stream):
 
     media_type = "text/event-stream"
 
-    def __init__(self, feed: Feed, subscription: Subscription, pace: Pace, allowed: Callable[[], bool]) -> None:
-        """``pace`` says how long a client may read nothing; it ends when it is not ``allowed`` any more."""
-        super().__init__(subscription, {}, pace)
+    def __init__(
+        self, feed: Feed, subscription: Subscription, timeouts: StreamTimeouts, allowed: Callable[[], bool]
+    ) -> None:
+        """``timeouts`` says how long a client may read nothing; it ends when it is not ``allowed`` any more."""
+        super().__init__(subscription, {}, timeouts)
         self._feed = feed
         self._subscription = subscription
         self._allowed = allowed

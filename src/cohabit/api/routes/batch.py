@@ -31,7 +31,7 @@ from cohabit.api.middleware.disconnects import CLIENT_GONE, Watch
 from cohabit.api.openapi import Responses, list_of, only
 from cohabit.api.routes.models import service_of
 from cohabit.api.slices import Slices
-from cohabit.api.streams import Pace, Stream
+from cohabit.api.streams import Stream, StreamTimeouts
 from cohabit.runtime.executors import PARSING
 from cohabit.runtime.requests import Answer
 from cohabit.runtime.supervision import supervise
@@ -59,16 +59,16 @@ async def batch(request: Request) -> Response:
     items = await attended(request, _understood(media_of(request), await _items(request)))
     told = warnings(*dict.fromkeys(item.warning for item in items if isinstance(item, Work)))
     running = Running(request, items)
-    pace: Pace = request.app.state.pace
+    timeouts: StreamTimeouts = request.app.state.timeouts
     if NDJSON in request.headers.get("accept", ""):
-        lines = Lines(running, {"content-type": NDJSON}, pace)
+        lines = Lines(running, {"content-type": NDJSON}, timeouts)
         warn(lines, told)
         return lines
     with Watch(request.receive, running) as watch:
         outcomes = {index: outcome async for index, outcome in running}
     if watch.gone or len(outcomes) < len(running):
         return Response(status_code=CLIENT_GONE)
-    results = Results(running, outcomes, pace)
+    results = Results(running, outcomes, timeouts)
     warn(results, told)
     return results
 
@@ -282,9 +282,9 @@ class Running:
 class Lines(Stream):
     """One line of JSON for each item."""
 
-    def __init__(self, running: Running, headers: dict[str, str], pace: Pace) -> None:
-        """``pace`` says how long a client may read nothing."""
-        super().__init__(running, headers, pace)
+    def __init__(self, running: Running, headers: dict[str, str], timeouts: StreamTimeouts) -> None:
+        """``timeouts`` says how long a client may read nothing."""
+        super().__init__(running, headers, timeouts)
         self._running = running
 
     async def _send_all(self) -> None:
@@ -299,9 +299,9 @@ class Results(Stream):
 
     media_type = "application/json"
 
-    def __init__(self, running: Running, outcomes: Mapping[int, bytes], pace: Pace) -> None:
-        """``pace`` says how long a client may read nothing."""
-        super().__init__(running, {}, pace)
+    def __init__(self, running: Running, outcomes: Mapping[int, bytes], timeouts: StreamTimeouts) -> None:
+        """``timeouts`` says how long a client may read nothing."""
+        super().__init__(running, {}, timeouts)
         self._parts = [b'{"results":[', outcomes[0]]
         for index in range(1, len(outcomes)):
             self._parts += (b",", outcomes[index])

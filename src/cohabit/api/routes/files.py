@@ -14,7 +14,7 @@ from cohabit.api.fields import take_plain
 from cohabit.api.http.connections import gone
 from cohabit.api.openapi import form_of, only
 from cohabit.api.storage import asked, named, store_of, told, who_asks
-from cohabit.api.streams import Cut, Pace, Stream
+from cohabit.api.streams import Stream, StreamTimeouts, Truncated
 from cohabit.api.uploads import FormParser, fields_of, parse_form
 from cohabit.batches.errors import Missing, StorageError
 from cohabit.batches.lines import CONTROL
@@ -138,8 +138,8 @@ async def read_file(request: Request, file_id: str) -> Response:
     """All that is in it."""
     async with asked(request) as (store, who):
         found = await store.file(who, named(file_id, "file"))
-    pace: Pace = request.app.state.pace
-    return Content(store.content(who, file_id), found.bytes, pace)
+    timeouts: StreamTimeouts = request.app.state.timeouts
+    return Content(store.content(who, file_id), found.bytes, timeouts)
 
 
 class Content(Stream):
@@ -147,9 +147,9 @@ class Content(Stream):
 
     media_type = "application/octet-stream"
 
-    def __init__(self, pieces: AsyncIterator[bytes], size: int, pace: Pace) -> None:
+    def __init__(self, pieces: AsyncIterator[bytes], size: int, timeouts: StreamTimeouts) -> None:
         """``size`` in bytes: whoever gets less knows that it is not all."""
-        super().__init__(self, {}, pace)
+        super().__init__(self, {}, timeouts)
         self.headers["content-length"] = str(size)
         self._pieces = pieces
 
@@ -164,5 +164,5 @@ class Content(Stream):
                     return
                 await self._push(piece)
         except (Missing, StorageError):
-            raise Cut from None
+            raise Truncated from None
         await self._push(b"", more=False)

@@ -17,7 +17,7 @@ from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.api.openapi import ERRORS, body_of, streamed
 from cohabit.api.routes.models import choose, service_of
-from cohabit.api.streams import EventStream, Pace, events
+from cohabit.api.streams import EventStream, StreamTimeouts, events
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, CallFailed
 from cohabit.schemas.chat import ChatRequest
@@ -65,9 +65,11 @@ async def respond(request: Request) -> Response:
 class TypedStream(EventStream):
     """A chat's chunks as the events of a response. It ends with an event that says how, not with ``[DONE]``."""
 
-    def __init__(self, telling: Telling, answer: Answer, headers: Mapping[str, str], pace: Pace) -> None:
+    def __init__(
+        self, telling: Telling, answer: Answer, headers: Mapping[str, str], timeouts: StreamTimeouts
+    ) -> None:
         """``telling`` has told nothing yet."""
-        super().__init__(answer, headers, pace)
+        super().__init__(answer, headers, timeouts)
         self._telling = telling
 
     def _begin(self) -> bytes:

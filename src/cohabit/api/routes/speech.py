@@ -15,7 +15,7 @@ from cohabit.api.errors import BadRequest
 from cohabit.api.fields import received, warnings
 from cohabit.api.openapi import ERRORS, Responses, body_of
 from cohabit.api.routes.models import choose, service_of
-from cohabit.api.streams import Pace, TypedEventStream, events, sound
+from cohabit.api.streams import StreamTimeouts, TypedEventStream, events, sound
 from cohabit.protocol.engine import Speech
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer
@@ -59,9 +59,9 @@ async def speak(request: Request) -> Response:
 class SpokenStream(TypedEventStream):
     """Sound as events: what is there in base64, piece by piece, then the usage."""
 
-    def __init__(self, characters: int, answer: Answer, headers: Mapping[str, str], pace: Pace) -> None:
+    def __init__(self, characters: int, answer: Answer, headers: Mapping[str, str], timeouts: StreamTimeouts) -> None:
         """``characters`` were asked for: speech has no other tokens that are known here."""
-        super().__init__(answer, headers, pace)
+        super().__init__(answer, headers, timeouts)
         self._usage = {"input_tokens": characters, "output_tokens": 0, "total_tokens": characters}
 
     def _events(self, chunks: Sequence[bytes]) -> bytes:
