@@ -32,7 +32,7 @@ from cohabit.core.commands import Command
 from cohabit.core.controller import Controller
 from cohabit.core.events import Event, RequestArrived
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import ModelPolicy
+from cohabit.core.model_state import ModelPolicy
 from cohabit.simulate.behaviour import Behaviour, known_model
 from cohabit.simulate.shell import VirtualShell
 
@@ -108,7 +108,7 @@ class Load:
         if type(event) is RequestArrived:
             self._coming -= 1
         state = self._controller.state
-        self.waiting = len(state.requests) - sum(len(model.running) for model in state.workers.values())
+        self.waiting = len(state.requests) - sum(len(model.run.requests) for model in state.workers.values())
         self._ask()
 
     def _ask(self) -> None:

@@ -22,7 +22,7 @@ from _machine import keep
 from cohabit.core.controller import Controller
 from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import ModelPolicy
+from cohabit.core.model_state import ModelPolicy
 from cohabit.simulate.behaviour import Behaviour, known_model
 from cohabit.simulate.generator import Shape, generate, model_names, stratified
 from cohabit.simulate.shell import VirtualShell

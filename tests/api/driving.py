@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message
 
 from cohabit.api.routes.status import Status
 from cohabit.core.admin import Objection
+from cohabit.core.commands import Rejection, RejectReason
 from cohabit.core.events import AdminRequest
-from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.core.snapshot import LISTED
 from cohabit.inspector.pieces import cleaned
 from cohabit.protocol.capabilities import Ability

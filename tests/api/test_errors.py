@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from api.driving import CANARY, CHAT, Exchange, FakeService, at_once, failing, rejected
 from cohabit.api.errors import REASONS
-from cohabit.core.reasons import RejectReason
+from cohabit.core.commands import RejectReason
 from cohabit.protocol.engine import ItemError
 from cohabit.runtime.requests import Answer, Call, CallFailed
 

@@ -24,7 +24,7 @@ from cohabit.api.uploads import MOST_UPLOAD
 from cohabit.batches.errors import Trouble
 from cohabit.config.load import load_config
 from cohabit.core.admin import Refusal
-from cohabit.core.reasons import RejectReason
+from cohabit.core.commands import RejectReason
 from cohabit.inspector.limits import CPU_SECONDS, MEMORY, SOUND_SECONDS
 from cohabit.media.audio import HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS, MOST_SECONDS
 from cohabit.media.images import MOST_CHUNKS, MOST_PIXELS, MOST_SCANNED, MOST_SCANS

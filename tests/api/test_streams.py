@@ -11,7 +11,7 @@ from api.driving import CHAT, Exchange, FakeService, at_once, failing, rejected
 from cohabit.api.app import create_app
 from cohabit.api.errors import REASONS
 from cohabit.api.streams import STREAM_TIMEOUTS, StreamTimeouts
-from cohabit.core.reasons import RejectReason
+from cohabit.core.commands import RejectReason
 from cohabit.runtime.requests import Answer, Call
 
 STREAM = {**CHAT, "stream": True}

@@ -6,7 +6,7 @@ import pytest
 
 from cohabit.batches.asgi_client import Said
 from cohabit.batches.retry import LONGEST_PAUSE, Verdicts
-from cohabit.core.reasons import RejectReason
+from cohabit.core.commands import RejectReason
 
 
 def said(status: int, code: str | None = None, retry_after: float = 0.0) -> Said:

@@ -14,7 +14,7 @@ from cohabit.batches.errors import StorageError, Trouble
 from cohabit.batches.leader import Leader
 from cohabit.batches.run_context import AT_ONCE
 from cohabit.batches.runner import Runner
-from cohabit.core.reasons import RejectReason
+from cohabit.core.commands import RejectReason
 
 
 def no_pauses(running: Runner) -> list[float]:

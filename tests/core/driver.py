@@ -34,7 +34,8 @@ from cohabit.core.events import (
 from cohabit.core.eviction import Policy
 from cohabit.core.footprints import Figure, Footprint, Origin
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import Model, ModelPolicy, SchedulerState
+from cohabit.core.model_state import Model, ModelPolicy
+from cohabit.core.state import SchedulerState
 
 MIB = 1 << 20
 

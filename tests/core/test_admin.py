@@ -167,7 +167,7 @@ def test_a_model_that_dies_before_it_could_leave_has_left() -> None:
     core.ask("a")
     core.send(UnloadRequested("a"))
     core.gone("a")
-    assert core.state.unload_requested == {}
+    assert core.state.leaving == {}
     assert core["a"].state == "starting", "for the request that it was given"
 
 

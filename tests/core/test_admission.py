@@ -2,9 +2,8 @@
 
 import pytest
 
-from cohabit.core.commands import Reject
+from cohabit.core.commands import Reject, Rejection, RejectReason
 from cohabit.core.events import ShutdownRequested
-from cohabit.core.reasons import Rejection, RejectReason
 from core.driver import MIB, Core, brief, model
 
 

@@ -1,6 +1,6 @@
 """Branch 5: work for which nobody waits gives way, and is not forgotten."""
 
-from cohabit.core.background import FLOOR
+from cohabit.core.dispatch import FLOOR
 from cohabit.core.events import RequestCancelled, ShutdownRequested
 from cohabit.core.snapshot import snapshot
 from core.driver import Core, brief, model
@@ -48,7 +48,7 @@ def test_a_batch_of_one_class_only() -> None:
 def test_it_leaves_one_place_of_an_engine_that_takes_several() -> None:
     core = ready(model("a", concurrency=3))
     batch = [core.ask("a", background=True) for _ in range(3)]
-    assert set(core["a"].running) == set(batch[:2])
+    assert set(core["a"].run.requests) == set(batch[:2])
     assert why(core, batch[2]) == "a request of this model to finish"
     now = core.ask("a")
     assert brief(core.did) == [f"run a#1: {now}"]
@@ -76,9 +76,9 @@ def test_models_with_background_work_take_turns() -> None:
 def test_it_is_nobodys_debt() -> None:
     core = ready(model("a"), model("b"), slots=1)
     batch = core.ask("a", background=True)
-    before = core["a"].deficit
+    before = core["a"].share.deficit
     core.done("a", batch, at=100.0)
-    assert core["a"].deficit == before
+    assert core["a"].share.deficit == before
 
 
 def test_an_engine_that_always_has_some_in_flight_yields_its_slots_at_once() -> None:

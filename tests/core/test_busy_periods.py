@@ -39,7 +39,7 @@ def test_a_request_that_fails_is_not_charged_to_those_beside_it() -> None:
     core.gives_up("a", poison, at=2, used=150)
     core.done("a", bystander, at=3, used=150)
     assert core["a"].footprint.activation == Figure(10 * MIB, Origin.DECLARED)
-    assert core["a"].overruns == 1, "but it is counted, once"
+    assert core["a"].health.overruns == 1, "but it is counted, once"
 
 
 def test_failed_request_is_not_charged_to_those_that_end_before_it() -> None:
@@ -74,11 +74,11 @@ def test_a_run_beyond_what_is_booked_is_counted_and_told_for_a_while() -> None:
     core = Core(model("a", idle=100, activation=10), budget=300)
     core.bring("a", at=0)
     core.done("a", core.ask("a", at=1), at=2, used=42)
-    assert core["a"].overruns == 0, "within the noise"
+    assert core["a"].health.overruns == 0, "within the noise"
     core["a"].footprint.activation = Figure(10 * MIB, Origin.DECLARED)
     core.measured(at=2.5)
     core.done("a", core.ask("a", at=3), at=4, used=90)
-    assert core["a"].overruns == 1
+    assert core["a"].health.overruns == 1
     told = "a held 190 MiB where 110 MiB were reserved (once since the start)"
     assert [alert.text for alert in alerts(core.state, 5)] == [told]
     core.measured(at=5)

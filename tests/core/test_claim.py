@@ -1,7 +1,7 @@
 """The one claim of a device: bytes accrue to it, and it is dropped when nobody needs it."""
 
 from cohabit.core.events import RequestCancelled, Started
-from cohabit.core.state import Reclaim
+from cohabit.core.model_state import Reclaim
 from core.driver import MIB, Core, brief, model, two
 
 

@@ -71,10 +71,10 @@ def test_late_word_of_workers_long_gone_is_dropped() -> None:
         RequestFinished(request, 1, 0.1, 1),
         RequestCancelled(999),
     ]
-    before = core["a"].failures
+    before = core["a"].health.failures
     for event in events:
         assert core.send(event) == []
-    assert core["a"].failures == before
+    assert core["a"].health.failures == before
 
 
 def test_a_worker_that_was_told_to_stop_is_not_made_ready_by_its_last_word() -> None:

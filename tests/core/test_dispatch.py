@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cohabit.core.commands import Dispatch
-from cohabit.core.dispatch import LAST_SLOT, blocked_by
+from cohabit.core.dispatch import Blocked, blocked_by
 from cohabit.core.explain import waits_for
 from core.driver import Core, brief, model
 
@@ -61,21 +61,21 @@ def test_running_together_is_charged_once() -> None:
     for _ in range(4):
         core.ask("a", at=0)
     core.ready("a", at=1)
-    before = core["a"].deficit
+    before = core["a"].share.deficit
     for request in (1, 2, 3, 4):
         core.done("a", request, at=3)
-    assert core["a"].deficit == pytest.approx(before - 2.0), "two seconds of the device, not eight"
+    assert core["a"].share.deficit == pytest.approx(before - 2.0), "two seconds of the device, not eight"
 
 
 def test_debts_persist_and_credit_is_dropped_when_a_queue_empties() -> None:
     core = Core(model("a", priority=9), budget=500)
     core.ask("a", at=0)
     core.ready("a", at=1)
-    assert core["a"].deficit == 0.0, "given 0.9 s for its turn; its queue is empty now"
+    assert core["a"].share.deficit == 0.0, "given 0.9 s for its turn; its queue is empty now"
     core.done("a", 1, at=3)
-    assert core["a"].deficit == -2.0
+    assert core["a"].share.deficit == -2.0
     core.ask("a", at=100)
-    assert core["a"].deficit == 0.0, "paid off in rounds that cost nobody anything"
+    assert core["a"].share.deficit == 0.0, "paid off in rounds that cost nobody anything"
 
 
 def test_2a_a_model_that_needs_all_slots_is_not_overtaken_for_ever() -> None:
@@ -122,7 +122,7 @@ def test_2_2_the_last_slot_is_left_to_something_short() -> None:
     long = core.ask("a", at=1)
     core.ask("b", at=1)
     assert core.did == []
-    assert blocked_by(core.state, core["b"], core.now) == LAST_SLOT
+    assert blocked_by(core.state, core["b"], core.now) is Blocked.LAST_SLOT
     short = core.ask("c", at=1)
     assert brief(core.did) == [f"run c#3: {short}"]
     assert brief(core.done("c", short, at=1.1)) == []
@@ -213,7 +213,7 @@ def test_2_1_or_to_be_given_back() -> None:
 
 def test_2_1_but_a_quantum_is_used_up() -> None:
     core = beside()
-    core["a"].deficit = 1.0
+    core["a"].share.deficit = 1.0
     assert brief(core.done("a", 3, at=3.5)) == ["run a#1: 5"]
 
 

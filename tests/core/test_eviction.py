@@ -42,16 +42,16 @@ def test_gdsf_ages_those_that_stay() -> None:
         "a",
         1,
         StopCause.EVICTED,
-        "for c, waiting 0.0 s: idle for longer than its return costs, or its patience is over; "
+        "for c, waiting 0.0 s: the others are idle, and were for longer than bringing them back costs; "
         "gdsf score 1.00: used 1 times since it came in, 1.0 s to bring back",
     )
-    assert core["a"].last_eviction == command.why
+    assert core["a"].usage.last_eviction == command.why
 
 
 def test_a_use_counts_only_since_it_came_in() -> None:
     core = Core(model("a", load_seconds=1), model("b", load_seconds=1), budget=150)
     core.bring("a", at=0)
-    assert core["a"].dispatches == 1
+    assert core["a"].usage.dispatches == 1
     core.ask("b", at=10)
     core.gone("a", at=11)
     core.ready("b", at=12)
@@ -59,7 +59,7 @@ def test_a_use_counts_only_since_it_came_in() -> None:
     core.measured(at=13)
     core.ask("a", at=30)
     assert brief(core.gone("b", at=31)) == ["start a#3"]
-    assert core["a"].dispatches == 0
+    assert core["a"].usage.dispatches == 0
 
 
 def test_lru_evicts_who_was_used_longest_ago() -> None:
@@ -70,5 +70,5 @@ def test_lru_evicts_who_was_used_longest_ago() -> None:
     core.measured(at=4)
     core.ask("c", at=100)
     assert brief(core.did) == ["stop b#2: evicted"]
-    assert core["b"].last_eviction.endswith("lru: last used at 1.0")
+    assert core["b"].usage.last_eviction.endswith("lru: last used at 1.0")
     assert core.state.inflation == 0.0

@@ -1,6 +1,6 @@
 """Moving averages."""
 
-from cohabit.core.ewma import Ewma
+from cohabit.core.footprints import Ewma
 
 
 def test_the_first_measurement_replaces_the_guess() -> None:

@@ -144,7 +144,7 @@ def test_memory_that_a_card_does_not_give_back_is_an_alert() -> None:
 def test_margins_and_sleeps_that_failed_are_alerts() -> None:
     core = Core(model("a"), budget=500)
     core["a"].footprint.widen(500 * MIB)
-    core["a"].sleep_failed = True
+    core["a"].health.sleep_failed = True
     assert [(alert.code, alert.model, alert.text) for alert in alerts(core.state, 0)] == [
         ("model_out_of_memory", "a", "a ran out of memory; 32 MiB more are allowed for it"),
         ("model_cannot_sleep", "a", "a cannot sleep: it is stopped instead"),

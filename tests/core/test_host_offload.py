@@ -8,8 +8,8 @@ from cohabit.core.admin import objection
 from cohabit.core.commands import SleepWorker, StartWorker
 from cohabit.core.events import PinRequested, SleepRequested, TimerFired, WorkerReady
 from cohabit.core.eviction import Policy
+from cohabit.core.model_state import Model
 from cohabit.core.snapshot import alerts, snapshot
-from cohabit.core.state import Model
 from core.driver import MIB, Core, brief, model
 
 
@@ -105,7 +105,7 @@ def test_what_never_leaves_needs_no_copy() -> None:
 
 def test_what_cannot_sleep_by_its_own_fault_is_not_copied_again() -> None:
     core = three(host_cache=300)
-    core["a"].sleep_failed = True
+    core["a"].health.sleep_failed = True
     core.ask("a", at=0)
     assert core.did == [StartWorker("a", 1, keep_copy=False)]
 
@@ -117,7 +117,7 @@ def test_a_sleeper_gives_way_to_a_newcomers_copy(policy: Policy) -> None:
     switch(core, "b", at=20)
     assert switch(core, "c", at=40) == ["sleep b#2: evicted", "stop a#1: evicted", "start c#3"]
     assert core.state.ledger.copies == {2: 100 * MIB, 3: 100 * MIB}
-    assert "for c" in core["a"].last_eviction
+    assert "for c" in core["a"].usage.last_eviction
 
 
 def test_the_newcomer_waits_until_the_sleeper_is_gone() -> None:
@@ -182,8 +182,7 @@ def test_a_preload_takes_no_copy_from_anybody() -> None:
     core.send(SleepRequested("a"), at=10)
     core.slept("a", at=10.1)
     core.measured(at=10.2)
-    core["b"].load_requested = True
-    core.state.changed(core["b"])
+    core.state.load_wanted(core["b"], None)
     assert core.measured(at=11) == [StartWorker("b", 2, keep_copy=False)]
 
 

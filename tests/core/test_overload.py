@@ -19,7 +19,7 @@ def serve(core: Core, seconds: float, *, run: float) -> tuple[dict[str, int], di
         moving = {m.state: m for m in core.state.models.values()}
         if busy is not None:
             core.ask(busy.name)
-            core.done(busy.name, next(iter(busy.running)), at=core.now + run)
+            core.done(busy.name, next(iter(busy.run.requests)), at=core.now + run)
             core.measured()
             answered[busy.name] += 1
         elif stopping := moving.get(State.STOPPING):

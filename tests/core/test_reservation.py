@@ -6,8 +6,7 @@ import pytest
 
 from cohabit.core.events import LoadRequested, SleepRequested
 from cohabit.core.explain import expected_wait, waits_for
-from cohabit.core.preemption import Preemption
-from cohabit.core.reservation import Reservation
+from cohabit.core.preemption import Preemption, Reservation
 from core.driver import MIB, Core, brief, model
 
 BUDGET = 270
@@ -116,9 +115,8 @@ def test_but_not_who_is_pinned_and_stays() -> None:
 
 def test_what_is_preloaded_takes_no_room_that_is_kept() -> None:
     core = crowd(small("c", idle=30), small("d", idle=20), big=140)
-    core["c"].load_requested = core["d"].load_requested = True
-    core.state.changed(core["c"])
-    core.state.changed(core["d"])
+    core.state.load_wanted(core["c"], None)
+    core.state.load_wanted(core["d"], None)
     assert brief(core.measured(at=3.5)) == ["start d#3"]
 
 
@@ -182,7 +180,7 @@ def test_a_process_that_waits_for_room_is_soon_gone() -> None:
     reservation = Reservation.of(Preemption.of(core.state, core["big"], core.now))
     assert reservation is not None
     assert reservation.gone == {2}, "160 and 110"
-    assert reservation.at == 5.5, "no sooner than is worth a load that takes 3 s"
+    assert reservation.shadow_time == 5.5, "no sooner than is worth a load that takes 3 s"
 
 
 @pytest.mark.parametrize(("idle", "gone"), [(20, {1}), (21, {1, 2})])
@@ -194,7 +192,7 @@ def test_who_is_pinned_is_there_for_good(idle: int, gone: set[int]) -> None:
     reservation = Reservation.of(Preemption.of(core.state, core["big"], core.now))
     assert reservation is not None
     assert reservation.gone == gone, "150 with a run, and b's 100 if p has no more than 20"
-    assert reservation.rest == (idle + 100 * (2 not in gone)) * MIB
+    assert reservation.occupancy.idle == (idle + 100 * (2 not in gone)) * MIB
 
 
 def test_a_sleeper_that_nobody_waits_for_needs_not_have_served() -> None:

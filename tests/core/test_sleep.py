@@ -12,7 +12,7 @@ from cohabit.core.events import (
     WorkerExited,
     WorkerReady,
 )
-from cohabit.core.state import Model, Reclaim
+from cohabit.core.model_state import Model, Reclaim
 from core.driver import MIB, Core, brief, model
 
 
@@ -49,7 +49,7 @@ def test_waking_is_what_a_sleepers_request_asks_for() -> None:
     assert core.state.ledger.accounts[1].held == 100 * MIB, "what a load takes is booked again"
     event = WorkerReady(1, 100 * MIB, 100 * MIB, 0.3)
     assert brief(core.send(event, at=20.4)) == [f"run a#1: {waking}"]
-    assert (core["a"].loads, core["a"].wakes) == (1, 1)
+    assert (core["a"].usage.loads, core["a"].usage.wakes) == (1, 1)
     assert core["a"].footprint.wake_seconds.value == 0.3
     assert core["a"].footprint.load_seconds.value == 5.0, "a wake is not a load"
 
@@ -128,8 +128,8 @@ def test_a_failed_sleep_or_wake_is_a_death_and_sleeping_is_not_tried_again() -> 
     core.bring("a", at=0)
     core.ask("b", at=10)
     assert brief(core.gone("a", at=10.1)) == ["start b#2"]
-    assert core["a"].sleep_failed
-    assert core["a"].failures == 1
+    assert core["a"].health.sleep_failed
+    assert core["a"].health.failures == 1
 
 
 def test_a_client_that_left_wakes_nobody_and_a_sleep_under_way_ends() -> None:
@@ -275,12 +275,12 @@ def test_only_an_eviction_is_told_as_one() -> None:
     core = Core(sleepy(keep_alive=3.0), budget=180)
     core.bring("a", at=0)
     assert brief(core.ring()) == ["sleep a#1: keep_alive"]
-    assert core["a"].last_eviction == ""
+    assert core["a"].usage.last_eviction == ""
     evicted = pair()
     evicted.bring("a", at=0)
     evicted.ask("b", at=10)
     assert brief(evicted.did) == ["sleep a#1: evicted"]
-    assert evicted["a"].last_eviction.startswith("for b, waiting 0.0 s: ")
+    assert evicted["a"].usage.last_eviction.startswith("for b, waiting 0.0 s: ")
 
 
 def test_nobody_else_leaves_while_a_victim_falls_asleep_and_until_its_memory_is_seen_free() -> None:

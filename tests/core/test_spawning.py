@@ -15,7 +15,7 @@ from cohabit.core.events import (
     UnloadRequested,
     WorkerReady,
 )
-from cohabit.core.state import Model
+from cohabit.core.model_state import Model
 from core.driver import MIB, Core, brief, model
 
 
@@ -148,7 +148,7 @@ def test_one_that_dies_counts_as_a_failed_start() -> None:
     core = waiting()
     assert brief(core.gone("b", at=3, detail="no such library")) == ["prewarm b#3"]
     assert core.gone("b", at=4) == [], "then there is a pause"
-    assert core["b"].failures == 2
+    assert core["b"].health.failures == 2
     assert brief(core.send(TimerFired(), at=6.1)) == ["prewarm b#4"]
     core.gone("b", at=7, detail="no such library")
     assert core.rejected == {2: "model_failed"}

@@ -2,9 +2,8 @@
 
 import pytest
 
-from cohabit.core.commands import Cancel, Reject
+from cohabit.core.commands import Cancel, Reject, Rejection, RejectReason
 from cohabit.core.events import RequestCancelled, ShutdownRequested, Started
-from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.core.timeouts import MOST_AT_ONCE
 from core.driver import Core, brief, model
 
@@ -56,7 +55,7 @@ def test_a_run_over_max_run_is_cancelled_and_then_its_worker_killed() -> None:
     assert core.now == 41
     assert core.timer is None, "the exit comes, however long the kernel takes"
     assert brief(core.gone("a", at=41.5)) == ["start a#2"]
-    assert core["a"].failures == 0, "we killed it"
+    assert core["a"].health.failures == 0, "we killed it"
     assert brief(core.ready("a", at=43)) == ["run a#2: 2"]
 
 
@@ -172,7 +171,7 @@ def test_an_empty_server_shuts_down_at_once(state: str) -> None:
 def test_an_event_plans_the_next_moment_only_of_models_it_is_about() -> None:
     core = Core(model("a"), model("b"))
     core.bring("a", at=0)
-    assert not core.state.touched
+    assert core.state.changed() == []
 
 
 def test_deadline_is_kept_by_a_model_that_may_start_again_and_has_no_room() -> None:

@@ -14,10 +14,9 @@ from cohabit.core.commands import Command
 from cohabit.core.controller import Controller
 from cohabit.core.events import Event
 from cohabit.core.eviction import Policy
-from cohabit.core.ewma import Ewma
-from cohabit.core.footprints import Footprint
+from cohabit.core.footprints import Ewma, Footprint
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import Model, ModelPolicy
+from cohabit.core.model_state import Model, ModelPolicy
 from cohabit.observability.journal_format import (
     COMMANDS,
     EVENTS,

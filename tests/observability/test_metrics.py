@@ -9,6 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from cohabit.core.commands import (
     PrewarmWorker,
     Reject,
+    Rejection,
+    RejectReason,
     SleepWorker,
     StartWorker,
     StopCause,
@@ -17,7 +19,6 @@ from cohabit.core.commands import (
     WakeWorker,
 )
 from cohabit.core.events import RequestArrived, Slept, TimerFired, WorkerExited, WorkerReady
-from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.observability.metrics import Metrics
 from cohabit.protocol.engine import ItemError
 from cohabit.protocol.messages import Finished

@@ -9,7 +9,7 @@ from cohabit.config.load import parse_config
 from cohabit.core.commands import StartWorker
 from cohabit.core.events import RequestFinished, Slept, WorkerExited, WorkerReady
 from cohabit.core.footprints import Figure, Origin
-from cohabit.core.state import Model
+from cohabit.core.model_state import Model
 from cohabit.runtime.footprint_recorder import Learner
 from cohabit.runtime.plan import footprint_of
 from cohabit.runtime.profile_store import Footprints, Profile, profile_key

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from cohabit.core.reasons import Rejection, RejectReason
+from cohabit.core.commands import Rejection, RejectReason
 from cohabit.protocol.messages import CREDIT_BYTES, CREDIT_CHUNKS
 from cohabit.runtime.requests import Answer, CallFailed
 

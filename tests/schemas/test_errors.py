@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from cohabit.api.errors import ApiError, BadRequest, Refused
-from cohabit.core.reasons import Rejection, RejectReason
+from cohabit.core.commands import Rejection, RejectReason
 from cohabit.runtime.requests import CallFailed
 from cohabit.schemas.errors import ErrorResponse
 

@@ -9,7 +9,8 @@ from cohabit.core.controller import Controller
 from cohabit.core.events import Event
 from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import ModelPolicy, SchedulerState
+from cohabit.core.model_state import ModelPolicy
+from cohabit.core.state import SchedulerState
 from cohabit.simulate.behaviour import Behaviour, known_model
 from cohabit.simulate.shell import VirtualShell
 from cohabit.simulate.stats import Tally

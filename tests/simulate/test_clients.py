@@ -8,7 +8,7 @@ from cohabit.core.commands import Command
 from cohabit.core.controller import Controller
 from cohabit.core.events import DeviceMeasured, Event
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import ModelPolicy
+from cohabit.core.model_state import ModelPolicy
 from cohabit.simulate.behaviour import known_model
 from cohabit.simulate.shell import VirtualShell
 from simulate.driving import MIB, Run, takes

@@ -4,9 +4,18 @@ from typing import Any
 
 import pytest
 
-from cohabit.core.commands import Dispatch, Reject, SleepWorker, StartWorker, StopCause, StopWorker, WakeWorker
+from cohabit.core.commands import (
+    Dispatch,
+    Reject,
+    Rejection,
+    RejectReason,
+    SleepWorker,
+    StartWorker,
+    StopCause,
+    StopWorker,
+    WakeWorker,
+)
 from cohabit.core.events import RequestArrived, RequestFinished, Slept, TimerFired, WorkerExited, WorkerReady
-from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.simulate.report import as_table, quantiles, report
 from cohabit.simulate.stats import Tally
 from simulate.driving import two

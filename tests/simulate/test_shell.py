@@ -11,6 +11,8 @@ from cohabit.core.commands import (
     Dispatch,
     PrewarmWorker,
     Reject,
+    Rejection,
+    RejectReason,
     SetTimer,
     SleepWorker,
     StartWorker,
@@ -31,7 +33,6 @@ from cohabit.core.events import (
     WorkerExited,
     WorkerReady,
 )
-from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.simulate.behaviour import Behaviour
 from cohabit.simulate.shell import Stuck, VirtualShell
 from simulate.driving import MIB, Run, takes, two

@@ -8,9 +8,18 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from cohabit.core.commands import Dispatch, Reject, SleepWorker, StartWorker, StopCause, StopWorker, WakeWorker
+from cohabit.core.commands import (
+    Dispatch,
+    Reject,
+    Rejection,
+    RejectReason,
+    SleepWorker,
+    StartWorker,
+    StopCause,
+    StopWorker,
+    WakeWorker,
+)
 from cohabit.core.events import RequestArrived, RequestFinished, Slept, TimerFired, WorkerExited, WorkerReady
-from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.simulate.plot import bars, draw
 from cohabit.simulate.timeline import Doing, Row, Span, Timeline
 from simulate.driving import two

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from cohabit.api.middleware.disconnects import CLIENT_GONE
-from cohabit.core.reasons import RejectReason
+from cohabit.core.commands import RejectReason
 from cohabit.observability.logs import log_bug
 from cohabit.runtime.requests import CallFailed
 

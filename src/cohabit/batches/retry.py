@@ -11,7 +11,7 @@ from math import inf
 import msgspec
 
 from cohabit.batches.asgi_client import Said
-from cohabit.core.reasons import RejectReason
+from cohabit.core.commands import RejectReason
 
 LONGEST_PAUSE = 300.0  # seconds
 _TRIES: dict[str | None, float] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from cohabit.config.model import Config, ModelConfig
-from cohabit.core.state import ModelPolicy
+from cohabit.core.model_state import ModelPolicy
 from cohabit.devices import parse_kind
 from cohabit.engines.registry import engine_class
 from cohabit.protocol.engine import Derivation

@@ -5,14 +5,15 @@ same rules. One that is to leave is given nothing new, and leaves when what runs
 goes on waiting, and brings it back by the ordinary rules.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from cohabit.core.commands import StopCause
 from cohabit.core.events import AdminRequest, LoadRequested, PinRequested, SleepRequested, UnloadRequested
 from cohabit.core.fit import never_fits, pinned_idle_bytes
 from cohabit.core.lifecycle import COMING, STAYS, State
-from cohabit.core.state import Model, Reclaim, SchedulerState
+from cohabit.core.model_state import Model, Reclaim
+from cohabit.core.state import SchedulerState
 from cohabit.core.swap import sleep, stop
 
 _WHY = "its owner asked for it"
@@ -64,7 +65,7 @@ def _cannot_sleep(state: SchedulerState, model: Model) -> Objection | None:
     if model.state in _GONE or model.state is State.PREWARMED:
         return Objection(Refusal.NOT_LOADED, f"{model.name} is not loaded")
     if not state.can_sleep(model):
-        lacking = model.policy.sleeps and not model.sleep_failed
+        lacking = model.policy.sleeps and not model.health.sleep_failed
         why = " without a copy in host memory, for which there was no room (device.host_cache)" if lacking else ""
         return Objection(Refusal.CANNOT_SLEEP, f"{model.name} cannot sleep{why}; unload it instead")
     return None
@@ -82,26 +83,25 @@ def _leaves_no_room(state: SchedulerState, model: Model) -> Objection | None:
 
 
 def handle_admin_request(state: SchedulerState, asked: AdminRequest, now: float) -> None:
-    """Do what the owner asked for, or begin to."""
+    """Do what the operator asked for, or begin to."""
     if asked.model not in state.models or objection(state, asked) is not None:
         return
     model = state.models[asked.model]
     match asked:
         case LoadRequested():
-            _load(model, now)
+            _load(state, model, now)
         case SleepRequested():
-            _dismiss(state, model, Reclaim.SLEEP, now)
+            _unload(state, model, Reclaim.SLEEP, now)
         case UnloadRequested():
-            _dismiss(state, model, Reclaim.STOP, now)
+            _unload(state, model, Reclaim.STOP, now)
         case _:
-            _pin(state, model, asked.pinned)
-    state.changed(model)
+            state.pin(model, pinned=asked.pinned)
 
 
-def unload_requested_models(state: SchedulerState, now: float) -> None:
-    """Those who were told to leave, and have nothing to do any more, do."""
-    for model in list(state.unload_requested.values()):
-        if model.state is not State.READY or model.running or state.account(model).trimming:
+def unload_idle(state: SchedulerState, now: float) -> None:
+    """Models that were told to leave, and have nothing to do any more, do."""
+    for model in list(state.leaving.values()):
+        if model.state is not State.READY or model.busy or state.account(model).trimming:
             continue
         if model.unload_requested is Reclaim.SLEEP:
             sleep(state, model, StopCause.ADMIN, _WHY, now)
@@ -109,30 +109,17 @@ def unload_requested_models(state: SchedulerState, now: float) -> None:
             stop(state, model, StopCause.ADMIN, _WHY, now)
 
 
-def _load(model: Model, now: float) -> None:
-    model.unload_requested = None
+def _load(state: SchedulerState, model: Model, now: float) -> None:
+    state.unload_wanted(model, None)
     if model.state not in STAYS:
-        model.load_requested = True
-        if model.load_requested_at is None:  # asked again he has waited since he asked first
-            model.load_requested_at = now
-        model.not_before = min(model.not_before, now)  # who failed may be tried now
+        asked_first = model.load_requested_at
+        state.load_wanted(model, now if asked_first is None else asked_first)
+        model.health.not_before = min(model.health.not_before, now)  # a model that failed may be tried now
 
 
-def _dismiss(state: SchedulerState, model: Model, how: Reclaim, now: float) -> None:
-    model.load_requested, model.load_requested_at = False, None
+def _unload(state: SchedulerState, model: Model, how: Reclaim, now: float) -> None:
+    state.load_unwanted(model)
     if model.state is State.READY or (how is Reclaim.SLEEP and model.state in COMING):
-        model.unload_requested = how
+        state.unload_wanted(model, how)
     elif how is Reclaim.STOP and model.state not in _GONE:
         stop(state, model, StopCause.ADMIN, _WHY, now)
-
-
-def _pin(state: SchedulerState, model: Model, pinned: bool) -> None:
-    model.policy = replace(model.policy, pin=pinned)
-    state.pinned = [one for one in state.models.values() if one.policy.pin]
-    if pinned:
-        model.unload_requested = None
-        swap = state.swap
-        if swap is not None and model.worker in swap.victims:
-            del swap.victims[model.worker]
-            model.draining = False
-    state.room_has_changed()

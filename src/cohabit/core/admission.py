@@ -4,12 +4,13 @@
 time to try again · 1.5 its queue is full (but for background work) · 1.6 its deadline has passed.
 """
 
+from cohabit.core.commands import Rejection, RejectReason
 from cohabit.core.events import RequestArrived
 from cohabit.core.explain import expected_wait
 from cohabit.core.fit import never_fits, pinned_idle_bytes
 from cohabit.core.lifecycle import State
-from cohabit.core.reasons import Rejection, RejectReason
-from cohabit.core.state import Model, SchedulerState
+from cohabit.core.model_state import Model
+from cohabit.core.state import SchedulerState
 
 SHUTTING_DOWN = Rejection(RejectReason.SHUTTING_DOWN, "the server is shutting down", retry_after=10.0)
 
@@ -24,7 +25,7 @@ def refuse(state: SchedulerState, asked: RequestArrived, now: float) -> Rejectio
         return SHUTTING_DOWN
     if never_fits(state, model):
         return never_fitting(state, model)
-    if model.state is State.FAILED and now < model.not_before:
+    if model.state is State.FAILED and now < model.health.not_before:
         return failed(model, now)
     waiting = model.queue.interactive.count
     if not asked.background and waiting >= model.policy.queue_limit:
@@ -65,7 +66,7 @@ def failed(model: Model, now: float) -> Rejection:
     return Rejection(
         RejectReason.MODEL_FAILED,
         f"{model.name} does not start; the server's log and /admin/status say why",
-        retry_after=max(1.0, model.not_before - now),
+        retry_after=max(1.0, model.health.not_before - now),
     )
 
 

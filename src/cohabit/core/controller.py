@@ -1,26 +1,24 @@
-"""The core's one door: ``handle(event, now)`` in, commands out.
+"""The core's only entrance: ``handle(event, now)`` in, commands out.
 
 The decision tree, by the numbers used at the branches:
-1  admission (``admission``), again for what is queued (``limits``)
+1  admission (``admission``), again for what is queued (``timeouts``)
 2  dispatch to ready models (``dispatch``)
-3  bring in, and evict for it (``residency``)
-4  what time does: deadlines, run limits, keep_alive, the drain (``limits``)
-5  background work gives way (``background``), in all of these
-6  failures (``failures``)
-7  what the owner asks for (``owner``)
+3  load models, and evict others for them (``swap``, ``preemption``)
+4  what time does: deadlines, run limits, keep_alive, the drain (``timeouts``)
+5  background work is best effort (``dispatch``), in all of these
+6  failures (``worker_events``)
+7  what the operator asks for (``admin``)
 
-No event makes it look at every model: what is derived is kept in ``SchedulerState``, and time has an ``Deadlines``.
+No event makes it look at every model: ``SchedulerState`` has indexes, and ``Deadlines`` what is due.
 """
 
-import heapq
 from collections.abc import Sequence
 from typing import assert_never
 
-from cohabit.core.admin import handle_admin_request, unload_requested_models
+from cohabit.core.admin import handle_admin_request, unload_idle
 from cohabit.core.admission import SHUTTING_DOWN, refuse
-from cohabit.core.busy_periods import learn, peaked
 from cohabit.core.commands import Command, Halt, Reject, SetTimer
-from cohabit.core.dispatch import charge, dispatch_all, withdraw
+from cohabit.core.dispatch import charge, dispatch_all
 from cohabit.core.events import (
     DeviceMeasured,
     DeviceUnreadable,
@@ -42,13 +40,21 @@ from cohabit.core.events import (
     WorkerReady,
 )
 from cohabit.core.eviction import Policy
-from cohabit.core.failures import request_failed, worker_exited
 from cohabit.core.ledger import Ledger
+from cohabit.core.model_state import Model
 from cohabit.core.queues import Request
-from cohabit.core.state import Model, SchedulerState
+from cohabit.core.state import SchedulerState
 from cohabit.core.swap import reclaim_overcommit, schedule_swaps
 from cohabit.core.timeouts import cancel, drop, expire, plan
-from cohabit.core.worker_events import measured, ready, slept, trimmed
+from cohabit.core.worker_events import (
+    measured,
+    ready,
+    request_failed,
+    request_finished,
+    slept,
+    trimmed,
+    worker_exited,
+)
 
 
 class Controller:
@@ -68,7 +74,7 @@ class Controller:
         charge(state, now)
         self._take(event, now)
         expire(state, now)
-        unload_requested_models(state, now)
+        unload_idle(state, now)
         reclaim_overcommit(state, self._policy, now)
         dispatch_all(state, now)
         schedule_swaps(state, self._policy, now)
@@ -84,14 +90,15 @@ class Controller:
         match event:
             case Started():
                 for model in state.models.values():
-                    model.load_requested = model.policy.preload
-                    state.changed(model)
+                    if model.policy.preload:
+                        state.load_wanted(model, None)
             case RequestArrived():
                 self._arrived(event, now)
             case RequestCancelled():
                 self._cancelled(event, now)
             case RequestFinished():
-                self._finished(event, now)
+                if self._holds(event.worker, event.request):
+                    request_finished(state, event, now)
             case RequestFailed():
                 if self._holds(event.worker, event.request):
                     request_failed(state, event, now)
@@ -107,36 +114,34 @@ class Controller:
             case DeviceMeasured():
                 measured(state, event, now)
             case DeviceUnreadable():
-                state.unreadable = event.detail
-                state.room_has_changed()
+                state.device_lost(event.detail)
             case TimerFired():
                 self._timer = None
             case ShutdownRequested():
                 if state.draining_until is None:
-                    state.draining_until = now + event.drain
-                    self._shut(now)
+                    state.drain(now + event.drain)
+                    self._refuse_background()
             case LoadRequested() | SleepRequested() | UnloadRequested() | PinRequested():
                 handle_admin_request(state, event, now)
             case _:
                 assert_never(event)
 
-    def _shut(self, now: float) -> None:
-        """Nothing new. Background work outlives the server; who keeps it asks again after the next start."""
+    def _refuse_background(self) -> None:
+        """Background work outlives the server: whoever keeps it asks again after the next start."""
         state = self.state
         for model in state.models.values():
-            model.load_requested, model.load_requested_at = False, None
+            state.load_unwanted(model)
             for request in list(model.queue.background):
-                drop(state, model, request, SHUTTING_DOWN)
-            state.changed(model)
+                drop(state, request, SHUTTING_DOWN)
 
     def _holds(self, worker: int, request: int) -> bool:
-        return worker in self.state.workers and request in self.state.workers[worker].running
+        return worker in self.state.workers and request in self.state.workers[worker].run.requests
 
     def _arrived(self, event: RequestArrived, now: float) -> None:
         state = self.state
         rejection = refuse(state, event, now)
         if rejection is not None:
-            state.out.append(Reject(event.request, rejection))
+            state.emit(Reject(event.request, rejection))
             return
         request = Request(
             event.request,
@@ -149,43 +154,18 @@ class Controller:
             background=event.background,
             size=event.size,
         )
-        model = state.models[event.model]
-        state.requests[request.id] = request
-        model.queue.push(request)
-        if event.deadline is not None:
-            heapq.heappush(model.deadlines, (event.deadline, request.id, request))
-        state.changed(model)
+        state.enqueue(request)
 
     def _cancelled(self, event: RequestCancelled, now: float) -> None:
         state = self.state
         request = state.requests.get(event.request)
         if request is None:
             return
-        request.ended = True
-        model = state.models[request.model]
         if request.queued:
-            model.queue.remove(request)
-            del state.requests[request.id]
-            state.changed(model)
+            state.dequeue(request)
         else:
-            cancel(state, model, request, now)
-
-    def _finished(self, event: RequestFinished, now: float) -> None:
-        if not self._holds(event.worker, event.request):
-            return
-        state = self.state
-        model = state.workers[event.worker]
-        peaked(model, event.peak, now)
-        withdraw(state, model, [event.request], now)
-        request = state.requests.pop(event.request)
-        request.ended = True
-        if model.running:
-            model.footprint.fade()
-        else:
-            learn(state, model, event.peak)
-        model.failures = model.deaths = 0
-        if request.cancelled is None:
-            model.footprint.run_seconds.add(event.seconds)
+            state.end(request)
+            cancel(state, request, now)
 
     def _set_timer(self, now: float) -> None:
         state = self.state
@@ -198,9 +178,9 @@ class Controller:
         nearest = min(moments, default=None)
         if nearest != self._timer:
             self._timer = nearest
-            self.state.out.append(SetTimer(nearest))
+            self.state.emit(SetTimer(nearest))
 
     def _halt(self) -> None:
         if not self._halted:
             self._halted = True
-            self.state.out.append(Halt())
+            self.state.emit(Halt())

@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from cohabit.core.fit import sleep_resident
 from cohabit.core.lifecycle import State
-from cohabit.core.state import Model, Reclaim, SchedulerState
+from cohabit.core.model_state import Model, Reclaim
+from cohabit.core.state import SchedulerState
 
 _WAKES = frozenset({State.SLEEPING, State.WAKING})
 
@@ -62,10 +63,10 @@ def preferred_reclaim(state: SchedulerState, model: Model) -> Reclaim:
 def score(state: SchedulerState, model: Model, policy: Policy, chosen: Reclaim = Reclaim.STOP) -> float:
     """The lower, the sooner it goes. Only models with a process have a score."""
     if policy is Policy.LRU:
-        return model.last_used
+        return model.usage.last_used
     account = state.account(model)
     freed = account.held - (sleep_resident(model) if chosen is Reclaim.SLEEP else 0)
-    return model.inflation + worth(model.dispatches, return_seconds(model, chosen), freed)
+    return model.usage.inflation + worth(model.usage.dispatches, return_seconds(model, chosen), freed)
 
 
 def worth(uses: int, seconds: float, size: int) -> float:
@@ -80,6 +81,6 @@ def account_for(state: SchedulerState, model: Model, policy: Policy, chosen: Rec
         return f"lru: last used at {value:.1f}"
     state.inflation = max(state.inflation, value)
     return (
-        f"gdsf score {value:.2f}: used {model.dispatches} times since it came in, "
+        f"gdsf score {value:.2f}: used {model.usage.dispatches} times since it came in, "
         f"{return_seconds(model, chosen):.1f} s to bring back"
     )

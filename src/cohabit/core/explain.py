@@ -2,14 +2,31 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from types import MappingProxyType
 
-from cohabit.core.dispatch import blocked_by
+from cohabit.core.dispatch import Blocked, blocked_by
 from cohabit.core.eviction import start_seconds
 from cohabit.core.fit import infeasible
 from cohabit.core.lifecycle import COMING, State
-from cohabit.core.preemption import Preemption
-from cohabit.core.reservation import Reservation
-from cohabit.core.state import Model, SchedulerState
+from cohabit.core.model_state import Model
+from cohabit.core.preemption import Preemption, Reservation
+from cohabit.core.state import SchedulerState
+
+BLOCKED = MappingProxyType(
+    {
+        Blocked.DRAINING: "the model to be brought back after it has made room for another",
+        Blocked.UNLOADING: "the model to be brought back after it has left as it was told to",
+        Blocked.TRIMMING: "its caches to be given back",
+        Blocked.CONCURRENCY: "a request of this model to finish",
+        Blocked.RUNS_ALONE: "its turn to run alone, since its first run failed",
+        Blocked.YIELDS_SLOTS: "its turn, after others that wait for its slots",
+        Blocked.OVER_BUDGET: "the memory in use to fall below the budget",
+        Blocked.SLOT: "a compute slot",
+        Blocked.LAST_SLOT: "a compute slot, since the last one is kept for something short",
+        Blocked.MEMORY: "working memory",
+        Blocked.SWAP: "room that is being made for another model",
+    }
+)
 
 
 def expected_wait(state: SchedulerState, model: Model, position: int, now: float) -> float:
@@ -22,10 +39,10 @@ def expected_waits(state: SchedulerState, model: Model, positions: Iterable[int]
     """The same for many places, of which each costs little."""
     ready = _until_ready(state, model, now)
     at_once = model.policy.concurrency * model.policy.max_batch
-    free = (model.policy.concurrency - len(model.batches)) * model.policy.max_batch
-    rivals = [other for other in state.runnable.values() if other is not model and not other.running]
+    free = (model.policy.concurrency - len(model.run.batches)) * model.policy.max_batch
+    rivals = [other for other in state.runnable.values() if other is not model and not other.run.requests]
     share = _share(state, model, rivals)
-    needs_slots = not model.running and state.ledger.slots_used + model.policy.slots > state.ledger.slots
+    needs_slots = not model.run.requests and state.ledger.slots_used + model.policy.slots > state.ledger.slots
     for position in positions:
         rounds = math.ceil(max(0, position - free) / at_once)
         rounds = max(1, rounds) if needs_slots else rounds
@@ -36,12 +53,15 @@ def waits_for(state: SchedulerState, model: Model, now: float) -> str:
     """What keeps the next request of a model from running."""
     swap, worker_state = state.swap, model.state
     if worker_state is State.READY:
-        return blocked_by(state, model, now) or ("its turn after others" if model.queue.best_effort else "its turn")
+        blocked = blocked_by(state, model, now)
+        if blocked is not None:
+            return BLOCKED[blocked]
+        return "its turn after others" if model.queue.best_effort else "its turn"
     if worker_state in COMING:
         return "the model to be loaded" if worker_state is State.STARTING else "the model to be woken"
     if worker_state in {State.STOPPING, State.ENTERING_SLEEP}:
         return "the model to leave before it can be brought back"
-    if now < model.not_before:
+    if now < model.health.not_before:
         return "the pause after a failed start"
     if state.unreadable is not None:
         return "the device to be read again"
@@ -80,7 +100,7 @@ def _until_ready(state: SchedulerState, model: Model, now: float) -> float:
     swap = state.swap
     if swap is not None and swap.model == model.name:
         return _until_left(state, now) + enter
-    wait = max(0.0, model.not_before - now)
+    wait = max(0.0, model.health.not_before - now)
     if swap is not None:
         wait = max(wait, _until_left(state, now) + start_seconds(state.models[swap.model]))
     elif model.backfill_blocked_by is not None:
@@ -95,7 +115,7 @@ def _until_ready(state: SchedulerState, model: Model, now: float) -> float:
 def _room_in(state: SchedulerState, model: Model, now: float) -> float | None:
     """Seconds until others have served for long enough to make room for it; None: that is not what it waits for."""
     reservation = Reservation.of(Preemption.of(state, model, now))
-    return None if reservation is None else max(0.0, reservation.at - now)
+    return None if reservation is None else max(0.0, reservation.shadow_time - now)
 
 
 def _leaving(state: SchedulerState) -> Iterator[Model]:
@@ -113,7 +133,7 @@ def _until_left(state: SchedulerState, now: float) -> float:
     """Until the last victim of the claim is gone: what runs on it ends, and it exits."""
     longest = 0.0
     for victim in _leaving(state):
-        began = max((r.dispatched for r in victim.running.values() if r.dispatched is not None), default=None)
+        began = max((r.dispatched for r in victim.run.requests.values() if r.dispatched is not None), default=None)
         left = 0.0 if began is None else max(0.0, began + victim.footprint.run_seconds.value - now)
         longest = max(longest, left + victim.footprint.exit_seconds.value)
     return longest

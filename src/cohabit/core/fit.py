@@ -7,11 +7,15 @@ block each other for ever.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from cohabit.core.footprints import Footprint
 from cohabit.core.ledger import Account
 from cohabit.core.lifecycle import STAYS, State
-from cohabit.core.state import Model, Reclaim, SchedulerState
+from cohabit.core.model_state import Model, Reclaim
+from cohabit.core.state import SchedulerState
+
+NO_RECLAIMS: Mapping[int, Reclaim] = MappingProxyType({})
 
 
 def run_extra(account: Account, footprint: Footprint) -> int:
@@ -64,79 +68,83 @@ def stays(state: SchedulerState, model: Model) -> bool:
     return not state.account(model).leaving and model.lifecycle.state in STAYS
 
 
-def shortfall(state: SchedulerState, model: Model, reclaims: Mapping[int, Reclaim]) -> int:
-    """Bytes missing to bring the model in, or to let it run, once these workers have made room, what is leaving has
-    left and the others are idle. Zero or less: it fits."""
-    rest = largest = 0
-    for worker, other in state.workers.items():
-        if other is model:
-            continue
-        account = state.ledger.accounts[worker]
-        extra, chosen = 0, reclaims.get(worker)
-        if chosen is Reclaim.TRIM:
-            extra = other.footprint.max_activation
-        elif chosen is None and stays(state, other):
-            extra = run_extra(account, other.footprint)
-        rest += bytes_left(state, worker, chosen)
-        largest = max(largest, extra)
-    return peak_beside(state, model, rest, largest) - state.ledger.effective_budget
-
-
-def peak_beside(state: SchedulerState, model: Model, rest: int, largest: int) -> int:
-    """Bytes held at most while the model comes in and after that, or while it runs, beside others that hold ``rest``
-    and of whose runs one adds ``largest``."""
-    footprint = model.footprint
-    if model.state is State.READY:
-        account = state.account(model)
-        return rest + max(account.at_rest, account.idle + footprint.activation_for(next_units(model)))
-    return rest + max(footprint.load_need, footprint.idle.size + max(footprint.max_activation, largest))
-
-
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """What is held once all are idle and what is leaving has left, and the most that one run adds. The same for all
-    who wait, so that it is summed up once for them."""
+    """What workers hold once all are idle, and the most that one run of any of them adds. Bytes."""
 
-    rest: int
-    largest: int
+    idle: int = 0
+    run: int = 0
 
     @classmethod
-    def of(cls, state: SchedulerState) -> "Occupancy":
-        """As the books are now."""
-        rest = largest = 0
-        for worker, other in state.workers.items():
-            account = state.ledger.accounts[worker]
-            rest += account.afterwards
-            if stays(state, other):
-                largest = max(largest, run_extra(account, other.footprint))
-        return cls(rest, largest)
+    def of(
+        cls, state: SchedulerState, *, without: Model | None = None, reclaims: Mapping[int, Reclaim] = NO_RECLAIMS
+    ) -> "Occupancy":
+        """Of all workers but one, once ``reclaims`` have made room and what is leaving has left."""
+        found = cls()
+        for worker, model in state.workers.items():
+            if model is not without:
+                chosen = reclaims.get(worker)
+                found = found.plus(bytes_left(state, worker, chosen), _run_after(state, worker, model, chosen))
+        return found
+
+    @classmethod
+    def of_pinned(cls, state: SchedulerState, *, without: Model) -> "Occupancy":
+        """As if no others were there."""
+        found = cls()
+        for model in state.pinned:
+            if model is not without and model.worker is not None:
+                account = state.account(model)
+                found = found.plus(account.afterwards, run_extra(account, model.footprint))
+        return found
+
+    def plus(self, idle: int, run: int) -> "Occupancy":
+        """With one more worker."""
+        return Occupancy(self.idle + idle, max(self.run, run))
+
+    def peak_with(self, state: SchedulerState, model: Model) -> int:
+        """Bytes held at most while a model is loaded beside these and after that; if it is ready, while it runs."""
+        footprint = model.footprint
+        if model.state is State.READY:
+            account = state.account(model)
+            return self.idle + max(account.at_rest, account.idle + footprint.activation_for(next_units(model)))
+        return self.idle + max(footprint.load_need, footprint.idle.size + max(footprint.max_activation, self.run))
 
     def shortfall(self, state: SchedulerState, model: Model) -> int:
-        """As ``shortfall`` without anybody making room."""
+        """Bytes missing to load one of these models, or to let it run. ``self`` is of all workers: it is summed up
+        once for all that wait. Zero or less: it fits."""
         footprint = model.footprint
-        if model.out:
+        if model.unloaded:
             own = state.account(model).afterwards if model.worker is not None else 0
-            activation = max(footprint.max_activation, self.largest)
-            most = self.rest - own + max(footprint.load_need, footprint.idle.size + activation)
+            most = Occupancy(self.idle - own, self.run).peak_with(state, model)
         else:
             account = state.account(model)
-            most = self.rest + max(0, footprint.activation_for(next_units(model)) - account.cached)
+            most = self.idle + max(0, footprint.activation_for(next_units(model)) - account.cached)
         return most - state.ledger.effective_budget
 
     def tight(self, state: SchedulerState) -> bool:
         """Whether any model that is ready could lack the room to run."""
-        return self.rest + self.largest > state.ledger.effective_budget
+        return self.idle + self.run > state.ledger.effective_budget
+
+
+def _run_after(state: SchedulerState, worker: int, model: Model, chosen: Reclaim | None) -> int:
+    """Bytes that a run of it adds, once it has made room in this way."""
+    if chosen is Reclaim.TRIM:
+        return model.footprint.max_activation
+    if chosen is None and stays(state, model):
+        return run_extra(state.ledger.accounts[worker], model.footprint)
+    return 0
+
+
+def shortfall(state: SchedulerState, model: Model, reclaims: Mapping[int, Reclaim]) -> int:
+    """Bytes missing to load the model, or to let it run, once these workers have made room, what is leaving has left
+    and the others are idle. Zero or less: it fits."""
+    occupancy = Occupancy.of(state, without=model, reclaims=reclaims)
+    return occupancy.peak_with(state, model) - state.ledger.effective_budget
 
 
 def infeasible(state: SchedulerState, model: Model) -> bool:
-    """Whether the model could not be served now even if everyone but the pinned left."""
-    rest = largest = 0
-    for other in state.pinned:
-        if other is not model and other.worker is not None:
-            account = state.account(other)
-            rest += account.afterwards
-            largest = max(largest, run_extra(account, other.footprint))
-    return peak_beside(state, model, rest, largest) > state.ledger.effective_budget
+    """Whether the model could not be served now even if all but the pinned left."""
+    return Occupancy.of_pinned(state, without=model).peak_with(state, model) > state.ledger.effective_budget
 
 
 def awaits_device(state: SchedulerState, model: Model) -> bool:
@@ -145,7 +153,7 @@ def awaits_device(state: SchedulerState, model: Model) -> bool:
         return False
     if model.state is State.READY:
         return not fits_now(state, extra_now(state, model, next_units(model)))
-    return model.out
+    return model.unloaded
 
 
 def fits_now(state: SchedulerState, extra: int) -> bool:
@@ -192,7 +200,7 @@ def awaits_reading(state: SchedulerState) -> bool:
     ledger = state.ledger
     if ledger.unreturned or not fits_now(state, 0):
         return True
-    if state.swap is None and all(fits_now(state, need(state, model)) for model in state.waiters):
+    if state.swap is None and all(fits_now(state, need(state, state.models[name])) for name in state.waiters):
         return False
     if ledger.effective_budget < ledger.budget:
         return True  # others may have let go of theirs, or it was a load of our own

@@ -13,12 +13,28 @@ Running out of memory is not a footprint. It adds a margin of its own, which fad
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cohabit.core.ewma import Ewma
-
 MARGIN_SHARE = 8  # an eighth of the peak is added after running out of memory
 _EXIT_SECONDS = 0.2
 _RUN_SECONDS = 0.1
 LEAST_MARGIN = 32 << 20  # bytes; below this a margin has faded away
+
+
+class Ewma:
+    """An exponentially weighted mean; the first measurement replaces the guess."""
+
+    def __init__(self, guess: float, *, weight: float = 0.3) -> None:
+        """``weight`` is the share of the newest measurement."""
+        self.value = guess
+        self.measured = False
+        self._weight = weight
+
+    def add(self, seconds: float) -> None:
+        """Take a measurement in."""
+        if self.measured:
+            self.value += self._weight * (seconds - self.value)
+        else:
+            self.value = seconds
+            self.measured = True
 
 
 class Origin(StrEnum):
@@ -119,9 +135,11 @@ class Footprint:
             return self.max_activation  # larger than any that was measured
         return max(run.size for run in self.buckets.values() if run.units <= bound) + self.margin
 
-    def learn_load(self, idle: int, load_peak: int, seconds: float) -> None:
-        """A load has ended and showed what it takes."""
+    def learn_load(self, idle: int, load_peak: int, seconds: float, *, prewarmed: int | None = None) -> None:
+        """A load has ended and showed what it takes. ``prewarmed``: what the process held before; None: not told."""
         self._learn_entry(idle, load_peak)
+        if prewarmed is not None:
+            self.prewarmed = prewarmed
         self.load_seconds.add(seconds)
 
     def learn_wake(self, idle: int, load_peak: int, seconds: float, most: int) -> None:
@@ -144,6 +162,15 @@ class Footprint:
         """A model has fallen asleep and still holds ``held`` bytes."""
         self.sleep_resident = Figure(held, Origin.MEASURED)
         self.sleep_seconds.add(seconds)
+
+    def learn_sleeping(self, held: int) -> None:
+        """A reading shows what a sleeping model still holds."""
+        self.sleep_resident = Figure(held, Origin.MEASURED)
+
+    def learn_host_copy(self, size: int) -> None:
+        """A load has made a copy of ``size`` bytes in host memory; 0: it has made none, and nothing is learned."""
+        if size:
+            self.host_copy = Figure(size, Origin.MEASURED)
 
     def learn_run(self, used: int, units: int = 0) -> None:
         """A run, or all that ran at the same time, took ``used`` bytes beyond what the worker holds at rest."""

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 
 from cohabit.core.eviction import Policy, spared_by_waking, worth
 from cohabit.core.lifecycle import State
-from cohabit.core.state import Model, Reclaim, SchedulerState
+from cohabit.core.model_state import Model, Reclaim
+from cohabit.core.state import SchedulerState
 
 
 def host_copy_bytes(model: Model) -> int:
@@ -65,7 +66,7 @@ def over_host_cache(state: SchedulerState, policy: Policy) -> Iterator[Model]:
 
 
 def _wanted(model: Model) -> bool:
-    return model.policy.copies and not model.policy.pin and not model.sleep_failed
+    return model.policy.copies and not model.policy.pin and not model.health.sleep_failed
 
 
 def _sleepers(state: SchedulerState, policy: Policy) -> list[tuple[int, Model]]:
@@ -79,7 +80,8 @@ def _sleepers(state: SchedulerState, policy: Policy) -> list[tuple[int, Model]]:
 
 
 def _score(model: Model, policy: Policy) -> float:
-    return model.last_used if policy is Policy.LRU else model.inflation + _worth(model, model.dispatches)
+    usage = model.usage
+    return usage.last_used if policy is Policy.LRU else usage.inflation + _worth(model, usage.dispatches)
 
 
 def _worth(model: Model, uses: int) -> float:

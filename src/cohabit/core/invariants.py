@@ -1,7 +1,8 @@
 """What must hold after every event. Called by tests after each, and by the shell when told to debug."""
 
 from cohabit.core.lifecycle import COMING, State
-from cohabit.core.state import Model, Reclaim, SchedulerState
+from cohabit.core.model_state import Model, Reclaim
+from cohabit.core.state import SchedulerState
 
 _GONE = frozenset({State.STOPPED, State.FAILED})
 
@@ -25,11 +26,11 @@ def check(state: SchedulerState) -> None:
     _must(slots == ledger.slots_used, "slots are taken by busy models only")
     _must(slots <= ledger.slots, "no more slots are taken than there are")
     waiting = [request.id for model in state.models.values() for request in model.queue]
-    running = [request for model in state.models.values() for request in model.running]
+    running = [request for model in state.models.values() for request in model.run.requests]
     _must(sorted(waiting + running) == sorted(state.requests), "every request waits or runs, once")
     for model in state.models.values():
         _must((model.state in _GONE) == (model.worker is None), f"{model.name} has a process or is stopped")
-        _must(not model.running or model.worker is not None, f"{model.name} runs nothing without a worker")
+        _must(not model.run.requests or model.worker is not None, f"{model.name} runs nothing without a worker")
         _must(not model.draining or state.swap is not None, f"{model.name} drains only for a claim")
         _check_derived(state, model)
 
@@ -47,10 +48,10 @@ def _check_worker(state: SchedulerState, model: Model) -> None:
         account.leaving == (worker_state in {State.STOPPING, State.ENTERING_SLEEP}), f"{model.name} leaves or stays"
     )
     _must(not account.trimming or not model.busy, f"{model.name} runs nothing while it is trimmed")
-    _must(set(model.running) == set().union(*model.batches), f"{model.name} runs what its batches hold")
+    _must(set(model.run.requests) == set().union(*model.run.batches), f"{model.name} runs what its batches hold")
     copied = model.worker in state.ledger.copies
     _must(not copied or model.policy.copies, f"{model.name} has a copy only if it can wake from it")
-    _must(len(model.batches) <= model.policy.concurrency, f"{model.name} keeps its concurrency")
+    _must(len(model.run.batches) <= model.policy.concurrency, f"{model.name} keeps its concurrency")
 
 
 def _check_derived(state: SchedulerState, model: Model) -> None:
@@ -61,16 +62,16 @@ def _check_derived(state: SchedulerState, model: Model) -> None:
     _must((name in state.runnable) == runnable, f"{name} is in the ring if it could be given work")
     _must((name in state.starved) == model.starved <= runnable, f"{name} is kept out only while it could run")
     _must(not model.starved or not model.queue.best_effort, f"{name} is kept out of what it would not give way")
-    interactive = sum(not request.background for request in model.running.values())
-    _must(model.interactive == interactive, f"{name} knows how much of what runs is interactive")
-    _must(model.best_effort == model.background_only, f"{name} yields if all it does is background work")
+    interactive = sum(not request.background for request in model.run.requests.values())
+    _must(model.run.interactive == interactive, f"{name} knows how much of what runs is interactive")
+    _must(model.best_effort == model.only_background, f"{name} yields if all it does is background work")
     _must(model.queue.urgent <= (model.queue.background.count > 0), f"{name} has background work if that is urgent")
-    lacks = model.out and (waits or model.load_requested)
-    lacks = lacks or (ready and waits and not model.running and free)
-    _must((model in state.waiters) == lacks, f"{name} is among the waiters if it lacks room")
+    lacks = model.unloaded and (waits or model.load_requested)
+    lacks = lacks or (ready and waits and not model.run.requests and free)
+    _must((model.name in state.waiters) == lacks, f"{name} is among the waiters if it lacks room")
     _must((model.worker in state.busy) == model.busy, f"{name} is charged while it is busy")
     _must(
-        (name in state.unload_requested) == (model.unload_requested is not None),
+        (name in state.leaving) == (model.unload_requested is not None),
         f"{name} is known to have been told to leave",
     )
     swap = state.swap

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from cohabit.core.state import SchedulerState
 
+NOISE = 32 << 20  # bytes beyond what is reserved that do not count: shared pages come and go
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimits:
@@ -41,7 +43,7 @@ def memory_limits(state: SchedulerState) -> MemoryLimits:
     """
     given = {}
     for worker, model in state.workers.items():
-        running = model.busy_period if model.running else None
+        running = model.run.busy_period if model.run.requests else None
         given[worker] = state.ledger.accounts[worker].held if running is None else running.given
     taken = sum(given.values()) + state.ledger.unreturned
     return MemoryLimits(given, max(0, state.ledger.effective_budget - taken))

@@ -8,7 +8,8 @@ from typing import Any
 
 from cohabit.core.explain import expected_waits, waits_for
 from cohabit.core.ledger import Account
-from cohabit.core.state import Model, SchedulerState
+from cohabit.core.model_state import Model
+from cohabit.core.state import SchedulerState
 
 SCHEMA = 2
 LISTED = 100  # requests of each model, unless asked for more or fewer
@@ -91,13 +92,13 @@ def _model(state: SchedulerState, model: Model, now: float) -> dict[str, Any]:
         "margin": footprint.margin,
         "load_seconds": footprint.load_seconds.value,
         "wake_seconds": footprint.wake_seconds.value,
-        "in_flight": len(model.running),
+        "in_flight": len(model.run.requests),
         "waiting": len(model.queue),
-        "loads": model.loads,
-        "wakes": model.wakes,
-        "last_eviction": model.last_eviction,
-        "failure": model.failure,
-        "overruns": model.overruns,
+        "loads": model.usage.loads,
+        "wakes": model.usage.wakes,
+        "last_eviction": model.usage.last_eviction,
+        "failure": model.health.failure,
+        "overruns": model.health.overruns,
     }
 
 
@@ -120,7 +121,7 @@ def _waiting(state: SchedulerState, model: Model, now: float, listed: int | None
 
 
 def _running(model: Model, now: float, listed: int | None) -> Iterator[dict[str, Any]]:
-    for request in islice(model.running.values(), listed):
+    for request in islice(model.run.requests.values(), listed):
         assert request.dispatched is not None
         yield {
             "id": request.id,
@@ -172,10 +173,10 @@ def alerts(state: SchedulerState, now: float) -> Iterator[Alert]:
         if model.footprint.margin:
             text = f"{name} ran out of memory; {model.footprint.margin >> 20} MiB more are allowed for it"
             yield Alert("model_out_of_memory", Severity.WARNING, text, name)
-        if model.sleep_failed:
+        if model.health.sleep_failed:
             yield Alert("model_cannot_sleep", Severity.WARNING, f"{name} cannot sleep: it is stopped instead", name)
-        if now - model.overran_at < TELL_SECONDS:
-            held, given = (size >> 20 for size in model.overran)
-            times = "once" if model.overruns == 1 else f"{model.overruns} times"
+        if now - model.health.overran_at < TELL_SECONDS:
+            held, given = (size >> 20 for size in model.health.overran)
+            times = "once" if model.health.overruns == 1 else f"{model.health.overruns} times"
             text = f"{name} held {held} MiB where {given} MiB were reserved ({times} since the start)"
             yield Alert("model_exceeded_reservation", Severity.WARNING, text, name)

@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from itertools import islice
 
 from cohabit.core.admission import SHUTTING_DOWN, failed, never_fitting, past_deadline, unreadable
-from cohabit.core.background import urgent_at
-from cohabit.core.commands import Cancel, Reject, StopCause
-from cohabit.core.dispatch import mark_starved, starved_at
+from cohabit.core.commands import Cancel, Reject, Rejection, RejectReason, StopCause
+from cohabit.core.dispatch import starved_at, urgent_at
 from cohabit.core.fit import awaits_device, infeasible
 from cohabit.core.lifecycle import State
+from cohabit.core.model_state import Model
 from cohabit.core.queues import Request
-from cohabit.core.reasons import Rejection, RejectReason
-from cohabit.core.state import Model, SchedulerState
+from cohabit.core.state import SchedulerState
 from cohabit.core.swap import sleep, stop
 
 CANCEL_GRACE = 30.0  # seconds a worker has to heed a cancel before it counts as hung
@@ -29,41 +28,37 @@ something else: thousands that end in one step would hold up everybody."""
 
 def reject(state: SchedulerState, request: Request, rejection: Rejection) -> None:
     """End a request that waits, or one whose worker has already given it up."""
-    request.ended = True
-    state.out.append(Reject(request.id, rejection))
+    state.end(request)
+    state.emit(Reject(request.id, rejection))
 
 
-def drop(state: SchedulerState, model: Model, request: Request, rejection: Rejection) -> None:
+def drop(state: SchedulerState, request: Request, rejection: Rejection) -> None:
     """Take a waiting request out of its queue and end it."""
-    model.queue.remove(request)
-    del state.requests[request.id]
+    state.dequeue(request)
     reject(state, request, rejection)
-    state.changed(model)
 
 
-def cancel(state: SchedulerState, model: Model, request: Request, now: float) -> None:
+def cancel(state: SchedulerState, request: Request, now: float) -> None:
     """Tell the worker to stop a running request, once."""
     if request.cancelled is None:
-        assert model.worker is not None
-        request.cancelled = now
-        state.out.append(Cancel(request.id, model.worker))
-        state.changed(model)
+        worker = state.models[request.model].worker
+        assert worker is not None
+        state.cancel_sent(request, now)
+        state.emit(Cancel(request.id, worker))
 
 
 def expire(state: SchedulerState, now: float) -> None:
     """Everything whose time has come."""
-    for model in state.deadlines.due(now):
-        state.changed(model)
+    for model in state.due(now):
         _deadlines(state, model, now)
         _runs(state, model, now)
         _infeasible(state, model, now)
         reject_failed(state, model, now)
         _keep_alive(state, model, now)
         if _forgotten(model) and now >= urgent_at(model):
-            model.queue.urgent = True
-            state.changed(model)
+            state.set_urgent(model, urgent=True)
         if _overlooked(state, model) and now >= starved_at(model):
-            mark_starved(state, model)
+            state.starve(model)
     if state.draining_until is not None:
         _drain(state, now)
 
@@ -71,11 +66,10 @@ def expire(state: SchedulerState, now: float) -> None:
 def plan(state: SchedulerState, now: float) -> None:
     """The next moment of every model that something has happened to."""
     if state.unreadable is not None:
-        state.room_has_changed()  # what others take now may be seen free only once the device is read again
-    for model in state.touched.values():
+        state.room_changed()  # what others take now may be seen free only once the device is read again
+    for model in state.changed():
         _note_infeasible(state, model, now)
-        state.deadlines.set(model, min((at for at in _moments(state, model, now) if at > now), default=None))
-    state.touched.clear()
+        state.deadlines.set(model.name, min((at for at in _moments(state, model, now) if at > now), default=None))
 
 
 def _moments(state: SchedulerState, model: Model, now: float) -> Iterator[float]:
@@ -85,7 +79,7 @@ def _moments(state: SchedulerState, model: Model, now: float) -> Iterator[float]
     if _given_up(model, now):
         yield soon
     first: Request | None = None  # they stand in the order in which they were dispatched, so it is due first
-    for request in model.running.values():
+    for request in model.run.requests.values():
         if request.cancelled is not None:
             yield request.cancelled + CANCEL_GRACE
         elif first is None:
@@ -97,8 +91,8 @@ def _moments(state: SchedulerState, model: Model, now: float) -> Iterator[float]
         yield max(soon, model.infeasible_since + model.policy.max_wait)
     if (at := _keep_alive_until(model)) is not None:
         yield at
-    if (model.failures or model.deaths) and (model.queue or model.load_requested):
-        yield model.not_before
+    if (model.health.failures or model.health.deaths) and (model.queue or model.load_requested):
+        yield model.health.not_before
     if _forgotten(model):
         yield max(soon, urgent_at(model))
     if _overlooked(state, model):
@@ -109,7 +103,7 @@ def _overlooked(state: SchedulerState, model: Model) -> bool:
     """Whether it could be given work and is given none: branch 2.4 may come to apply."""
     return (
         model.policy.name in state.runnable
-        and not model.running
+        and not model.run.requests
         and not model.starved
         and not model.queue.best_effort
     )
@@ -133,20 +127,20 @@ def _deadlines(state: SchedulerState, model: Model, now: float) -> None:
             return
         request = heapq.heappop(model.deadlines)[2]
         if request.queued:
-            drop(state, model, request, past_deadline(model.name))
+            drop(state, request, past_deadline(model.name))
         else:
             reject(state, request, past_deadline(model.name))
-            cancel(state, model, request, now)
+            cancel(state, request, now)
 
 
 def _runs(state: SchedulerState, model: Model, now: float) -> None:
-    for request in list(model.running.values()):
+    for request in list(model.run.requests.values()):
         assert request.dispatched is not None
         if request.cancelled is None and now >= request.dispatched + model.policy.max_run:
             if not request.ended:
                 detail = f"{model.name} ran for {model.policy.max_run:g} s, the most a request may (max_run)"
                 reject(state, request, Rejection(RejectReason.MAX_RUN, detail))
-            cancel(state, model, request, now)
+            cancel(state, request, now)
         elif request.cancelled is not None and now >= request.cancelled + CANCEL_GRACE and model.state is State.READY:
             why = f"a cancelled request still runs after {CANCEL_GRACE:g} s"
             stop(state, model, StopCause.HUNG, why, now, kill=True)
@@ -154,7 +148,7 @@ def _runs(state: SchedulerState, model: Model, now: float) -> None:
 
 def _note_infeasible(state: SchedulerState, model: Model, now: float) -> None:
     """Branch 1 again for what is queued."""
-    if not model.queue or model.running or not (infeasible(state, model) or awaits_device(state, model)):
+    if not model.queue or model.run.requests or not (infeasible(state, model) or awaits_device(state, model)):
         model.infeasible_since = None
     elif model.infeasible_since is None:
         model.infeasible_since = now
@@ -175,20 +169,20 @@ def reject_failed(state: SchedulerState, model: Model, now: float) -> None:
 
 
 def _given_up(model: Model, now: float) -> bool:
-    return model.state is State.FAILED and now < model.not_before and bool(model.queue)
+    return model.state is State.FAILED and now < model.health.not_before and bool(model.queue)
 
 
 def _drop_first(state: SchedulerState, model: Model, rejection: Rejection) -> None:
     for request in list(islice(model.queue, MOST_AT_ONCE)):
-        drop(state, model, request, rejection)
+        drop(state, request, rejection)
 
 
 def _keep_alive_until(model: Model) -> float | None:
     keep_alive = model.policy.keep_alive
-    if keep_alive is None or model.policy.pin or model.queue or model.running:
+    if keep_alive is None or model.policy.pin or model.queue or model.run.requests:
         return None
     if model.state is State.READY and not model.draining:
-        return model.idle_since + keep_alive
+        return model.usage.idle_since + keep_alive
     return model.lifecycle.since + keep_alive if model.state is State.SLEEPING else None
 
 
@@ -212,11 +206,10 @@ def _drain(state: SchedulerState, now: float) -> None:
             return
     else:
         for request in list(state.requests.values()):
-            model = state.models[request.model]
             if request.queued:
-                drop(state, model, request, SHUTTING_DOWN)
+                drop(state, request, SHUTTING_DOWN)
             elif not request.ended:
                 reject(state, request, SHUTTING_DOWN)
-    for model in list(state.with_process):
+    for model in list(state.workers.values()):
         if model.state is not State.STOPPING:
             stop(state, model, StopCause.SHUTDOWN, "the server is shutting down", now, kill=model.busy)

@@ -6,65 +6,47 @@ That order changes with time, but not among models that are allowed the same tim
 
 import heapq
 import math
+from collections.abc import Iterator
 from itertools import count
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cohabit.core.state import Model
-
-_Entry = tuple[float, int, "Model"]
-_MOMENT = 0.001  # seconds, far more than rounding
+_Entry = tuple[float, int, str]
 _LAST = -1.0  # less urgent than what has just arrived
 
 
-def overtakes_at(behind: "Model", first: "Model") -> float:
-    """When one that is less urgent than another has become more so. Infinity: never."""
-    if behind.best_effort or behind.policy.max_wait >= first.policy.max_wait:
-        return math.inf
-    allowed, longer = behind.policy.max_wait, first.policy.max_wait
-    return (behind.waiting_since * longer - first.waiting_since * allowed) / (longer - allowed) + _MOMENT
-
-
 class Waiters:
-    """A set of models, read in order of urgency. What is only preloaded, with nobody waiting, comes last."""
+    """A set of names, read in order of urgency. What is only preloaded, with nobody waiting, comes last."""
 
     def __init__(self) -> None:
-        """Begin empty."""
         self._members: dict[str, tuple[float, float, int]] = {}  # time allowed, since when, number of its entry
         self._heaps: dict[float, list[_Entry]] = {}
         self._order = count()
 
-    def __iter__(self) -> "Iterator[Model]":
+    def __iter__(self) -> Iterator[str]:
         """In no particular order, each once."""
         return (
             entry[2]
             for allowed, heap in self._heaps.items()
             for entry in heap
-            if self._members.get(entry[2].policy.name) == (allowed, *entry[:2])
+            if self._members.get(entry[2]) == (allowed, *entry[:2])
         )
 
-    def __contains__(self, model: "Model") -> bool:
-        """Whether it is one of them."""
-        return model.policy.name in self._members
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
 
-    def add(self, model: "Model") -> None:
-        """It lacks room, or has since it was added begun to wait at another time."""
-        since = model.waiting_since
-        allowed = math.inf if model.best_effort else model.policy.max_wait
-        member = self._members.get(model.policy.name)
+    def add(self, name: str, *, since: float, allowed: float) -> None:
+        """It lacks room, or has begun to wait at another time since it was added. ``allowed`` in seconds."""
+        member = self._members.get(name)
         if member is not None and member[:2] == (allowed, since):
             return
         number = next(self._order)
-        self._members[model.policy.name] = (allowed, since, number)
-        heapq.heappush(self._heaps.setdefault(allowed, []), (since, number, model))
+        self._members[name] = (allowed, since, number)
+        heapq.heappush(self._heaps.setdefault(allowed, []), (since, number, name))
 
-    def discard(self, model: "Model") -> None:
+    def discard(self, name: str) -> None:
         """It does not lack room."""
-        self._members.pop(model.policy.name, None)
+        self._members.pop(name, None)
 
-    def by_urgency(self, now: float) -> "Iterator[Model]":
+    def by_urgency(self, now: float) -> Iterator[str]:
         """All of them, in order; take as many as are wanted. Nothing may be added or discarded meanwhile."""
         taken: list[tuple[list[_Entry], _Entry]] = []
         try:
@@ -79,7 +61,7 @@ class Waiters:
     def _most_urgent(self, now: float) -> list[_Entry] | None:
         best, most = None, float("-inf")
         for allowed, heap in self._heaps.items():
-            while heap and self._members.get(heap[0][2].policy.name) != (allowed, heap[0][0], heap[0][1]):
+            while heap and self._members.get(heap[0][2]) != (allowed, heap[0][0], heap[0][1]):
                 heapq.heappop(heap)
             if heap:
                 urgency = (now - heap[0][0]) / max(allowed, 1e-9) if allowed < math.inf else _LAST

@@ -9,7 +9,7 @@ from cohabit.core.admin import Objection, objection
 from cohabit.core.commands import Command
 from cohabit.core.events import AdminRequest, Event, LoadRequested, PinRequested, SleepRequested
 from cohabit.core.lifecycle import State
-from cohabit.core.state import Model
+from cohabit.core.model_state import Model
 from cohabit.runtime.loop import ControlLoop
 from cohabit.runtime.requests import SERVER_FAILED, CallFailed
 
@@ -84,7 +84,7 @@ class _Watch:
         self._model = model
         self._asked = asked
         self._worker = model.worker
-        self._failures = model.failures
+        self._failures = model.health.failures
 
     def handled(self, _event: Event, _commands: Sequence[Command], _now: float) -> None:
         """A ``loop.Observe``."""
@@ -102,9 +102,9 @@ class _Watch:
         model = self._model
         if model.state is State.READY:
             return Outcome(Ending.DONE)
-        if model.failures > self._failures:
-            return Outcome(Ending.FAILED, f"{model.name} does not start: {model.failure or 'its worker died'}")
-        if model.out and not model.load_requested:
+        if model.health.failures > self._failures:
+            return Outcome(Ending.FAILED, f"{model.name} does not start: {model.health.failure or 'its worker died'}")
+        if model.unloaded and not model.load_requested:
             return Outcome(Ending.SUPERSEDED, f"{model.name} was told to leave before it was in")
         return Outcome(Ending.UNDER_WAY)
 

@@ -11,7 +11,7 @@ from cohabit.config import defaults
 from cohabit.config.model import Config
 from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import Model
+from cohabit.core.model_state import Model
 from cohabit.devices import Device
 from cohabit.engines.registry import engine_class, missing_libraries
 from cohabit.protocol.parameters import Declared

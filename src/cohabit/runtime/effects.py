@@ -11,6 +11,7 @@ from cohabit.core.commands import (
     Halt,
     PrewarmWorker,
     Reject,
+    Rejection,
     SetTimer,
     SleepWorker,
     StartWorker,
@@ -19,7 +20,6 @@ from cohabit.core.commands import (
     WakeWorker,
 )
 from cohabit.core.events import Event
-from cohabit.core.reasons import Rejection
 from cohabit.core.snapshot import Alert
 from cohabit.protocol.spec import Device
 from cohabit.runtime.inflight import Answers, Watcher

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from cohabit.config.model import Config
 from cohabit.core.commands import Command, StartWorker
 from cohabit.core.events import Event, RequestFinished, Slept, WorkerExited, WorkerReady
-from cohabit.core.ewma import Ewma
-from cohabit.core.footprints import Figure, Origin, Run
-from cohabit.core.state import Model
+from cohabit.core.footprints import Ewma, Figure, Origin, Run
+from cohabit.core.model_state import Model
 from cohabit.runtime.profile_store import Footprints, Profile, profile_key
 
 

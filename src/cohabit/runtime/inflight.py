@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from cohabit.core.commands import Rejection, RejectReason
 from cohabit.core.events import Event, RequestFailed, RequestFinished
-from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.protocol import messages
 from cohabit.protocol.engine import Chunk, ItemError, Request
 from cohabit.runtime.requests import Answer, Call, CallFailed

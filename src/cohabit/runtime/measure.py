@@ -9,6 +9,8 @@ from cohabit.core.commands import (
     Command,
     Dispatch,
     Reject,
+    Rejection,
+    RejectReason,
     SleepWorker,
     StartWorker,
     StopCause,
@@ -17,8 +19,7 @@ from cohabit.core.commands import (
     WakeWorker,
 )
 from cohabit.core.events import Event, RequestFailed, RequestFinished, Slept, WorkerExited, WorkerReady
-from cohabit.core.reasons import Rejection, RejectReason
-from cohabit.core.state import ModelPolicy
+from cohabit.core.model_state import ModelPolicy
 from cohabit.protocol import messages
 from cohabit.protocol.spec import Device
 from cohabit.runtime.effects import Effects

@@ -10,7 +10,8 @@ from cohabit.config.model import Config
 from cohabit.core.fit import max_bytes_for, never_fits
 from cohabit.core.footprints import Figure, Footprint, Origin
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import Model, SchedulerState
+from cohabit.core.model_state import Model
+from cohabit.core.state import SchedulerState
 from cohabit.devices.cuda import CONTEXT_BYTES
 from cohabit.engines.registry import engine_class
 from cohabit.runtime.profile_store import Footprints, Profile, profile_key

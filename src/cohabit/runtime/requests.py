@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cohabit.core.reasons import Rejection, RejectReason
+from cohabit.core.commands import Rejection, RejectReason
 from cohabit.protocol.engine import ItemError
 from cohabit.protocol.messages import CREDIT_BYTES, CREDIT_CHUNKS
 from cohabit.protocol.tasks import Task

@@ -11,7 +11,7 @@ import structlog
 
 from cohabit.core.admin import Objection
 from cohabit.core.admission import SHUTTING_DOWN
-from cohabit.core.commands import Command
+from cohabit.core.commands import Command, Rejection
 from cohabit.core.controller import Controller
 from cohabit.core.events import (
     AdminRequest,
@@ -26,9 +26,8 @@ from cohabit.core.events import (
 from cohabit.core.eviction import Policy
 from cohabit.core.fit import awaits_reading
 from cohabit.core.ledger import Ledger
-from cohabit.core.reasons import Rejection
+from cohabit.core.model_state import Model
 from cohabit.core.snapshot import LISTED, Alert, Severity, snapshot
-from cohabit.core.state import Model
 from cohabit.devices import Device
 from cohabit.engines.registry import engine_class
 from cohabit.protocol import spec

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cohabit.core.footprints import Figure, Footprint, Origin
-from cohabit.core.state import Model, ModelPolicy
+from cohabit.core.model_state import Model, ModelPolicy
 
 EXIT_SECONDS = 0.02  # to kill and reap a process
 

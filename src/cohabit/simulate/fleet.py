@@ -24,7 +24,7 @@ from cohabit.config.model import Config
 from cohabit.core.controller import Controller
 from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
-from cohabit.core.state import ModelPolicy
+from cohabit.core.model_state import ModelPolicy
 from cohabit.engines.fake import FakeOptions
 from cohabit.runtime.plan import Plan, make_plan
 from cohabit.runtime.profile_store import Footprints

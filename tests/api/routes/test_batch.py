@@ -12,7 +12,7 @@ from api.driving import CANARY, EMBED_ANSWER, Exchange, FakeService, as_asked, r
 from cohabit.api.app import create_app
 from cohabit.api.routes import batch
 from cohabit.api.streams import StreamTimeouts
-from cohabit.core.reasons import RejectReason
+from cohabit.core.commands import RejectReason
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call
 from cohabit.schemas.inference import MOST_ITEMS

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from api.driving import CANARY, FakeService, as_asked, failing, rejected
 from api.storing import Stored, opened
-from cohabit.core.reasons import RejectReason
+from cohabit.core.commands import RejectReason
 from cohabit.schemas.batches import ENDPOINTS
 
 MESSAGES = [{"role": "user", "content": CANARY}]

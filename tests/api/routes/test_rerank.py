@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from api.driving import CANARY, FakeService, Served, at_once, failing, packed, rejected
-from cohabit.core.reasons import RejectReason
+from cohabit.core.commands import RejectReason
 from cohabit.protocol.engine import ItemError
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import CallFailed

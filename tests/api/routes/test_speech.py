@@ -12,7 +12,7 @@ from api.driving import CANARY, Exchange, FakeService, Served, at_once, failing,
 from cohabit.api.app import create_app
 from cohabit.api.routes.speech import MEDIA_TYPES
 from cohabit.api.streams import StreamTimeouts
-from cohabit.core.reasons import RejectReason
+from cohabit.core.commands import RejectReason
 from cohabit.engines.audio_encode import FORMATS
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call

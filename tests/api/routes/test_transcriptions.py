@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from api.driving import CANARY, HEARD, SOUND, Exchange, FakeService, Served, as_asked, failing, rejected
 from cohabit.api import uploads
-from cohabit.core.reasons import RejectReason
+from cohabit.core.commands import RejectReason
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call
 from samples import clean_sound, film, tone

@@ -14,8 +14,8 @@ from cohabit.api.routes.models import find, service_of
 from cohabit.api.streams import Stream, StreamTimeouts
 from cohabit.core.admin import Objection, Refusal
 from cohabit.core.admission import SHUTTING_DOWN
+from cohabit.core.commands import Rejection, RejectReason
 from cohabit.core.events import AdminRequest, LoadRequested, PinRequested, SleepRequested, UnloadRequested
-from cohabit.core.reasons import Rejection, RejectReason
 from cohabit.observability.feed import Feed, Subscription
 from cohabit.runtime.admin import Ending
 from cohabit.runtime.requests import CallFailed

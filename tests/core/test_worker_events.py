@@ -1,9 +1,8 @@
 """Branch 5: who is tried again, who is told, and when the model is started once more."""
 
-from cohabit.core.commands import Dispatch, Reject, StartWorker
+from cohabit.core.commands import Dispatch, Reject, Rejection, RejectReason, StartWorker
 from cohabit.core.events import RequestCancelled, RequestFailed, Trimmed, WorkerReady
 from cohabit.core.footprints import Figure, Origin
-from cohabit.core.reasons import Rejection, RejectReason
 from core.driver import MIB, Core, brief, model, two
 
 
@@ -66,7 +65,7 @@ def test_a_failing_model_backs_off_fails_and_is_probed() -> None:
     core.ask("a", at=35)
     assert brief(core.did) == ["start a#4"], "the next start is a probe"
     assert brief(core.gone("a", at=36)) == ["reject 4: model_failed"], "which gets one try"
-    assert core["a"].not_before == 36.0 + 60.0, "later each time"
+    assert core["a"].health.not_before == 36.0 + 60.0, "later each time"
 
 
 def test_a_success_forgets_the_failures() -> None:
@@ -76,7 +75,7 @@ def test_a_success_forgets_the_failures() -> None:
     core.gone("a", at=2)
     core.ring()
     assert brief(core.ready("a", at=5)) == ["run a#3: 1"]
-    assert core["a"].failures == 2, "that it loads is no success yet"
+    assert core["a"].health.failures == 2, "that it loads is no success yet"
     core.done("a", 1, at=6)
     core.ask("a", at=7)
     assert brief(core.gone("a", at=8)) == ["start a#4"], "the first time again"
@@ -109,19 +108,19 @@ def test_requests_that_kill_their_worker_do_not_count_against_the_model() -> Non
                 core.ring()
         assert core.rejected[poison] == "worker_died"
         assert core["a"].state in {"stopped", "starting"}
-        assert core["a"].failures == 0
+        assert core["a"].health.failures == 0
     honest = core.ask("a", at=100)
     core.ready("a")
     core.done("a", honest)
     assert honest not in core.rejected
-    assert core["a"].deaths == 0
+    assert core["a"].health.deaths == 0
 
 
 def test_a_worker_that_dies_idle_counts_against_its_model() -> None:
     core = Core(model("a"))
     core.bring("a", at=0)
     core.gone("a", at=1)
-    assert (core["a"].failures, core["a"].deaths) == (1, 0)
+    assert (core["a"].health.failures, core["a"].health.deaths) == (1, 0)
 
 
 def test_a_worker_that_dies_again_and_again_on_requests_is_started_after_a_pause() -> None:
@@ -146,9 +145,9 @@ def test_nothing_is_in_flight_beside_a_suspect() -> None:
     for expected in (1, 2, 3):
         core.ask("a", at=4)
         assert core.did == []
-        assert list(core["a"].running) == [expected]
+        assert list(core["a"].run.requests) == [expected]
         core.done("a", expected)
-    assert len(core["a"].running) == 3, "then all the others together"
+    assert len(core["a"].run.requests) == 3, "then all the others together"
 
 
 def test_a_request_that_needs_more_memory_than_there_is_is_told_so_the_second_time() -> None:
@@ -156,7 +155,7 @@ def test_a_request_that_needs_more_memory_than_there_is_is_told_so_the_second_ti
     core.bring("a", at=0)
     poison, honest = core.ask("a", at=1), core.ask("a", at=1)
     assert brief(core.gone("a", at=2, exceeded=299 * MIB, out_of_memory=True)) == ["start a#2"]
-    assert core["a"].overruns == 1
+    assert core["a"].health.overruns == 1
     assert core["a"].footprint.margin == 32 * MIB, "it may have been given too little"
     core.ready("a", at=3)
     core.measured(at=3.5)
@@ -170,7 +169,7 @@ def test_a_request_that_needs_more_memory_than_there_is_is_told_so_the_second_ti
     core.ready("a", at=7)
     core.done("a", honest, at=8)
     assert honest not in core.rejected
-    assert core["a"].failures == 0
+    assert core["a"].health.failures == 0
 
 
 def test_a_stream_that_a_neighbour_ended_is_told_that_the_worker_died() -> None:
@@ -186,7 +185,7 @@ def test_a_worker_ended_for_its_memory_after_a_run_counts_against_nobody() -> No
     core = Core(model("a"), budget=300)
     core.bring("a", at=0)
     core.gone("a", at=1, exceeded=299 * MIB, out_of_memory=True)
-    assert (core["a"].failures, core["a"].overruns) == (0, 1)
+    assert (core["a"].health.failures, core["a"].health.overruns) == (0, 1)
 
 
 def test_a_load_that_took_more_than_was_free_is_given_more_until_it_has_all() -> None:
@@ -194,13 +193,13 @@ def test_a_load_that_took_more_than_was_free_is_given_more_until_it_has_all() ->
     core.ask("a", at=0)
     assert brief(core.gone("a", at=1, exceeded=180 * MIB, out_of_memory=True)) == ["start a#2"], "at once"
     assert core["a"].footprint.load == Figure(360 * MIB, Origin.ESTIMATED)
-    assert core["a"].failures == 0
+    assert core["a"].health.failures == 0
     assert core.gone("a", at=2, exceeded=400 * MIB, out_of_memory=True) == [], "after a pause"
     assert brief(core.ring()) == ["start a#3"]
     assert core.state.ledger.accounts[3].held == 500 * MIB, "all there is"
     why = "it took more"
     core.gone("a", at=6, exceeded=520 * MIB, out_of_memory=True, detail=why)
-    assert core["a"].failures == 1, "now it is the model"
+    assert core["a"].health.failures == 1, "now it is the model"
     core.ring()
     assert brief(core.gone("a", at=9, exceeded=520 * MIB, out_of_memory=True, detail=why)) == [
         "reject 1: model_failed"
@@ -220,7 +219,7 @@ def test_an_exit_that_was_asked_for_is_no_failure() -> None:
     core.bring("a")
     assert brief(core.ring()) == ["stop a#1: keep_alive"]
     core.gone("a", seconds=0.4)
-    assert (core["a"].failures, core["a"].state) == (0, "stopped")
+    assert (core["a"].health.failures, core["a"].state) == (0, "stopped")
     assert core["a"].footprint.exit_seconds.value == 0.4
 
 
@@ -383,4 +382,4 @@ def test_load_that_failed_comes_in_again_behind_whom_it_has_held_up() -> None:
         if core["b"].state == "stopping":
             core.gone("b", at=core.now)
     core.ready("a")
-    assert core["a"].running.keys() == {first}
+    assert core["a"].run.requests.keys() == {first}
