@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from cohabit.cli.storage import VARIABLE
 from cohabit.schemas.batches import ENDED
+from cohabit.server.batch_store import VARIABLE
 from harness import Running, preset, serving, wait_until
 
 if TYPE_CHECKING:

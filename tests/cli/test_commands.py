@@ -109,7 +109,7 @@ def test_check_looks_at_the_certificate(folder: Path) -> None:
 
 
 def test_check_names_a_missing_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cohabit.runtime.assemble.missing_libraries", lambda engine: ["fakelib"])
+    monkeypatch.setattr("cohabit.server.assemble.missing_libraries", lambda engine: ["fakelib"])
     done = run("check", str(folder / "models.yaml"))
     assert done.exit_code == 1
     assert "small: the engine fake needs fakelib" in done.stderr

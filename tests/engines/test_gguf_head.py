@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from platformdirs import user_cache_path
 
-from cohabit.cli.pull import fetch_missing, wanted
+from cohabit.cli.pull import fetch_missing
 from cohabit.config import defaults
 from cohabit.config.load import load_config
 from cohabit.config.paths import derived_dir
@@ -21,6 +21,7 @@ from cohabit.engines.llamacpp import LlamaCpp
 from cohabit.protocol.engine import Chunk, Request
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
+from cohabit.server.weights import wanted
 from cohabit.sources import derive, resolve
 
 TYPE = gguf.GGMLQuantizationType

@@ -11,8 +11,8 @@ from platformdirs import user_cache_path
 from cohabit.config.load import load_config
 from cohabit.engines.registry import engine_class
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.assemble import launches
 from cohabit.runtime.requests import Call
+from cohabit.server.assemble import launches
 from process.driving import driving
 from samples import asking, clean_picture, clean_sound, saved, tone, written
 

@@ -12,10 +12,11 @@ from cohabit.config.load import parse_config
 from cohabit.config.model import Config
 from cohabit.core.footprints import Figure, Origin, Run
 from cohabit.devices.cuda import CONTEXT_BYTES
-from cohabit.runtime import assemble, profile_store
-from cohabit.runtime.assemble import missing_engines
+from cohabit.runtime import profile_store
 from cohabit.runtime.plan import COPYING_BYTES, START_SECONDS, Plan, footprint_of, make_plan, precision
 from cohabit.runtime.profile_store import Footprints, FootprintsUnwritable, Profile, profile_key
+from cohabit.server import assemble
+from cohabit.server.assemble import missing_engines
 
 MIB = 1 << 20
 

@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from cohabit.cli.auth import lock_for
-from cohabit.cli.exits import Code, leave, one_line
-from cohabit.cli.listener import certificate_of
+from cohabit.cli.exits import Code, leave, one_line, warn
 from cohabit.cli.plan import plan_of
 from cohabit.config.load import load_config
+from cohabit.server.prepare import auth_for, certificate_of
 
 
 def check(config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file or a preset's name.")]) -> None:
@@ -19,15 +18,15 @@ def check(config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML f
     Exits with 1 if an engine is not installed, 2 if the config is wrong or needs a key and none has been made, 3 if a
     model can never fit.
     """
-    from cohabit.runtime.assemble import missing_engines
+    from cohabit.server.assemble import missing_engines
 
     with one_line():
         loaded = load_config(config)
-        certificate_of(loaded)
+        certificate_of(loaded, warn)
         missing = missing_engines(loaded)
         made = plan_of(loaded)
     with one_line(), suppress(OSError):  # a name that means nothing on this machine may do so on the server's
-        lock_for(loaded.server, str(socket.getaddrinfo(loaded.server.host, None)[0][4][0]))
+        auth_for(loaded.server, str(socket.getaddrinfo(loaded.server.host, None)[0][4][0]), warn)
     if missing:
         raise leave(Code.FAILED, "; ".join(missing))
     if made.never:

@@ -11,6 +11,8 @@ import typer
 from cohabit.access.errors import BrokenKeys
 from cohabit.config.errors import ConfigError
 from cohabit.devices import DeviceError
+from cohabit.server.listener import StartError
+from cohabit.server.prepare import ModelNeverFits
 from cohabit.sources import SourceError
 
 
@@ -38,6 +40,11 @@ def announce(text: str) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process; the other fails again
 
 
+def warn(line: str) -> None:
+    """On standard error."""
+    typer.echo(line, err=True)
+
+
 @contextmanager
 def one_line() -> Iterator[None]:
     """Errors a user can mend become one line and their code."""
@@ -45,5 +52,7 @@ def one_line() -> Iterator[None]:
         yield
     except ConfigError as error:
         raise leave(Code.BAD_CONFIG, str(error)) from None
-    except (SourceError, DeviceError, BrokenKeys) as error:
+    except ModelNeverFits as error:
+        raise leave(Code.NEVER_FITS, str(error)) from None
+    except (SourceError, DeviceError, BrokenKeys, StartError) as error:
         raise leave(Code.FAILED, str(error)) from None

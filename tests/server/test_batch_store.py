@@ -7,11 +7,11 @@ from typing import Any, cast
 import pytest
 
 from cohabit.batches.store import Store
-from cohabit.cli import storage
-from cohabit.cli.storage import VARIABLE, Opening, database_url, opening
 from cohabit.config.errors import ConfigError
 from cohabit.config.model import BatchesConfig
 from cohabit.runtime.supervision import TaskSupervisor
+from cohabit.server import batch_store
+from cohabit.server.batch_store import VARIABLE, Opening, database_url, opening
 
 STORE = cast("Store", object())
 
@@ -42,7 +42,7 @@ def test_a_url_of_the_environment_that_cannot_be(url: str, monkeypatch: pytest.M
 
 
 def test_postgresql_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "find_spec", lambda _: None)
+    monkeypatch.setattr(batch_store, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"pip install 'cohabit\[postgres\]'"):
         database_url(BatchesConfig(database="postgresql://me@host/name"))
 
@@ -72,7 +72,7 @@ async def test_at_once_where_there_are_batches_from_before(
     async def opens(*_: object, **_more: object) -> Store:
         return STORE
 
-    monkeypatch.setattr(storage, "_open_store", opens)
+    monkeypatch.setattr(batch_store, "_open_store", opens)
     if there:
         (home / "state").mkdir()
         (home / "state" / "batches.db").touch()

@@ -4,12 +4,11 @@ Without a descriptor no worker can be started and no device be read, so clients 
 """
 
 import resource
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import typer
-
-from cohabit.cli.exits import Code, leave
 from cohabit.config.load import with_connections
+from cohabit.server.listener import StartError
 
 if TYPE_CHECKING:
     from cohabit.config.model import Config
@@ -18,10 +17,11 @@ _OTHERS = 64  # the server's own: its socket, the database, the journal, what it
 _OF_A_MODEL = 8  # its worker's link and output, its weights while they are fetched or converted
 
 
-def with_descriptors(config: "Config", *, tls: bool) -> "Config":
-    """The same config with as many connections as there may be; if those are fewer, it is said on standard error.
+def with_descriptors(config: "Config", *, tls: bool, tell: Callable[[str], None]) -> "Config":
+    """The same config with as many connections as there may be; ``tell`` gets one line if those are fewer.
 
-    Raises this process's own limit of open files as far as it may. Leaves if there is not even one for a client.
+    Raises this process's own limit of open files as far as it may. Raises StartError if there is not even one
+    descriptor for a client.
     """
     # Those beyond the limit are refused, so taken too; as many again may be at their handshake.
     of_a_connection = 3 if tls else 2
@@ -33,10 +33,8 @@ def with_descriptors(config: "Config", *, tls: bool) -> "Config":
         return config
     hint = "raise the limit, as with `ulimit -n` or LimitNOFILE= in a systemd unit"
     if most < 1:
-        raise leave(
-            Code.FAILED, f"{limit} files may be open, and at least {others + of_a_connection} are needed; {hint}"
-        )
-    typer.echo(f"{limit} files may be open, so {most} connections are taken instead of {wanted}; {hint}", err=True)
+        raise StartError(f"{limit} files may be open, and at least {others + of_a_connection} are needed; {hint}")
+    tell(f"{limit} files may be open, so {most} connections are taken instead of {wanted}; {hint}")
     return with_connections(config, most)
 
 
