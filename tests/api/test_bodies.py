@@ -6,12 +6,16 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from api.driving import CANARY, CHAT, Exchange, FakeService, as_asked
+from cohabit.api.bodies import LARGE, read
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import split, take
+from cohabit.api.http.connections import GONE
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.runtime.service import BYTES_A_TOKEN, MOST_TEXT
 from cohabit.schemas.body import MOST_BODY, Fields
@@ -209,3 +213,12 @@ async def test_text_up_to_the_bound_is_taken(http: httpx2.AsyncClient, service: 
     assert (await http.post("/v1/chat/completions", json=content(FITS))).status_code == 200
     several = {"model": "llm", "prompt": [FITS] * 3}
     assert (await http.post("/v1/completions", json=several)).status_code == 200
+
+
+async def test_body_of_a_client_that_has_hung_up_is_not_read_on() -> None:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": bytes(LARGE + 1), "more_body": True}
+
+    scope = {"type": "http", "headers": [], "extensions": {GONE: lambda: True}}
+    with pytest.raises(ClientDisconnect):
+        await read(Request(scope, receive))

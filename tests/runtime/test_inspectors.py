@@ -1,6 +1,7 @@
 """Who is looked at when, and what becomes of it, on processes that the test drives."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable
 
@@ -344,3 +345,21 @@ def test_the_bounds_are_those_of_the_docs() -> None:
         10.0,
         60.0,
     )
+
+
+async def test_refused_piece_is_freed_without_the_garbage_collector() -> None:
+    """It may have many MiB, and the collector may come minutes later."""
+    pool = Pool()
+    gc.collect()
+    gc.disable()
+    try:
+        task = pool.send(b"x")
+        await pool.ready()
+        await pool.given(1)
+        pool.processes[0].say(Refused("no"))
+        with pytest.raises(Unreadable):
+            await task
+        del task
+        assert not any(isinstance(each, inspectors._Job) for each in gc.get_objects())
+    finally:
+        gc.enable()

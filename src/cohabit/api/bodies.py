@@ -1,6 +1,6 @@
 """Request bodies: read whole up to a limit, decoded, validated. Which of their fields are: see ``fields``."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -8,8 +8,10 @@ import msgspec
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
+from starlette.requests import ClientDisconnect
 
 from cohabit.api.errors import ApiError, BadRequest
+from cohabit.api.http.connections import gone
 from cohabit.protocol.messages import MAX_FRAME
 from cohabit.runtime.executors import PARSING
 from cohabit.runtime.service import MOST_TEXT
@@ -52,18 +54,33 @@ _SAYS: Mapping[str, str] = {
 
 async def read(request: Request) -> bytes:
     """The body. Raises ApiError 413 once it is over MOST_BODY, without reading on; ClientDisconnect."""
+    body = await read_buffer(request)
+    # In a thread where it is large: to copy 32 MiB takes tens of milliseconds.
+    return await PARSING.run(bytes, body) if len(body) > LARGE else bytes(body)
+
+
+async def read_buffer(request: Request) -> bytearray:
+    """The body as ``read`` gives it, never held twice."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MOST_BODY:
         raise _too_large()
-    chunks = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MOST_BODY:
+    body = bytearray()
+    async for chunk in pieces(request):
+        body += chunk
+        if len(body) > MOST_BODY:
             raise _too_large()
-        chunks.append(chunk)
-    # In a thread where it is large: to copy 32 MiB takes tens of milliseconds.
-    return await PARSING.run(b"".join, chunks) if size > LARGE else b"".join(chunks)
+    return body
+
+
+async def pieces(request: Request) -> AsyncGenerator[bytes, None]:
+    """The body as it comes. Raises ClientDisconnect, also where there is more to read but nobody waits any more.
+
+    Of a crowd that sends and hangs up nothing is read then: to read it all would keep the others waiting.
+    """
+    async for chunk in request.stream():
+        if len(chunk) > LARGE and gone(request.scope):
+            raise ClientDisconnect
+        yield chunk
 
 
 def decoded(raw: bytes) -> Any:

@@ -8,6 +8,7 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from cohabit.api.bodies import pieces
 from cohabit.api.errors import ApiError, BadRequest
 
 MOST_UPLOAD = 60 << 20  # bytes; it goes to the worker in one frame of at most 64 MiB
@@ -92,7 +93,7 @@ def fields_of(form: FormData) -> dict[str, Any]:
 
 async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes, None]:
     size = 0
-    async for chunk in request.stream():
+    async for chunk in pieces(request):
         size += len(chunk)
         if size > most:
             raise ApiError(413, f"the upload is larger than {most >> 20} MiB", code="request_too_large")

@@ -146,6 +146,7 @@ class Inspectors:
             return await job.answer
         finally:
             self._forget(client, job)
+            del job  # what it raised holds this frame: the piece would stay until the garbage collector comes
 
     def pids(self) -> list[int]:
         """Of those that run."""

@@ -1,10 +1,12 @@
-"""Whoever hangs up is noticed, however many others are watched over at that moment."""
+"""A client that hangs up is noticed, and nothing of its request stays."""
 
 import asyncio
+import gc
+import weakref
 
 from starlette.types import Message
 
-from cohabit.api.middleware.disconnects import WATCHED_AFTER, Watch
+from cohabit.api.middleware.disconnects import Watch
 from harness import PATIENCE
 
 
@@ -13,12 +15,10 @@ class Client:
 
     def __init__(self) -> None:
         self.hangs_up = asyncio.Event()
-        self.asked = 0
         self.cancelled = asyncio.Event()
 
     async def receive(self) -> Message:
         """Its disconnect."""
-        self.asked += 1
         await self.hangs_up.wait()
         return {"type": "http.disconnect"}
 
@@ -27,21 +27,33 @@ class Client:
         self.cancelled.set()
 
 
-async def test_two_of_one_loop_that_come_one_after_the_other() -> None:
-    first, second = Client(), Client()
-    with Watch(first.receive, first):
-        await asyncio.sleep(WATCHED_AFTER / 2)
-        with Watch(second.receive, second):
-            for client in (first, second):
-                client.hangs_up.set()
-                await asyncio.wait_for(client.cancelled.wait(), PATIENCE)
+async def test_answer_is_cancelled_when_its_client_hangs_up() -> None:
+    client = Client()
+    with Watch(client.receive, client) as watch:
+        client.hangs_up.set()
+        await asyncio.wait_for(client.cancelled.wait(), PATIENCE)
+        assert watch.gone
 
 
-async def test_what_is_over_soon_is_not_watched_over() -> None:
-    short, other = Client(), Client()
-    with Watch(short.receive, short):
-        pass
-    with Watch(other.receive, other):
-        other.hangs_up.set()
-        await asyncio.wait_for(other.cancelled.wait(), PATIENCE)
-    assert (short.asked, short.cancelled.is_set()) == (0, False)
+async def test_finished_answer_is_not_cancelled() -> None:
+    client = Client()
+    with Watch(client.receive, client) as watch:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not client.cancelled.is_set()
+    assert not watch.gone
+
+
+async def test_watched_answer_is_freed_without_the_garbage_collector() -> None:
+    client = Client()
+    freed = weakref.ref(client)
+    gc.disable()
+    try:
+        with Watch(client.receive, client):
+            await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.sleep(0)  # the cancelled task ends
+        del client
+        assert freed() is None
+    finally:
+        gc.enable()

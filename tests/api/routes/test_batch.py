@@ -1,6 +1,7 @@
 """``/batch``: every item its own outcome, in order or as each is done."""
 
 import asyncio
+import gc
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 
 from api.driving import CANARY, EMBED_ANSWER, Exchange, FakeService, as_asked, rejected
 from cohabit.api.app import create_app
+from cohabit.api.inference_tasks import Work
 from cohabit.api.routes import batch
 from cohabit.api.streams import StreamTimeouts
 from cohabit.core.commands import RejectReason
@@ -109,6 +111,33 @@ async def test_a_client_that_leaves_takes_all_of_it_back(
         exchange.leave()
         await exchange.ended()
     assert sorted(service.cancelled) == [1, 2]
+
+
+async def test_items_that_wait_are_freed_when_the_client_leaves(app: FastAPI, service: FakeService) -> None:
+    """At once: the garbage collector may come minutes later, and they may have 32 MiB."""
+    waiting = asyncio.Event()
+
+    def full(_model: str) -> bool:
+        waiting.set()
+        return False
+
+    service.room = full
+    gc.collect()
+    gc.disable()
+    try:
+        async with Exchange(app, "/batch", [EMBED] * 100) as exchange:
+            await waiting.wait()
+            assert _works() >= 100
+            exchange.leave()
+            await exchange.ended()
+        assert _works() <= 1, "at most the one at hand"
+    finally:
+        gc.enable()
+
+
+def _works() -> int:
+    """How many pieces of work exist."""
+    return sum(isinstance(each, Work) for each in gc.get_objects())
 
 
 async def test_a_client_that_reads_nothing_is_cut_off(service: FakeService) -> None:

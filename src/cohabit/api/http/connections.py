@@ -7,6 +7,7 @@ if its client has not done its part in time: to send, or to read what it was ans
 
 import asyncio
 import select
+from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import chain
@@ -17,15 +18,14 @@ import httptools
 import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from cohabit.api.errors import ApiError, BadRequest
-from cohabit.api.http.joined import Joined
 
 log = structlog.get_logger()
 
 _ABORT: Final = "cohabit.abort"
-_GONE: Final = "cohabit.gone"
+GONE: Final = "cohabit.gone"
 _ALWAYS_ANSWERED = ("/health/", "/metrics")  # or a crowd would have the server restarted
 
 
@@ -94,6 +94,7 @@ class Connection(HttpToolsProtocol):
         self._barren = 0  # bytes since something was made of any
         self._left, self._moved = 0, self._began  # bytes to be written, and when they last became fewer
         self._refusal: ApiError | None = None
+        self._unanswered: deque[RequestResponseCycle] = deque()
         self._timer = self.loop.call_later(self.limits.every, self._look)
         if len(self.connections) > self.limits.connections and not self._room_made():
             if len(self.connections) > 2 * self.limits.connections:
@@ -105,10 +106,18 @@ class Connection(HttpToolsProtocol):
         """End looking."""
         self._timer.cancel()
         self._forget()
-        for cycle, _ in self.pipeline:  # requests behind the one that is answered: nobody is there to answer
+        self._disconnect()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """The transport closes now and ``connection_lost`` comes later: in between uvloop raises where it is written to."""
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        """Nobody is there to answer; uvicorn tells only the last of several requests."""
+        for cycle in self._unanswered:
             cycle.disconnected = True
             cycle.message_event.set()
-        super().connection_lost(exc)
 
     def shutdown(self) -> None:
         """As uvicorn's, but that no client is waited for only to take leave of TLS."""
@@ -143,7 +152,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self.scope["extensions"] = {_ABORT: self.transport.abort, _GONE: self._hung_up}  # type: ignore[dict-item]  # typed as plain data
+        self.scope["extensions"] = {_ABORT: self.transport.abort, GONE: self._hung_up}  # type: ignore[dict-item]  # typed as plain data
         self._phase = _Phase.HEAD
         self._due = min(self._due, self.loop.time() + self.limits.head)
 
@@ -159,7 +168,7 @@ class Connection(HttpToolsProtocol):
             self._refusal = BadRequest("too many requests wait behind one another here", code="too_many_pipelined")
             raise self._refusal
         super().on_headers_complete()
-        self.cycle.transport = Joined(self.cycle)
+        self._unanswered.append(self.cycle)
         self.headers = []  # where the parser puts trailers: what the app was given stays as it is
         self._phase = _Phase.BODY
         self._barren = self._since = 0
@@ -192,6 +201,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """It is answered."""
+        self._unanswered.popleft()
         super().on_response_complete()
         if not self.cycle.response_complete:
             return  # the next one is waiting already
@@ -336,7 +346,7 @@ def _too_much() -> ApiError:
 
 def gone(scope: Scope) -> bool:
     """Whether the client has hung up, without reading on. Under another server that is not known."""
-    hung_up = (scope.get("extensions") or {}).get(_GONE)
+    hung_up = (scope.get("extensions") or {}).get(GONE)
     return hung_up is not None and hung_up()
 
 

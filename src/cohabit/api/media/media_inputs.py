@@ -73,8 +73,8 @@ class Fetcher:
         try:
             return dict(zip(wanted, await asyncio.gather(*tasks), strict=True))
         finally:
-            for task in tasks:
-                task.cancel()
+            while tasks:
+                tasks.pop().cancel()  # an error would hold this frame, and it the task with the error
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +143,7 @@ async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
                 late = Rejection(RejectReason.DEADLINE, "the request's time limit passed before it was opened")
                 raise Refused(CallFailed(rejection=late)) from None
             raise
+        finally:
+            # What the task raised holds this frame: together they would keep all that was sent until the garbage
+            # collector comes.
+            del task, watch

@@ -11,16 +11,17 @@ own: to make and to end so many would hold up everybody else.
 import asyncio
 import itertools
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from cohabit.api.answers import submit, timeout_of, warn
-from cohabit.api.bodies import LARGE, NotJson, read
+from cohabit.api.bodies import LARGE, NotJson, read_buffer
 from cohabit.api.direct import Direct
 from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.api.fields import apart, warnings
@@ -44,11 +45,12 @@ _batches = itertools.count(1)
 
 LOOK_EVERY = 0.1  # seconds between two looks for a place in a queue that others have filled
 MOST_HELD = 256 << 20  # bytes of results of one batch in memory
+BLOCK = 256 << 10  # bytes of small texts that are held together
 _PIECE = 256 << 10  # bytes of results that are sent at once
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 
-Item = Work | dict[str, Any]
-"""What is to be done, or the body of the error that tells why it cannot be."""
+Item: TypeAlias = "tuple[Work, Spooled] | dict[str, Any]"
+"""What is to be done, without its body, and the body; or the body of the error that says why it cannot be done."""
 
 
 @router.post("/batch", openapi_extra=list_of(InferenceRequest, MOST_ITEMS))
@@ -57,44 +59,54 @@ async def batch(request: Request) -> Response:
     each is done, with its ``index``."""
     timeout_of(request)  # what is wrong with it is wrong with the batch, even if no item gets as far as the queue
     items = await attended(request, _understood(media_of(request), await _items(request)))
-    told = warnings(*dict.fromkeys(item.warning for item in items if isinstance(item, Work)))
+    warning = warnings(*dict.fromkeys(item[0].warning for item in items if isinstance(item, tuple)))
     running = Running(request, items)
     timeouts: StreamTimeouts = request.app.state.timeouts
     if NDJSON in request.headers.get("accept", ""):
         lines = Lines(running, {"content-type": NDJSON}, timeouts)
-        warn(lines, told)
+        warn(lines, warning)
         return lines
     with Watch(request.receive, running) as watch:
         outcomes = {index: outcome async for index, outcome in running}
     if watch.gone or len(outcomes) < len(running):
         return Response(status_code=CLIENT_GONE)
     results = Results(running, outcomes, timeouts)
-    warn(results, told)
+    warn(results, warning)
     return results
 
 
-async def _items(request: Request) -> list[msgspec.Raw]:
+async def _items(request: Request) -> deque["Spooled"]:
     """Each as it was sent. Raises ApiError."""
-    raw = await read(request)
+    raw = await read_buffer(request)
     try:
-        items = await PARSING.run(_list.decode, raw) if len(raw) > LARGE else _list.decode(raw)
+        return await PARSING.run(_split, raw) if len(raw) > LARGE else _split(raw)
     except msgspec.ValidationError:
-        items = []
+        raise _not_so_many() from None
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise NotJson from None
+
+
+def _split(raw: bytearray) -> deque["Spooled"]:
+    items = _list.decode(raw)
     if not 1 <= len(items) <= MOST_ITEMS:
-        raise BadRequest(f"the body must be a JSON array of 1 to {MOST_ITEMS} items")
-    return items
+        raise _not_so_many()
+    spool = Spool()
+    return deque(spool.put(bytes(item)) for item in items)
 
 
-async def _understood(media: Media, items: Sequence[msgspec.Raw]) -> deque[Item]:
+def _not_so_many() -> BadRequest:
+    return BadRequest(f"the body must be a JSON array of 1 to {MOST_ITEMS} items")
+
+
+async def _understood(media: Media, items: deque["Spooled"]) -> deque[Item]:
     """Raises BadRequest if one is not JSON: then nothing of the body is to be trusted."""
-    slices = Slices()
+    slices, spool = Slices(), Spool()
     found: deque[Item] = deque()
-    for raw in items:
+    while items:
+        raw = items.popleft().bytes()
         try:
-            asked = await apart(len(bytes(raw)), partial(item_of, raw))
-            found.append(await understood(media, asked))
+            work = await understood(media, await apart(len(raw), partial(item_of, raw)))
+            found.append((replace(work, body=b""), spool.put(work.body)))
         except NotJson:
             raise
         except ApiError as error:
@@ -103,13 +115,49 @@ async def _understood(media: Media, items: Sequence[msgspec.Raw]) -> deque[Item]
     return found
 
 
+class Spool:
+    """Holds thousands of small texts in blocks so large that the C library maps each of them by itself.
+
+    What is freed goes back to the system at once then. Alone, small texts would lie between others that stay, and
+    the memory of a batch would be kept when it has gone.
+    """
+
+    def __init__(self) -> None:
+        self._block = bytearray()
+
+    def put(self, text: bytes) -> "Spooled":
+        """The text may be freed now."""
+        if len(self._block) >= BLOCK:
+            self._block = bytearray()
+        start = len(self._block)
+        self._block += text
+        return Spooled(self._block, start, len(self._block))
+
+
+class Spooled(NamedTuple):
+    """Where a text is; its block is freed with the last text in it."""
+
+    block: bytearray
+    start: int
+    stop: int
+
+    def bytes(self) -> bytes:
+        """The text."""
+        with memoryview(self.block) as block:
+            return bytes(block[self.start : self.stop])
+
+
 class Running:
     """All answers of a batch, each given as it is done: an async iterator of (index, outcome as JSON)."""
 
     def __init__(self, request: Request, items: deque[Item]) -> None:
         """Begins to queue them."""
         self._count = self._left = len(items)
+        self._items = items
         self._limited = limited(request)
+        self._waiting: defaultdict[str, deque[tuple[int, Work, Spooled]]] = defaultdict(
+            deque
+        )  # by model, not queued yet
         self._extra = 0  # places that it has of its key beside the batch's own
         self._freed = asyncio.Event()  # something may be queued now that could not be before
         # By the id of an answer, until it has been taken whole. Plain dictionaries, since what each of thousands of
@@ -125,28 +173,28 @@ class Running:
         self._gone = False
         # Whether its client reads or not: else each answer would be held by itself, without a bound for all of them.
         self._task = supervise("answers of a batch", self._collect(), lambda _: self.cancel())
-        self._queueing = supervise("queueing a batch", self._queue(request, items), lambda _: self.cancel())
+        self._queueing = supervise("queueing a batch", self._queue(request), lambda _: self.cancel())
 
     def __len__(self) -> int:
         """How many outcomes there will be."""
         return self._count
 
-    async def _queue(self, request: Request, items: deque[Item]) -> None:
-        """Queue what can be, and leave nothing in ``items``: of what is queued only that is held which it needs.
+    async def _queue(self, request: Request) -> None:
+        """Queue what can be, and leave nothing in ``_items``: of what is queued only that is held which it needs.
 
         Each item counts as a request of its key. What its key or the model's queue has no place for yet waits here.
         """
         service, number, slices = service_of(request), next(_batches), Slices()
-        waiting: defaultdict[str, deque[tuple[int, Work]]] = defaultdict(deque)
+        waiting = self._waiting
         counted = False
         for index in range(self._count):
-            item = items.popleft()
-            over = self._over() if isinstance(item, Work) and counted else None  # the first is the request itself
+            item = self._items.popleft()
+            over = self._over() if isinstance(item, tuple) and counted else None  # the first is the request itself
             if over is not None:
                 self._give(index, over)
-            elif isinstance(item, Work):
+            elif isinstance(item, tuple):
                 counted = True
-                waiting[item.model].append((index, item))
+                waiting[item[0].model].append((index, *item))
             else:
                 self._give(index, item)
             await slices.cut()
@@ -154,11 +202,11 @@ class Running:
             self._freed.clear()
             for model, line in list(waiting.items()):
                 while line and not self._gone and service.has_room(model) and self._has_place():
-                    index, item = line.popleft()
-                    answer = submit(request, item.model, item.task, item.body, blobs=item.blobs, batch=number)
+                    index, work, body = line.popleft()
+                    answer = submit(request, model, work.task, body.bytes(), blobs=work.blobs, batch=number)
                     self._answers[answer.id] = answer
                     self._places[answer.id] = index
-                    self._results[answer.id] = item.result
+                    self._results[answer.id] = work.result
                     answer.listen(self._hear)
                     await slices.cut()
                 if not line:
@@ -209,6 +257,10 @@ class Running:
             self._outcomes.put_nowait(None)
             self._task.cancel()
             self._queueing.cancel()
+            # The cancelled tasks and this hold each other until the garbage collector comes: what is large goes now.
+            self._items.clear()
+            for line in self._waiting.values():
+                line.clear()
             self._task = supervise("taking back a batch", self._take_back(), lambda _: None)
 
     def sent(self, outcome: bytes) -> None:
