@@ -14,7 +14,6 @@ from cohabit.api.middleware.allowed_hosts import ANY_HOST, AllowedHosts, Allowed
 from cohabit.api.middleware.auth import AuthConfig, Authentication
 from cohabit.api.middleware.request_guard import RequestGuard
 from cohabit.api.middleware.request_log import RequestLog
-from cohabit.api.middleware.turns import Turns
 from cohabit.api.routes import (
     admin,
     batch,
@@ -53,7 +52,7 @@ class App(FastAPI):
         if self.state.auth is not None:
             app = Authentication(app, self.state.auth)
         allowed_hosts: AllowedHosts = self.state.allowed_hosts
-        app = RequestLog(Turns(AllowedHostsMiddleware(RequestGuard(app), allowed_hosts)))
+        app = RequestLog(AllowedHostsMiddleware(RequestGuard(app), allowed_hosts))
         return Cors(app, allowed_hosts.origins) if allowed_hosts.origins else app
 
 

@@ -10,7 +10,7 @@ import structlog
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
-from cohabit.api.answers import timings
+from cohabit.api.answers import timings, warn
 from cohabit.api.errors import Refused
 from cohabit.api.http.connections import drop
 from cohabit.api.middleware.disconnects import CLIENT_GONE, Cancellable, Watch
@@ -46,10 +46,13 @@ class Stream(Response, ABC):
         self._gone = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Speak ASGI."""
         self._send = send
         with Watch(receive, self._work, when_gone=self._left):
             try:
+                await self._begin()
+                if self._gone:
+                    await Response(status_code=CLIENT_GONE)(scope, receive, send)
+                    return
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await self._send_all()
             except TimeoutError:
@@ -68,6 +71,9 @@ class Stream(Response, ABC):
             async with asyncio.timeout(self._timeouts.stall_timeout):
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
+    async def _begin(self) -> None:
+        """Wait until the head may be sent. What this raises can still be answered with a status of its own."""
+
     @abstractmethod
     async def _send_all(self) -> None:
         """Push everything. Raises Truncated where it ends without its end."""
@@ -78,12 +84,22 @@ class Truncated(Exception):
 
 
 class AnswerStream(Stream):
-    """Of one answer."""
+    """An answer's chunks. It begins with the first one, or after so long that the client should hear something."""
 
     def __init__(self, answer: Answer, headers: Mapping[str, str], timeouts: StreamTimeouts) -> None:
-        """See Stream."""
         super().__init__(answer, headers, timeouts)
         self._answer = answer
+
+    async def _begin(self) -> None:
+        """Raises CallFailed if it fails before there is anything of it."""
+        await self._answer.started(self._commit_after())
+        if not self._gone:
+            self._answer.raise_early()
+        self.headers.update(timings(self._answer, run=False))
+
+    def _commit_after(self) -> float | None:
+        """Seconds after which the head is sent all the same; None: never."""
+        return self._timeouts.commit_after
 
     def _left(self) -> None:
         super()._left()
@@ -97,8 +113,8 @@ class EventStream(AnswerStream):
 
     async def _send_all(self) -> None:
         try:
-            if begin := self._begin():
-                await self._push(begin)
+            if first := self._first():
+                await self._push(first)
             quiet = 0.0  # at once: who has waited until the stream was committed should hear something
             while not await self._answer.started(quiet):
                 await self._push(_WAITING)
@@ -110,7 +126,7 @@ class EventStream(AnswerStream):
             return
         await self._push(self._end(), more=False)
 
-    def _begin(self) -> bytes:
+    def _first(self) -> bytes:
         return b""
 
     def _events(self, chunks: Sequence[bytes]) -> bytes:
@@ -133,6 +149,9 @@ class TypedEventStream(EventStream):
 class SoundStream(AnswerStream):
     """An answer's bytes as they are."""
 
+    def _commit_after(self) -> None:
+        """Sound has no comments that could be sent meanwhile."""
+
     async def _send_all(self) -> None:
         try:
             while chunks := await self._answer.some():
@@ -146,33 +165,15 @@ class SoundStream(AnswerStream):
 Kind = Callable[[Answer, Mapping[str, str], StreamTimeouts], EventStream]
 
 
-async def events(request: Request, answer: Answer, warning: str | None = None, kind: Kind = EventStream) -> Response:
-    """A stream that has begun, or that has waited so long that the client should hear something.
-
-    Raises CallFailed if it fails before.
-    """
-    timeouts: StreamTimeouts = request.app.state.timeouts
-    if not await _begun(request, answer, within=timeouts.commit_after):
-        return Response(status_code=CLIENT_GONE)
-    return kind(answer, timings(answer, run=False, warning=warning), timeouts)
+def events(request: Request, answer: Answer, warning: str | None = None, kind: Kind = EventStream) -> Response:
+    """A stream of events. Sending it raises CallFailed if the answer fails before it has begun."""
+    stream = kind(answer, {}, request.app.state.timeouts)
+    warn(stream, warning)
+    return stream
 
 
-async def sound(request: Request, answer: Answer, media_type: str, warning: str | None) -> Response:
-    """Sound that has begun. Raises CallFailed if it fails before, whenever that is."""
-    timeouts: StreamTimeouts = request.app.state.timeouts
-    if not await _begun(request, answer):
-        return Response(status_code=CLIENT_GONE)
-    headers = {"content-type": media_type, **timings(answer, run=False, warning=warning)}
-    return SoundStream(answer, headers, timeouts)
-
-
-async def _begun(request: Request, answer: Answer, within: float | None = None) -> bool:
-    """Waits for the first of an answer, for so many seconds; whether its client is still there.
-
-    Raises CallFailed if it has failed before there was anything of it.
-    """
-    with Watch(request.receive, answer, when_gone=answer.complete) as watch:
-        await answer.started(within)
-    if not watch.gone:
-        answer.raise_early()
-    return not watch.gone
+def sound(request: Request, answer: Answer, media_type: str, warning: str | None) -> Response:
+    """A stream of sound. Sending it raises CallFailed if the answer fails before it has begun, whenever that is."""
+    stream = SoundStream(answer, {"content-type": media_type}, request.app.state.timeouts)
+    warn(stream, warning)
+    return stream

@@ -60,4 +60,4 @@ def _most_text(info: ModelInfo, body: Sampling) -> int:
 
 
 async def _told(request: Request, body: Sampling, answer: Answer, warning: str | None) -> Response:
-    return await (events(request, answer, warning) if body.stream else plain(request, answer, warning))
+    return events(request, answer, warning) if body.stream else await plain(request, answer, warning)

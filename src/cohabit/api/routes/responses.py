@@ -49,9 +49,9 @@ async def respond(request: Request) -> Response:
     image_inputs.put(chat.plain, {place: clean[url] for place, url in chat.body.pictures()})
     answer = submit(request, info.name, Task.CHAT, await chat.sent())
     telling = Telling(body, info.name)
+    if body.stream:
+        return events(request, answer, warning, partial(TypedStream, telling))
     try:
-        if body.stream:
-            return await events(request, answer, warning, partial(TypedStream, telling))
         found = await collect(request, answer)
     except CallFailed as failure:
         raise _in_our_words(failure) from None
@@ -72,7 +72,13 @@ class TypedStream(EventStream):
         super().__init__(answer, headers, timeouts)
         self._telling = telling
 
-    def _begin(self) -> bytes:
+    async def _begin(self) -> None:
+        try:
+            await super()._begin()
+        except CallFailed as failure:
+            raise _in_our_words(failure) from None
+
+    def _first(self) -> bytes:
         return _encoded(self._telling.begun())
 
     def _events(self, chunks: Sequence[bytes]) -> bytes:

@@ -52,8 +52,8 @@ async def speak(request: Request) -> Response:
     warning = warnings(warning, taken.warning)
     answer = submit(request, info.name, Task.SPEAK, msgspec.json.encode({**told, **taken.parameters}))
     if body.stream_format == "sse":
-        return await events(request, answer, warning, partial(SpokenStream, len(body.input)))
-    return await sound(request, answer, MEDIA_TYPES[body.response_format], warning)
+        return events(request, answer, warning, partial(SpokenStream, len(body.input)))
+    return sound(request, answer, MEDIA_TYPES[body.response_format], warning)
 
 
 class SpokenStream(TypedEventStream):

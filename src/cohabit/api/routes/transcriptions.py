@@ -57,7 +57,7 @@ async def transcribe(request: Request) -> Response:
     require(service, info, Task.TRANSCRIBE, _needed(asked))
     answer = await _heard(request, info.name, {**asked.words(), **taken.parameters}, data)
     if asked.stream:
-        return await events(request, answer, taken.warning, TypedEventStream)
+        return events(request, answer, taken.warning, TypedEventStream)
     return await _told(request, answer, asked.response_format, asked.timestamp_granularities, taken.warning)
 
 
