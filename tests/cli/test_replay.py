@@ -36,7 +36,7 @@ def other_commands(path: Path, number: int) -> None:
     path.write_text("\n".join([*lines, ""]))
 
 
-def test_the_same(path: Path) -> None:
+def test_replay_with_the_same_commands_exits_with_0(path: Path) -> None:
     done = replay(path)
     assert done.exit_code == 0
     first, version, last = done.stdout.splitlines()
@@ -46,7 +46,7 @@ def test_the_same(path: Path) -> None:
     assert last == "all commands are the same"
 
 
-def test_another(path: Path) -> None:
+def test_replay_with_other_commands_prints_both_and_exits_with_1(path: Path) -> None:
     other_commands(path, 1)
     done = replay(path)
     assert done.exit_code == 1
@@ -59,7 +59,7 @@ def test_another(path: Path) -> None:
     ]
 
 
-def test_for_programs(path: Path) -> None:
+def test_replay_as_json(path: Path) -> None:
     done = replay(path, "--json")
     data = json.loads(done.stdout)
     assert (data["same"], data["events"], data["cut_off"], data["cohabit"]) == (True, events(path), False, "0.0.1")
@@ -75,7 +75,7 @@ def test_for_programs(path: Path) -> None:
     assert data["snapshot"]["devices"][0]["name"] == "cpu"
 
 
-def test_the_state_at_a_point(path: Path) -> None:
+def test_replay_shows_the_snapshot_at_an_event(path: Path) -> None:
     done = replay(path, "--until", 1, "--snapshot")
     assert done.exit_code == 0
     assert done.stdout.splitlines()[0].startswith("1 events in 0.0 s")
@@ -85,7 +85,7 @@ def test_the_state_at_a_point(path: Path) -> None:
     )
 
 
-def test_an_event_that_breaks_the_core(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replay_prints_an_event_that_raises(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise AssertionError("books")
 
@@ -95,14 +95,14 @@ def test_an_event_that_breaks_the_core(path: Path, monkeypatch: pytest.MonkeyPat
     assert done.stdout.splitlines()[-1].endswith(", Started(): the core raised AssertionError: books")
 
 
-def test_a_killed_server(path: Path) -> None:
+def test_replay_mentions_a_cut_off_line(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
     done = replay(path)
     assert done.exit_code == 0
     assert "the last line is cut off and left out: its server was killed" in done.stdout
 
 
-def test_what_is_no_journal_is_one_line_and_code_2(path: Path) -> None:
+def test_file_that_is_no_journal_is_one_line_and_code_2(path: Path) -> None:
     for broken in (path.with_name("none"), path.parent):
         done = replay(broken)
         assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)

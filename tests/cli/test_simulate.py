@@ -45,7 +45,7 @@ def replayed(*arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_trace_replayed() -> None:
+def test_simulate_reports_on_a_trace() -> None:
     report = replayed()
     assert report["served"] == 3
     assert report["loads"] == 3
@@ -59,7 +59,7 @@ def test_a_trace_replayed() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_two_policies_side_by_side() -> None:
+def test_simulate_compares_two_policies() -> None:
     assert list(replayed("--policy", "gdsf", "--policy", "lru")) == ["gdsf", "lru"]
     done = run("trace.jsonl", "--config", "sim.yaml", "--policy", "lru", "--policy", "gdsf")
     assert done.stdout.splitlines()[0].split() == ["lru", "gdsf"]
@@ -67,14 +67,14 @@ def test_two_policies_side_by_side() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_another_budget() -> None:
+def test_simulate_takes_another_budget() -> None:
     assert replayed("--budget", "1GiB")["loads"] == 2
     done = run("trace.jsonl", "--config", "sim.yaml", "--budget", "140MiB")
     assert (done.exit_code, done.stderr) == (3, "b can never fit: it needs 151 MiB, the budget is 140 MiB\n")
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_picture() -> None:
+def test_simulate_draws_a_plot() -> None:
     assert replayed("--plot", "line.png")["served"] == 3
     with Image.open("line.png") as picture:
         assert picture.format == "PNG"
@@ -83,14 +83,14 @@ def test_a_picture() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_picture_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plot_without_matplotlib_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     done = run("trace.jsonl", "--config", "sim.yaml", "--plot", "line.png")
     assert (done.exit_code, done.stderr) == (1, "--plot needs matplotlib: pip install 'cohabit[plot]'\n")
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_core_that_is_stuck_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stuck_core_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cohabit.core.controller.Controller.handle", lambda *_: [])
     done = run("trace.jsonl", "--config", "sim.yaml")
     assert done.exit_code == 1
@@ -138,7 +138,7 @@ def test_a_generated_trace_goes_to_the_output_or_to_a_file() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_generated_and_replayed_in_two_commands() -> None:
+def test_generated_trace_and_config_can_be_simulated() -> None:
     made = ["--out", "trace.jsonl", "--config-out", "sim.yaml", "--requests", "600"]
     assert run("--generate", *made).exit_code == 0
     report = replayed()
@@ -149,7 +149,7 @@ def test_generated_and_replayed_in_two_commands() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_day_passes_in_a_moment() -> None:
+def test_simulate_spans_a_day_of_virtual_time() -> None:
     Path("trace.jsonl").write_text(
         '{"at": 0, "model": "a", "run_seconds": 1}\n{"at": 86400, "model": "a", "run_seconds": 1}'
     )

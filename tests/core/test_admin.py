@@ -37,14 +37,14 @@ def idle(**more: object) -> Core:
 # load
 
 
-def test_a_load_takes_free_room_at_once() -> None:
+def test_requested_load_takes_free_room_at_once() -> None:
     core = Core(model("a"))
     assert brief(core.send(LoadRequested("a"))) == ["start a#1"]
     core.ready("a")
     assert core.send(LoadRequested("a")) == [], "it is in"
 
 
-def test_a_load_has_room_made_for_it_like_a_client() -> None:
+def test_requested_load_evicts_like_a_client_request() -> None:
     core = two()
     core.bring("a")
     core.now = 10.0
@@ -58,7 +58,7 @@ def test_a_load_has_room_made_for_it_like_a_client() -> None:
     assert core["b"].load_requested is False
 
 
-def test_what_an_owner_wants_in_he_may_not_want_any_more() -> None:
+def test_unload_withdraws_a_requested_load() -> None:
     core = two()
     core.bring("a")
     core.now = 10.0
@@ -70,7 +70,7 @@ def test_what_an_owner_wants_in_he_may_not_want_any_more() -> None:
     assert core.draining == []
 
 
-def test_a_client_who_waits_for_it_besides_counts_from_whoever_came_first() -> None:
+def test_waiting_time_counts_from_the_earlier_of_client_and_operator() -> None:
     core = two()
     core.send(LoadRequested("b"), at=1.0)
     core.send(UnloadRequested("b"), at=1.0)
@@ -85,7 +85,7 @@ def test_a_client_who_waits_for_it_besides_counts_from_whoever_came_first() -> N
     assert core["b"].waiting_since == 10.0
 
 
-def test_a_model_that_failed_is_tried_at_once_when_its_owner_says_so() -> None:
+def test_requested_load_retries_a_failed_model_at_once() -> None:
     core = Core(model("a"))
     core.ask("a")
     core.gone("a", permanent=True, detail="no file")
@@ -93,7 +93,7 @@ def test_a_model_that_failed_is_tried_at_once_when_its_owner_says_so() -> None:
     assert brief(core.send(LoadRequested("a"), at=1.0)) == ["start a#2"]
 
 
-def test_a_load_takes_an_earlier_word_to_leave_back() -> None:
+def test_requested_load_withdraws_an_earlier_unload() -> None:
     core = idle()
     running = core.ask("a")
     core.send(UnloadRequested("a"))
@@ -101,7 +101,7 @@ def test_a_load_takes_an_earlier_word_to_leave_back() -> None:
     assert core.done("a", running) == []
 
 
-def test_what_leaves_comes_back_when_that_is_asked_for_meanwhile() -> None:
+def test_stopping_model_is_loaded_again_when_a_load_is_requested() -> None:
     core = idle()
     assert brief(core.send(UnloadRequested("a"))) == ["stop a#1: admin"]
     assert core.send(UnloadRequested("a")) == []
@@ -109,7 +109,7 @@ def test_what_leaves_comes_back_when_that_is_asked_for_meanwhile() -> None:
     assert brief(core.gone("a")) == ["start a#2"]
 
 
-def test_what_can_never_fit_is_not_loaded() -> None:
+def test_load_of_a_model_that_never_fits_is_refused() -> None:
     core = Core(model("a"), budget=50)
     assert refused(core, LoadRequested("a")) == "model_never_fits"
 
@@ -117,7 +117,7 @@ def test_what_can_never_fit_is_not_loaded() -> None:
 # sleep and unload
 
 
-def test_an_idle_model_leaves_at_once_and_comes_back_for_the_next_request() -> None:
+def test_idle_model_is_unloaded_at_once_and_loaded_for_the_next_request() -> None:
     core = idle()
     assert brief(core.send(UnloadRequested("a"))) == ["stop a#1: admin"]
     assert brief(core.gone("a")) == []
@@ -125,7 +125,7 @@ def test_an_idle_model_leaves_at_once_and_comes_back_for_the_next_request() -> N
     assert brief(core.did) == ["start a#2"]
 
 
-def test_a_busy_model_finishes_what_runs_and_what_waits_brings_it_back() -> None:
+def test_busy_model_is_unloaded_after_its_runs_and_loaded_again_for_its_queue() -> None:
     core = idle()
     running = core.ask("a")
     waiting = core.ask("a")
@@ -139,7 +139,7 @@ def test_a_busy_model_finishes_what_runs_and_what_waits_brings_it_back() -> None
     assert brief(core.ready("a")) == [f"run a#2: {waiting}"]
 
 
-def test_a_model_falls_asleep_and_is_woken_by_what_waits() -> None:
+def test_model_put_to_sleep_is_woken_by_its_queue() -> None:
     core = idle(sleep_resident=10, wake_seconds=0.1)
     running = core.ask("a")
     assert core.send(SleepRequested("a")) == []
@@ -149,7 +149,7 @@ def test_a_model_falls_asleep_and_is_woken_by_what_waits() -> None:
     assert brief(core.ready("a")) == [f"run a#1: {waiting}"]
 
 
-def test_a_model_that_is_just_coming_in_sleeps_when_it_is_in_and_is_stopped_at_once() -> None:
+def test_starting_model_sleeps_once_loaded_and_unloads_at_once() -> None:
     core = Core(model("a", sleep_resident=10, wake_seconds=0.1))
     core.send(LoadRequested("a"))
     core.send(SleepRequested("a"))
@@ -162,7 +162,7 @@ def test_a_model_that_is_just_coming_in_sleeps_when_it_is_in_and_is_stopped_at_o
     assert brief(core.send(UnloadRequested("a"))) == ["stop a#2: admin"]
 
 
-def test_a_model_that_dies_before_it_could_leave_has_left() -> None:
+def test_death_fulfils_a_requested_unload() -> None:
     core = idle()
     core.ask("a")
     core.send(UnloadRequested("a"))
@@ -171,7 +171,7 @@ def test_a_model_that_dies_before_it_could_leave_has_left() -> None:
     assert core["a"].state == "starting", "for the request that it was given"
 
 
-def test_while_its_caches_are_given_back_it_stays() -> None:
+def test_requested_unload_waits_for_a_trim() -> None:
     core = idle()
     request = core.ask("a")
     assert brief(core.send(RequestFailed(request, 1, sent=False, out_of_memory=True))) == ["trim a#1"]
@@ -182,18 +182,18 @@ def test_while_its_caches_are_given_back_it_stays() -> None:
 @pytest.mark.parametrize(
     ("settings", "why"), [({}, "model_cannot_sleep"), ({"sleep_resident": 10, "pin": True}, "model_pinned")]
 )
-def test_some_cannot_sleep(settings: dict[str, object], why: str) -> None:
+def test_sleep_is_refused_where_the_engine_cannot(settings: dict[str, object], why: str) -> None:
     assert refused(idle(**settings), SleepRequested("a")) == why
 
 
-def test_what_is_not_there_cannot_sleep_and_has_been_unloaded() -> None:
+def test_sleep_of_a_stopped_model_is_refused_and_unload_is_not() -> None:
     core = Core(model("a", sleep_resident=10))
     assert refused(core, SleepRequested("a")) == "model_not_loaded"
     assert objection(core.state, UnloadRequested("a")) is None
     assert core.send(UnloadRequested("a")) == []
 
 
-def test_what_is_pinned_is_not_unloaded() -> None:
+def test_pinned_model_is_not_unloaded() -> None:
     assert refused(idle(pin=True), UnloadRequested("a")) == "model_pinned"
 
 
@@ -215,7 +215,7 @@ def test_a_pinned_model_stays_until_it_is_unpinned() -> None:
     assert request not in core.rejected
 
 
-def test_a_pin_saves_a_victim_that_has_not_left_yet() -> None:
+def test_pin_saves_a_draining_victim() -> None:
     core = two()
     core.bring("a")
     core.state.ledger.budget = 1 << 40
@@ -231,7 +231,7 @@ def test_a_pin_saves_a_victim_that_has_not_left_yet() -> None:
     assert core.done("a", running) == []
 
 
-def test_a_pin_takes_the_word_to_leave_back() -> None:
+def test_pin_withdraws_a_requested_unload() -> None:
     core = idle()
     running = core.ask("a")
     core.send(UnloadRequested("a"))
@@ -248,7 +248,7 @@ def test_a_pin_that_leaves_no_room_for_another_is_refused() -> None:
 # who asks in vain
 
 
-def test_nothing_is_done_while_shutting_down_or_for_a_model_that_is_not_there() -> None:
+def test_admin_request_is_ignored_while_shutting_down_or_for_an_unknown_model() -> None:
     core = Core(model("a"))
     core.send(Started())
     core.send(ShutdownRequested(1.0))
@@ -256,7 +256,7 @@ def test_nothing_is_done_while_shutting_down_or_for_a_model_that_is_not_there() 
     assert core.send(LoadRequested("nobody")) == []
 
 
-def test_who_asks_again_has_waited_since_he_asked_first() -> None:
+def test_repeated_load_request_keeps_its_first_time() -> None:
     core = two()
     core.bring("a", at=0)
     core.ask("a", at=9)
@@ -266,7 +266,7 @@ def test_who_asks_again_has_waited_since_he_asked_first() -> None:
     assert (core.now, core.draining) == (11.0, ["a"])
 
 
-def test_a_model_that_its_owner_wants_is_not_background_work() -> None:
+def test_requested_load_is_not_best_effort() -> None:
     core = two()
     core.bring("a", at=0)
     core.ask("a", at=9)

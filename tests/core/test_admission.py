@@ -14,13 +14,13 @@ def rejection(core: Core) -> Rejection:
     return command.rejection
 
 
-def test_1_1_an_unknown_model_is_refused() -> None:
+def test_unknown_model_is_rejected() -> None:
     core = Core(model("a"))
     core.ask("nobody")
     assert core.did == [Reject(1, Rejection(RejectReason.UNKNOWN_MODEL, "there is no model 'nobody'"))]
 
 
-def test_1_2_nothing_new_is_taken_while_shutting_down() -> None:
+def test_requests_are_rejected_while_shutting_down() -> None:
     core = Core(model("a"))
     core.ask("a")
     core.send(ShutdownRequested(30))
@@ -28,7 +28,7 @@ def test_1_2_nothing_new_is_taken_while_shutting_down() -> None:
     assert rejection(core) == Rejection(RejectReason.SHUTTING_DOWN, "the server is shutting down", 10.0)
 
 
-def test_1_3_a_model_that_never_fits_is_refused_at_once() -> None:
+def test_model_that_never_fits_is_rejected_at_once() -> None:
     core = Core(model("a", idle=140, activation=20), budget=150)
     core.ask("a")
     assert rejection(core) == Rejection(
@@ -36,20 +36,20 @@ def test_1_3_a_model_that_never_fits_is_refused_at_once() -> None:
     )
 
 
-def test_1_3_where_it_was_measured_the_owner_is_told_where_to_look() -> None:
+def test_rejection_of_a_measured_size_names_the_command_that_shows_it() -> None:
     core = Core(model("a", idle=140, activation=20), budget=150)
     core["a"].footprint.learn_load(140 * MIB, 140 * MIB, 1.0)
     core.ask("a")
     assert rejection(core).detail.endswith("its owner sees what was measured with `cohabit footprints list`")
 
 
-def test_1_3_exactly_the_budget_fits() -> None:
+def test_model_of_exactly_the_budget_fits() -> None:
     core = Core(model("a", idle=140, activation=10), budget=150)
     core.ask("a")
     assert brief(core.did) == ["start a#1"]
 
 
-def test_1_3_pinned_models_count_against_what_can_ever_fit() -> None:
+def test_pinned_models_count_against_what_can_ever_fit() -> None:
     core = Core(model("a", pin=True), model("b"), budget=150)
     core.ask("b")
     assert rejection(core).reason is RejectReason.NEVER_FITS
@@ -57,7 +57,7 @@ def test_1_3_pinned_models_count_against_what_can_ever_fit() -> None:
     assert brief(core.did) == ["start a#1"], "not against itself"
 
 
-def test_1_4_a_failed_model_is_refused_until_a_probe_is_due() -> None:
+def test_failed_model_is_rejected_until_a_probe_is_due() -> None:
     core = Core(model("a"))
     core.ask("a", at=0)
     core.gone("a", at=1, permanent=True, detail="no such file")
@@ -71,7 +71,7 @@ def test_1_4_a_failed_model_is_refused_until_a_probe_is_due() -> None:
     assert brief(core.did) == ["start a#2"]
 
 
-def test_1_4_a_worker_that_left_no_word_is_said_to_have_died() -> None:
+def test_rejection_says_that_the_worker_died_where_it_gave_no_reason() -> None:
     core = Core(model("a"))
     core.ask("a")
     core.gone("a", permanent=True)
@@ -79,7 +79,7 @@ def test_1_4_a_worker_that_left_no_word_is_said_to_have_died() -> None:
     assert rejection(core).detail == "a does not start; the server's log and /admin/status say why"
 
 
-def test_1_5_a_full_queue_is_refused_with_an_honest_time() -> None:
+def test_full_queue_is_rejected_with_an_estimated_time() -> None:
     core = Core(model("a", queue_limit=1, load_seconds=7))
     core.ask("a")
     core.ask("a")
@@ -88,7 +88,7 @@ def test_1_5_a_full_queue_is_refused_with_an_honest_time() -> None:
     assert rejection(core).retry_after == 7.0, "when it is in, the first is taken and there is a place"
 
 
-def test_1_5_the_time_counts_what_runs_together_and_no_load_once_it_is_ready() -> None:
+def test_estimated_time_counts_concurrency_and_no_load_of_a_ready_model() -> None:
     core = Core(model("a", queue_limit=5, concurrency=2, max_batch=2, load_seconds=7))
     for _ in range(4):
         core.ask("a")
@@ -100,7 +100,7 @@ def test_1_5_the_time_counts_what_runs_together_and_no_load_once_it_is_ready() -
     assert rejection(core).retry_after == pytest.approx(0.1), "half of the five are taken in the next round"
 
 
-def test_1_6_a_deadline_that_has_passed_is_told_at_once() -> None:
+def test_passed_deadline_is_rejected_at_once() -> None:
     core = Core(model("a"))
     core.ask("a", at=5, deadline=5)
     assert rejection(core) == Rejection(
@@ -108,7 +108,7 @@ def test_1_6_a_deadline_that_has_passed_is_told_at_once() -> None:
     )
 
 
-def test_what_comes_in_a_batch_has_no_more_places_than_others() -> None:
+def test_requests_of_a_batch_count_against_the_queue_limit() -> None:
     core = Core(model("a", queue_limit=1))
     core.ask("a", batch=7)
     core.ask("a", batch=7)

@@ -25,7 +25,7 @@ def why(core: Core, request: int) -> str:
 # 5.1 dispatch
 
 
-def test_it_comes_last_in_its_models_queue_whoever_came_first() -> None:
+def test_background_request_is_last_in_its_models_queue() -> None:
     core = ready(model("a"))
     first = core.ask("a")
     batch = core.ask("a", background=True)
@@ -35,7 +35,7 @@ def test_it_comes_last_in_its_models_queue_whoever_came_first() -> None:
     assert brief(core.done("a", other)) == [f"run a#1: {batch}"]
 
 
-def test_a_batch_of_one_class_only() -> None:
+def test_batch_mixes_no_background_with_interactive_requests() -> None:
     core = ready(model("a", max_batch=4))
     first = core.ask("a")
     batch = [core.ask("a", background=True) for _ in range(2)]
@@ -45,7 +45,7 @@ def test_a_batch_of_one_class_only() -> None:
     assert brief(core.done("a", others[1])) == [f"run a#1: {batch[0]} {batch[1]}"]
 
 
-def test_it_leaves_one_place_of_an_engine_that_takes_several() -> None:
+def test_background_work_leaves_one_place_of_a_concurrent_engine_free() -> None:
     core = ready(model("a", concurrency=3))
     batch = [core.ask("a", background=True) for _ in range(3)]
     assert set(core["a"].run.requests) == set(batch[:2])
@@ -54,7 +54,7 @@ def test_it_leaves_one_place_of_an_engine_that_takes_several() -> None:
     assert brief(core.did) == [f"run a#1: {now}"]
 
 
-def test_it_takes_no_slot_that_something_interactive_waits_for() -> None:
+def test_background_work_takes_no_slot_that_interactive_work_waits_for() -> None:
     core = ready(model("a"), model("b", slots=2), model("c"), slots=2)
     running = core.ask("a")
     waiting = core.ask("b")
@@ -73,7 +73,7 @@ def test_models_with_background_work_take_turns() -> None:
     assert brief(core.done("a", requests[1], at=10.3)) == [f"run b#2: {requests[3]}"]
 
 
-def test_it_is_nobodys_debt() -> None:
+def test_background_work_is_not_charged() -> None:
     core = ready(model("a"), model("b"), slots=1)
     batch = core.ask("a", background=True)
     before = core["a"].share.deficit
@@ -81,7 +81,7 @@ def test_it_is_nobodys_debt() -> None:
     assert core["a"].share.deficit == before
 
 
-def test_an_engine_that_always_has_some_in_flight_yields_its_slots_at_once() -> None:
+def test_engine_busy_with_background_work_yields_its_slots_at_once() -> None:
     core = ready(model("a", concurrency=3), model("b"), slots=1)
     batch = [core.ask("a", background=True) for _ in range(4)]
     other = core.ask("b")
@@ -91,7 +91,7 @@ def test_an_engine_that_always_has_some_in_flight_yields_its_slots_at_once() -> 
     assert brief(core.done("a", batch[1])) == [f"run b#2: {other}"]
 
 
-def test_the_queue_limit_is_not_for_it_and_it_takes_nobodys_place() -> None:
+def test_queue_limit_does_not_count_background_work() -> None:
     core = ready(model("a", queue_limit=1))
     core.ask("a")
     for _ in range(3):
@@ -113,7 +113,7 @@ def two(**more: object) -> Core:
     return core
 
 
-def test_it_takes_the_room_of_what_has_been_idle_for_longer_than_its_return_costs() -> None:
+def test_background_work_evicts_a_model_idle_for_longer_than_its_return_seconds() -> None:
     core = two()
     used = core.ask("a")
     core.done("a", used, at=11.0)
@@ -124,7 +124,7 @@ def test_it_takes_the_room_of_what_has_been_idle_for_longer_than_its_return_cost
     assert brief(core.ring()) == ["stop a#1: evicted"]
 
 
-def test_it_drains_nobody_however_long_it_waits_before_it_is_urgent() -> None:
+def test_background_work_drains_no_busy_model_before_it_is_urgent() -> None:
     core = two(max_wait=2.0)
     running = core.ask("a")
     core.ask("b", background=True)
@@ -134,7 +134,7 @@ def test_it_drains_nobody_however_long_it_waits_before_it_is_urgent() -> None:
     assert core.done("a", running) == []
 
 
-def test_who_only_does_background_work_leaves_at_once_for_somebody() -> None:
+def test_model_with_background_work_only_is_evicted_at_once_for_interactive_work() -> None:
     core = two()
     batch = core.ask("a", background=True)
     core.ask("a", background=True)
@@ -143,7 +143,7 @@ def test_who_only_does_background_work_leaves_at_once_for_somebody() -> None:
     assert brief(core.done("a", batch)) == ["stop a#1: evicted"]
 
 
-def test_two_that_only_do_background_work_leave_each_other_alone() -> None:
+def test_models_with_background_work_only_do_not_evict_each_other() -> None:
     core = two()
     core.ask("a", background=True)
     core.ask("a", background=True)
@@ -151,7 +151,7 @@ def test_two_that_only_do_background_work_leave_each_other_alone() -> None:
     assert core.draining == []
 
 
-def test_a_model_that_gets_something_interactive_is_protected_from_then_on() -> None:
+def test_model_that_gets_interactive_work_is_protected_from_then_on() -> None:
     core = two()
     core.ask("a", background=True)
     core.ask("b", background=True)
@@ -161,7 +161,7 @@ def test_a_model_that_gets_something_interactive_is_protected_from_then_on() -> 
     assert core["a"].best_effort is False
 
 
-def test_a_model_whose_last_interactive_work_ends_is_open_to_others() -> None:
+def test_model_whose_last_interactive_work_ended_may_be_evicted_at_once() -> None:
     core = two(concurrency=3)
     now = core.ask("a")
     core.ask("a", background=True)
@@ -171,7 +171,7 @@ def test_a_model_whose_last_interactive_work_ends_is_open_to_others() -> None:
     assert core.draining == ["a"]
 
 
-def test_interactive_work_comes_first_among_those_that_are_not_in() -> None:
+def test_interactive_waiters_are_loaded_before_background_ones() -> None:
     core = Core(model("a"), model("b"), model("c"), budget=150)
     core.bring("a")
     core.now = 10.0
@@ -183,7 +183,7 @@ def test_interactive_work_comes_first_among_those_that_are_not_in() -> None:
     assert core.state.swap.model == "c"
 
 
-def test_a_sleeper_is_spared_until_it_has_slept_for_longer_than_its_load() -> None:
+def test_background_work_spares_a_sleeper_until_it_slept_for_longer_than_its_load() -> None:
     core = Core(
         model("a", load_seconds=2.0, sleep_resident=60, wake_seconds=0.1, keep_alive=5.0), model("b"), budget=150
     )
@@ -197,7 +197,7 @@ def test_a_sleeper_is_spared_until_it_has_slept_for_longer_than_its_load() -> No
     assert brief(core.ring())[:1] == ["stop a#1: evicted"]
 
 
-def test_it_does_not_hold_up_the_runs_of_others_for_memory() -> None:
+def test_background_work_does_not_hold_up_runs_of_others_for_memory() -> None:
     core = ready(model("a", activation=40, concurrency=1), model("b", activation=40), budget=250)
     core["b"].footprint.run_seconds.value = 1.0  # not urgent before 31 s
     running = core.ask("a")
@@ -211,7 +211,7 @@ def test_it_does_not_hold_up_the_runs_of_others_for_memory() -> None:
 # 5.3
 
 
-def test_after_twenty_times_its_run_it_has_one_run_among_the_interactive() -> None:
+def test_background_work_runs_once_as_interactive_after_twenty_times_its_run() -> None:
     core = ready(model("a"))
     core["a"].footprint.run_seconds.value = 0.1
     first = core.ask("a", at=20.0)
@@ -225,7 +225,7 @@ def test_after_twenty_times_its_run_it_has_one_run_among_the_interactive() -> No
     assert core["a"].queue.urgent is False
 
 
-def test_after_twenty_times_its_switch_it_comes_in_and_serves_the_cost_of_it() -> None:
+def test_background_work_is_loaded_after_twenty_times_its_swap_and_serves_for_its_cost() -> None:
     core = two()
     running = core.ask("a")
     batch = [core.ask("b", background=True) for _ in range(3)]
@@ -244,7 +244,7 @@ def test_after_twenty_times_its_switch_it_comes_in_and_serves_the_cost_of_it() -
     assert core.draining == ["b"], "now it has"
 
 
-def test_what_expires_soon_counts_as_interactive() -> None:
+def test_background_work_that_expires_soon_counts_as_interactive() -> None:
     core = two()
     core.ask("a")
     core.ask("b", background=True, deadline=20.0)
@@ -254,7 +254,7 @@ def test_what_expires_soon_counts_as_interactive() -> None:
     assert core.draining == ["a"]
 
 
-def test_urgency_ends_with_what_was_urgent() -> None:
+def test_urgency_ends_with_the_request_that_was_urgent() -> None:
     core = two()
     core.ask("a")
     batch = core.ask("b", background=True)
@@ -266,7 +266,7 @@ def test_urgency_ends_with_what_was_urgent() -> None:
     assert core.draining == []
 
 
-def test_a_clients_own_time_limit_makes_nothing_else_urgent() -> None:
+def test_deadline_of_an_interactive_request_makes_no_background_work_urgent() -> None:
     core = ready(model("a"), model("b"))
     core["a"].footprint.run_seconds.value = 10.0
     core.ask("a", deadline=11.0)
@@ -277,7 +277,7 @@ def test_a_clients_own_time_limit_makes_nothing_else_urgent() -> None:
     assert not urgent
 
 
-def test_urgent_work_that_lacks_slots_is_overtaken_no_more() -> None:
+def test_urgent_background_work_that_lacks_slots_is_not_overtaken() -> None:
     core = ready(model("a", concurrency=2, patience=1e9), model("b", max_wait=1.0), slots=1)
     requests = [core.ask("a") for _ in range(2)]
     batch = core.ask("b", background=True)
@@ -291,7 +291,7 @@ def test_urgent_work_that_lacks_slots_is_overtaken_no_more() -> None:
     assert list(core.state.starved) == ["b"], "somebody waits for it"
 
 
-def test_background_work_that_stays_behind_is_no_reason_to_keep_others_out() -> None:
+def test_starved_model_left_with_background_work_blocks_no_other() -> None:
     core = ready(model("a", concurrency=2, patience=1e9), model("b", max_wait=1.0), slots=1)
     core.ask("a")
     now = core.ask("b")
@@ -305,7 +305,7 @@ def test_background_work_that_stays_behind_is_no_reason_to_keep_others_out() -> 
 # the end
 
 
-def test_a_shutdown_drops_what_waits_in_the_background_and_drains_the_rest() -> None:
+def test_shutdown_rejects_waiting_background_work_and_drains_the_rest() -> None:
     core = ready(model("a"))
     running = core.ask("a", background=True)
     batch = core.ask("a", background=True)

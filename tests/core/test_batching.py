@@ -33,7 +33,7 @@ def taken(waiting: ModelQueue, most: int, bound: int = 1 << 30) -> list[int]:
         ((10, 900), [1, 2]),
     ],
 )
-def test_the_next_in_turn_runs_with_those_nearest_in_length(units: tuple[int, ...], batch: list[int]) -> None:
+def test_batch_takes_the_next_in_turn_and_the_nearest_in_length(units: tuple[int, ...], batch: list[int]) -> None:
     assert taken(queue(*units), 3) == batch
 
 
@@ -65,11 +65,11 @@ def test_a_batch_is_cut_by_bytes_so_that_no_neighbour_makes_it_too_large(
     assert [request.id for request in waiting] == left, "the others keep their turn"
 
 
-def test_a_batch_leaves_room_for_what_goes_round_it_in_a_message() -> None:
+def test_batch_leaves_room_for_the_message_around_it() -> None:
     assert MOST_BYTES <= MAX_FRAME // 2
 
 
-def test_what_is_left_out_keeps_its_turn() -> None:
+def test_request_left_out_of_a_batch_keeps_its_turn() -> None:
     waiting = queue(10, 900, 11, 12, 800)
     taken(waiting, 3)
     assert [request.id for request in waiting] == [2, 5]
@@ -81,12 +81,12 @@ def test_a_batch_is_cut_to_what_memory_takes_and_the_next_in_turn_stays_in() -> 
     assert taken(queue(13, 12), 2, bound=1) == [1], "of one alone it is known that it fits"
 
 
-def test_only_what_would_be_taken_soon_is_looked_at() -> None:
+def test_batch_looks_at_the_next_requests_only() -> None:
     far = queue(10, *[900] * 7, 10)
     assert taken(far, 2) == [1, 2], "the ninth is beyond four batches' worth"
 
 
-def test_a_suspect_runs_alone_and_with_nobody() -> None:
+def test_retried_request_runs_in_a_batch_of_its_own() -> None:
     waiting = queue(5, 5, 5)
     waiting.peek().retried = True
     assert taken(waiting, 3) == [1]
@@ -110,7 +110,7 @@ def sized() -> Core:
     return core
 
 
-def test_a_run_is_booked_by_its_size() -> None:
+def test_run_reserves_by_its_size() -> None:
     core = sized()
     core.ready("a", at=2)
     account = core.state.ledger.accounts[2]
@@ -121,7 +121,7 @@ def test_a_run_is_booked_by_its_size() -> None:
     assert account.activation == 50 * MIB, "more than the 8 that were measured: the next larger"
 
 
-def test_a_run_larger_than_any_measured_is_booked_as_the_largest() -> None:
+def test_run_larger_than_any_measured_reserves_the_largest() -> None:
     core = sized()
     core.ready("a", at=2)
     core.done("a", 2, at=3, used=10)
@@ -143,7 +143,7 @@ def test_a_batch_grows_as_far_as_memory_goes() -> None:
     assert brief(core.ready("a", at=2)) == ["run a#2: 2 3"], "three of 33 would be 99 units, more than known to fit"
 
 
-def test_overlapping_runs_are_booked_as_the_largest() -> None:
+def test_overlapping_runs_reserve_the_largest() -> None:
     core = Core(model("a", activation=100, concurrency=2))
     core["a"].footprint.buckets = {3: Run(8, 10 * MIB)}
     core.ask("a", at=0, units=8)
@@ -153,7 +153,7 @@ def test_overlapping_runs_are_booked_as_the_largest() -> None:
     assert core["a"].footprint.buckets == {3: Run(8, 10 * MIB)}, "and teach nothing of sizes"
 
 
-def test_what_a_run_took_is_remembered_by_size() -> None:
+def test_activation_of_a_run_is_remembered_by_size() -> None:
     core = Core(model("a", activation=100))
     footprint = core["a"].footprint
     footprint.learn_run(5 * MIB, 3)

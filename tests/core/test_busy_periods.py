@@ -17,7 +17,7 @@ def test_a_run_that_took_more_than_the_budget_does_not_put_the_model_out_of_serv
     assert brief(core.did) == ["run a#1: 3"]
 
 
-def test_a_run_never_teaches_more_than_the_pinned_leave() -> None:
+def test_learned_activation_leaves_room_for_pinned_models() -> None:
     core = Core(model("a", idle=100, activation=10), model("p", idle=50, pin=True), budget=300)
     core.bring("p", at=0)
     core.bring("a", at=1)
@@ -25,7 +25,7 @@ def test_a_run_never_teaches_more_than_the_pinned_leave() -> None:
     assert core["a"].footprint.activation.size == 150 * MIB
 
 
-def test_sizes_of_runs_are_capped_too() -> None:
+def test_learned_sizes_of_runs_are_capped() -> None:
     core = Core(model("a", idle=100, activation=10), budget=300)
     core.bring("a", at=0)
     core.done("a", core.ask("a", at=1, units=8), at=2, used=1500)
@@ -51,7 +51,7 @@ def test_failed_request_is_not_charged_to_those_that_end_before_it() -> None:
     assert core["a"].footprint.activation == Figure(10 * MIB, Origin.DECLARED)
 
 
-def test_what_ran_together_teaches_when_all_of_it_was_answered_or_cancelled() -> None:
+def test_overlapping_runs_teach_once_all_are_answered_or_cancelled() -> None:
     core = Core(model("a", idle=100, activation=10, concurrency=2), budget=300)
     core.bring("a", at=0)
     first, second = core.ask("a", at=1), core.ask("a", at=1)
@@ -62,7 +62,7 @@ def test_what_ran_together_teaches_when_all_of_it_was_answered_or_cancelled() ->
     assert core["a"].footprint.activation == Figure(70 * MIB, Origin.MEASURED)
 
 
-def test_the_next_stretch_teaches_again() -> None:
+def test_busy_period_after_a_failed_one_teaches_again() -> None:
     core = Core(model("a", idle=100, activation=10), budget=300)
     core.bring("a", at=0)
     core.gives_up("a", core.ask("a", at=1), at=2, used=150)
@@ -70,7 +70,7 @@ def test_the_next_stretch_teaches_again() -> None:
     assert core["a"].footprint.activation.size == 60 * MIB
 
 
-def test_a_run_beyond_what_is_booked_is_counted_and_told_for_a_while() -> None:
+def test_run_beyond_its_reservation_is_counted_and_an_alert_for_a_while() -> None:
     core = Core(model("a", idle=100, activation=10), budget=300)
     core.bring("a", at=0)
     core.done("a", core.ask("a", at=1), at=2, used=42)
@@ -87,7 +87,7 @@ def test_a_run_beyond_what_is_booked_is_counted_and_told_for_a_while() -> None:
     assert list(alerts(core.state, 7 + TELL_SECONDS)) == []
 
 
-def test_a_load_that_leaves_more_caps_what_runs_taught() -> None:
+def test_larger_idle_size_caps_the_learned_activation() -> None:
     core = Core(model("a", idle=100, activation=10), budget=300)
     core.bring("a", at=0)
     core.done("a", core.ask("a", at=1), at=2, used=200)
@@ -107,7 +107,7 @@ def test_a_pinned_model_that_turns_out_larger_caps_the_others() -> None:
     assert core["a"].footprint.peak == 220 * MIB
 
 
-def test_what_runs_left_in_a_process_is_not_taken_for_a_need_of_the_model() -> None:
+def test_wake_does_not_learn_an_idle_size_beyond_the_budget() -> None:
     core = Core(model("a", idle=100, activation=10, sleep_resident=10), budget=300)
     footprint = core["a"].footprint
     footprint.learn_wake(295 * MIB, 295 * MIB, 0.5, 300 * MIB)

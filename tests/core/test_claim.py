@@ -5,7 +5,7 @@ from cohabit.core.model_state import Reclaim
 from core.driver import MIB, Core, brief, model, two
 
 
-def test_freed_bytes_accrue_to_the_claim() -> None:
+def test_freed_bytes_go_to_the_swap() -> None:
     core = Core(
         model("a", idle=100, activation=60, concurrency=2),
         model("b", idle=100, activation=10, load_seconds=0.5),
@@ -26,7 +26,7 @@ def test_freed_bytes_accrue_to_the_claim() -> None:
     assert brief(core.measured(at=51.4)) == ["run c#3: 3"]
 
 
-def test_what_leaves_the_claim_alone_runs_meanwhile() -> None:
+def test_run_that_takes_no_bytes_of_the_swap_starts_during_it() -> None:
     core = Core(model("a", activation=10), model("b"), model("c", load_seconds=1), budget=230)
     core.bring("a", at=0)
     core.bring("b", at=1)
@@ -38,7 +38,7 @@ def test_what_leaves_the_claim_alone_runs_meanwhile() -> None:
     assert brief(core.did) == ["run a#1: 5"], "110 + 110 of c"
 
 
-def test_a_claim_whose_last_client_leaves_is_withdrawn_and_its_victims_serve_on() -> None:
+def test_swap_is_cancelled_when_its_last_client_leaves_and_its_victims_go_on_serving() -> None:
     core = two()
     running = core.ask("a", at=0)
     core.ready("a", at=1)
@@ -54,7 +54,7 @@ def test_a_claim_whose_last_client_leaves_is_withdrawn_and_its_victims_serve_on(
     assert brief(core.done("a", running)) == [f"run a#1: {kept}"], "nobody was evicted for a client that has left"
 
 
-def test_a_stopping_victim_is_never_resurrected() -> None:
+def test_stopping_victim_is_started_again_as_a_new_worker_only() -> None:
     core = two()
     core.bring("a", at=0)
     waiter = core.ask("b", at=10)
@@ -66,7 +66,7 @@ def test_a_stopping_victim_is_never_resurrected() -> None:
     assert brief(core.ready("a", at=11)) == ["run a#2: 3"]
 
 
-def test_a_load_that_has_begun_ends_though_its_client_has_left() -> None:
+def test_load_that_has_begun_is_completed_after_its_client_left() -> None:
     core = two()
     core.ask("a", at=0)
     assert core.send(RequestCancelled(1)) == []
@@ -77,7 +77,7 @@ def test_a_load_that_has_begun_ends_though_its_client_has_left() -> None:
     assert brief(core.ring()) == ["stop a#1: evicted"]
 
 
-def test_two_loads_never_hold_and_wait() -> None:
+def test_second_waiter_takes_no_victim_before_the_first_swap_is_done() -> None:
     core = Core(*(model(name, load_seconds=1) for name in "abcd"), budget=240)
     core.bring("a", at=0)
     core.bring("b", at=1)
@@ -89,7 +89,7 @@ def test_two_loads_never_hold_and_wait() -> None:
     assert brief(core.gone("b", at=100.2)) == ["start d#4"]
 
 
-def test_a_victim_that_dies_by_itself_is_as_good_as_one_that_leaves() -> None:
+def test_victim_that_dies_makes_room_like_one_that_is_stopped() -> None:
     core = two()
     core.ask("a", at=0)
     core.ready("a", at=1)
@@ -99,7 +99,7 @@ def test_a_victim_that_dies_by_itself_is_as_good_as_one_that_leaves() -> None:
     assert brief(core.gone("a", at=102, sent=frozenset({1}))) == ["reject 1: worker_died", "start b#2"]
 
 
-def test_a_claim_that_its_victims_no_longer_satisfy_is_decided_anew() -> None:
+def test_swap_takes_more_victims_when_the_budget_shrinks() -> None:
     core = Core(*(model(name, load_seconds=1) for name in "ab"), model("c", load_seconds=1), budget=230)
     core.bring("a", at=0)
     core.bring("b", at=1)
@@ -114,7 +114,7 @@ def test_a_claim_that_its_victims_no_longer_satisfy_is_decided_anew() -> None:
     assert list(core.state.swap.victims) == [1, 2], "the device has shrunk: one is not enough any more"
 
 
-def test_runs_in_the_way_of_a_load_are_held_up_no_sooner_than_a_switch_would_be_worth_it() -> None:
+def test_runs_that_block_a_load_are_held_up_only_after_the_waiter_waited_for_the_cost_of_a_swap() -> None:
     # b fits beside an idle a (100 + 100 + 60), not beside a running one while it loads (160 + 160)
     core = Core(model("a", activation=60, concurrency=2), model("b", load=160, load_seconds=3), budget=290)
     core.ask("a", at=0)
@@ -135,7 +135,7 @@ def test_runs_in_the_way_of_a_load_are_held_up_no_sooner_than_a_switch_would_be_
     assert brief(core.measured(at=54.2)) == ["start b#2"]
 
 
-def test_a_preload_for_which_somebody_waited_no_longer_has_room_made_for_it() -> None:
+def test_preload_gets_no_room_made_once_its_client_left() -> None:
     core = Core(model("a", preload=True), model("b", preload=True), budget=150)
     core.send(Started())
     core.ready("a")

@@ -26,7 +26,7 @@ def controller(**settings: float) -> Controller:
     )
 
 
-def test_the_first_request_brings_the_model_in_and_is_given_to_it() -> None:
+def test_first_request_loads_its_model_and_is_dispatched() -> None:
     core = Core(model("a"))
     request = core.ask("a")
     assert core.did == [StartWorker("a", 1)]
@@ -58,7 +58,7 @@ def test_a_timer_that_fired_is_set_again_if_the_moment_has_not_come() -> None:
     assert brief(core.handle(TimerFired(), 12.0)) == ["stop a#1: keep_alive"]
 
 
-def test_late_word_of_workers_long_gone_is_dropped() -> None:
+def test_late_events_of_exited_workers_are_dropped() -> None:
     core = Core(model("a"))
     request = core.ask("a")
     core.ready("a")
@@ -77,7 +77,7 @@ def test_late_word_of_workers_long_gone_is_dropped() -> None:
     assert core["a"].health.failures == before
 
 
-def test_a_worker_that_was_told_to_stop_is_not_made_ready_by_its_last_word() -> None:
+def test_stopping_worker_is_not_made_ready_by_a_late_event() -> None:
     core = Core(model("a"))
     core.ask("a", at=0)
     assert brief(core.send(RequestCancelled(1))) == [], "a load that has begun goes on"
@@ -87,7 +87,7 @@ def test_a_worker_that_was_told_to_stop_is_not_made_ready_by_its_last_word() -> 
     assert brief(core.gone("a", at=2)) == ["halt"]
 
 
-def test_a_client_that_leaves_is_out_of_the_queue_at_once_or_cancelled_once() -> None:
+def test_cancelled_request_is_dequeued_at_once_or_cancelled_once_on_its_worker() -> None:
     core = Core(model("a"))
     running, waiting = core.ask("a"), core.ask("a")
     core.ready("a")
@@ -99,7 +99,7 @@ def test_a_client_that_leaves_is_out_of_the_queue_at_once_or_cancelled_once() ->
     assert core.rejected == {}
 
 
-def test_it_halts_once() -> None:
+def test_halt_is_emitted_once() -> None:
     core = Core(model("a"))
     assert brief(core.send(ShutdownRequested(5))) == ["halt"]
     assert core.send(ShutdownRequested(5)) == []

@@ -26,7 +26,7 @@ def test_a_model_takes_its_slots_while_anything_is_in_flight() -> None:
     assert core.state.ledger.slots_used == 0
 
 
-def test_batches_are_what_waits_when_the_worker_is_free() -> None:
+def test_batch_takes_all_that_waits_when_the_worker_is_free() -> None:
     core = Core(model("a", max_batch=3))
     for _ in range(5):
         core.ask("a")
@@ -56,7 +56,7 @@ def test_device_time_is_shared_by_priority(priority: float, share: float) -> Non
     assert used["slow"] / sum(used.values()) == pytest.approx(share, abs=0.02)
 
 
-def test_running_together_is_charged_once() -> None:
+def test_requests_that_run_together_are_charged_once() -> None:
     core = Core(model("a", concurrency=4))
     for _ in range(4):
         core.ask("a", at=0)
@@ -78,7 +78,7 @@ def test_debts_persist_and_credit_is_dropped_when_a_queue_empties() -> None:
     assert core["a"].share.deficit == 0.0, "paid off in rounds that cost nobody anything"
 
 
-def test_2a_a_model_that_needs_all_slots_is_not_overtaken_for_ever() -> None:
+def test_model_that_needs_all_slots_is_dispatched_after_max_wait() -> None:
     core = Core(model("wide", slots=2, max_wait=5), model("x"), model("y"), budget=500, slots=2)
     for name in ("x", "y", "wide"):
         core.bring(name)
@@ -96,7 +96,7 @@ def test_2a_a_model_that_needs_all_slots_is_not_overtaken_for_ever() -> None:
     assert brief(core.done("y", y, at=7.5)) == [f"run wide#3: {wide}"]
 
 
-def test_a_model_that_ran_a_moment_ago_has_not_been_kept_out() -> None:
+def test_model_that_ran_a_moment_ago_is_not_starved() -> None:
     core = Core(model("a", slots=2, max_wait=5), model("x", concurrency=2, patience=100), budget=500, slots=2)
     core.bring("a", at=0)
     core.bring("x", at=1)
@@ -117,7 +117,7 @@ def mixed(**other: float) -> Core:
     return core
 
 
-def test_2_2_the_last_slot_is_left_to_something_short() -> None:
+def test_last_slot_is_kept_for_a_short_run() -> None:
     core = mixed()
     long = core.ask("a", at=1)
     core.ask("b", at=1)
@@ -129,7 +129,7 @@ def test_2_2_the_last_slot_is_left_to_something_short() -> None:
     assert "run b#2: 5" in brief(core.done("a", long, at=11))
 
 
-def test_2_2_two_long_ones_run_where_nothing_short_is_in_or_something_short_runs() -> None:
+def test_two_long_runs_start_where_no_ready_model_is_short_or_a_short_one_runs() -> None:
     core = mixed()
     core.ask("c", at=1)
     core.ask("a", at=1)
@@ -143,7 +143,7 @@ def test_2_2_two_long_ones_run_where_nothing_short_is_in_or_something_short_runs
     assert brief(core.did) == ["run b#2: 4"]
 
 
-def test_2_4_who_was_kept_out_for_max_wait_is_exempt() -> None:
+def test_starved_model_may_take_the_last_slot() -> None:
     core = mixed(max_wait=5.0)
     core.ask("a", at=1)
     waiting = core.ask("b", at=1)
@@ -151,7 +151,7 @@ def test_2_4_who_was_kept_out_for_max_wait_is_exempt() -> None:
     assert core.now == 6.0
 
 
-def test_2_3_an_engine_that_never_rests_yields_its_slots() -> None:
+def test_engine_that_is_always_busy_yields_its_slots() -> None:
     core = Core(model("a", concurrency=2, patience=4), model("b"), budget=500, slots=1)
     core.bring("a")
     core.bring("b")
@@ -169,7 +169,7 @@ def test_2_3_an_engine_that_never_rests_yields_its_slots() -> None:
     assert brief(core.done("a", third, at=6.9)) == [f"run b#2: {waiting}"]
 
 
-def test_2_3_by_their_priorities() -> None:
+def test_busy_engine_yields_its_slots_sooner_to_a_higher_priority() -> None:
     core = Core(model("a", concurrency=2, patience=4, priority=3), model("b"), budget=500, slots=1)
     core.bring("a")
     core.bring("b")
@@ -194,7 +194,7 @@ def beside(**more: Any) -> Core:
     return core
 
 
-def test_2_1_who_has_spent_its_quantum_waits_for_memory_to_be_seen_free_for_another() -> None:
+def test_model_without_quantum_waits_for_a_reading_that_may_free_memory_for_another() -> None:
     core = beside()
     assert core["a"].busy
     assert core.done("a", 3, at=3.5) == [], "in what it used itself it could run at once, and b never would"
@@ -203,7 +203,7 @@ def test_2_1_who_has_spent_its_quantum_waits_for_memory_to_be_seen_free_for_anot
     assert brief(core.measured(at=4.4)) == ["run a#1: 5"]
 
 
-def test_2_1_or_to_be_given_back() -> None:
+def test_model_without_quantum_waits_for_caches_that_may_free_memory_for_another() -> None:
     core = beside()
     core.done("a", 3, at=3.5)
     assert brief(core.measured(at=3.6, a=10)) == ["trim a#1"], "its allocator keeps it"
@@ -211,13 +211,13 @@ def test_2_1_or_to_be_given_back() -> None:
     assert brief(core.measured(at=3.8)) == ["run b#2: 4"]
 
 
-def test_2_1_but_a_quantum_is_used_up() -> None:
+def test_model_with_quantum_left_does_not_wait_for_memory_of_another() -> None:
     core = beside()
     core["a"].share.deficit = 1.0
     assert brief(core.done("a", 3, at=3.5)) == ["run a#1: 5"]
 
 
-def test_2_1_nor_is_anybody_waited_for_while_room_is_made_for_a_third() -> None:
+def test_model_without_quantum_is_dispatched_during_a_swap_for_a_third() -> None:
     core = Core(model("a", pin=True), model("b", pin=True), model("d", activation=0), model("c", idle=90), budget=315)
     for name in "abd":
         core.bring(name)
@@ -233,7 +233,7 @@ def test_2_1_nor_is_anybody_waited_for_while_room_is_made_for_a_third() -> None:
     )
 
 
-def test_2_2_the_last_slot_is_free_for_long_work_beside_something_short() -> None:
+def test_long_run_takes_the_last_slot_beside_a_short_run() -> None:
     core = Core(model("a"), model("b"), model("c"), budget=500, slots=3)
     for name, seconds in (("a", 10.0), ("b", 10.0), ("c", 0.1)):
         core.bring(name)

@@ -16,7 +16,7 @@ def test_gdsf_evicts_the_least_useful() -> None:
     assert brief(core.did) == ["stop b#2: evicted"], "b was used later, but once"
 
 
-def test_gdsf_spares_the_dear_and_the_small() -> None:
+def test_gdsf_spares_models_that_are_slow_to_load_or_small() -> None:
     core = Core(
         model("cheap", idle=100, load_seconds=1),
         model("dear", idle=100, load_seconds=9),
@@ -30,7 +30,7 @@ def test_gdsf_spares_the_dear_and_the_small() -> None:
     assert brief(core.did) == ["stop cheap#1: evicted"]
 
 
-def test_gdsf_ages_those_that_stay() -> None:
+def test_gdsf_ages_models_that_stay() -> None:
     """L rises to the score of each victim, so what came in later starts above what was once much used."""
     core = Core(*(model(name, idle=1024, load_seconds=1) for name in "abc"), budget=2100)
     core.bring("a", at=0)
@@ -48,7 +48,7 @@ def test_gdsf_ages_those_that_stay() -> None:
     assert core["a"].usage.last_eviction == command.why
 
 
-def test_a_use_counts_only_since_it_came_in() -> None:
+def test_gdsf_counts_uses_since_the_last_load() -> None:
     core = Core(model("a", load_seconds=1), model("b", load_seconds=1), budget=150)
     core.bring("a", at=0)
     assert core["a"].usage.dispatches == 1
@@ -62,7 +62,7 @@ def test_a_use_counts_only_since_it_came_in() -> None:
     assert core["a"].usage.dispatches == 0
 
 
-def test_lru_evicts_who_was_used_longest_ago() -> None:
+def test_lru_evicts_the_model_used_longest_ago() -> None:
     core = Core(*(model(name) for name in "abc"), budget=230, policy=Policy.LRU)
     core.bring("a", at=0)
     core.bring("b", at=1)

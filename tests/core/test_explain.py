@@ -28,7 +28,7 @@ def test_a_load_and_a_wake_count_down() -> None:
     assert says(core, "a") == ("the model to be woken", 1.0)
 
 
-def test_making_room_names_who_must_leave_and_when_that_is_through() -> None:
+def test_swap_names_its_victims_and_when_they_are_done() -> None:
     core = two(exit_seconds=0.5)
     running = core.ask("a", at=0)
     core.ready("a", at=1)
@@ -47,7 +47,7 @@ def test_making_room_names_who_must_leave_and_when_that_is_through() -> None:
     assert core["b"].state == "starting", "11 s as said, but for the load"
 
 
-def test_behind_another_claim() -> None:
+def test_wait_behind_another_swap_is_named() -> None:
     core = Core(model("a"), model("b", load_seconds=2.0), model("c", max_wait=50, load_seconds=1.0), budget=150)
     core.ask("a", at=0)
     core.ready("a", at=1)
@@ -60,7 +60,7 @@ def test_behind_another_claim() -> None:
     assert says(core, "b")[0] == "room: a must leave"
 
 
-def test_a_pause_memory_of_others_and_what_will_be_seen_free() -> None:
+def test_waits_for_a_pause_and_for_foreign_memory_are_named() -> None:
     core = Core(model("a", idle=100), model("b"), budget=150)
     core.ask("a", at=0)
     core.gone("a", at=1)
@@ -71,7 +71,7 @@ def test_a_pause_memory_of_others_and_what_will_be_seen_free() -> None:
     assert says(core, "b")[0] == "memory that others than our models hold, or that is pinned"
 
 
-def test_a_claim_whose_victims_are_gone_waits_for_a_reading() -> None:
+def test_swap_whose_victims_exited_waits_for_a_reading() -> None:
     core = Core(model("a", activation=60), model("b"), budget=262)
     core.bring("a", at=0)
     core.measured(at=0.5, a=60)
@@ -89,7 +89,7 @@ def test_a_pause_counts_before_the_load() -> None:
     assert expected_wait(core.state, core["a"], 1, core.now) == pytest.approx(2.0 + 1.0), "the pause, then the load"
 
 
-def test_its_caches_being_given_back_is_a_reason() -> None:
+def test_wait_for_a_trim_is_named() -> None:
     core = Core(model("a", activation=60), model("b"), budget=262)
     core.bring("a", at=0)
     core.measured(at=0.5, a=60)
@@ -98,7 +98,7 @@ def test_its_caches_being_given_back_is_a_reason() -> None:
     assert says(core, "a")[0] == "its caches to be given back"
 
 
-def test_slots_shared_with_others_make_the_turn_later() -> None:
+def test_shared_slots_make_the_estimated_turn_later() -> None:
     core = Core(model("a", priority=3), model("b"), model("c"), budget=500, slots=1)
     for name in "abc":
         core.bring(name)
@@ -111,7 +111,7 @@ def test_slots_shared_with_others_make_the_turn_later() -> None:
     assert wait == pytest.approx(2 * runs), "with c as its rival it has half of the slot"
 
 
-def test_what_runs_outgrew_the_budget() -> None:
+def test_wait_for_runs_beyond_the_budget_is_named() -> None:
     core = Core(model("a", concurrency=2), budget=300)
     core.ask("a", at=0)
     core.ready("a", at=1)
@@ -123,7 +123,7 @@ def test_what_runs_outgrew_the_budget() -> None:
     assert alert.text == "60 MiB more are reserved than the device now allows; no model is loaded"
 
 
-def test_memory_that_a_card_does_not_give_back_is_an_alert() -> None:
+def test_unreturned_memory_is_an_alert() -> None:
     core = Core(model("a"), model("b"), budget=150, releases_when_reaped=False)
     core.bring("a", at=0)
     core.ask("b", at=10)
@@ -141,7 +141,7 @@ def test_memory_that_a_card_does_not_give_back_is_an_alert() -> None:
     assert core.state.ledger.unreturned_since is None
 
 
-def test_margins_and_sleeps_that_failed_are_alerts() -> None:
+def test_margins_and_failed_sleeps_are_alerts() -> None:
     core = Core(model("a"), budget=500)
     core["a"].footprint.widen(500 * MIB)
     core["a"].health.sleep_failed = True
@@ -151,7 +151,7 @@ def test_margins_and_sleeps_that_failed_are_alerts() -> None:
     ]
 
 
-def test_the_part_of_a_batch_that_comes_first() -> None:
+def test_wait_for_another_models_part_of_the_batch_is_named() -> None:
     core = two()
     core.ask("a", at=0, batch=1)
     core.ready("a", at=1)
@@ -159,7 +159,7 @@ def test_the_part_of_a_batch_that_comes_first() -> None:
     assert says(core, "b") == ("the part of its batch that another model works on", 1.0)
 
 
-def test_what_is_no_hurry_waits_for_room_that_costs_nobody_anything() -> None:
+def test_background_work_waits_for_free_or_idle_room() -> None:
     core = two()
     core.ask("a", at=0)
     core.ready("a", at=1)

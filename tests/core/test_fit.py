@@ -12,7 +12,7 @@ def test_room_is_left_for_the_largest_run_of_any_resident() -> None:
     assert brief(core.did) == ["stop a#1: evicted"]
 
 
-def test_residents_take_turns_with_working_memory() -> None:
+def test_ready_models_take_turns_where_their_activations_do_not_fit_together() -> None:
     # 100 + 100 + 60 fit, 100 + 100 + 60 + 60 do not
     core = Core(model("a", activation=60), model("b", activation=60), budget=270)
     core.bring("a", at=0)
@@ -24,7 +24,7 @@ def test_residents_take_turns_with_working_memory() -> None:
     assert brief(core.measured(at=3.1)) == ["run b#2: 4"]
 
 
-def test_what_an_allocator_keeps_counts_as_its_working_memory() -> None:
+def test_cached_memory_counts_as_the_models_own_activation() -> None:
     core = Core(model("a", activation=60), model("b", activation=10), budget=270)
     core.bring("a", at=0)
     core.measured(at=1, a=60)
@@ -32,7 +32,7 @@ def test_what_an_allocator_keeps_counts_as_its_working_memory() -> None:
     assert brief(core.did) == ["start b#2"], "160 + 100 + 10: a's own run would reuse the 60"
 
 
-def test_a_ready_model_that_lacks_working_memory_claims_room() -> None:
+def test_ready_model_that_lacks_memory_to_run_starts_a_swap() -> None:
     core = Core(model("a", activation=10), model("b"), budget=230)
     core.bring("a", at=0)
     core.bring("b", at=1)
@@ -55,7 +55,7 @@ def test_a_batching_model_over_the_budget_gets_nothing_more() -> None:
     assert brief(core.measured(total=1000, foreign=0)) == ["run a#1: 2"]
 
 
-def test_a_reading_is_awaited_only_where_it_may_let_somebody_in() -> None:
+def test_reading_is_awaited_only_where_it_may_let_a_waiter_in() -> None:
     core = Core(model("a", activation=40), model("b"), budget=245)
     core.bring("a", at=0)
     core.done("a", core.ask("a", at=1), at=2)
@@ -71,7 +71,7 @@ def test_a_reading_is_awaited_only_where_it_may_let_somebody_in() -> None:
     assert awaits_reading(core.state), "over the budget"
 
 
-def test_a_reading_is_awaited_where_others_have_what_is_missing() -> None:
+def test_reading_is_awaited_where_foreign_memory_is_missing() -> None:
     core = Core(model("a"), model("b"), budget=245)
     core.bring("a", at=0)
     core.ask("a", at=1)

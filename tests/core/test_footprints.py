@@ -20,13 +20,13 @@ def test_a_load_replaces_what_was_declared() -> None:
     assert footprint.load_seconds.value == 1.5
 
 
-def test_a_load_is_never_booked_below_what_stays() -> None:
+def test_load_is_never_reserved_below_idle() -> None:
     footprint = figures()
     footprint.learn_load(130 * MIB, 90 * MIB, 1.0)  # a peak sampled too rarely
     assert footprint.load == Figure(130 * MIB, Origin.MEASURED)
 
 
-def test_working_memory_is_only_raised_by_measuring() -> None:
+def test_measuring_only_raises_the_activation() -> None:
     footprint = figures()
     footprint.learn_run(5 * MIB)
     assert footprint.activation == Figure(10 * MIB, Origin.DECLARED), "one small run says nothing of the largest"
@@ -35,7 +35,7 @@ def test_working_memory_is_only_raised_by_measuring() -> None:
     assert footprint.peak == 140 * MIB
 
 
-def test_a_run_that_took_more_than_declared_is_booked_from_then_on() -> None:
+def test_run_beyond_the_declared_activation_raises_it() -> None:
     core = Core(model("a", idle=100, activation=10), budget=300)
     request = core.ask("a")
     core.ready("a")

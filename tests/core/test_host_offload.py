@@ -39,7 +39,7 @@ def switch(core: Core, name: str, *, at: float) -> list[str]:
     return brief(did)
 
 
-def test_a_load_keeps_a_copy_where_there_is_room_and_it_is_booked_at_once() -> None:
+def test_load_keeps_a_host_copy_where_there_is_room_and_reserves_it_at_once() -> None:
     core = three(host_cache=250)
     core.ask("a", at=0)
     assert core.did == [StartWorker("a", 1, keep_copy=True)]
@@ -55,7 +55,7 @@ def test_a_load_keeps_a_copy_where_there_is_room_and_it_is_booked_at_once() -> N
     assert status["models"][1]["host_copy"] == 0
 
 
-def test_it_is_given_up_with_the_process() -> None:
+def test_host_copy_ends_with_the_process() -> None:
     core = three(host_cache=100)
     core.bring("a", at=0)
     assert core.state.ledger.copied == 100 * MIB
@@ -64,7 +64,7 @@ def test_it_is_given_up_with_the_process() -> None:
 
 
 @pytest.mark.parametrize("host_cache", [0, 99])
-def test_without_room_for_a_copy_it_can_only_be_stopped(host_cache: int) -> None:
+def test_model_without_room_for_a_host_copy_can_only_be_stopped(host_cache: int) -> None:
     core = three(host_cache=host_cache)
     core.ask("a", at=0)
     assert core.did == [StartWorker("a", 1, keep_copy=False)]
@@ -78,7 +78,7 @@ def test_without_room_for_a_copy_it_can_only_be_stopped(host_cache: int) -> None
     assert brief(core.did) == ["stop a#1: evicted"]
 
 
-def test_a_worker_that_found_no_memory_for_its_copy_goes_on_without() -> None:
+def test_worker_without_memory_for_its_host_copy_goes_on_without() -> None:
     core = three(host_cache=300)
     request = core.ask("a", at=0)
     core.send(WorkerReady(1, 100 * MIB, 100 * MIB, 5.0, 0), at=5)
@@ -89,7 +89,7 @@ def test_a_worker_that_found_no_memory_for_its_copy_goes_on_without() -> None:
     assert brief(core.did) == ["stop a#1: evicted"]
 
 
-def test_asleep_it_keeps_its_copy_and_wakes_by_it() -> None:
+def test_sleeping_model_keeps_its_host_copy_and_wakes_from_it() -> None:
     core = three(host_cache=300)
     core.bring("a", at=0)
     assert switch(core, "b", at=20) == ["sleep a#1: evicted", "start b#2"]
@@ -97,13 +97,13 @@ def test_asleep_it_keeps_its_copy_and_wakes_by_it() -> None:
     assert switch(core, "a", at=40) == ["sleep b#2: evicted", "wake a#1"]
 
 
-def test_what_never_leaves_needs_no_copy() -> None:
+def test_pinned_model_makes_no_host_copy() -> None:
     core = Core(copied("a", pin=True), host_cache=300)
     core.ask("a", at=0)
     assert core.did == [StartWorker("a", 1, keep_copy=False)]
 
 
-def test_what_cannot_sleep_by_its_own_fault_is_not_copied_again() -> None:
+def test_model_whose_sleep_failed_makes_no_host_copy() -> None:
     core = three(host_cache=300)
     core["a"].health.sleep_failed = True
     core.ask("a", at=0)
@@ -111,7 +111,7 @@ def test_what_cannot_sleep_by_its_own_fault_is_not_copied_again() -> None:
 
 
 @pytest.mark.parametrize("policy", list(Policy))
-def test_a_sleeper_gives_way_to_a_newcomers_copy(policy: Policy) -> None:
+def test_sleeper_is_stopped_for_the_host_copy_of_a_waiter(policy: Policy) -> None:
     core = three(host_cache=200, policy=policy)
     core.bring("a", at=0)
     switch(core, "b", at=20)
@@ -120,7 +120,7 @@ def test_a_sleeper_gives_way_to_a_newcomers_copy(policy: Policy) -> None:
     assert "for c" in core["a"].usage.last_eviction
 
 
-def test_the_newcomer_waits_until_the_sleeper_is_gone() -> None:
+def test_load_waits_until_the_sleeper_with_the_host_copy_exited() -> None:
     core = three(host_cache=200)
     core.bring("a", at=0)
     switch(core, "b", at=20)
@@ -130,7 +130,7 @@ def test_the_newcomer_waits_until_the_sleeper_is_gone() -> None:
     assert brief(core.gone("a", at=40.3)) == ["start c#3"]
 
 
-def test_one_that_is_of_more_use_keeps_its_copy_and_the_newcomer_does_without() -> None:
+def test_sleeper_with_a_higher_score_keeps_its_host_copy() -> None:
     core = three(host_cache=200)
     core.bring("a", at=0)
     for number in range(2, 12):
@@ -143,7 +143,7 @@ def test_one_that_is_of_more_use_keeps_its_copy_and_the_newcomer_does_without() 
     assert core.measured(at=70.2) == [StartWorker("c", 3, keep_copy=False)]
 
 
-def test_one_that_somebody_waits_for_keeps_its_copy() -> None:
+def test_sleeper_with_waiting_requests_keeps_its_host_copy() -> None:
     core = Core(*(copied(name, patience=1000.0) for name in "abc"), budget=130, host_cache=200)
     core.bring("a", at=0)
     switch(core, "b", at=20)
@@ -158,7 +158,7 @@ def test_one_that_somebody_waits_for_keeps_its_copy() -> None:
     assert core["a"].state == "sleeping"
 
 
-def test_where_sleepers_do_not_suffice_none_is_stopped() -> None:
+def test_no_sleeper_is_stopped_where_all_copies_would_not_suffice() -> None:
     core = Core(copied("a"), copied("b"), copied("c", host_copy=250), budget=130, host_cache=240)
     core.bring("a", at=0)
     switch(core, "b", at=20)
@@ -168,7 +168,7 @@ def test_where_sleepers_do_not_suffice_none_is_stopped() -> None:
     assert core.measured(at=40.2) == [StartWorker("c", 3, keep_copy=False)]
 
 
-def test_a_victim_that_is_stopped_anyway_gives_its_copy_up_too() -> None:
+def test_copy_of_a_stopped_victim_counts_as_free() -> None:
     core = Core(copied("a"), copied("b"), budget=112, host_cache=100)
     core.bring("a", at=0)
     core.ask("b", at=20)
@@ -176,7 +176,7 @@ def test_a_victim_that_is_stopped_anyway_gives_its_copy_up_too() -> None:
     assert core.gone("a", at=20.1) == [StartWorker("b", 2, keep_copy=True)]
 
 
-def test_a_preload_takes_no_copy_from_anybody() -> None:
+def test_preload_stops_no_sleeper_for_a_host_copy() -> None:
     core = Core(copied("a"), copied("b", load_seconds=50.0), budget=500, host_cache=100)
     core.bring("a", at=0)
     core.send(SleepRequested("a"), at=10)
@@ -186,7 +186,7 @@ def test_a_preload_takes_no_copy_from_anybody() -> None:
     assert core.measured(at=11) == [StartWorker("b", 2, keep_copy=False)]
 
 
-def test_copies_larger_than_was_thought_cost_a_sleeper_its_place() -> None:
+def test_sleeper_is_stopped_where_copies_exceed_the_host_cache() -> None:
     core = three(host_cache=300)
     core.bring("a", at=0)
     switch(core, "b", at=20)
@@ -201,7 +201,7 @@ def test_copies_larger_than_was_thought_cost_a_sleeper_its_place() -> None:
     assert list(alerts(core.state, 47)) == []
 
 
-def test_a_sleeper_that_is_pinned_stays() -> None:
+def test_pinned_sleeper_is_not_stopped_for_the_host_cache() -> None:
     core = Core(*(copied(name) for name in "abc"), budget=340, host_cache=200)
     core.bring("a", at=0)
     core.bring("b", at=10)
@@ -214,14 +214,14 @@ def test_a_sleeper_that_is_pinned_stays() -> None:
     assert core.did == [StartWorker("c", 3, keep_copy=False)]
 
 
-def test_a_copy_that_is_too_large_by_itself_is_told() -> None:
+def test_copy_larger_than_the_host_cache_is_an_alert() -> None:
     core = three(host_cache=100)
     core.ask("a", at=0)
     core.send(WorkerReady(1, 100 * MIB, 100 * MIB, 5.0, 150 * MIB), at=5)
     assert [alert for alert in alerts(core.state, 5) if "50 MiB more of host memory" in alert.text]
 
 
-def test_no_sleeper_is_stopped_for_a_copy_that_the_victims_make_room_for() -> None:
+def test_no_sleeper_is_stopped_where_victims_free_enough_host_memory() -> None:
     a, s, b = copied("a", host_copy=50), copied("s"), copied("b", host_copy=50, load_seconds=50.0)
     core = Core(a, s, b, budget=117, host_cache=150)
     core.bring("s", at=0)

@@ -7,7 +7,7 @@ from cohabit.core.queues import Request
 from core.driver import Core, model
 
 
-def test_broken_books_are_noticed() -> None:
+def test_ledger_that_contradicts_the_state_is_noticed() -> None:
     core = Core(model("a"))
     core.bring("a")
     core.state.ledger.slots_used = 1
@@ -24,14 +24,14 @@ def test_a_request_in_two_places_is_noticed() -> None:
         invariants.check(core.state)
 
 
-def test_a_request_nobody_accepted_is_noticed() -> None:
+def test_request_that_was_never_accepted_is_noticed() -> None:
     core = Core(model("a"))
     core["a"].queue.push(Request(99, "a", "", 0.0))
     with pytest.raises(invariants.InvariantBroken, match="every request waits or runs, once"):
         invariants.check(core.state)
 
 
-def test_a_load_that_is_not_booked_is_noticed() -> None:
+def test_load_without_a_reservation_is_noticed() -> None:
     core = Core(model("a"))
     core.ask("a")
     core.state.ledger.accounts[1].load = 0
@@ -39,7 +39,7 @@ def test_a_load_that_is_not_booked_is_noticed() -> None:
         invariants.check(core.state)
 
 
-def test_draining_for_nobody_is_noticed() -> None:
+def test_draining_without_a_swap_is_noticed() -> None:
     core = Core(model("a"))
     core.bring("a")
     core["a"].draining = True

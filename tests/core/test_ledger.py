@@ -7,7 +7,7 @@ from cohabit.core.ledger import Ledger
 from core.driver import MIB, Core, brief, model, two
 
 
-def test_the_effective_budget() -> None:
+def test_effective_budget_leaves_out_foreign_and_kept_free_memory() -> None:
     ledger = Ledger(budget=500, keep_free=100, slots=1)
     assert ledger.effective_budget == 500, "before the first reading the owner's word counts"
     ledger.observe(1.0, total=1000, available=800, workers={})
@@ -39,7 +39,7 @@ def test_a_release_counts_when_the_process_is_reaped() -> None:
     assert brief(core.gone("a", at=11)) == ["start b#2"]
 
 
-def test_what_a_run_used_stays_booked_until_a_later_reading() -> None:
+def test_activation_stays_reserved_until_a_later_reading() -> None:
     core = Core(model("a", activation=50), budget=240)
     request = core.ask("a", at=0)
     core.ready("a", at=1)
@@ -51,7 +51,7 @@ def test_what_a_run_used_stays_booked_until_a_later_reading() -> None:
     assert core.state.ledger.reserved == 120 * MIB, "what its allocator keeps"
 
 
-def test_a_run_reuses_what_its_allocator_keeps_and_keeps_it_booked() -> None:
+def test_run_reuses_cached_memory_which_stays_reserved() -> None:
     core = Core(model("a", activation=50), budget=240)
     core.bring("a", at=0)
     core.measured(at=3.0, a=70)
@@ -71,7 +71,7 @@ def test_nothing_is_reserved_while_foreign_memory_leaves_no_room() -> None:
     assert brief(core.measured(at=3, total=1000, foreign=0)) == ["start b#2"]
 
 
-def test_only_as_many_leave_as_the_budget_asks_for_and_no_busy_or_pinned_one() -> None:
+def test_shrunken_budget_stops_no_more_workers_than_needed_and_no_busy_or_pinned_one() -> None:
     core = Core(model("p", pin=True), model("busy"), model("x"), model("y"), budget=460)
     for at, name in enumerate(("p", "busy", "x", "y")):
         core.bring(name, at=at)
@@ -84,7 +84,7 @@ def test_only_as_many_leave_as_the_budget_asks_for_and_no_busy_or_pinned_one() -
     assert brief(core.done("busy", 5, at=15)) == ["stop busy#2: over_budget"], "as soon as it is idle"
 
 
-def test_our_own_load_is_not_taken_for_a_strangers() -> None:
+def test_own_load_is_not_counted_as_foreign() -> None:
     core = Core(model("a"), model("b"), budget=300)
     core.bring("a", at=0)
     core.measured(at=1, total=1000)
@@ -96,7 +96,7 @@ def test_our_own_load_is_not_taken_for_a_strangers() -> None:
     assert core.state.ledger.effective_budget == 300 * MIB
 
 
-def test_our_own_leaving_is_not_taken_for_a_strangers() -> None:
+def test_own_exit_is_not_counted_as_foreign() -> None:
     core = two()
     core.bring("a", at=0)
     core.ask("b", at=10)
@@ -106,7 +106,7 @@ def test_our_own_leaving_is_not_taken_for_a_strangers() -> None:
 
 
 @pytest.mark.parametrize("last", ["quiet", "during the load"])
-def test_a_stranger_seen_during_a_load_is_what_is_used_beyond_the_books(last: str) -> None:
+def test_memory_beyond_what_is_reserved_during_a_load_is_foreign(last: str) -> None:
     core = Core(model("a"), budget=300)
     core.measured(at=0, total=1000, foreign=50)
     core.ask("a", at=1)
@@ -118,7 +118,7 @@ def test_a_stranger_seen_during_a_load_is_what_is_used_beyond_the_books(last: st
     assert core.state.ledger.foreign == 50 * MIB, "it has gone: back to the last quiet reading"
 
 
-def test_a_worker_without_figures_is_not_a_stranger() -> None:
+def test_worker_missing_in_a_reading_is_not_foreign() -> None:
     """Under WSL the driver knows totals, and nothing by process."""
     core = Core(model("a", activation=60), model("b", activation=60), budget=330)
     for name in "ab":
@@ -136,7 +136,7 @@ def test_a_worker_without_figures_is_not_a_stranger() -> None:
     )
 
 
-def test_a_reading_of_a_worker_long_gone_is_dropped() -> None:
+def test_reading_of_a_gone_worker_is_dropped() -> None:
     core = Core(model("a"))
     assert core.send(DeviceMeasured(1.0, 1000, 1000, {7: 5})) == []
     assert core.state.ledger.accounts == {}

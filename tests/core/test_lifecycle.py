@@ -7,7 +7,7 @@ import pytest
 from cohabit.core.lifecycle import TRANSITIONS, InvalidTransition, Lifecycle, Move, State
 
 
-def test_an_illegal_move_tells_how_it_came_to_it() -> None:
+def test_illegal_move_raises_with_the_history() -> None:
     life = Lifecycle()
     with pytest.raises(InvalidTransition, match="before: nothing"):
         life.move(Move.LOADED, 1.0)

@@ -4,7 +4,7 @@ from cohabit.core.memory_limits import MemoryLimits, memory_limits
 from core.driver import MIB, Core, model
 
 
-def test_a_worker_may_hold_what_was_booked_and_what_is_free() -> None:
+def test_worker_may_hold_what_is_reserved_and_what_is_free() -> None:
     core = Core(model("a", idle=100, activation=10), model("b", idle=50, activation=5), budget=300)
     core.bring("a", at=0)
     core.bring("b", at=1)
@@ -25,7 +25,7 @@ def test_while_it_loads_a_worker_may_hold_what_the_load_takes() -> None:
     assert memory_limits(core.state).given == {1: 130 * MIB}
 
 
-def test_a_reading_allows_nothing() -> None:
+def test_reading_does_not_raise_the_memory_limit() -> None:
     core = Core(model("a", idle=100, activation=10), budget=300)
     core.bring("a", at=0)
     core.ask("a", at=1)
@@ -36,7 +36,7 @@ def test_a_reading_allows_nothing() -> None:
     assert memory_limits(core.state).limit(1) == 300 * MIB
 
 
-def test_memory_of_others_takes_the_headroom_and_no_more() -> None:
+def test_foreign_memory_takes_the_headroom_and_no_more() -> None:
     core = Core(model("a", idle=100, activation=10), budget=300)
     core.bring("a", at=0)
     core.measured(at=1, total=300, foreign=250)
@@ -44,7 +44,7 @@ def test_memory_of_others_takes_the_headroom_and_no_more() -> None:
     assert memory_limits(core.state).limit(1) == 100 * MIB, "what was given is not taken back"
 
 
-def test_memory_that_a_card_still_holds_of_the_dead_is_not_free() -> None:
+def test_unreturned_memory_of_exited_workers_is_not_free() -> None:
     core = Core(model("a", idle=100), model("b", idle=50), budget=300, releases_when_reaped=False)
     core.bring("a", at=0)
     core.bring("b", at=1)
@@ -52,7 +52,7 @@ def test_memory_that_a_card_still_holds_of_the_dead_is_not_free() -> None:
     assert memory_limits(core.state).headroom == 150 * MIB
 
 
-def test_who_holds_most_beyond_what_it_was_given_is_ended() -> None:
+def test_worker_furthest_beyond_its_reservation_is_ended() -> None:
     allowed = MemoryLimits({1: 100, 2: 50, 3: 70}, 30)
     assert allowed.exceeding({1: 100, 2: 50, 3: 70}) is None
     assert allowed.exceeding({1: 130, 2: 40}) is None, "within what is free"

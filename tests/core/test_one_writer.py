@@ -101,7 +101,7 @@ def test_collections_queues_and_lifecycles_are_changed_by_the_state_only(module:
     assert [call for call in mutated(tree) if (module, call[2]) not in QUEUE_CALLS] == []
 
 
-def test_no_module_of_the_core_imports_another_in_a_circle() -> None:
+def test_core_has_no_import_circles() -> None:
     imports = {
         name: {
             (node.module or "").rpartition(".")[2]

@@ -28,7 +28,7 @@ def test_clients_take_turns_and_the_longest_wait_is_known() -> None:
     assert not queue
 
 
-def test_what_comes_back_keeps_its_clients_order() -> None:
+def test_requeued_request_keeps_its_clients_order() -> None:
     queue = ModelQueue()
     requests = [Request(number, "m", "a", float(number)) for number in range(3)]
     queue.push(requests[2])
@@ -38,7 +38,7 @@ def test_what_comes_back_keeps_its_clients_order() -> None:
     assert queue.oldest == 0.0
 
 
-def test_what_was_taken_from_between_comes_back_once() -> None:
+def test_request_taken_from_the_middle_is_requeued_once() -> None:
     queue = ModelQueue()
     requests = [Request(number, "m", "a", float(number)) for number in range(5)]
     for request in requests:
@@ -56,7 +56,7 @@ def test_what_was_taken_from_between_comes_back_once() -> None:
     assert not queue
 
 
-def test_the_first_of_a_crowd_are_found_without_looking_at_the_others() -> None:
+def test_first_requests_are_found_without_a_walk_over_all() -> None:
     class Seen(Request):
         looked_at: ClassVar[set[int]] = set()
 
@@ -73,7 +73,7 @@ def test_the_first_of_a_crowd_are_found_without_looking_at_the_others() -> None:
     assert len(Seen.looked_at) <= 4
 
 
-def test_one_clients_many_do_not_bury_anothers_one() -> None:
+def test_many_requests_of_one_client_do_not_delay_another() -> None:
     core = Core(model("a"))
     for _ in range(4):
         core.ask("a", client="many")

@@ -34,7 +34,7 @@ def fill(core: Core, *, at: float = 0) -> None:
     core.ready("b", at=at + 2)
 
 
-def test_who_is_quicker_takes_no_room_of_who_needs_more_of_it() -> None:
+def test_smaller_waiter_does_not_delay_the_reservation_of_a_larger_one() -> None:
     core = crowd(small("c"), big=220)
     core.ask("c", at=3.5)
     assert core.timer == 3.6, "when c has waited as long as its switch costs, and a has served four times that"
@@ -48,13 +48,13 @@ def test_who_is_quicker_takes_no_room_of_who_needs_more_of_it() -> None:
     assert brief(core.gone("b", at=6.4)) == ["start big#3"]
 
 
-def test_who_fits_beside_it_comes_in_at_once() -> None:
+def test_waiter_that_fits_beside_the_reservation_is_loaded_at_once() -> None:
     core = crowd(small("c", idle=20), big=140)
     core.ask("c", at=3.5)
     assert brief(core.did) == ["start c#3"], "20 beside 200 now, and beside b and big later"
 
 
-def test_free_room_that_it_will_need_is_kept_for_it() -> None:
+def test_free_room_is_kept_for_the_reservation() -> None:
     core = crowd(small("c", idle=30), big=140)
     core.ask("c", at=3.5)
     assert core.did == [], "there would be room now, but not beside b and big, of which one runs"
@@ -62,7 +62,7 @@ def test_free_room_that_it_will_need_is_kept_for_it() -> None:
     assert (core.now, core.draining) == (5.0, ["a"])
 
 
-def test_who_will_have_served_its_time_by_then_may_come_in() -> None:
+def test_waiter_that_is_evictable_by_the_shadow_time_is_loaded_first() -> None:
     core = crowd(small("c", patience=100.0), big=220, patience=100.0)
     core.ask("c", at=3.5)
     core.ring()
@@ -76,7 +76,7 @@ def test_who_will_have_served_its_time_by_then_may_come_in() -> None:
     assert (core.now, core.draining) == (33.0, ["b", "c"])
 
 
-def test_who_is_coming_in_has_its_time_to_serve_before_it() -> None:
+def test_starting_model_counts_its_serving_time_from_its_load() -> None:
     core = Core(model("a"), model("x"), model("big", idle=220), small("c"), budget=BUDGET)
     core.ask("a", at=0)
     core.ready("a", at=1)
@@ -87,7 +87,7 @@ def test_who_is_coming_in_has_its_time_to_serve_before_it() -> None:
     assert (core.now, core.draining) == (2.4, ["a"]), "x will have served until 7 s, and c too"
 
 
-def test_nothing_is_kept_for_background_work() -> None:
+def test_background_work_has_no_reservation() -> None:
     core = Core(model("a"), model("b"), model("big", idle=140), small("c", idle=30), budget=BUDGET)
     fill(core)
     core.ask("big", at=3, background=True)
@@ -95,7 +95,7 @@ def test_nothing_is_kept_for_background_work() -> None:
     assert brief(core.did) == ["start c#3"], "it takes what is free, and nobody makes room for big"
 
 
-def test_who_does_background_work_is_no_reason_to_wait() -> None:
+def test_model_with_background_work_is_evictable_for_the_reservation_at_once() -> None:
     core = Core(model("a"), model("x"), model("big", idle=220), small("c"), budget=BUDGET)
     core.ask("a", at=0)
     core.ready("a", at=1)
@@ -105,7 +105,7 @@ def test_who_does_background_work_is_no_reason_to_wait() -> None:
     assert expected_wait(core.state, core["big"], 1, core.now) == pytest.approx(2.0 + 1.0), "until 5 s, for a alone"
 
 
-def test_but_not_who_is_pinned_and_stays() -> None:
+def test_pinned_backfill_must_fit_beside_the_reservation() -> None:
     core = crowd(small("c", idle=30, pin=True), big=140, patience=100.0)
     core.ask("c", at=3.5)
     assert core.did == []
@@ -113,7 +113,7 @@ def test_but_not_who_is_pinned_and_stays() -> None:
     assert (core.now, core.draining) == (33.0, ["a"])
 
 
-def test_what_is_preloaded_takes_no_room_that_is_kept() -> None:
+def test_preload_takes_no_reserved_room() -> None:
     core = crowd(small("c", idle=30), small("d", idle=20), big=140)
     core.state.load_wanted(core["c"], None)
     core.state.load_wanted(core["d"], None)
@@ -121,7 +121,7 @@ def test_what_is_preloaded_takes_no_room_that_is_kept() -> None:
 
 
 @pytest.mark.parametrize(("load_seconds", "did"), [(1.0, ["start c#3"]), (5.0, [])])
-def test_who_loads_alone_is_not_kept_waiting_by_loads(load_seconds: float, did: list[str]) -> None:
+def test_no_load_delays_a_reservation_with_a_margin(load_seconds: float, did: list[str]) -> None:
     core = crowd(model("c", idle=20, load_seconds=load_seconds), big=80)
     core["big"].footprint.widen(BUDGET * MIB)
     core.ask("c", at=3.5)
@@ -129,14 +129,14 @@ def test_who_loads_alone_is_not_kept_waiting_by_loads(load_seconds: float, did: 
 
 
 @pytest.mark.parametrize(("load_seconds", "did"), [(1.0, ["start c#3"]), (2.0, [])])
-def test_a_load_that_takes_more_than_what_stays_must_be_over_by_then(load_seconds: float, did: list[str]) -> None:
+def test_load_that_takes_more_than_idle_must_end_before_the_shadow_time(load_seconds: float, did: list[str]) -> None:
     core = crowd(model("c", idle=20, load=60, load_seconds=load_seconds), big=150, budget=300)
     core.ask("c", at=3.5)
     assert brief(core.did) == did, "20 beside b and big, but not 60"
 
 
 @pytest.mark.parametrize(("idle", "did"), [(20, ["wake c#1"]), (30, [])])
-def test_a_sleeper_needs_no_more_than_it_does_not_hold_yet(idle: int, did: list[str]) -> None:
+def test_sleeping_backfill_counts_what_it_holds_already(idle: int, did: list[str]) -> None:
     c = small("c", idle=idle, sleep_resident=15, wake_seconds=0.1)
     core = Core(model("a"), model("b"), model("big", idle=140), c, budget=BUDGET)
     core.bring("c", at=0)
@@ -149,7 +149,7 @@ def test_a_sleeper_needs_no_more_than_it_does_not_hold_yet(idle: int, did: list[
     assert brief(core.did) == did, "beside b and big there are 20 for it"
 
 
-def test_who_takes_the_place_of_one_that_would_have_stayed_takes_none() -> None:
+def test_backfill_in_place_of_a_model_that_would_stay_takes_no_reserved_room() -> None:
     core = Core(model("a"), model("b"), small("v"), model("big", idle=140), small("c"), budget=360)
     fill(core)
     core.ask("v", at=2.2)
@@ -160,7 +160,7 @@ def test_who_takes_the_place_of_one_that_would_have_stayed_takes_none() -> None:
     assert (core.now, core.draining) == (3.6, ["v"]), "a leaves for big at 5 s, be it beside v or c"
 
 
-def test_one_that_only_wants_to_run_is_not_held_back() -> None:
+def test_ready_model_that_wants_to_run_is_not_held_back_by_a_reservation() -> None:
     core = Core(model("a"), model("b"), model("big", idle=140), model("c", idle=30, activation=5), budget=BUDGET)
     core.bring("c", at=0)
     fill(core, at=4)
@@ -170,7 +170,7 @@ def test_one_that_only_wants_to_run_is_not_held_back() -> None:
     assert reservation.allows_backfill(core["c"], {}, core.now)
 
 
-def test_a_process_that_waits_for_room_is_soon_gone() -> None:
+def test_prewarmed_process_is_evictable_at_any_time() -> None:
     core = Core(model("a"), model("c", idle=200, prewarmed=100), model("big", idle=160, load_seconds=3), budget=270)
     core.ask("a", at=0)
     core.ready("a", at=1)
@@ -184,7 +184,7 @@ def test_a_process_that_waits_for_room_is_soon_gone() -> None:
 
 
 @pytest.mark.parametrize(("idle", "gone"), [(20, {1}), (21, {1, 2})])
-def test_who_is_pinned_is_there_for_good(idle: int, gone: set[int]) -> None:
+def test_pinned_model_is_never_evictable_for_a_reservation(idle: int, gone: set[int]) -> None:
     core = Core(model("a"), model("b"), model("p", idle=idle, pin=True), model("big", idle=140), budget=270)
     fill(core)
     core.bring("p", at=2.5)
@@ -195,7 +195,7 @@ def test_who_is_pinned_is_there_for_good(idle: int, gone: set[int]) -> None:
     assert reservation.occupancy.idle == (idle + 100 * (2 not in gone)) * MIB
 
 
-def test_a_sleeper_that_nobody_waits_for_needs_not_have_served() -> None:
+def test_sleeper_without_waiters_is_evictable_at_any_time() -> None:
     core = Core(model("a"), model("s", sleep_resident=15), model("big", idle=250), budget=BUDGET)
     core.ask("a", at=0)
     core.ready("a", at=1)
@@ -207,7 +207,7 @@ def test_a_sleeper_that_nobody_waits_for_needs_not_have_served() -> None:
     assert expected_wait(core.state, core["big"], 1, core.now) == pytest.approx(1.0 + 1.0), "a has served, at 5 s"
 
 
-def test_runs_that_are_in_the_way_are_held_up_once_that_is_worth_it() -> None:
+def test_runs_that_block_the_reservation_are_held_up_after_the_cost_of_a_swap() -> None:
     core = Core(model("a"), model("big"), budget=215)
     core.ask("a", at=0)
     core.ready("a", at=1)
@@ -215,14 +215,14 @@ def test_runs_that_are_in_the_way_are_held_up_once_that_is_worth_it() -> None:
     assert expected_wait(core.state, core["big"], 1, core.now) == pytest.approx(1.0 + 1.0), "its own load, twice"
 
 
-def test_a_wish_of_its_owner_waits_like_a_request() -> None:
+def test_requested_load_has_a_reservation_like_a_request() -> None:
     core = crowd(small("c", idle=30), big=140)
     core.send(LoadRequested("c"), at=3.5)
     assert core.did == []
     assert core["c"].backfill_blocked_by is core["big"]
 
 
-def test_who_may_wait_less_becomes_the_more_urgent() -> None:
+def test_model_with_a_smaller_max_wait_becomes_more_urgent() -> None:
     core = crowd(small("c", idle=30, pin=True, max_wait=3.0), big=140)
     core.ask("c", at=3.5)
     assert core.did == []
@@ -230,7 +230,7 @@ def test_who_may_wait_less_becomes_the_more_urgent() -> None:
     assert core.now == pytest.approx(3.5 + 0.5 / 9, abs=0.002), "when 3 s and 30 s are used up to the same part"
 
 
-def test_it_says_for_whom_it_waits_and_how_long() -> None:
+def test_waiter_behind_a_reservation_says_for_whom_and_how_long() -> None:
     core = crowd(small("c"), big=220)
     core.ask("c", at=3.5)
     core.ring()

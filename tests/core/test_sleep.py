@@ -38,7 +38,7 @@ def test_sleep_is_preferred_where_it_costs_less_and_frees_enough() -> None:
     assert core.state.ledger.accounts[1].held == 20 * MIB
 
 
-def test_waking_is_what_a_sleepers_request_asks_for() -> None:
+def test_request_for_a_sleeping_model_wakes_it() -> None:
     core = pair()
     core.bring("a", at=0)
     core.done("b", _switch_to_b(core), at=12)
@@ -62,14 +62,14 @@ def _switch_to_b(core: Core) -> int:
     return request
 
 
-def test_it_is_stopped_where_asleep_it_would_hold_too_much() -> None:
+def test_victim_is_stopped_where_asleep_it_would_hold_too_much() -> None:
     core = pair(budget=125)  # 100 + 10 for b leave 15 for a's 20
     core.bring("a", at=0)
     core.ask("b", at=10)
     assert brief(core.did) == ["stop a#1: evicted"]
 
 
-def test_it_is_stopped_where_sleeping_and_waking_cost_more() -> None:
+def test_victim_is_stopped_where_sleep_and_wake_cost_more() -> None:
     core = pair(load_seconds=0.1, wake_seconds=3.0)
     core.bring("a", at=0)
     core.ask("b", at=10)
@@ -77,7 +77,7 @@ def test_it_is_stopped_where_sleeping_and_waking_cost_more() -> None:
 
 
 @pytest.mark.parametrize(("load_seconds", "goes"), [(0.2, "stop a#1: evicted"), (5.0, "stop c#3: evicted")])
-def test_a_residue_is_weighed_against_the_load_that_it_spares(load_seconds: float, goes: str) -> None:
+def test_sleeper_is_scored_by_the_load_that_it_spares(load_seconds: float, goes: str) -> None:
     core = Core(sleepy(load_seconds=load_seconds), model("b", load_seconds=9), model("c"), budget=240)
     core.bring("a", at=0)
     core.bring("b", at=1)
@@ -112,7 +112,7 @@ def test_a_sleep_that_frees_too_little_ends_in_a_stop_from_then_on() -> None:
     assert brief(core.did) == ["stop a#3: evicted"]
 
 
-def test_what_a_sleeper_keeps_is_its_residue_from_then_on() -> None:
+def test_sleep_resident_is_learned_from_a_reading() -> None:
     core = pair()
     core.bring("a", at=0)
     core.ask("b", at=10)
@@ -123,7 +123,7 @@ def test_what_a_sleeper_keeps_is_its_residue_from_then_on() -> None:
     assert sleep_resident.size == 30 * MIB
 
 
-def test_a_failed_sleep_or_wake_is_a_death_and_sleeping_is_not_tried_again() -> None:
+def test_failed_sleep_or_wake_is_a_failure_and_sleep_is_not_tried_again() -> None:
     core = pair()
     core.bring("a", at=0)
     core.ask("b", at=10)
@@ -132,7 +132,7 @@ def test_a_failed_sleep_or_wake_is_a_death_and_sleeping_is_not_tried_again() -> 
     assert core["a"].health.failures == 1
 
 
-def test_a_client_that_left_wakes_nobody_and_a_sleep_under_way_ends() -> None:
+def test_cancelled_request_does_not_wake_a_model_that_falls_asleep() -> None:
     core = pair()
     core.bring("a", at=0)
     request = core.ask("b", at=10)
@@ -143,7 +143,7 @@ def test_a_client_that_left_wakes_nobody_and_a_sleep_under_way_ends() -> None:
     assert brief(core.did) == ["wake a#1"]
 
 
-def test_asked_while_it_falls_asleep_it_is_woken_when_it_sleeps() -> None:
+def test_model_asked_while_it_falls_asleep_is_woken_once_asleep() -> None:
     core = pair(keep_alive=5.0, budget=1000)
     core.bring("a", at=0)
     assert brief(core.ring()) == ["sleep a#1: keep_alive"]
@@ -152,7 +152,7 @@ def test_asked_while_it_falls_asleep_it_is_woken_when_it_sleeps() -> None:
     assert brief(core.slept("a")) == ["wake a#1"]
 
 
-def test_keep_alive_is_sleep_then_stop() -> None:
+def test_keep_alive_puts_to_sleep_and_then_stops() -> None:
     core = pair(keep_alive=5.0, budget=1000)
     core.bring("a", at=0)
     core.ring()
@@ -162,7 +162,7 @@ def test_keep_alive_is_sleep_then_stop() -> None:
     assert core.now == 10.1
 
 
-def test_news_of_the_past_is_dropped() -> None:
+def test_unexpected_slept_and_trimmed_events_are_dropped() -> None:
     core = pair()
     core.bring("a", at=0)
     assert core.send(Slept(1, 5, 0.1)) == [], "nobody told it to"
@@ -172,7 +172,7 @@ def test_news_of_the_past_is_dropped() -> None:
     assert core["a"].state == "ready"
 
 
-def test_two_that_asleep_hold_too_much_are_both_stopped() -> None:
+def test_two_victims_are_stopped_where_both_asleep_hold_too_much() -> None:
     core = Core(
         sleepy(), model("b", sleep_resident=20, load_seconds=5, wake_seconds=0.1), model("c", idle=195), budget=210
     )
@@ -195,7 +195,7 @@ def cached() -> Core:
     return core
 
 
-def test_caches_are_given_back_before_anybody_is_evicted() -> None:
+def test_idle_workers_are_trimmed_before_any_is_evicted() -> None:
     core = cached()
     core.ask("c", at=1.1)
     assert brief(core.did) == ["trim a#1"], "at once: nobody loses a model by it"
@@ -203,7 +203,7 @@ def test_caches_are_given_back_before_anybody_is_evicted() -> None:
     assert brief(core.measured(at=1.3, b=40)) == ["start c#3"]
 
 
-def test_a_trimmed_worker_runs_nothing_until_that_is_done_and_seen() -> None:
+def test_trimming_worker_is_not_dispatched() -> None:
     core = cached()
     core.ask("c", at=1.1)
     core.ask("a", at=1.15)
@@ -212,7 +212,7 @@ def test_a_trimmed_worker_runs_nothing_until_that_is_done_and_seen() -> None:
     assert brief(core.measured(at=1.3, b=40)) == ["start c#3", "run a#1: 4"]
 
 
-def test_a_trim_that_gives_nothing_is_not_repeated_before_it_has_run_again() -> None:
+def test_trim_that_freed_nothing_is_not_repeated_before_the_next_run() -> None:
     core = cached()
     core.ask("c", at=1.1)
     core.trimmed("a", at=1.2)
@@ -221,7 +221,7 @@ def test_a_trim_that_gives_nothing_is_not_repeated_before_it_has_run_again() -> 
     assert brief(core.measured(at=1.5, a=40, b=40)) == ["stop a#1: evicted"], "now the next rung of the ladder"
 
 
-def test_a_trim_that_would_not_do_is_left_out() -> None:
+def test_trim_that_would_not_suffice_is_left_out() -> None:
     core = Core(model("a", activation=40), model("b", idle=150), budget=220)
     core.bring("a", at=0)
     core.measured(at=1, a=40)
@@ -229,7 +229,7 @@ def test_a_trim_that_would_not_do_is_left_out() -> None:
     assert brief(core.did) == ["stop a#1: evicted"]
 
 
-def test_over_the_budget_caches_go_first_then_sleepers_then_the_idle() -> None:
+def test_over_the_budget_trims_first_then_stops_sleepers_then_idle_workers() -> None:
     core = Core(sleepy(), model("b"), model("c"), budget=1000)
     for name in "abc":
         core.bring(name)
@@ -242,7 +242,7 @@ def test_over_the_budget_caches_go_first_then_sleepers_then_the_idle() -> None:
     assert brief(core.measured(at=9, total=250)) == ["stop b#2: over_budget"]
 
 
-def test_a_victim_that_was_to_sleep_and_died_has_made_room() -> None:
+def test_victim_that_dies_instead_of_sleeping_makes_room() -> None:
     core = pair()
     core.bring("a", at=0)
     core.ask("b", at=10)
@@ -252,7 +252,7 @@ def test_a_victim_that_was_to_sleep_and_died_has_made_room() -> None:
     assert brief(core.send(WorkerExited(1, 0.0), at=11)) == ["start b#2"]
 
 
-def test_a_sleeper_leaves_at_shutdown_too() -> None:
+def test_shutdown_stops_sleepers() -> None:
     core = pair(keep_alive=5.0, budget=1000)
     core.bring("a", at=0)
     core.ring()
@@ -260,7 +260,7 @@ def test_a_sleeper_leaves_at_shutdown_too() -> None:
     assert brief(core.send(ShutdownRequested(1.0), at=6)) == [f"stop a#1: {StopCause.SHUTDOWN}"]
 
 
-def test_what_is_being_trimmed_is_not_chosen_until_it_is_known_what_it_holds() -> None:
+def test_trimming_worker_is_no_victim() -> None:
     core = Core(model("a"), model("b"), budget=150)
     request = core.ask("a", at=0)
     core.ready("a", at=1)
@@ -271,7 +271,7 @@ def test_what_is_being_trimmed_is_not_chosen_until_it_is_known_what_it_holds() -
     assert brief(core.trimmed("a", at=40.1)) == ["stop a#1: evicted"]
 
 
-def test_only_an_eviction_is_told_as_one() -> None:
+def test_only_an_eviction_is_reported_as_one() -> None:
     core = Core(sleepy(keep_alive=3.0), budget=180)
     core.bring("a", at=0)
     assert brief(core.ring()) == ["sleep a#1: keep_alive"]
@@ -283,7 +283,7 @@ def test_only_an_eviction_is_told_as_one() -> None:
     assert evicted["a"].usage.last_eviction.startswith("for b, waiting 0.0 s: ")
 
 
-def test_nobody_else_leaves_while_a_victim_falls_asleep_and_until_its_memory_is_seen_free() -> None:
+def test_no_second_victim_until_the_memory_of_a_sleeping_one_is_seen_free() -> None:
     core = Core(sleepy(), model("c", load_seconds=50.0), model("b", load_seconds=1), budget=290)
     core.bring("c", at=0)
     core.bring("a", at=10)

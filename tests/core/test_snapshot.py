@@ -15,7 +15,7 @@ def seen(core: Core) -> dict[str, dict[str, object]]:
     return {str(entry["id"]): entry for entry in snapshot(core.state, core.now, "cpu")["requests"]}
 
 
-def test_the_device_and_a_model_that_is_not_there() -> None:
+def test_snapshot_shows_the_device_and_a_stopped_model() -> None:
     core = Core(model("a"), budget=500, slots=2)
     core.measured(at=1, total=1000, foreign=200)
     status = snapshot(core.state, 2.0, "cpu")
@@ -68,7 +68,7 @@ def test_the_device_and_a_model_that_is_not_there() -> None:
     assert status["shutting_down"] is False
 
 
-def test_of_a_crowd_the_first_are_listed_and_all_are_counted() -> None:
+def test_snapshot_lists_the_first_requests_and_counts_all() -> None:
     core = Core(model("a", concurrency=5, queue_limit=9999), model("b"))
     for _ in range(50):
         core.ask("a", at=0)
@@ -93,7 +93,7 @@ def test_of_a_crowd_the_first_are_listed_and_all_are_counted() -> None:
         assert [(entry["in_flight"], entry["waiting"]) for entry in status["models"]] == [(5, 45), (0, 1)]
 
 
-def test_no_more_than_so_many_are_listed_of_all_models(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshot_limits_the_requests_of_all_models_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "MOST_LISTED", 20)
     core = Core(*[model(f"m{number}") for number in range(10)], budget=150)
     for name in core.state.models:
@@ -103,7 +103,7 @@ def test_no_more_than_so_many_are_listed_of_all_models(monkeypatch: pytest.Monke
     assert len(snapshot(core.state, core.now, "cpu")["requests"]) == 30
 
 
-def test_a_model_at_work_one_request_running_one_waiting_one_cancelled() -> None:
+def test_snapshot_shows_running_waiting_and_cancelled_requests() -> None:
     core = Core(model("a", concurrency=2, load_seconds=2))
     for at in (0.0, 1.0, 2.0):
         core.ask("a", at=at)
@@ -153,7 +153,7 @@ def test_a_model_at_work_one_request_running_one_waiting_one_cancelled() -> None
     )
 
 
-def test_every_wait_says_what_it_waits_for() -> None:
+def test_every_waiting_request_says_what_it_waits_for() -> None:
     core = Core(
         model("a", load_seconds=1),
         model("wide", slots=2),
@@ -182,7 +182,7 @@ def test_every_wait_says_what_it_waits_for() -> None:
     assert "waiting" in swap["why"]
 
 
-def test_working_memory_claims_and_the_budget_are_named_too() -> None:
+def test_waits_for_memory_swap_and_budget_are_named() -> None:
     core = Core(model("a", activation=50), model("b", activation=50), model("c", idle=60, activation=1), budget=270)
     core.bring("a", at=0)
     core.bring("b", at=1)
@@ -194,7 +194,7 @@ def test_working_memory_claims_and_the_budget_are_named_too() -> None:
     assert seen(core)[str(waiting)]["state"] == "running"
 
 
-def test_a_claim_holds_up_what_would_eat_it() -> None:
+def test_run_that_would_take_bytes_of_the_swap_waits() -> None:
     core = Core(
         model("a", activation=60),
         model("b", load_seconds=0.5),
@@ -218,7 +218,7 @@ def test_a_batching_model_over_the_budget_takes_nothing_more() -> None:
     assert "fall below the budget" in str(seen(core)[str(more)]["waits_for"])
 
 
-def test_suspects_backed_off_models_and_cancelled_requests() -> None:
+def test_snapshot_shows_retried_requests_pauses_and_cancelled_requests() -> None:
     core = Core(model("a", concurrency=2))
     first, second = core.ask("a"), core.ask("a")
     core.ready("a")

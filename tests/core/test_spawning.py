@@ -39,7 +39,7 @@ def waiting(**more: Any) -> Core:
     return core
 
 
-def test_while_a_waiter_waits_for_its_turn_its_process_starts() -> None:
+def test_process_is_prewarmed_while_its_model_waits_for_room() -> None:
     core = two()
     core.ask("a", at=0)
     core.ready("a")
@@ -59,7 +59,7 @@ def test_while_a_waiter_waits_for_its_turn_its_process_starts() -> None:
     assert brief(core.ready("b")) == ["run b#2: 2"]
 
 
-def test_it_starts_beside_a_victim_that_leaves_at_once() -> None:
+def test_process_is_prewarmed_beside_a_victim_that_stops_at_once() -> None:
     core = two()
     core.bring("a", at=0)
     core.ask("b", at=20)
@@ -67,7 +67,7 @@ def test_it_starts_beside_a_victim_that_leaves_at_once() -> None:
     assert brief(core.gone("a", at=20.1)) == ["start b#2"]
 
 
-def test_not_before_it_is_known_what_that_takes() -> None:
+def test_process_is_not_prewarmed_before_its_size_is_known() -> None:
     core = two(prewarmed=None)
     core.bring("a", at=0)
     core.ask("b", at=20)
@@ -78,7 +78,7 @@ def test_not_before_it_is_known_what_that_takes() -> None:
 
 
 @pytest.mark.parametrize(("budget", "prewarmed"), [(119, []), (120, ["prewarm b#2"])])
-def test_not_where_it_would_be_in_the_way_of_runs(budget: int, prewarmed: list[str]) -> None:
+def test_process_is_not_prewarmed_where_it_would_block_runs(budget: int, prewarmed: list[str]) -> None:
     core = two(budget=budget)
     core.ask("a", at=0)
     core.ready("a")
@@ -86,7 +86,7 @@ def test_not_where_it_would_be_in_the_way_of_runs(budget: int, prewarmed: list[s
     assert brief(core.did) == prewarmed
 
 
-def test_not_beyond_what_is_booked_now() -> None:
+def test_process_is_not_prewarmed_beyond_the_budget() -> None:
     core = Core(early("a"), early("b"), model("c", idle=1, activation=0), budget=130)
     core.bring("a", at=0)
     core.done("a", core.ask("a", at=1), at=1.1, used=25)
@@ -94,7 +94,7 @@ def test_not_beyond_what_is_booked_now() -> None:
     assert brief(core.did) == [], "what the run used is not seen to be free yet"
 
 
-def test_one_at_a_time_and_the_one_whose_turn_comes_first() -> None:
+def test_one_process_at_a_time_is_prewarmed_for_the_most_urgent() -> None:
     core = Core(early("a"), early("b", max_wait=60), early("c", max_wait=20), budget=150)
     core.ask("a", at=0)
     core.ready("a")
@@ -104,7 +104,7 @@ def test_one_at_a_time_and_the_one_whose_turn_comes_first() -> None:
     assert brief(core.did) == []
 
 
-def test_no_process_for_a_preload_or_for_background_work() -> None:
+def test_no_process_is_prewarmed_for_a_preload_or_background_work() -> None:
     core = Core(early("a"), early("b", preload=True), early("c"), budget=150)
     core.ask("a", at=0)
     core.ready("a")
@@ -112,7 +112,7 @@ def test_no_process_for_a_preload_or_for_background_work() -> None:
     assert brief(core.did) == []
 
 
-def test_nobody_waits_any_more() -> None:
+def test_prewarmed_process_is_stopped_when_its_model_has_no_waiters() -> None:
     core = waiting()
     did = core.send(RequestCancelled(2), at=3)
     assert brief(did) == [f"stop b#2: {StopCause.UNNEEDED}"]
@@ -120,7 +120,7 @@ def test_nobody_waits_any_more() -> None:
     assert core.state.ledger.reserved == 110 * MIB
 
 
-def test_it_gives_way_to_whoever_may_come_in() -> None:
+def test_prewarmed_process_is_stopped_for_a_model_that_can_be_loaded() -> None:
     core = Core(early("a"), early("b"), model("c", idle=30, activation=0, load_seconds=0.1), budget=145)
     core.ask("a", at=0)
     core.ready("a")
@@ -132,19 +132,19 @@ def test_it_gives_way_to_whoever_may_come_in() -> None:
     assert brief(core.gone("b", at=2.6)) == ["start c#3"]
 
 
-def test_it_goes_first_when_the_budget_shrinks() -> None:
+def test_prewarmed_process_is_stopped_first_when_the_budget_shrinks() -> None:
     core = waiting()
     reading = DeviceMeasured(3, 115 * MIB, 5 * MIB, {1: 100 * MIB, 2: 10 * MIB})
     assert brief(core.send(reading, at=3)) == [f"stop b#2: {StopCause.UNNEEDED}"]
 
 
-def test_on_a_card_it_takes_nothing_and_is_in_no_reading() -> None:
+def test_prewarmed_process_takes_nothing_of_a_gpu() -> None:
     core = waiting(prewarmed=0, budget=110)
     core.send(DeviceMeasured(3, 1000 * MIB, 800 * MIB, {1: 110 * MIB}), at=3)
     assert core.state.ledger.foreign == 90 * MIB, "the reading is whole without it"
 
 
-def test_one_that_dies_counts_as_a_failed_start() -> None:
+def test_prewarmed_process_that_dies_is_a_failed_start() -> None:
     core = waiting()
     assert brief(core.gone("b", at=3, detail="no such library")) == ["prewarm b#3"]
     assert core.gone("b", at=4) == [], "then there is a pause"
@@ -155,7 +155,7 @@ def test_one_that_dies_counts_as_a_failed_start() -> None:
     assert core["a"].state == "ready", "nobody has left for it"
 
 
-def test_one_that_cannot_be_started_at_all_is_told_at_once() -> None:
+def test_permanent_failure_to_prewarm_rejects_the_queue_at_once() -> None:
     core = waiting()
     core.gone("b", at=3, detail="its files are not there", permanent=True)
     assert core.rejected == {2: "model_failed"}
@@ -164,7 +164,7 @@ def test_one_that_cannot_be_started_at_all_is_told_at_once() -> None:
     assert brief(core.did) == ["prewarm b#3"], "a probe"
 
 
-def test_the_owner_may_end_it_and_it_cannot_sleep() -> None:
+def test_prewarmed_process_can_be_unloaded_and_cannot_sleep() -> None:
     core = waiting()
     refused = objection(core.state, SleepRequested("b"))
     assert refused is not None
@@ -173,7 +173,7 @@ def test_the_owner_may_end_it_and_it_cannot_sleep() -> None:
     assert brief(core.gone("b", at=3.1)) == ["prewarm b#3"], "what waits goes on waiting"
 
 
-def test_a_shutdown_ends_it() -> None:
+def test_shutdown_stops_a_prewarmed_process() -> None:
     core = waiting()
     did = core.send(ShutdownRequested(0), at=3)
     assert "stop b#2: shutdown" in brief(did)
@@ -181,7 +181,7 @@ def test_a_shutdown_ends_it() -> None:
     assert brief(core.gone("a", at=3.2)) == ["halt"]
 
 
-def test_where_nobody_waits_for_one_any_more_that_of_the_next_starts() -> None:
+def test_next_waiters_process_is_prewarmed_once_the_first_is_stopped() -> None:
     core = Core(early("a", patience=1000.0), early("b"), early("c"), budget=150)
     core.ask("a", at=0)
     core.ready("a")

@@ -6,7 +6,7 @@ from cohabit.core.events import Started
 from core.driver import Core, brief, model, two
 
 
-def test_two_models_of_which_one_fits_are_served_by_turns() -> None:
+def test_two_models_of_which_one_fits_are_served_in_turn() -> None:
     core = two()
     core.bring("a", at=0)
     core.ask("b", at=10)  # a has been idle for longer than its return costs
@@ -24,7 +24,7 @@ def test_two_models_of_which_one_fits_are_served_by_turns() -> None:
 # 3.3a: free room
 
 
-def test_a_model_comes_in_without_eviction_where_there_is_room() -> None:
+def test_model_is_loaded_without_eviction_where_there_is_room() -> None:
     core = Core(model("a"), model("b"), budget=210)
     core.bring("a")
     core.ask("b")
@@ -40,7 +40,7 @@ def test_preload_takes_free_room_only() -> None:
     assert brief(core.did) == ["run a#1: 1"]
 
 
-def test_who_is_waited_for_comes_in_before_what_is_only_preloaded() -> None:
+def test_waiter_is_loaded_before_a_preload() -> None:
     core = Core(model("a", preload=True), model("b", preload=True), model("c"), budget=150)
     assert brief(core.send(Started(), at=0)) == ["start a#1"]
     core.ask("c", at=0)
@@ -48,7 +48,7 @@ def test_who_is_waited_for_comes_in_before_what_is_only_preloaded() -> None:
     assert brief(core.gone("a", at=1, permanent=True)) == ["start c#2"]
 
 
-def test_of_two_waiters_the_more_urgent_comes_first() -> None:
+def test_more_urgent_waiter_is_loaded_first() -> None:
     core = Core(model("a"), model("slow", max_wait=100), model("quick", max_wait=10), budget=150)
     core.ask("a", at=0)
     core.ask("slow", at=1)
@@ -62,7 +62,7 @@ def test_of_two_waiters_the_more_urgent_comes_first() -> None:
 # 3.3b: idle ones
 
 
-def test_idle_for_less_than_its_return_cost_counts_as_busy() -> None:
+def test_model_idle_for_less_than_its_return_seconds_counts_as_busy() -> None:
     core = two()
     core.bring("a", at=0)
     core.ask("b", at=0.5)
@@ -71,7 +71,7 @@ def test_idle_for_less_than_its_return_cost_counts_as_busy() -> None:
     assert brief(core.ring()) == ["stop a#1: evicted"]
 
 
-def test_idle_counts_from_the_end_of_its_last_run() -> None:
+def test_idle_time_counts_from_the_end_of_the_last_run() -> None:
     core = two()
     core.bring("a", at=0)
     core.done("a", core.ask("a", at=9), at=10)
@@ -99,7 +99,7 @@ def test_a_busy_model_serves_patience_times_the_cost_before_it_is_drained() -> N
     assert brief(core.gone("a", at=6.1)) == ["start b#2"]
 
 
-def test_the_cost_of_a_switch_is_the_exit_and_the_load() -> None:
+def test_cost_of_a_swap_is_the_exit_and_the_load() -> None:
     core = two(load_seconds=1.0, exit_seconds=0.5)
     core.ask("a", at=0)
     core.ready("a", at=1)
@@ -107,7 +107,7 @@ def test_the_cost_of_a_switch_is_the_exit_and_the_load() -> None:
     assert core.timer == 1 + 4 * 1.5
 
 
-def test_a_waiter_pays_the_price_of_the_switch_in_waiting_first() -> None:
+def test_waiter_waits_for_the_cost_of_a_swap_before_it_evicts() -> None:
     core = two()
     core.ask("a", at=0)
     core.ready("a", at=1)
@@ -118,7 +118,7 @@ def test_a_waiter_pays_the_price_of_the_switch_in_waiting_first() -> None:
     assert core.draining == ["a"]
 
 
-def test_idle_ones_go_before_busy_ones() -> None:
+def test_idle_models_are_evicted_before_busy_ones() -> None:
     core = Core(*(model(name, load_seconds=1) for name in "abc"), budget=220)
     core.bring("a", at=0)
     core.bring("b", at=1)
@@ -144,7 +144,7 @@ def test_max_wait_beats_patience() -> None:
     assert core.draining == ["a"]
 
 
-def test_but_what_came_in_serves_for_as_long_as_that_took() -> None:
+def test_loaded_model_serves_for_as_long_as_its_load_took_whatever_max_wait_is() -> None:
     core = two(max_wait=2.0, load_seconds=10.0)
     core.ask("a", at=0)
     core.ready("a", at=7)
@@ -157,7 +157,7 @@ def test_but_what_came_in_serves_for_as_long_as_that_took() -> None:
     assert core.draining == ["a"]
 
 
-def test_a_wait_behind_ones_own_model_does_not_count() -> None:
+def test_wait_behind_requests_of_the_same_model_does_not_count() -> None:
     core = two()
     first = core.ask("a", at=0)
     core.ask("a", at=0)
@@ -170,7 +170,7 @@ def test_a_wait_behind_ones_own_model_does_not_count() -> None:
     assert core.timer == pytest.approx(105.1), "b serves its patience, not none"
 
 
-def test_a_model_brought_in_for_a_waiter_is_not_evicted_before_it_has_served() -> None:
+def test_model_loaded_for_a_waiter_is_not_evicted_before_it_served() -> None:
     core = Core(model("a", slots=2), model("b", slots=2), model("c"), budget=260, slots=2)
     running = core.ask("a", at=0)
     core.ready("a", at=1)
@@ -182,7 +182,7 @@ def test_a_model_brought_in_for_a_waiter_is_not_evicted_before_it_has_served() -
     assert brief(core.done("a", running, at=21)) == ["run b#2: 2", "stop a#1: evicted"]
 
 
-def test_but_max_wait_is_kept_even_against_it() -> None:
+def test_max_wait_evicts_even_a_model_that_has_not_served() -> None:
     core = Core(model("a", pin=True, slots=2, idle=50), model("b", slots=2), model("c"), budget=210, slots=2)
     core.ask("a", at=0)
     core.ready("a", at=1)
@@ -196,7 +196,7 @@ def test_but_max_wait_is_kept_even_against_it() -> None:
     assert core.now == 50.0
 
 
-def test_who_was_let_in_for_nothing_keeps_its_place_in_time() -> None:
+def test_model_that_was_evicted_unserved_keeps_its_waiting_time() -> None:
     """It came in, slots were taken all the while, and it had to leave: that was no turn."""
     core = Core(model("a", pin=True, slots=2, idle=50), model("b", slots=2), model("c", max_wait=5.0), budget=210)
     core.state.ledger.slots = 2
@@ -240,7 +240,7 @@ def test_a_starting_model_is_never_evicted() -> None:
     )
 
 
-def test_the_claims_own_model_is_never_evicted_for_another() -> None:
+def test_model_of_the_swap_is_never_evicted_for_another() -> None:
     core = Core(model("a", activation=100), model("b"), model("c"), budget=320)
     core.bring("a", at=0)
     core.bring("b", at=1)
@@ -258,7 +258,7 @@ def test_the_claims_own_model_is_never_evicted_for_another() -> None:
 # as few as suffice
 
 
-def test_as_few_leave_as_suffice() -> None:
+def test_no_more_victims_than_needed() -> None:
     core = Core(
         model("small", idle=50, load_seconds=0.1),
         model("large", idle=200, load_seconds=5),
@@ -271,7 +271,7 @@ def test_as_few_leave_as_suffice() -> None:
     assert brief(core.did) == ["stop large#2: evicted"], "small goes first by score, but need not go at all"
 
 
-def test_several_leave_where_one_does_not_suffice() -> None:
+def test_several_victims_where_one_does_not_suffice() -> None:
     core = Core(model("a"), model("b"), model("new", idle=200, load_seconds=1), budget=220)
     core.bring("a", at=0)
     core.bring("b", at=1)
@@ -281,7 +281,7 @@ def test_several_leave_where_one_does_not_suffice() -> None:
     assert brief(core.gone("a", at=102)) == ["start new#3"]
 
 
-def test_nobody_leaves_for_a_model_that_would_not_fit_even_then() -> None:
+def test_no_victim_for_a_model_that_would_still_not_fit() -> None:
     core = Core(model("a"), model("big", idle=150, max_wait=5), budget=200)
     core.bring("a", at=0)
     core.measured(at=1, total=150)
@@ -328,7 +328,7 @@ def test_two_batches_do_not_hold_each_other() -> None:
     assert core.draining == ["a"]
 
 
-def test_a_mate_that_waits_for_a_slot_is_at_work_too() -> None:
+def test_model_of_the_same_batch_that_waits_for_a_slot_is_not_evicted() -> None:
     core = Core(model("a"), model("busy", idle=10), model("b", max_wait=5.0), budget=160, slots=1)
     core.bring("a", at=0)
     core.bring("busy", at=1)
@@ -341,7 +341,7 @@ def test_a_mate_that_waits_for_a_slot_is_at_work_too() -> None:
     assert "stop a#1: evicted" in brief(core.done("a", part, at=120))
 
 
-def test_a_mate_that_lacks_room_itself_holds_nobody() -> None:
+def test_model_of_the_same_batch_that_lacks_room_may_be_evicted() -> None:
     core = Core(model("a", activation=50), model("b", max_wait=5.0), budget=160)
     core.bring("a", at=0)
     core.measured(at=99, total=1000, foreign=860)  # 140 are left: a may stay and not run
@@ -350,7 +350,7 @@ def test_a_mate_that_lacks_room_itself_holds_nobody() -> None:
     assert brief(core.ring()) == ["stop a#1: evicted"], "or the two would wait for each other"
 
 
-def test_room_is_sought_for_the_eight_most_urgent_and_what_fits_comes_in() -> None:
+def test_swap_is_sought_for_the_eight_most_urgent_waiters_and_others_take_free_room() -> None:
     crowd = [model(f"m{number}", idle=150) for number in range(8)]
     quick, little = model("quick", load_seconds=0.1), model("little", idle=20)
     core = Core(model("a"), *crowd, quick, little, budget=180)

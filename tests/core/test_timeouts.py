@@ -8,7 +8,7 @@ from cohabit.core.timeouts import MOST_AT_ONCE
 from core.driver import Core, brief, model
 
 
-def test_what_became_infeasible_is_told_after_max_wait() -> None:
+def test_queue_that_became_infeasible_is_rejected_after_max_wait() -> None:
     core = Core(model("a", max_wait=3), budget=150)
     core.measured(at=1, total=1000, foreign=950)
     core.ask("a", at=2)
@@ -20,7 +20,7 @@ def test_what_became_infeasible_is_told_after_max_wait() -> None:
     assert core.timer is None
 
 
-def test_the_time_counts_anew_once_it_was_feasible() -> None:
+def test_infeasible_time_is_counted_anew_once_the_model_was_feasible() -> None:
     core = Core(model("a", max_wait=3), model("p", pin=True), budget=300)
     core.bring("p", at=0)
     core.measured(at=1, total=1000, foreign=850)
@@ -30,7 +30,7 @@ def test_the_time_counts_anew_once_it_was_feasible() -> None:
     assert core["a"].infeasible_since is None
 
 
-def test_deadlines_pass_waiting_and_running() -> None:
+def test_deadline_ends_waiting_and_running_requests() -> None:
     core = Core(model("a"))
     running = core.ask("a", at=0, deadline=5)
     waiting = core.ask("a", deadline=3)
@@ -59,7 +59,7 @@ def test_a_run_over_max_run_is_cancelled_and_then_its_worker_killed() -> None:
     assert brief(core.ready("a", at=43)) == ["run a#2: 2"]
 
 
-def test_a_cancel_that_is_not_heeded_counts_as_hung() -> None:
+def test_worker_that_ignores_a_cancel_is_killed_as_hung() -> None:
     core = Core(model("a", max_run=10))
     core.ask("a", at=0)
     core.ready("a", at=1)
@@ -78,7 +78,7 @@ def test_a_client_that_leaves_after_max_run_is_not_cancelled_again() -> None:
     assert core.send(RequestCancelled(1)) == []
 
 
-def test_keep_alive_stops_an_idle_model_and_no_other() -> None:
+def test_keep_alive_stops_idle_models_only() -> None:
     core = Core(model("a", keep_alive=5), model("b"), model("c", keep_alive=5, pin=True))
     for name in "abc":
         core.bring(name)
@@ -103,7 +103,7 @@ def test_a_drain_serves_what_was_accepted_and_halts() -> None:
     assert brief(core.gone("b")) == ["halt"]
 
 
-def test_a_drain_brings_nothing_in_that_nobody_waits_for() -> None:
+def test_drain_loads_nothing_without_a_waiting_client() -> None:
     core = Core(model("a"), model("b", preload=True), budget=150)
     core.ask("a", at=0)
     assert core.send(Started()) == []
@@ -113,7 +113,7 @@ def test_a_drain_brings_nothing_in_that_nobody_waits_for() -> None:
     assert brief(core.gone("a", at=3)) == ["halt"]
 
 
-def test_a_drain_that_is_over_ends_what_is_left() -> None:
+def test_end_of_a_drain_rejects_what_is_left() -> None:
     core = Core(model("a"), model("b"), model("c"))
     core.bring("b")
     core.ask("a", at=5)
@@ -135,7 +135,7 @@ def test_a_drain_that_is_over_ends_what_is_left() -> None:
     assert brief(core.gone("b")) == ["halt"]
 
 
-def test_who_was_answered_before_the_end_of_a_drain_is_not_told_again() -> None:
+def test_end_of_a_drain_does_not_reject_an_ended_request_again() -> None:
     core = Core(model("a", max_run=5))
     core.ask("a", at=0)
     core.ready("a", at=1)
@@ -168,13 +168,13 @@ def test_an_empty_server_shuts_down_at_once(state: str) -> None:
     assert brief(core.gone("a")) == ["halt"]
 
 
-def test_an_event_plans_the_next_moment_only_of_models_it_is_about() -> None:
+def test_event_plans_the_next_moment_of_changed_models_only() -> None:
     core = Core(model("a"), model("b"))
     core.bring("a", at=0)
     assert core.state.changed() == []
 
 
-def test_deadline_is_kept_by_a_model_that_may_start_again_and_has_no_room() -> None:
+def test_deadline_holds_for_a_failed_model_that_may_start_again() -> None:
     core = Core(model("a"), budget=150)
     core.ask("a", at=0, deadline=10)
     core.gone("a", at=1)
@@ -204,7 +204,7 @@ def ended_in_steps(core: Core) -> list[int]:
     return steps
 
 
-def test_deadlines_of_a_crowd_pass_a_part_at_a_time() -> None:
+def test_many_deadlines_are_handled_in_parts() -> None:
     core = Core(model("a", queue_limit=9999))
     count = crowd(core, deadline=5)
     assert sum(isinstance(command, Reject) for command in core.ring()) == MOST_AT_ONCE
@@ -214,7 +214,7 @@ def test_deadlines_of_a_crowd_pass_a_part_at_a_time() -> None:
     assert len(core.rejected) == count
 
 
-def test_a_crowd_for_a_model_that_is_given_up_is_told_a_part_at_a_time() -> None:
+def test_long_queue_of_a_failed_model_is_rejected_in_parts() -> None:
     core = Core(model("a", queue_limit=9999))
     count = crowd(core)
     told = core.gone("a", at=1, permanent=True, detail="no file")
@@ -225,7 +225,7 @@ def test_a_crowd_for_a_model_that_is_given_up_is_told_a_part_at_a_time() -> None
     assert core.timer is None
 
 
-def test_a_crowd_that_cannot_be_served_is_told_a_part_at_a_time() -> None:
+def test_long_infeasible_queue_is_rejected_in_parts() -> None:
     core = Core(model("a", max_wait=3, queue_limit=9999), budget=150)
     core.measured(at=0, total=1000, foreign=950)
     count = crowd(core)

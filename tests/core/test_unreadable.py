@@ -9,7 +9,7 @@ from core.driver import Core, brief, model, two
 LOST = DeviceUnreadable("cuda:0 cannot be read: GPU is lost")
 
 
-def test_nothing_is_loaded_and_what_is_ready_goes_on_serving() -> None:
+def test_unreadable_device_stops_loads_and_ready_models_serve_on() -> None:
     core = Core(model("a"), model("b"), budget=300)
     core.bring("a")
     assert brief(core.send(LOST, at=10)) == []
@@ -21,7 +21,7 @@ def test_nothing_is_loaded_and_what_is_ready_goes_on_serving() -> None:
     assert waits_for(core.state, core["b"], 12) == "the device to be read again"
 
 
-def test_loads_begin_with_the_next_reading() -> None:
+def test_loads_begin_again_with_the_next_reading() -> None:
     core = Core(model("a"), budget=300)
     core.send(LOST, at=10)
     core.ask("a", at=11)
@@ -29,7 +29,7 @@ def test_loads_begin_with_the_next_reading() -> None:
     assert list(alerts(core.state, 12)) == []
 
 
-def test_owner_is_told_why() -> None:
+def test_unreadable_device_is_an_alert() -> None:
     core = Core(model("a"))
     core.send(LOST, at=10)
     (alert,) = alerts(core.state, 11)
@@ -37,7 +37,7 @@ def test_owner_is_told_why() -> None:
     assert alert.text == "the device cannot be read, so no model is loaded: cuda:0 cannot be read: GPU is lost"
 
 
-def test_whoever_has_waited_max_wait_is_told() -> None:
+def test_waiter_of_an_unreadable_device_is_rejected_after_max_wait() -> None:
     core = Core(model("a", max_wait=5))
     core.send(LOST, at=10)
     request = core.ask("a", at=11)
@@ -48,7 +48,7 @@ def test_whoever_has_waited_max_wait_is_told() -> None:
     assert rejected[0].rejection.retry_after == 10
 
 
-def test_who_waited_already_when_the_device_failed_has_as_long_again() -> None:
+def test_max_wait_counts_anew_from_the_failure_of_the_device() -> None:
     core = two(max_wait=5)
     core.bring("a")
     core.ask("a")
@@ -59,7 +59,7 @@ def test_who_waited_already_when_the_device_failed_has_as_long_again() -> None:
     assert core.now == 8
 
 
-def test_wake_is_a_load_too() -> None:
+def test_unreadable_device_stops_wakes() -> None:
     core = Core(model("a", sleep_resident=10, keep_alive=5))
     core.bring("a")
     core.ring()
@@ -71,7 +71,7 @@ def test_wake_is_a_load_too() -> None:
     assert "wake a#1" in brief(core.measured(at=10))
 
 
-def test_claim_is_withdrawn_and_its_victim_serves_on() -> None:
+def test_unreadable_device_cancels_the_swap_and_its_victim_serves_on() -> None:
     core = two(max_wait=5)
     core.bring("a")
     core.ask("a", at=1)
@@ -86,14 +86,14 @@ def test_claim_is_withdrawn_and_its_victim_serves_on() -> None:
     assert "run a#1: 4" in brief(core.done("a", 2))
 
 
-def test_owner_waits_for_the_next_reading() -> None:
+def test_requested_load_waits_for_the_next_reading() -> None:
     core = Core(model("a"))
     core.send(LOST, at=10)
     assert brief(core.send(LoadRequested("a"), at=11)) == []
     assert "start a#1" in brief(core.measured(at=600))
 
 
-def test_model_that_lacks_memory_to_run_is_told_too_and_holds_up_nobody() -> None:
+def test_model_that_lacks_memory_to_run_is_rejected_too_and_blocks_no_other() -> None:
     core = Core(model("a", activation=60, max_wait=5), model("b", activation=60, max_wait=5), budget=260, slots=2)
     core.bring("a")
     core.bring("b", at=3)
@@ -110,7 +110,7 @@ def test_model_that_lacks_memory_to_run_is_told_too_and_holds_up_nobody() -> Non
     assert f"run a#1: {last}" in brief(core.did), "whoever lacks memory holds up nobody"
 
 
-def test_what_never_fits_is_told_so_all_the_same() -> None:
+def test_never_fits_is_reported_while_the_device_is_unreadable() -> None:
     core = Core(model("a", idle=200, max_wait=5), budget=250)
     core.measured(at=1, foreign=100, total=300)
     core.send(LOST, at=2)
@@ -118,7 +118,7 @@ def test_what_never_fits_is_told_so_all_the_same() -> None:
     assert f"reject {request}: model_never_fits" in brief(core.ring())
 
 
-def test_deadline_comes_before_it() -> None:
+def test_deadline_ends_a_wait_for_an_unreadable_device() -> None:
     core = Core(model("a", max_wait=5))
     core.send(LOST, at=10)
     request = core.ask("a", at=11, deadline=12)

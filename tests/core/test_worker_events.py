@@ -6,7 +6,7 @@ from cohabit.core.footprints import Figure, Origin
 from core.driver import MIB, Core, brief, model, two
 
 
-def test_what_was_not_sent_is_tried_once_more_alone_and_what_was_is_told() -> None:
+def test_death_retries_unsent_requests_once_alone_and_rejects_sent_ones() -> None:
     core = Core(model("a", concurrency=3))
     for _ in range(3):
         core.ask("a")
@@ -22,7 +22,7 @@ def test_what_was_not_sent_is_tried_once_more_alone_and_what_was_is_told() -> No
     assert core.gone("a") == [Reject(3, Rejection(RejectReason.WORKER_DIED, twice))]
 
 
-def test_batch_mates_of_a_suspect_run_one_by_one_so_that_the_poison_fails_alone() -> None:
+def test_retried_batch_runs_one_by_one_so_that_only_the_poison_fails() -> None:
     core = Core(model("a", max_batch=3))
     for _ in range(3):
         core.ask("a")
@@ -37,7 +37,7 @@ def test_batch_mates_of_a_suspect_run_one_by_one_so_that_the_poison_fails_alone(
     assert brief(core.done("a", 3)) == ["run a#3: 4 5"], "those behind it are a batch again"
 
 
-def test_a_suspect_waits_until_the_worker_is_idle() -> None:
+def test_retried_request_waits_until_the_worker_is_idle() -> None:
     core = Core(model("a", concurrency=2))
     core.ask("a")
     core.ask("a")
@@ -68,7 +68,7 @@ def test_a_failing_model_backs_off_fails_and_is_probed() -> None:
     assert core["a"].health.not_before == 36.0 + 60.0, "later each time"
 
 
-def test_a_success_forgets_the_failures() -> None:
+def test_success_resets_the_count_of_failures() -> None:
     core = Core(model("a"))
     core.ask("a", at=0)
     core.gone("a", at=1)
@@ -135,7 +135,7 @@ def test_a_worker_that_dies_again_and_again_on_requests_is_started_after_a_pause
     assert brief(core.ring()) == ["start a#3"]
 
 
-def test_nothing_is_in_flight_beside_a_suspect() -> None:
+def test_nothing_is_in_flight_beside_a_retried_request() -> None:
     core = Core(model("a", concurrency=4, max_batch=2))
     for _ in range(3):
         core.ask("a", at=0)
@@ -150,7 +150,7 @@ def test_nothing_is_in_flight_beside_a_suspect() -> None:
     assert len(core["a"].run.requests) == 3, "then all the others together"
 
 
-def test_a_request_that_needs_more_memory_than_there_is_is_told_so_the_second_time() -> None:
+def test_request_beyond_the_memory_limit_is_rejected_the_second_time() -> None:
     core = Core(model("a", concurrency=2), budget=300)
     core.bring("a", at=0)
     poison, honest = core.ask("a", at=1), core.ask("a", at=1)
@@ -172,7 +172,7 @@ def test_a_request_that_needs_more_memory_than_there_is_is_told_so_the_second_ti
     assert core["a"].health.failures == 0
 
 
-def test_a_stream_that_a_neighbour_ended_is_told_that_the_worker_died() -> None:
+def test_stream_ended_by_its_neighbour_is_rejected_as_worker_died() -> None:
     core = Core(model("a", concurrency=2), budget=300)
     core.bring("a", at=0)
     core.ask("a", at=1)
@@ -181,14 +181,14 @@ def test_a_stream_that_a_neighbour_ended_is_told_that_the_worker_died() -> None:
     assert core.rejected == {begun: "worker_died"}
 
 
-def test_a_worker_ended_for_its_memory_after_a_run_counts_against_nobody() -> None:
+def test_memory_limit_exceeded_after_a_run_is_no_failure_of_the_model() -> None:
     core = Core(model("a"), budget=300)
     core.bring("a", at=0)
     core.gone("a", at=1, exceeded=299 * MIB, out_of_memory=True)
     assert (core["a"].health.failures, core["a"].health.overruns) == (0, 1)
 
 
-def test_a_load_that_took_more_than_was_free_is_given_more_until_it_has_all() -> None:
+def test_load_beyond_its_memory_limit_is_given_more_up_to_the_whole_budget() -> None:
     core = Core(model("a", idle=100, activation=10), budget=500)
     core.ask("a", at=0)
     assert brief(core.gone("a", at=1, exceeded=180 * MIB, out_of_memory=True)) == ["start a#2"], "at once"
@@ -206,7 +206,7 @@ def test_a_load_that_took_more_than_was_free_is_given_more_until_it_has_all() ->
     ]
 
 
-def test_a_load_that_ends_well_says_what_it_needs() -> None:
+def test_load_that_succeeds_replaces_the_raised_figure() -> None:
     core = Core(model("a", idle=100, activation=10), budget=500)
     core.ask("a", at=0)
     core.gone("a", at=1, exceeded=180 * MIB, out_of_memory=True)
@@ -214,7 +214,7 @@ def test_a_load_that_ends_well_says_what_it_needs() -> None:
     assert core["a"].footprint.load == Figure(210 * MIB, Origin.MEASURED)
 
 
-def test_an_exit_that_was_asked_for_is_no_failure() -> None:
+def test_requested_exit_is_no_failure() -> None:
     core = Core(model("a", keep_alive=5))
     core.bring("a")
     assert brief(core.ring()) == ["stop a#1: keep_alive"]
@@ -223,7 +223,7 @@ def test_an_exit_that_was_asked_for_is_no_failure() -> None:
     assert core["a"].footprint.exit_seconds.value == 0.4
 
 
-def test_out_of_memory_is_tried_once_more_alone() -> None:
+def test_out_of_memory_is_retried_once_alone() -> None:
     core = Core(model("a"))
     request = core.ask("a")
     core.ready("a")
@@ -234,7 +234,7 @@ def test_out_of_memory_is_tried_once_more_alone() -> None:
     assert core.send(failed)[1:] == [Reject(request, Rejection(RejectReason.OUT_OF_MEMORY, detail, 10.0))]
 
 
-def test_out_of_memory_after_a_part_was_sent_is_not_tried_again() -> None:
+def test_out_of_memory_after_a_part_was_sent_is_not_retried() -> None:
     core = Core(model("a"))
     core.ask("a")
     core.ready("a")
@@ -244,7 +244,7 @@ def test_out_of_memory_after_a_part_was_sent_is_not_tried_again() -> None:
     ]
 
 
-def test_a_worker_killed_for_memory_says_so_the_second_time() -> None:
+def test_second_kill_for_memory_is_rejected_as_out_of_memory() -> None:
     core = Core(model("a"))
     core.ask("a")
     core.ready("a")
@@ -253,7 +253,7 @@ def test_a_worker_killed_for_memory_says_so_the_second_time() -> None:
     assert brief(core.gone("a", out_of_memory=True)) == ["reject 1: out_of_memory"]
 
 
-def test_an_engines_refusal_is_the_requests_end() -> None:
+def test_engine_error_ends_the_request() -> None:
     core = Core(model("a"))
     request = core.ask("a")
     core.ready("a")
@@ -262,7 +262,7 @@ def test_an_engines_refusal_is_the_requests_end() -> None:
     ]
 
 
-def test_a_failure_of_a_request_whose_client_has_left_is_nobodys() -> None:
+def test_failure_of_a_request_whose_client_left_is_not_reported() -> None:
     core = Core(model("a", concurrency=2))
     core.ask("a")
     core.ask("a")
@@ -274,7 +274,7 @@ def test_a_failure_of_a_request_whose_client_has_left_is_nobodys() -> None:
     assert core.rejected == {}
 
 
-def test_out_of_memory_while_loading_is_tried_once_more_alone_with_more_room() -> None:
+def test_load_out_of_memory_is_retried_once_alone_with_a_margin() -> None:
     core = Core(model("a", idle=200, load_seconds=5), model("b", load_seconds=1), budget=400)
     core.bring("b", at=0)
     core.ask("a", at=10)
@@ -287,7 +287,7 @@ def test_out_of_memory_while_loading_is_tried_once_more_alone_with_more_room() -
     assert brief(core.gone("a", at=15, out_of_memory=True)) == ["reject 2: model_failed"], "once, not again and again"
 
 
-def test_nobody_else_loads_while_one_that_ran_out_of_memory_does() -> None:
+def test_no_other_model_loads_beside_a_load_with_a_margin() -> None:
     core = Core(model("a"), model("b"), model("c"), budget=1000)
     core.ask("a", at=0)
     core.gone("a", at=1, out_of_memory=True)
@@ -297,7 +297,7 @@ def test_nobody_else_loads_while_one_that_ran_out_of_memory_does() -> None:
     assert brief(core.ready("a", at=3)) == ["run a#2: 1", "start b#3"]
 
 
-def test_one_that_ran_out_of_memory_waits_for_other_loads_to_end() -> None:
+def test_load_with_a_margin_waits_for_other_loads_to_end() -> None:
     core = Core(model("a"), model("b"), budget=1000)
     core.ask("a", at=0)
     core.gone("a", at=1, out_of_memory=True)
@@ -324,7 +324,7 @@ def test_a_margin_leaves_the_model_feasible_and_fades_with_success() -> None:
     assert footprint.margin == 48 * MIB
 
 
-def test_out_of_memory_beyond_the_books_is_not_the_models_fault() -> None:
+def test_out_of_memory_while_over_the_budget_adds_no_margin() -> None:
     core = Core(model("a"), budget=300)
     core.ask("a", at=0)
     core.ready("a", at=1)
@@ -333,7 +333,7 @@ def test_out_of_memory_beyond_the_books_is_not_the_models_fault() -> None:
     assert core["a"].footprint.margin == 0
 
 
-def test_no_trim_of_what_is_about_to_leave() -> None:
+def test_draining_worker_is_not_trimmed_after_out_of_memory() -> None:
     core = Core(model("a", load_seconds=1), model("b", load_seconds=1, max_wait=5), budget=150)
     running = core.ask("a", at=0)
     core.ready("a", at=1)
@@ -344,7 +344,7 @@ def test_no_trim_of_what_is_about_to_leave() -> None:
     assert commands == [f"reject {running}: out_of_memory", "stop a#1: evicted"]
 
 
-def test_request_that_is_blamed_for_a_hang_is_not_tried_again_and_the_others_are() -> None:
+def test_request_blamed_for_a_hang_is_rejected_and_the_others_are_retried() -> None:
     core = Core(model("a", concurrency=3))
     first, second, blamed = core.ask("a"), core.ask("a"), core.ask("a")
     core.ready("a")
@@ -366,7 +366,7 @@ def test_blamed_request_whose_client_has_left_is_only_forgotten() -> None:
     assert core.state.requests == {}
 
 
-def test_load_that_failed_comes_in_again_behind_whom_it_has_held_up() -> None:
+def test_failed_load_is_retried_behind_the_waiters_that_it_held_up() -> None:
     core = two(max_wait=5)
     core.bring("b")
     first = core.ask("a", at=10)

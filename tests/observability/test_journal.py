@@ -27,7 +27,7 @@ def ends(logged: list[Any]) -> list[str]:
     return [line["why"] for line in logged if line["event"] == "the journal ends"]
 
 
-def test_a_line_an_event(tmp_path: Path) -> None:
+def test_journal_has_a_line_per_event(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "down" / "one.jsonl"
     recorded = Recorded(path)
     recorded.work()
@@ -58,7 +58,7 @@ def test_clients_are_told_apart_and_not_named(tmp_path: Path) -> None:
     assert [event["client"] for event in arrived[:4]] == ["c1", "c2", "c3", "c1"]
 
 
-def test_it_is_on_disk_before_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_journal_is_on_disk_before_it_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "PERIOD", 0.01)
     path = tmp_path / "one.jsonl"
     recorded = Recorded(path)
@@ -67,7 +67,7 @@ def test_it_is_on_disk_before_the_end(tmp_path: Path, monkeypatch: pytest.Monkey
     recorded.journal.close()
 
 
-def test_it_ends_at_its_limit_and_says_so_once(tmp_path: Path) -> None:
+def test_journal_ends_at_its_limit_and_logs_it_once(tmp_path: Path) -> None:
     with capture_logs() as logged:
         recorded = Recorded(tmp_path / "one.jsonl", limit=4000)
         recorded.work()
@@ -90,7 +90,7 @@ class Full(io.FileIO):
         return super().write(data[:100])
 
 
-def test_a_full_disk_ends_it_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_ends_the_journal_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "FileIO", Full)
     monkeypatch.setattr(journal, "PERIOD", 0.01)
     with capture_logs() as logged:
@@ -103,7 +103,7 @@ def test_a_full_disk_ends_it_and_nothing_else(tmp_path: Path, monkeypatch: pytes
     assert Full.room <= (tmp_path / "one.jsonl").stat().st_size < Full.room + 100
 
 
-def test_a_folder_that_cannot_be_made_ends_it_and_nothing_else(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_made_ends_the_journal_only(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with capture_logs() as logged:
         recorded = Recorded(tmp_path / "file" / "deep" / "one.jsonl")
@@ -111,7 +111,7 @@ def test_a_folder_that_cannot_be_made_ends_it_and_nothing_else(tmp_path: Path) -
     assert ends(logged) == [os.strerror(errno.ENOTDIR)]
 
 
-def test_a_disk_that_does_not_keep_up_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_disk_ends_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "BACKLOG", 2000)
     monkeypatch.setattr(journal.Journal, "_write", lambda *_: None)
     with capture_logs() as logged:
@@ -121,7 +121,7 @@ def test_a_disk_that_does_not_keep_up_ends_it(tmp_path: Path, monkeypatch: pytes
     assert ends(logged) == ["the disk does not keep up"]
 
 
-def test_what_json_cannot_hold_ends_it_and_nothing_else(tmp_path: Path) -> None:
+def test_event_that_json_cannot_hold_ends_the_journal_only(tmp_path: Path) -> None:
     with capture_logs() as logged:
         recorded = Recorded(tmp_path / "one.jsonl")
         recorded.send(WorkerExited(1, 0.0, detail="a path that is not UTF-8: \udcff"))
@@ -132,7 +132,7 @@ def test_what_json_cannot_hold_ends_it_and_nothing_else(tmp_path: Path) -> None:
     assert len(lines_of(tmp_path / "one.jsonl")) == 1
 
 
-def test_the_oldest_go(tmp_path: Path) -> None:
+def test_oldest_journals_are_removed(tmp_path: Path) -> None:
     for number in range(10, 25):
         (tmp_path / f"20250101T0000{number}.000000Z.jsonl").touch()
     (tmp_path / "notes.txt").touch()
@@ -145,7 +145,7 @@ def test_the_oldest_go(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_is_written_over(tmp_path: Path) -> None:
+def test_existing_journal_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "one.jsonl").write_text("precious")
     with capture_logs() as logged:
         Recorded(tmp_path / "one.jsonl").journal.close()

@@ -70,7 +70,7 @@ def kinds(value: Any) -> Any:
 
 @pytest.mark.parametrize("kind", get_args(Event))
 @given(data=st.data())
-def test_every_event_survives(kind: type[Any], data: st.DataObject) -> None:
+def test_every_event_survives_write_and_read(kind: type[Any], data: st.DataObject) -> None:
     event = data.draw(of(kind))
     now = data.draw(SCALARS[float])
     read = read_entry(write_entry(now, event, []))
@@ -80,7 +80,7 @@ def test_every_event_survives(kind: type[Any], data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("kind", get_args(Command))
 @given(data=st.data())
-def test_every_command_survives(kind: type[Any], data: st.DataObject) -> None:
+def test_every_command_survives_write_and_read(kind: type[Any], data: st.DataObject) -> None:
     [event] = data.draw(st.lists(of(get_args(Event)[0]), min_size=1, max_size=1))
     commands = data.draw(st.lists(of(kind), min_size=1, max_size=3))
     line = write_entry(0.0, event, commands)
@@ -103,7 +103,7 @@ def deep(value: Any) -> Any:
     ledger=called(Ledger),
     policy=st.sampled_from(Policy),
 )
-def test_a_controller_survives(
+def test_head_makes_the_same_controller(
     models: dict[str, tuple[ModelPolicy, Footprint]], ledger: Ledger, policy: Policy
 ) -> None:
     made = [Model(dataclasses.replace(of_it, name=name), footprint) for name, (of_it, footprint) in models.items()]
@@ -123,7 +123,7 @@ def test_a_controller_survives(
 @pytest.mark.parametrize(
     "line", ['{"Nonsense":{}}', '{"Started":{},"TimerFired":{}}', "{}", '{"RequestCancelled":{}}']
 )
-def test_what_is_no_event_is_refused(line: str) -> None:
+def test_unknown_event_is_refused(line: str) -> None:
     with pytest.raises(msgspec.ValidationError):
         EVENTS.read(msgspec.json.decode(line, type=dict[str, msgspec.Raw]))
     with pytest.raises(msgspec.ValidationError):

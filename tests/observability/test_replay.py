@@ -36,14 +36,14 @@ def replayed(path: Path, until: int | None = None) -> Replay:
     return run
 
 
-def test_the_same_commands(path: Path, recorded: Recorded) -> None:
+def test_replay_gives_the_recorded_commands(path: Path, recorded: Recorded) -> None:
     run = replayed(path)
     assert (run.events, run.difference, run.cut_off) == (recorded.events, None, False)
     expected = snapshot(recorded.controller.state, run.now, "cpu")
     assert run.snapshot() == expected
 
 
-def test_up_to_a_point(path: Path) -> None:
+def test_replay_stops_after_the_given_event(path: Path) -> None:
     run = replayed(path, until=0)
     assert (run.events, run.now) == (0, CLOCK)
     run.run(1)
@@ -53,7 +53,7 @@ def test_up_to_a_point(path: Path) -> None:
     assert run.snapshot()["shutting_down"]
 
 
-def test_the_first_event_that_differs(path: Path) -> None:
+def test_replay_stops_at_the_first_difference(path: Path) -> None:
     lines = path.read_text().splitlines()
     number = next(number for number, line in enumerate(lines) if "StopWorker" in line)
     entry = json.loads(lines[number])
@@ -66,7 +66,7 @@ def test_the_first_event_that_differs(path: Path) -> None:
     assert "StopWorker" in str(run.difference.replayed)
 
 
-def test_an_event_that_breaks_the_core(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replay_reports_an_event_that_raises(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise AssertionError("books")
 
@@ -78,7 +78,7 @@ def test_an_event_that_breaks_the_core(path: Path, monkeypatch: pytest.MonkeyPat
     assert run.difference.raised == "AssertionError: books"
 
 
-def test_a_killed_server(path: Path, recorded: Recorded) -> None:
+def test_cut_off_last_line_is_left_out(path: Path, recorded: Recorded) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     run = replayed(path)
     assert (run.events, run.difference, run.cut_off) == (recorded.events - 1, None, True)
@@ -107,7 +107,7 @@ def test_a_broken_line_is_named(path: Path, broken: str) -> None:
         (b"[1]\n", "line 1: "),
     ],
 )
-def test_a_head_that_cannot_be_read(tmp_path: Path, first: bytes, told: str) -> None:
+def test_unreadable_head_is_an_error(tmp_path: Path, first: bytes, told: str) -> None:
     path = tmp_path / "other.jsonl"
     path.write_bytes(first)
     with pytest.raises(JournalError, match=told):
@@ -115,20 +115,20 @@ def test_a_head_that_cannot_be_read(tmp_path: Path, first: bytes, told: str) -> 
 
 
 @pytest.mark.parametrize(("was", "becomes"), [('"idle":', '"idles":'), ('"origin":"declared"', '"origin":"heaven"')])
-def test_a_head_that_makes_no_controller(path: Path, was: str, becomes: str) -> None:
+def test_head_that_makes_no_controller_is_an_error(path: Path, was: str, becomes: str) -> None:
     path.write_text(path.read_text().replace(was, becomes, 1))
     with pytest.raises(JournalError, match="line 1: "):
         Replay(path)
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match=r"none\.jsonl cannot be read: No such file"):
         Replay(tmp_path / "none.jsonl")
     with pytest.raises(JournalError, match="cannot be read: Is a directory"):
         Replay(tmp_path)
 
 
-def test_clients_still_take_turns(tmp_path: Path) -> None:
+def test_replayed_clients_take_turns_as_recorded(tmp_path: Path) -> None:
     made = Recorded(tmp_path / "turns.jsonl")
     for request, client in enumerate(["x", "x", "x", "y", "y", "z"], start=1):
         made.send(RequestArrived(request, "a", client))

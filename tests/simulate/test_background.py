@@ -6,7 +6,7 @@ from simulate.driving import Run, closed_loop, takes, two
 RUN = 0.02
 
 
-def test_where_both_fit_interactive_work_waits_for_one_run_at_most_and_the_batch_fills_the_rest() -> None:
+def test_interactive_work_waits_for_one_background_run_at_most_where_both_fit() -> None:
     run = Run({"a": takes(), "b": takes()}, budget=300, slots=1)
     for number in range(100):
         run.shell.ask("a", at=5.0 + 0.5 * number, run_seconds=0.1)
@@ -20,7 +20,7 @@ def test_where_both_fit_interactive_work_waits_for_one_run_at_most_and_the_batch
     assert ended < 5.0 + 0.5 * 100 + 1.0, "10 s of work beside 10 s in 50"
 
 
-def test_under_endless_interactive_load_the_batch_still_advances_and_takes_a_twentieth() -> None:
+def test_background_work_gets_a_twentieth_under_endless_interactive_load() -> None:
     run = Run({"a": takes(), "b": takes()}, budget=300, slots=1)
     for client in range(3):
         closed_loop(run, "a", think=0.0, run_seconds=RUN, until=30.0)(0.001 * client)
@@ -32,7 +32,7 @@ def test_under_endless_interactive_load_the_batch_still_advances_and_takes_a_twe
     assert 0.03 <= share <= 0.06, (served, share)
 
 
-def test_where_one_fits_the_batch_comes_in_when_a_switch_is_a_twentieth_of_its_wait() -> None:
+def test_background_model_is_loaded_once_a_swap_is_a_twentieth_of_its_wait() -> None:
     run = two()
     closed_loop(run, "a", think=0.1, run_seconds=0.1, until=100.0)(0.0)
     for _ in range(200):

@@ -22,7 +22,7 @@ from simulate.driving import MIB, Run, takes
         pytest.param(7.0, 6.0, id="too-late"),
     ],
 )
-def test_a_client_that_leaves_is_waited_for_no_longer(leaves_at: float, ended: float) -> None:
+def test_request_of_a_client_that_left_is_cancelled(leaves_at: float, ended: float) -> None:
     run = Run({"a": takes()}, 150)
     told: list[float] = []
     run.shell.ask("a", at=0.0, run_seconds=5.0, leaves_at=leaves_at, then=told.append)
@@ -32,7 +32,7 @@ def test_a_client_that_leaves_is_waited_for_no_longer(leaves_at: float, ended: f
     assert not run.state.requests
 
 
-def test_a_deadline_ends_what_still_waits() -> None:
+def test_deadline_ends_a_waiting_request() -> None:
     run = Run({"a": takes()}, 150)
     told: list[float] = []
     run.shell.ask("a", at=0.0, run_seconds=5.0, deadline=0.5, then=told.append)

@@ -75,7 +75,7 @@ def best(trace: list[str], models: dict[str, Item], capacity: int) -> float:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_nobody_comes_below_the_bound(seed: int) -> None:
+def test_no_policy_is_better_than_the_bound(seed: int) -> None:
     drawn = random.Random(seed)
     models = {name: Item(drawn.randint(1, 5), drawn.uniform(0.5, 10.0)) for name in "abcde"}
     trace = drawn.choices("abcde", k=12)
@@ -86,7 +86,7 @@ def test_nobody_comes_below_the_bound(seed: int) -> None:
         assert least <= reference(trace, models, 7, policy) + 1e-9
 
 
-def test_the_bound_by_hand() -> None:
+def test_bound_agrees_with_one_computed_by_hand() -> None:
     models = {"a": Item(1, 10.0), "b": Item(1, 4.0)}
     trace = ["a", "b", "a", "b"]  # each reuse takes 2 of the 4 that a cache of 1 has in all
     assert pfoo_l(trace, models, 1) == 14.0
@@ -94,7 +94,7 @@ def test_the_bound_by_hand() -> None:
     assert pfoo_l(trace, models, 0) == 28.0
 
 
-def test_a_cache_for_everything_loads_each_once() -> None:
+def test_cache_for_all_models_loads_each_once() -> None:
     trace, models = accesses(0, 300), items(0, varied=True)
     capacity = sum(item.size for item in models.values())
     once = pytest.approx(sum(models[name].cost for name in set(trace)))
@@ -103,7 +103,7 @@ def test_a_cache_for_everything_loads_each_once() -> None:
         assert reload_seconds(trace, models, capacity, policy) == once
 
 
-def test_a_small_comparison() -> None:
+def test_comparison_ranks_bound_gdsf_and_lru() -> None:
     run = compared(0, cache=0.2, varied=True, requests=500)
     assert run["first_loads"] <= run["pfoo_l"] <= run["gdsf"] < run["lru"]
     told = summed([run, {name: 2 * seconds for name, seconds in run.items()}])

@@ -33,7 +33,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_figures_of_the_ordinary_config(file: Path) -> None:
+def test_fleet_takes_figures_of_the_config(file: Path) -> None:
     fleet = load_fleet(file)
     resident = 100_000_000 + PROCESS_BYTES
     assert fleet.behaviours["a"] == Behaviour(
@@ -56,7 +56,7 @@ def test_figures_of_the_ordinary_config(file: Path) -> None:
     assert (fleet.policy, fleet.slots, fleet.plan.budget) == (Policy.LRU, 2, 500 * MIB)
 
 
-def test_the_core_knows_what_things_take_and_has_the_whole_budget(file: Path) -> None:
+def test_simulated_core_knows_all_footprints_and_has_the_whole_budget(file: Path) -> None:
     state = load_fleet(file).controller().state
     model = state.models["a"]
     assert model.footprint.load_seconds.value == 3
@@ -67,7 +67,7 @@ def test_the_core_knows_what_things_take_and_has_the_whole_budget(file: Path) ->
     assert state.ledger.effective_budget == 500 * MIB
 
 
-def test_another_budget_and_policy(file: Path) -> None:
+def test_budget_and_policy_can_be_replaced(file: Path) -> None:
     fleet = load_fleet(file, "1GiB")
     assert fleet.plan.budget == 1024 * MIB
 
@@ -104,7 +104,7 @@ def test_what_is_wrong_with_a_config_is_one_line(file: Path, was: str, now: str,
     assert "\n" not in str(caught.value)
 
 
-def test_a_config_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_config_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot be read: .*No such file"):
         load_fleet(tmp_path / "none.yaml")
 
@@ -120,7 +120,7 @@ def replayed(fleet: Fleet, policy: Policy) -> dict[str, int]:
     return {name: tally.loads for name, tally in replay(fleet, trace, policy).models.items()}
 
 
-def test_the_policy_decides_who_leaves(file: Path) -> None:
+def test_policy_decides_which_model_is_evicted(file: Path) -> None:
     file.write_text("""
 device: {budget: 320MiB, keep_free: 0, compute_slots: 2}
 models:
@@ -136,7 +136,7 @@ models:
     ("host_cache", "wakes"),
     [("400MiB", {"a": 3, "b": 3, "c": 0}), ("150MiB", {"a": 3, "b": 0, "c": 0}), ("0", {"a": 0, "b": 0, "c": 0})],
 )
-def test_on_a_card_who_has_a_copy_is_woken(file: Path, host_cache: str, wakes: dict[str, int]) -> None:
+def test_model_with_a_host_copy_is_woken_on_a_gpu(file: Path, host_cache: str, wakes: dict[str, int]) -> None:
     one = "{engine: fake, load_seconds: 3, %s footprint: {idle: 640MiB, inference: 641MiB, load: 640MiB}}"
     file.write_text(f"""
 device: {{kind: "cuda:0", budget: 800MiB, keep_free: 0, host_cache: {host_cache}}}

@@ -33,7 +33,7 @@ def rank(values: list[float], share: float) -> float:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_shape_of_a_real_trace(seed: int) -> None:
+def test_default_trace_has_the_shape_of_a_real_one(seed: int) -> None:
     trace = generate(Shape(requests=10_000), seed)
     assert len(trace) == 10_000
     assert trace[0].at == 0.0
@@ -49,7 +49,7 @@ def test_the_shape_of_a_real_trace(seed: int) -> None:
     assert sum(runs) / trace[-1].at == pytest.approx(0.5, rel=0.02)
 
 
-def test_other_shapes() -> None:
+def test_trace_has_the_requested_shape() -> None:
     trace = generate(
         Shape(models=20, requests=5_000, seconds=600, zipf=1.0, changes=0.5, cv=3, run_p50=0, run_p99=0), 1
     )
@@ -75,7 +75,7 @@ def test_the_same_seed_makes_the_same_trace_and_another_another() -> None:
     assert [one.at for one in longer_runs] == pytest.approx([one.at for one in generate(shape, 7)])
 
 
-def test_one_request_of_one_model() -> None:
+def test_trace_of_one_request_is_possible() -> None:
     assert generate(Shape(models=1, requests=1, zipf=1, changes=0, seconds=5, run_p50=1, run_p99=1), 0) == [
         Arrival(0.0, "m1", 1.0)
     ]
@@ -84,7 +84,7 @@ def test_one_request_of_one_model() -> None:
 @pytest.mark.parametrize(
     ("models", "one", "five"), [(87, 0.31, 0.70), (100, 0.2, 0.4), (30, 0.5, 0.8), (10, 0.31, 0.7)]
 )
-def test_the_fit(models: int, one: float, five: float) -> None:
+def test_fitted_popularity_meets_both_shares(models: int, one: float, five: float) -> None:
     found = fitted(models, one, five)
     assert len(found) == models
     assert sum(found) == pytest.approx(1)
@@ -104,7 +104,7 @@ def test_the_fit(models: int, one: float, five: float) -> None:
         (Shape(requests=0), "at least one model and one request"),
     ],
 )
-def test_what_cannot_be_is_said(shape: Shape, told: str) -> None:
+def test_impossible_shape_is_an_error(shape: Shape, told: str) -> None:
     with pytest.raises(ShapeError, match=told):
         generate(shape, 0)
 
@@ -114,7 +114,7 @@ def test_popularity_is_zipfs_when_asked() -> None:
 
 
 @pytest.mark.parametrize(("cache", "share"), [(0.3, 0.3), (0.001, None)])
-def test_the_invented_config_is_one(cache: float, share: float | None) -> None:
+def test_synthetic_config_is_valid(cache: float, share: float | None) -> None:
     text = invented_config(87, 0, cache=cache)
     assert text == invented_config(87, 0, cache=cache)
     fleet = fleet_of(parse_config(text, Path()))

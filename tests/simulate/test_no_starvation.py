@@ -11,7 +11,7 @@ UNTIL = 300.0
 
 
 @pytest.mark.parametrize("load_seconds", [2.0, 10.0, 40.0])
-def test_a_large_model_beside_small_ones_that_take_turns(load_seconds: float) -> None:
+def test_large_model_is_served_beside_small_ones_that_take_turns(load_seconds: float) -> None:
     """Each that comes in must serve for a while before it may be asked to leave: all three never have at once."""
     small = {name: takes(load_seconds=0.5) for name in "abc"}
     run = Run({"large": takes(idle=220, load_seconds=load_seconds), **small}, 250, max_wait=MAX_WAIT)
@@ -29,7 +29,7 @@ def test_a_large_model_beside_small_ones_that_take_turns(load_seconds: float) ->
         assert run.loads[name] >= 0.8 * UNTIL / 4, "and they go on taking turns"
 
 
-def test_who_comes_in_gets_to_run() -> None:
+def test_loaded_model_gets_to_run() -> None:
     """Room for one run at a time, and one that could always use again what it has just used."""
     run = Run({name: takes(load_seconds=1.0) for name in "abc"}, 215, max_wait=MAX_WAIT)
     for name in "abc":
@@ -41,7 +41,7 @@ def test_who_comes_in_gets_to_run() -> None:
 
 
 @pytest.mark.parametrize("seed", [5, 13, 14, 16, 58, 59])
-def test_a_fleet_of_which_everybody_wants_everything(seed: int) -> None:
+def test_no_model_of_an_overloaded_fleet_waits_longer_than_promised(seed: int) -> None:
     """Where without reservations a model was forgotten for good, and where the longest wait is now."""
     draw = random.Random(seed)
     names = [f"m{number}" for number in range(draw.randint(3, 7))]

@@ -27,7 +27,7 @@ def longest_wait(run: Run) -> float:
     return max(wait for tally in run.tally.models.values() for wait in tally.waits)
 
 
-def test_alternating_requests_all_at_once_bring_each_model_in_at_most_twice() -> None:
+def test_alternating_requests_at_once_load_each_model_at_most_twice() -> None:
     run = two()
     for number in range(20):
         run.shell.ask("ab"[number % 2], at=0.0, run_seconds=RUN)
@@ -44,7 +44,7 @@ def test_alternating_requests_all_at_once_bring_each_model_in_at_most_twice() ->
         (1000, 41),  # who is in serves four times what a switch costs: one switch in 5 s of 200
     ],
 )
-def test_alternating_requests_every_200_ms(requests: int, most: int) -> None:
+def test_alternating_requests_every_200_ms_cause_few_swaps_and_short_waits(requests: int, most: int) -> None:
     run = two()
     for number in range(requests):
         run.shell.ask("ab"[number % 2], at=0.2 * number, run_seconds=RUN)
@@ -58,7 +58,7 @@ def test_alternating_requests_every_200_ms(requests: int, most: int) -> None:
     ("patience", "max_wait"),
     [(4.0, MAX_WAIT), (1000.0, 10.0)],  # with the second only max_wait brings about a switch
 )
-def test_two_closed_loops(patience: float, max_wait: float) -> None:
+def test_two_closed_loops_are_served_most_of_the_time(patience: float, max_wait: float) -> None:
     run = two(patience=patience, max_wait=max_wait)
     for model in ("a", "b"):
         closed_loop(run, model, think=THINK, run_seconds=RUN, until=60.0)(0.0)
@@ -83,7 +83,7 @@ def test_a_lone_request_beside_a_closed_loop_waits_no_longer_than_promised() -> 
     assert MAX_WAIT <= waited <= MAX_WAIT + SWITCH, run.story()
 
 
-def test_whose_time_comes_while_room_is_made_for_another_waits_in_peace() -> None:
+def test_waiter_due_during_another_swap_waits_without_a_busy_timer() -> None:
     """The core may not ask to be woken for it at once, again and again, until the other is in."""
     run = Run({"a": takes(), "b": takes(), "c": takes(load_seconds=3.0)}, 150, patience=0.0)
     run.shell.ask("a", at=0.0, run_seconds=20.0)

@@ -34,7 +34,7 @@ def story() -> dict[str, Any]:
     return report(run.tally, "gdsf")
 
 
-def test_a_story_counted() -> None:
+def test_report_counts_what_happened() -> None:
     told = story()
     assert {
         key: told[key] for key in ("policy", "requests", "served", "rejected", "loads", "wakes", "evictions")
@@ -82,7 +82,7 @@ def test_sleeping_and_waking_are_counted_apart_from_loads() -> None:
     assert told["evictions"] == {"evicted": 1, "keep_alive": 1}
 
 
-def test_a_load_broken_off_counts_for_as_long_as_it_lasted() -> None:
+def test_aborted_load_counts_the_seconds_it_lasted() -> None:
     tally = Tally()
     tally.handled(RequestArrived(1, "a"), [StartWorker("a", 1)], 0.0)
     tally.handled(TimerFired(), [Reject(1, REFUSED), StopWorker("a", 1, StopCause.SHUTDOWN, "")], 1.5)
@@ -90,7 +90,7 @@ def test_a_load_broken_off_counts_for_as_long_as_it_lasted() -> None:
     assert report(tally, "gdsf")["load_seconds"] == 1.5
 
 
-def test_who_runs_again_after_a_death_has_waited_until_then() -> None:
+def test_wait_of_a_retried_request_counts_to_its_last_dispatch() -> None:
     tally = Tally()
     tally.handled(RequestArrived(1, "a"), [StartWorker("a", 1)], 0.0)
     tally.handled(WorkerReady(1, 1, 1, 1.0), [Dispatch("a", 1, (1,))], 1.0)
@@ -102,7 +102,7 @@ def test_who_runs_again_after_a_death_has_waited_until_then() -> None:
     assert told["serving_share"] == pytest.approx(4 / 6)
 
 
-def test_a_request_given_up_while_it_runs_is_not_served_but_occupies_the_device() -> None:
+def test_request_rejected_while_running_is_not_served_but_counts_as_busy_time() -> None:
     tally = Tally()
     tally.handled(RequestArrived(1, "a"), [], 0.0)
     tally.handled(WorkerReady(1, 1, 1, 1.0), [Dispatch("a", 1, (1,))], 1.0)
@@ -113,18 +113,18 @@ def test_a_request_given_up_while_it_runs_is_not_served_but_occupies_the_device(
     assert tally.serving_seconds == 3.0
 
 
-def test_nothing_at_all() -> None:
+def test_report_of_an_empty_run_is_empty() -> None:
     told = report(Tally(), "gdsf")
     assert (told["requests"], told["seconds"], told["serving_share"]) == (0, 0.0, 0.0)
 
 
-def test_quantiles_are_values_that_occurred() -> None:
+def test_quantiles_are_observed_values() -> None:
     assert quantiles([float(value) for value in range(100, 0, -1)]) == {"p50": 50, "p95": 95, "p99": 99, "max": 100}
     assert quantiles([3.0]) == {"p50": 3, "p95": 3, "p99": 3, "max": 3}
     assert quantiles([]) is None
 
 
-def test_the_table_has_a_column_a_policy() -> None:
+def test_table_has_a_column_per_policy() -> None:
     other = {**story(), "policy": "lru"}
     lines = as_table([story(), other]).splitlines()
     assert lines[0].split() == ["gdsf", "lru"]

@@ -71,7 +71,7 @@ class Script:
         return [(now, event) for now, event in self.heard if not isinstance(event, Started | RequestArrived)]
 
 
-def test_a_load_a_run_and_an_exit() -> None:
+def test_shell_answers_load_run_and_exit() -> None:
     script = Script(
         {
             RequestArrived: [StartWorker("a", 1)],
@@ -91,7 +91,7 @@ def test_a_load_a_run_and_an_exit() -> None:
     ]
 
 
-def test_a_process_that_waits_for_room_and_a_copy_where_one_is_kept() -> None:
+def test_shell_answers_prewarm_and_keeps_host_copies() -> None:
     script = Script(
         {RequestArrived: [PrewarmWorker("a", 1), SetTimer(2.0)], TimerFired: [StartWorker("a", 1, keep_copy=True)]},
         wake_seconds=0.25,
@@ -104,7 +104,7 @@ def test_a_process_that_waits_for_room_and_a_copy_where_one_is_kept() -> None:
     assert other.story(0.0) == [(1.0, WorkerReady(1, 100, 120, 1.0))]
 
 
-def test_sleep_and_wake() -> None:
+def test_shell_answers_sleep_and_wake() -> None:
     script = Script(
         {
             RequestArrived: [StartWorker("a", 1)],
@@ -122,7 +122,7 @@ def test_sleep_and_wake() -> None:
     assert [reading.workers for reading in script.readings] == [{1: 100}, {1: 100}, {1: 100}]
 
 
-def test_asleep_it_holds_its_residue() -> None:
+def test_sleeping_worker_holds_its_sleep_resident_bytes() -> None:
     script = Script(
         {RequestArrived: [StartWorker("a", 1)], WorkerReady: [SleepWorker("a", 1, *EVICTED)]}, wake_seconds=1.0
     )
@@ -130,7 +130,7 @@ def test_asleep_it_holds_its_residue() -> None:
     assert script.readings[-1].workers == {1: 5}
 
 
-def test_trim_and_timer() -> None:
+def test_shell_answers_trim_and_timer() -> None:
     script = Script(
         {
             RequestArrived: [StartWorker("a", 1), SetTimer(5.0)],
@@ -145,7 +145,7 @@ def test_a_timer_taken_back_never_fires() -> None:
     assert script.story(0.0) == [(1.0, WorkerReady(1, 100, 120, 1.0))]
 
 
-def test_a_batch_lasts_as_long_as_its_longest_and_single_ones_as_long_as_they_do() -> None:
+def test_batch_lasts_as_long_as_its_longest_request() -> None:
     batch = Script({RequestArrived: [StartWorker("a", 1)], WorkerReady: [Dispatch("a", 1, (1, 2))]})
     assert [(now, event.request) for now, event in batch.story(1.0, 2.0)[1:]] == [(3.0, 1), (3.0, 2)]  # type: ignore[union-attr] # all are RequestFinished
     singly = Script(
@@ -166,7 +166,7 @@ def test_a_cancelled_run_ends_at_once_and_only_once() -> None:
 
 
 @pytest.mark.parametrize("command", [Cancel(1, 1), Cancel(1, 9)])
-def test_a_cancel_that_comes_too_late_is_nothing(command: Cancel) -> None:
+def test_late_cancel_is_ignored(command: Cancel) -> None:
     script = Script(
         {
             RequestArrived: [StartWorker("a", 1)],
@@ -177,7 +177,7 @@ def test_a_cancel_that_comes_too_late_is_nothing(command: Cancel) -> None:
     assert script.story(1.0)[-1] == (4.0, TimerFired())
 
 
-def test_who_is_killed_finishes_nothing() -> None:
+def test_killed_worker_finishes_no_request() -> None:
     script = Script(
         {
             RequestArrived: [StartWorker("a", 1)],
@@ -188,7 +188,7 @@ def test_who_is_killed_finishes_nothing() -> None:
     assert script.story(50.0)[1:] == [(2.0, TimerFired()), (2.5, WorkerExited(1, seconds=0.5))]
 
 
-def test_who_is_stopped_while_it_loads_is_never_ready() -> None:
+def test_worker_stopped_while_loading_is_never_ready() -> None:
     script = Script(
         {
             RequestArrived: [StartWorker("a", 1), SetTimer(0.25)],
@@ -198,7 +198,7 @@ def test_who_is_stopped_while_it_loads_is_never_ready() -> None:
     assert script.story(0.0) == [(0.25, TimerFired()), (0.75, WorkerExited(1, seconds=0.5))]
 
 
-def test_readings_keep_the_samplers_distance() -> None:
+def test_readings_keep_the_interval_of_the_sampler() -> None:
     each = [Dispatch("a", 1, (number,)) for number in range(1, 11)]
     script = Script({RequestArrived: [StartWorker("a", 1)], WorkerReady: each})
     script.story(*(0.01 * number for number in range(1, 11)))
@@ -217,7 +217,7 @@ def test_a_run_that_ends_as_a_reading_is_taken_is_seen_by_the_next() -> None:
     assert times == pytest.approx([1.001, 1.0524, 1.1024])
 
 
-def test_whoever_asks_is_told_the_end_and_may_ask_again() -> None:
+def test_client_is_called_at_the_end_and_may_ask_again() -> None:
     run = two()
     ends: list[float] = []
 
@@ -239,21 +239,21 @@ def test_a_rejected_request_has_ended() -> None:
     assert told == [3.0]
 
 
-def test_a_core_that_forgets_a_request_is_found_out() -> None:
+def test_core_that_forgets_a_request_is_reported_as_stuck() -> None:
     script = Script({})
     script.shell.ask("a", at=2.0, run_seconds=1.0)
     with pytest.raises(Stuck, match="1 requests wait at 2 s and nothing is due"):
         script.shell.run()
 
 
-def test_a_core_that_sets_its_timer_for_the_present_is_found_out() -> None:
+def test_core_that_sets_its_timer_to_now_is_reported_as_stuck() -> None:
     shell = VirtualShell(lambda event, now: [SetTimer(now)], {}, total=0)
     shell.ask("a", at=2.0, run_seconds=1.0)
     with pytest.raises(Stuck, match="at 0 s the timer is set for the same moment again and again"):
         shell.run()
 
 
-def test_it_goes_on_where_it_was_left() -> None:
+def test_shell_continues_where_it_stopped() -> None:
     run = two()
     run.shell.ask("a", at=1.0, run_seconds=1.0)
     assert run.shell.run(until=0.5) == 0.0
@@ -270,7 +270,7 @@ def test_a_request_runs_for_max_run_at_most() -> None:
     assert run.tally.ended == 6.0
 
 
-def test_the_production_core_and_its_books_agree_with_what_is_held() -> None:
+def test_ledger_of_the_production_core_agrees_with_simulated_memory() -> None:
     """A driver that held more than the books say would be foreign memory, and one that held less a lie."""
     run = Run({name: takes(100 + 10 * place) for place, name in enumerate("abc")}, budget=260)
     asked = iter([("a", 0.0), ("b", 0.5), ("c", 4.0), ("a", 9.0), ("b", 9.1), ("c", 20.0)])

@@ -34,7 +34,7 @@ def told(row: Row) -> list[tuple[Doing, float, float]]:
     return sorted(spans, key=lambda span: span[1])
 
 
-def test_two_models_taking_turns() -> None:
+def test_timeline_of_two_models_that_take_turns() -> None:
     run = two()
     run.shell.ask("a", at=0.0, run_seconds=1.0)
     run.shell.ask("b", at=5.0, run_seconds=0.5)
@@ -51,7 +51,7 @@ def test_two_models_taking_turns() -> None:
     assert run.timeline.rows["b"].waiting == [Span(5.0, 6.02)]
 
 
-def test_sleeping_and_waking() -> None:
+def test_timeline_shows_sleep_and_wake() -> None:
     timeline = Timeline()
     timeline.handled(RequestArrived(1, "a"), [StartWorker("a", 1)], 0.0)
     timeline.handled(WorkerReady(1, 1, 1, 1.0), [Dispatch("a", 1, (1,))], 1.0)
@@ -72,7 +72,7 @@ def test_sleeping_and_waking() -> None:
     assert timeline.rows["a"].waiting == [Span(0.0, 1.0), Span(4.0, 6.0)]
 
 
-def test_a_death_makes_its_requests_wait_again_but_not_those_given_up() -> None:
+def test_death_makes_requests_wait_again_unless_they_were_rejected() -> None:
     timeline = Timeline()
     timeline.handled(RequestArrived(1, "a"), [], 0.0)
     timeline.handled(RequestArrived(2, "a"), [StartWorker("a", 1)], 0.0)
@@ -98,7 +98,7 @@ def test_two_runs_beside_each_other_are_one_bar_and_a_late_end_brings_nobody_bac
     assert told(timeline.rows["a"])[1:] == [(Doing.SERVING, 1.0, 3.0), (Doing.LEAVING, 3.0, 4.0)]
 
 
-def test_what_cannot_be_told_apart_is_one_bar() -> None:
+def test_spans_too_close_to_see_are_one_bar() -> None:
     spans = [Span(0.0, 1.0), Span(1.05, 2.0), Span(2.5, 2.5001), Span(9.0, 10.0)]
     assert bars(spans, dot=0.1) == [
         (0.0, 2.0),
@@ -124,7 +124,7 @@ def timeline() -> Timeline:
     return made
 
 
-def test_a_picture_of_a_hundred_models(timeline: Timeline, tmp_path: Path) -> None:
+def test_plot_of_a_hundred_models_is_written(timeline: Timeline, tmp_path: Path) -> None:
     draw(timeline.rows, timeline.ended, tmp_path / "t.png", "a hundred")
     with Image.open(tmp_path / "t.png") as picture:
         assert picture.format == "PNG"
@@ -134,7 +134,7 @@ def test_a_picture_of_a_hundred_models(timeline: Timeline, tmp_path: Path) -> No
     assert {(0xE6, 0x61, 0x00), (0x1B, 0x7F, 0x3B), (0xB0, 0x00, 0x58)} <= seen, "loading, serving, waiting"
 
 
-def test_a_picture_that_scales(timeline: Timeline, tmp_path: Path) -> None:
+def test_plot_as_svg_is_written(timeline: Timeline, tmp_path: Path) -> None:
     draw(timeline.rows, timeline.ended, tmp_path / "t.svg", "a hundred")
     text = (tmp_path / "t.svg").read_text()
     assert ElementTree.fromstring(text).tag.endswith("svg")  # noqa: S314 - our own file
@@ -142,7 +142,7 @@ def test_a_picture_that_scales(timeline: Timeline, tmp_path: Path) -> None:
         assert f"<!-- {word}" in text
 
 
-def test_nothing_but_the_picture_loads_matplotlib() -> None:
+def test_only_the_plot_imports_matplotlib() -> None:
     code = "import sys, cohabit.simulate.replay, cohabit.simulate.report; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

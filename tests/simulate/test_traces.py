@@ -14,7 +14,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "trace.jsonl"
 
 
-def test_written_and_read(file: Path) -> None:
+def test_trace_survives_write_and_read(file: Path) -> None:
     arrivals = [Arrival(0.0, "a", 0.25), Arrival(1.5, "b", 0.0, "someone")]
     out = io.StringIO()
     write_trace(arrivals, out)
@@ -23,7 +23,7 @@ def test_written_and_read(file: Path) -> None:
     assert read_trace(file) == arrivals
 
 
-def test_lines_come_in_any_order_with_more_in_them_and_blank_ones_between(file: Path) -> None:
+def test_lines_may_be_unordered_blank_or_have_more_fields(file: Path) -> None:
     file.write_text(
         '{"at": 2, "model": "b", "run_seconds": 1, "status": 200}\n\n{"at": 1, "model": "a", "run_seconds": 1}\n'
     )
@@ -49,7 +49,7 @@ def test_an_alias_becomes_its_model(file: Path) -> None:
         ('{"at": 1, "model": "other", "run_seconds": 1}', "the config has no model 'other'"),
     ],
 )
-def test_a_bad_line_is_named(file: Path, line: str, told: str) -> None:
+def test_bad_line_is_named_by_its_number(file: Path, line: str, told: str) -> None:
     good = b'{"at": 0, "model": "llm", "run_seconds": 1}\n'
     file.write_bytes(good + line.encode(errors="surrogateescape"))
     with pytest.raises(TraceError) as caught:
@@ -58,7 +58,7 @@ def test_a_bad_line_is_named(file: Path, line: str, told: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_in_it_or_not_there(file: Path) -> None:
+def test_empty_or_missing_trace_is_an_error(file: Path) -> None:
     with pytest.raises(TraceError, match="cannot be read: No such file"):
         read_trace(file)
     file.write_text("\n")
