@@ -1,7 +1,7 @@
 """What a model needs, and how measuring changes it."""
 
 from cohabit.core.events import RequestCancelled, RequestFinished
-from cohabit.core.footprints import Figure, Footprint, Origin
+from cohabit.core.footprints import Ewma, Figure, Footprint, Origin
 from core.driver import MIB, Core, brief, model
 
 
@@ -55,3 +55,12 @@ def test_run_seconds_are_learned_from_whole_runs_only() -> None:
     core.send(RequestCancelled(second))
     core.done("a", second, seconds=0.001)
     assert core["a"].footprint.run_seconds.value == 3.0
+
+
+def test_first_measurement_replaces_the_guess() -> None:
+    average = Ewma(10.0, weight=0.5)
+    assert (average.value, average.measured) == (10.0, False)
+    average.add(2.0)
+    assert (average.value, average.measured) == (2.0, True)
+    average.add(4.0)
+    assert average.value == 3.0
