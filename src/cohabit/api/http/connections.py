@@ -110,7 +110,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> None:
-        """The transport closes now and ``connection_lost`` comes later: in between uvloop raises where it is written to."""
+        """The transport closes now, ``connection_lost`` comes later: until then uvloop refuses to write."""
         self._disconnect()
 
     def _disconnect(self) -> None:
