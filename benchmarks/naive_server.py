@@ -27,7 +27,7 @@ from cohabit.config.model import Config
 from cohabit.config.paths import derived_dir, weights_dir
 from cohabit.config.units import parse_size
 from cohabit.engines.registry import engine_class
-from cohabit.protocol.engine import Engine, ItemError, Output, Request
+from cohabit.protocol.engine import Engine, EngineRequest, ItemError, Output
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 from cohabit.sources import derive, resolve
@@ -117,7 +117,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         outputs: asyncio.Queue[Output | Exception | None] = asyncio.Queue()
         left = threading.Event()
-        request = Request(1, task, msgspec.json.encode(body), blobs)
+        request = EngineRequest(1, task, msgspec.json.encode(body), blobs)
 
         def say(output: Output | Exception | None) -> None:
             loop.call_soon_threadsafe(outputs.put_nowait, output)

@@ -3,7 +3,7 @@
 import pytest
 
 from cohabit.access.keys import Key
-from cohabit.access.limits import MINUTE, Limits
+from cohabit.access.limits import MINUTE, RateLimits
 
 
 class Clock:
@@ -19,16 +19,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def limits(clock: Clock) -> Limits:
-    return Limits(clock)
+def limits(clock: Clock) -> RateLimits:
+    return RateLimits(clock)
 
 
-def test_without_limits(limits: Limits) -> None:
+def test_without_limits(limits: RateLimits) -> None:
     key = Key(name="a", digest="", created=1)
     assert [limits.enter(key) for _ in range(1000)] == [None] * 1000
 
 
-def test_so_many_in_any_minute(limits: Limits, clock: Clock) -> None:
+def test_so_many_in_any_minute(limits: RateLimits, clock: Clock) -> None:
     key = Key(name="a", digest="", created=1, requests_per_minute=3)
     for at in (0, 10, 20):
         clock.now = 1000.0 + at
@@ -42,7 +42,7 @@ def test_so_many_in_any_minute(limits: Limits, clock: Clock) -> None:
     assert limits.enter(Key(name="b", digest="", created=1, requests_per_minute=1)) is None, "another key"
 
 
-def test_a_limit_that_was_lowered_says_when_there_is_room(limits: Limits, clock: Clock) -> None:
+def test_a_limit_that_was_lowered_says_when_there_is_room(limits: RateLimits, clock: Clock) -> None:
     for at in (0, 10, 20, 30):
         clock.now = 1000.0 + at
         limits.enter(Key(name="a", digest="", created=1, requests_per_minute=10))
@@ -52,7 +52,7 @@ def test_a_limit_that_was_lowered_says_when_there_is_room(limits: Limits, clock:
     assert limits.enter(Key(name="a", digest="", created=1, requests_per_minute=2)) is None
 
 
-def test_so_many_at_once(limits: Limits) -> None:
+def test_so_many_at_once(limits: RateLimits) -> None:
     key = Key(name="a", digest="", created=1, concurrent=2)
     assert limits.enter(key) is limits.enter(key) is None
     over = limits.enter(key)
@@ -62,13 +62,13 @@ def test_so_many_at_once(limits: Limits) -> None:
     assert limits.enter(key) is None
 
 
-def test_what_comes_together_counts_each(limits: Limits) -> None:
+def test_what_comes_together_counts_each(limits: RateLimits) -> None:
     key = Key(name="a", digest="", created=1, requests_per_minute=3, concurrent=1)
     assert limits.enter(key) is None
     assert [limits.count(key) is None for _ in range(3)] == [True, True, False]
 
 
-def test_further_places_are_taken_as_far_as_there_are_any(limits: Limits) -> None:
+def test_further_places_are_taken_as_far_as_there_are_any(limits: RateLimits) -> None:
     key = Key(name="a", digest="", created=1, concurrent=2)
     assert limits.enter(key) is None
     assert limits.place(key)
@@ -77,7 +77,7 @@ def test_further_places_are_taken_as_far_as_there_are_any(limits: Limits) -> Non
     assert limits.place(key)
 
 
-def test_lines_of_batches_leave_half_of_a_limit_to_everything_else(limits: Limits) -> None:
+def test_lines_of_batches_leave_half_of_a_limit_to_everything_else(limits: RateLimits) -> None:
     key = Key(name="a", digest="", created=1, requests_per_minute=4)
     assert [limits.enter(key, line=True) is None for _ in range(3)] == [True, True, False]
     assert [limits.enter(key) is None for _ in range(3)] == [True, True, False]

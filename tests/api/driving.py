@@ -21,9 +21,9 @@ from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import Speech
 from cohabit.protocol.inspection import Piece
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.admin import Ending, Outcome
+from cohabit.runtime.admin import AdminOutcome, Ending
 from cohabit.runtime.requests import Answer, Call, CallFailed
-from cohabit.runtime.service import Health, ModelInfo
+from cohabit.runtime.service import HealthReport, ModelInfo
 from samples import tone
 
 CANARY = "kanarienvogel"
@@ -104,9 +104,9 @@ class FakeService:
         self.cancelled: list[int] = []
         self.reply: Callable[[Call, Answer], None] = lambda call, answer: self.asked.put_nowait((call, answer))
         self.room: Callable[[str], bool] = lambda _model: True  # for another item of a batch
-        self.now = Health(True, "ok")
+        self.now = HealthReport(True, "ok")
         self.told: list[tuple[AdminRequest, float]] = []
-        self.outcome: Outcome | Objection = Outcome(Ending.DONE)
+        self.outcome: AdminOutcome | Objection = AdminOutcome(Ending.DONE)
 
     def has_room(self, model: str) -> bool:
         return self.room(model)
@@ -124,7 +124,7 @@ class FakeService:
     def status(self, listed: int = LISTED) -> dict[str, Any]:
         return {"schema": 1, "listed": listed}
 
-    async def tell(self, asked: AdminRequest, within: float) -> Outcome | Objection:
+    async def tell(self, asked: AdminRequest, within: float) -> AdminOutcome | Objection:
         self.told.append((asked, within))
         return self.outcome
 
@@ -134,7 +134,7 @@ class FakeService:
     def log_of(self, model: str) -> list[str]:
         return [f"{model} says hello", "and goodbye"]
 
-    def health(self) -> Health:
+    def health(self) -> HealthReport:
         return self.now
 
     def metrics(self) -> bytes:

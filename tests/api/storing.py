@@ -12,8 +12,8 @@ from fastapi import FastAPI
 
 from cohabit.api.app import keeps
 from cohabit.batches import files
-from cohabit.batches.store import Store
-from cohabit.batches.who import Who
+from cohabit.batches.store import BatchStore
+from cohabit.batches.who import Principal
 from cohabit.config.model import BatchesConfig
 from cohabit.runtime.supervision import TaskSupervisor
 from cohabit.schemas.batches import ENDED
@@ -26,8 +26,8 @@ class Stored:
 
     app: FastAPI
     http: httpx2.AsyncClient
-    store: Store
-    who: Who
+    store: BatchStore
+    who: Principal
 
     async def bytes(self) -> int:
         """What all files have together."""
@@ -55,10 +55,12 @@ async def opened(app: FastAPI, http: httpx2.AsyncClient, folder: Path) -> AsyncI
     url = f"sqlite:///{folder / 'batches.db'}"
     known = {"gpt-4o-mini": "llm"}
     tasks = TaskSupervisor(raises)
-    store = Store(config, url, app, resolve=lambda name: known.get(name, name), identify=lambda _: {}, tasks=tasks)
-    opening: asyncio.Future[Store] = asyncio.get_running_loop().create_future()
+    store = BatchStore(
+        config, url, app, resolve=lambda name: known.get(name, name), identify=lambda _: {}, tasks=tasks
+    )
+    opening: asyncio.Future[BatchStore] = asyncio.get_running_loop().create_future()
     opening.set_result(store)
     keeps(app, opening)  # type: ignore[arg-type]  # the app of the fixture is ours
-    yield Stored(app, http, store, Who("", sees_all=True))
+    yield Stored(app, http, store, Principal("", sees_all=True))
     store.halt()
     await store.close()

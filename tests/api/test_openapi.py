@@ -23,7 +23,7 @@ from cohabit.api.streams import STREAM_TIMEOUTS
 from cohabit.api.uploads import MOST_UPLOAD
 from cohabit.batches.errors import Trouble
 from cohabit.config.load import load_config
-from cohabit.core.admin import Refusal
+from cohabit.core.admin import AdminRefusal
 from cohabit.core.commands import RejectReason
 from cohabit.inspector.limits import CPU_SECONDS, MEMORY, SOUND_SECONDS
 from cohabit.media.audio import HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS, MOST_SECONDS
@@ -115,7 +115,7 @@ def test_the_docs_have_every_other_code() -> None:
     used |= set(re.findall(r'Exceeded\("(\w+)"', (SOURCES.parent / "access" / "limits.py").read_text()))
     used |= set(re.findall(r'_unknown\(scope, "(\w+)"', source))
     used |= {*Trouble, "file_not_found", "batch_not_found"}  # the latter made of what is missing
-    used |= {*Refusal, Ending.SUPERSEDED} - {reason.value for reason in REASONS}
+    used |= {*AdminRefusal, Ending.SUPERSEDED} - {reason.value for reason in REASONS}
     assert used == {code for code, *_ in rows("code", "Status", "type")} - {reason.value for reason in REASONS} | {
         RejectReason.UNKNOWN_MODEL.value
     }

@@ -12,15 +12,15 @@ from cohabit.batches.asgi_client import Caller
 from cohabit.batches.calendar import SETTLED, Calendar
 from cohabit.batches.database import Database
 from cohabit.batches.leader import Leader
-from cohabit.batches.run_context import Means
-from cohabit.batches.runner import Runner
-from cohabit.batches.who import Who
+from cohabit.batches.run_context import RunContext
+from cohabit.batches.runner import BatchRunner
+from cohabit.batches.who import Principal
 from cohabit.schemas.batches import ENDED, Batch, BatchRequest
 from cohabit.schemas.files import FileUpload
 from harness import PATIENCE
 
 NOW = 1_800_000_000.0
-ANN = Who("ann", sees_all=False)
+ANN = Principal("ann", sees_all=False)
 MONTH = 30 * 86400.0
 
 
@@ -78,10 +78,10 @@ class Bench:
         self.settled = True  # the clock has been right for long enough when it starts
         self.known: Mapping[str, Mapping[str, Any]] = {"ann": {"key": "ann's"}, "": {}}
         self.most_lines = 1000
-        self.runner: Runner | None = None
+        self.runner: BatchRunner | None = None
         self.task: asyncio.Task[None] | None = None
 
-    async def send(self, text: str | bytes, who: Who = ANN) -> str:
+    async def send(self, text: str | bytes, who: Principal = ANN) -> str:
         """The id of a file of this text."""
         data = text.encode() if isinstance(text, str) else text
         file_id = await self.database.write(files.begin, who.name, "in.jsonl", self.now)
@@ -91,7 +91,7 @@ class Bench:
         await self.database.write(files.seal, file_id, FileUpload(purpose="batch"), self.now, MONTH)
         return file_id
 
-    async def create(self, text: str | bytes, who: Who = ANN, **fields: Any) -> str:
+    async def create(self, text: str | bytes, who: Principal = ANN, **fields: Any) -> str:
         """The id of a batch of these lines, which is not looked at before ``start``."""
         file_id = await self.send(text, who)
         asked = BatchRequest(input_file_id=file_id, endpoint="/v1/embeddings", **fields)
@@ -108,7 +108,7 @@ class Bench:
         if self.settled:
             self.later(SETTLED)
             assert calendar.surely() == self.now
-        means = Means(
+        means = RunContext(
             self.database,
             Caller(self.app),
             resolve=lambda name: name if name in {"embeddings", "llm"} else None,
@@ -116,7 +116,7 @@ class Bench:
             most_lines=self.most_lines,
             calendar=calendar,
         )
-        self.runner = Runner(means, Leader(self.database))
+        self.runner = BatchRunner(means, Leader(self.database))
         self.task = asyncio.create_task(self.runner.run())
 
     def later(self, seconds: float) -> None:

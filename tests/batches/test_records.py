@@ -9,12 +9,12 @@ from batches.driving import ANN, MONTH, NOW, Bench, line
 from cohabit.batches import files, line_store, records, schema
 from cohabit.batches.errors import Conflict, Missing
 from cohabit.batches.results import failed
-from cohabit.batches.who import Who
+from cohabit.batches.who import Principal
 from cohabit.schemas.batches import BatchRequest
 from cohabit.schemas.files import ExpiresAfter
 
-BOB = Who("bob", sees_all=False)
-ADMIN = Who("root", sees_all=True)
+BOB = Principal("bob", sees_all=False)
+ADMIN = Principal("root", sees_all=True)
 
 
 def asked(file_id: str, **fields: object) -> BatchRequest:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cohabit.batches.asgi_client import Said
-from cohabit.batches.retry import LONGEST_PAUSE, Verdicts
+from cohabit.batches.retry import LONGEST_PAUSE, RetryPolicy
 from cohabit.core.commands import RejectReason
 
 
@@ -24,7 +24,7 @@ def said(status: int, code: str | None = None, retry_after: float = 0.0) -> Said
     ],
 )
 def test_what_stands(status: int, code: str | None) -> None:
-    assert Verdicts().pause(said(status, code)) is None
+    assert RetryPolicy().pause(said(status, code)) is None
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_what_stands(status: int, code: str | None) -> None:
     [(503, RejectReason.WORKER_DIED, 2), (503, RejectReason.OUT_OF_MEMORY, 3), (500, "internal_error", 2)],
 )
 def test_what_may_be_the_requests_own_doing_is_tried_a_few_times(status: int, code: str, tries: int) -> None:
-    verdicts = Verdicts()
+    verdicts = RetryPolicy()
     assert [verdicts.pause(said(status, code)) is not None for _ in range(tries)] == [True] * (tries - 1) + [False]
 
 
@@ -49,23 +49,23 @@ def test_what_may_be_the_requests_own_doing_is_tried_a_few_times(status: int, co
     ],
 )
 def test_what_is_the_servers_matter_is_tried_again_and_again_ever_more_rarely(status: int, code: str | None) -> None:
-    verdicts = Verdicts()
+    verdicts = RetryPolicy()
     pauses = [verdicts.pause(said(status, code)) for _ in range(12)]
     assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
     assert pauses[-1] == LONGEST_PAUSE
 
 
 def test_not_before_the_server_said() -> None:
-    assert Verdicts().pause(said(429, "queue_full", 30.0)) == 30.0
-    assert Verdicts().pause(said(429, "queue_full", 3000.0)) == LONGEST_PAUSE
+    assert RetryPolicy().pause(said(429, "queue_full", 30.0)) == 30.0
+    assert RetryPolicy().pause(said(429, "queue_full", 3000.0)) == LONGEST_PAUSE
 
 
 def test_an_answer_that_is_no_error_of_ours() -> None:
-    assert Verdicts().pause(Said(503, "", 0.0, b"<html>")) == 1.0
-    assert Verdicts().pause(Said(418, "", 0.0, b"")) is None
+    assert RetryPolicy().pause(Said(503, "", 0.0, b"<html>")) == 1.0
+    assert RetryPolicy().pause(Said(418, "", 0.0, b"")) is None
 
 
 def test_a_request_that_its_worker_died_of_twice_is_not_asked_again() -> None:
     body = json.dumps({"error": {"code": "worker_died"}}).encode()
-    assert Verdicts().pause(Said(503, "req-1", 1.0, body, final=True)) is None
-    assert Verdicts().pause(Said(503, "req-1", 1.0, body)) is not None
+    assert RetryPolicy().pause(Said(503, "req-1", 1.0, body, final=True)) is None
+    assert RetryPolicy().pause(Said(503, "req-1", 1.0, body)) is not None

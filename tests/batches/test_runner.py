@@ -13,11 +13,11 @@ from cohabit.batches.calendar import SETTLED
 from cohabit.batches.errors import StorageError, Trouble
 from cohabit.batches.leader import Leader
 from cohabit.batches.run_context import AT_ONCE
-from cohabit.batches.runner import Runner
+from cohabit.batches.runner import BatchRunner
 from cohabit.core.commands import RejectReason
 
 
-def no_pauses(running: Runner) -> list[float]:
+def no_pauses(running: BatchRunner) -> list[float]:
     """What would have been waited for; no test sleeps."""
     pauses = []
 

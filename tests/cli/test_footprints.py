@@ -7,7 +7,7 @@ from typer.testing import CliRunner, Result
 
 from cohabit.cli.main import app
 from cohabit.config.load import load_config
-from cohabit.runtime.profile_store import Footprints, Profile, profile_key
+from cohabit.runtime.profile_store import Profile, ProfileStore, profile_key
 
 MIB = 1 << 20
 CONFIG = "models: {a: {engine: fake}}"
@@ -25,7 +25,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = tmp_path / "models.yaml"
     config.write_text(CONFIG)
     path = tmp_path / "state" / "footprints.json"
-    kept = Footprints(path, clock=lambda: 1_800_000_000.0)
+    kept = ProfileStore(path, clock=lambda: 1_800_000_000.0)
     key = profile_key(load_config(str(config)).models["a"], "cpu")
     kept.record(key, Profile(model="a", idle=90 * MIB, load=95 * MIB, activation=1314 * MIB, load_seconds=1.0))
     kept.record("x@cpu-1", Profile(model="other", idle=7 * MIB, load=8 * MIB, load_seconds=1.0))
@@ -44,7 +44,7 @@ def test_figures_are_shown_with_their_file_and_when_they_were_measured(file: Pat
 def test_a_model_is_forgotten(file: Path) -> None:
     done = run("forget", "a")
     assert (done.exit_code, done.stdout) == (0, "forgotten: a\n")
-    assert [profile.model for profile in Footprints(file).all().values()] == ["other"]
+    assert [profile.model for profile in ProfileStore(file).all().values()] == ["other"]
     again = run("forget", "a")
     assert again.exit_code == 1
     assert "nothing was measured of a" in again.stderr
@@ -59,7 +59,7 @@ def test_all_are_forgotten(file: Path) -> None:
 @pytest.mark.parametrize("arguments", [[], ["a", "--all"]])
 def test_what_is_to_be_forgotten_must_be_said(file: Path, arguments: list[str]) -> None:
     assert run("forget", *arguments).exit_code == 2
-    assert len(Footprints(file).all()) == 2
+    assert len(ProfileStore(file).all()) == 2
 
 
 def test_a_file_that_cannot_be_written_is_one_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

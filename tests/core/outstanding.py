@@ -32,7 +32,7 @@ from cohabit.core.events import (
     WorkerReady,
 )
 from cohabit.core.eviction import Policy
-from cohabit.core.footprints import Run
+from cohabit.core.footprints import MeasuredRun
 from cohabit.core.host_offload import host_copy_bytes
 from cohabit.core.ledger import Ledger
 from cohabit.core.memory_limits import memory_limits
@@ -93,7 +93,7 @@ class Outstanding:
         made = [model(**settings) for settings in self.settings]  # type: ignore[arg-type]  # drawn fields
         for one in made if self.sized else ():
             activation = one.footprint.activation.size
-            runs = (Run(units, activation * units // LARGEST) for units in (1, 3, 8, 16, LARGEST))
+            runs = (MeasuredRun(units, activation * units // LARGEST) for units in (1, 3, 8, 16, LARGEST))
             one.footprint.buckets = {(run.units - 1).bit_length(): run for run in runs}
         ledger = Ledger(
             budget=self.budget * MIB,

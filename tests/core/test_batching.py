@@ -3,7 +3,7 @@
 import pytest
 
 from cohabit.core.batching import MOST_BYTES, form_batch, units_of
-from cohabit.core.footprints import Run
+from cohabit.core.footprints import MeasuredRun
 from cohabit.core.queues import ModelQueue, Request
 from cohabit.protocol.messages import MAX_FRAME
 from core.driver import MIB, Core, brief, model
@@ -104,7 +104,7 @@ def test_the_units_of_a_batch_are_padded_to_its_longest() -> None:
 def sized() -> Core:
     """a, of which runs up to 8 and up to 64 units were measured, beside a resident b."""
     core = Core(model("a", activation=100, max_batch=4), model("b", activation=1), budget=300)
-    core["a"].footprint.buckets = {3: Run(8, 10 * MIB), 6: Run(64, 50 * MIB)}
+    core["a"].footprint.buckets = {3: MeasuredRun(8, 10 * MIB), 6: MeasuredRun(64, 50 * MIB)}
     core.bring("b", at=0)
     core.ask("a", at=1, units=8)
     return core
@@ -145,12 +145,12 @@ def test_a_batch_grows_as_far_as_memory_goes() -> None:
 
 def test_overlapping_runs_reserve_the_largest() -> None:
     core = Core(model("a", activation=100, concurrency=2))
-    core["a"].footprint.buckets = {3: Run(8, 10 * MIB)}
+    core["a"].footprint.buckets = {3: MeasuredRun(8, 10 * MIB)}
     core.ask("a", at=0, units=8)
     core.ready("a", at=1)
     assert core.state.ledger.accounts[1].activation == 100 * MIB
     core.done("a", 1, at=2)
-    assert core["a"].footprint.buckets == {3: Run(8, 10 * MIB)}, "and teach nothing of sizes"
+    assert core["a"].footprint.buckets == {3: MeasuredRun(8, 10 * MIB)}, "and teach nothing of sizes"
 
 
 def test_activation_of_a_run_is_remembered_by_size() -> None:
@@ -158,7 +158,7 @@ def test_activation_of_a_run_is_remembered_by_size() -> None:
     footprint = core["a"].footprint
     footprint.learn_run(5 * MIB, 3)
     footprint.learn_run(3 * MIB, 4)
-    assert footprint.buckets == {2: Run(4, 5 * MIB)}
+    assert footprint.buckets == {2: MeasuredRun(4, 5 * MIB)}
     footprint.learn_run(20 * MIB, 5)
     assert footprint.activation_for(4) == 5 * MIB
     assert footprint.activation_for(5) == 20 * MIB

@@ -1,7 +1,7 @@
 """What runs teach of memory: no more than the model may be given, and nothing that a bystander could have caused."""
 
 from cohabit.core.events import RequestCancelled, WorkerReady
-from cohabit.core.footprints import Figure, Origin, Run
+from cohabit.core.footprints import Figure, MeasuredRun, Origin
 from cohabit.core.snapshot import TELL_SECONDS, alerts
 from core.driver import MIB, Core, brief, model
 
@@ -29,7 +29,7 @@ def test_learned_sizes_of_runs_are_capped() -> None:
     core = Core(model("a", idle=100, activation=10), budget=300)
     core.bring("a", at=0)
     core.done("a", core.ask("a", at=1, units=8), at=2, used=1500)
-    assert core["a"].footprint.buckets == {3: Run(8, 200 * MIB)}
+    assert core["a"].footprint.buckets == {3: MeasuredRun(8, 200 * MIB)}
 
 
 def test_a_request_that_fails_is_not_charged_to_those_beside_it() -> None:
@@ -91,12 +91,12 @@ def test_larger_idle_size_caps_the_learned_activation() -> None:
     core = Core(model("a", idle=100, activation=10), budget=300)
     core.bring("a", at=0)
     core.done("a", core.ask("a", at=1), at=2, used=200)
-    core["a"].footprint.buckets = {3: Run(8, 200 * MIB)}
+    core["a"].footprint.buckets = {3: MeasuredRun(8, 200 * MIB)}
     core.gone("a", at=3)
     core.ask("a", at=4)
     core.send(WorkerReady(core.workers["a"], 130 * MIB, 130 * MIB, 1.0), at=5)
     assert core["a"].footprint.activation.size == 170 * MIB
-    assert core["a"].footprint.buckets == {3: Run(8, 170 * MIB)}
+    assert core["a"].footprint.buckets == {3: MeasuredRun(8, 170 * MIB)}
 
 
 def test_a_pinned_model_that_turns_out_larger_caps_the_others() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cohabit.core.admin import Refusal, objection
+from cohabit.core.admin import AdminRefusal, objection
 from cohabit.core.commands import StopCause
 from cohabit.core.events import (
     DeviceMeasured,
@@ -168,7 +168,7 @@ def test_prewarmed_process_can_be_unloaded_and_cannot_sleep() -> None:
     core = waiting()
     refused = objection(core.state, SleepRequested("b"))
     assert refused is not None
-    assert refused.refusal is Refusal.NOT_LOADED
+    assert refused.refusal is AdminRefusal.NOT_LOADED
     assert brief(core.send(UnloadRequested("b"), at=3)) == ["stop b#2: admin"]
     assert brief(core.gone("b", at=3.1)) == ["prewarm b#3"], "what waits goes on waiting"
 

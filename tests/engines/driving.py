@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-from cohabit.protocol.engine import Chunk, Engine, ItemError, Request
+from cohabit.protocol.engine import Chunk, Engine, EngineRequest, ItemError
 from cohabit.protocol.memory import peak_and_resident, reset_peak, resident_bytes
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -25,9 +25,9 @@ def loaded(engine: E, spec: ModelSpec) -> Iterator[E]:
     engine.close()
 
 
-def request_of(task: Task, body: dict[str, Any], number: int = 0) -> Request:
+def request_of(task: Task, body: dict[str, Any], number: int = 0) -> EngineRequest:
     """One item of work."""
-    return Request(number, task, json.dumps(body).encode())
+    return EngineRequest(number, task, json.dumps(body).encode())
 
 
 def run(

@@ -7,13 +7,13 @@ import pytest
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from cohabit.engines.answers import Answer, usage, wants_usage
-from cohabit.protocol.engine import Request
+from cohabit.engines.answers import AnswerBuilder, usage, wants_usage
+from cohabit.protocol.engine import EngineRequest
 from cohabit.protocol.tasks import Task
 
 
-def answer(task: Task = Task.CHAT) -> Answer:
-    return Answer("m", Request(7, task, b"{}"))
+def answer(task: Task = Task.CHAT) -> AnswerBuilder:
+    return AnswerBuilder("m", EngineRequest(7, task, b"{}"))
 
 
 def read(data: bytes) -> Any:

@@ -4,7 +4,7 @@ import pytest
 
 from cohabit.engines.scene import Scene
 from cohabit.engines.whisper import Whisper
-from cohabit.protocol.engine import Chunk, ItemError, Request
+from cohabit.protocol.engine import Chunk, EngineRequest, ItemError
 from cohabit.protocol.spec import ModelSpec
 from cohabit.protocol.tasks import Task
 from engines.driving import loaded, run
@@ -24,5 +24,5 @@ async def test_what_passed_never_fails_in_an_engine(preset_specs: dict[str, Mode
             assert isinstance(output, Chunk), output
     with loaded(Whisper(), preset_specs["stt"]) as whisper:
         for data in spoken:
-            outputs = list(whisper.run([Request(1, Task.TRANSCRIBE, b"{}", {"file": data})], lambda _: False))
+            outputs = list(whisper.run([EngineRequest(1, Task.TRANSCRIBE, b"{}", {"file": data})], lambda _: False))
             assert not [output for output in outputs if isinstance(output, ItemError)]

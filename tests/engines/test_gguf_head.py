@@ -18,7 +18,7 @@ from cohabit.config.paths import derived_dir
 from cohabit.engines.gguf_head import EMBEDDING, HEAD, rewrite
 from cohabit.engines.gguf_header import head_bytes, read_metadata
 from cohabit.engines.llamacpp import LlamaCpp
-from cohabit.protocol.engine import Chunk, Request
+from cohabit.protocol.engine import Chunk, EngineRequest
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 from cohabit.server.weights import wanted
@@ -160,7 +160,7 @@ def said(path: Path, options: dict[str, Any]) -> str:
         b'"temperature": 0, "max_tokens": 16}'
     )
     try:
-        chunks = list(engine.run([Request(1, Task.CHAT, body)], lambda _: False))
+        chunks = list(engine.run([EngineRequest(1, Task.CHAT, body)], lambda _: False))
     finally:
         engine.close()
     return b"".join(chunk.data for chunk in chunks if isinstance(chunk, Chunk)).decode()

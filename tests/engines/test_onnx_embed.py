@@ -13,7 +13,7 @@ import pytest
 from cohabit.config.load import load_config
 from cohabit.engines.onnx_embed import OnnxEmbed, OnnxEmbedOptions
 from cohabit.protocol.capabilities import Ability
-from cohabit.protocol.engine import Chunk, EngineError, ItemError, Request
+from cohabit.protocol.engine import Chunk, EngineError, EngineRequest, ItemError
 from cohabit.protocol.inspection import Piece
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -163,7 +163,7 @@ def test_units_are_never_fewer_than_the_padded_tokens(engine: OnnxEmbed, texts: 
     ],
 )
 def test_units_of_all_forms_of_input(body: bytes, units: int) -> None:
-    assert OnnxEmbed.units(Request(1, Task.EMBED, body)) == units
+    assert OnnxEmbed.units(EngineRequest(1, Task.EMBED, body)) == units
 
 
 def test_an_error_belongs_to_its_item(engine: OnnxEmbed) -> None:

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 import pytest
 
 from cohabit.engines.per_item import BadItem, singly
-from cohabit.protocol.engine import Chunk, ItemError, Output, Request
+from cohabit.protocol.engine import Chunk, EngineRequest, ItemError, Output
 from cohabit.protocol.tasks import Task
 
-BATCH = [Request(number, Task.CHAT, b"{}") for number in range(3)]
+BATCH = [EngineRequest(number, Task.CHAT, b"{}") for number in range(3)]
 
 
 def test_a_bad_one_fails_alone() -> None:
     after: list[str] = []
 
-    def answer(request: Request) -> Iterator[Output]:
+    def answer(request: EngineRequest) -> Iterator[Output]:
         yield Chunk(request.id, b"a")
         if request.id == 1:
             raise BadItem("no", param="input", code="odd")
@@ -32,7 +32,7 @@ def test_a_bad_one_fails_alone() -> None:
 def test_anything_else_ends_the_batch_but_not_what_comes_after() -> None:
     after: list[str] = []
 
-    def answer(request: Request) -> Iterator[Output]:
+    def answer(request: EngineRequest) -> Iterator[Output]:
         if request.id == 0:
             raise MemoryError
         yield Chunk(request.id, b"")

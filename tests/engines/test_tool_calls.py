@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cohabit.engines.grammars import opening
-from cohabit.engines.tool_calls import Offer, Reader, told
+from cohabit.engines.tool_calls import Offer, ToolCallReader, told
 
 WEATHER = {"name": "weather", "description": "of a city", "parameters": {"type": "object"}}
 CLOCK = {"name": "clock"}
@@ -21,7 +21,7 @@ def tools(choice: Any = None) -> dict[str, Any]:
 
 def read(*texts: str, finish: str = "stop", offer: Offer = OFFER) -> tuple[str, list[dict[str, Any]], str]:
     """Text, calls and the reason that the pieces add up to."""
-    reader, content, calls = Reader(offer), "", []
+    reader, content, calls = ToolCallReader(offer), "", []
     ends: list[dict[str, Any]] = [{"delta": {"content": text}} for text in texts]
     for choice in [{"delta": {"role": "assistant", "content": None}}, *ends, {"delta": {}, "finish_reason": finish}]:
         reader.read(choice)

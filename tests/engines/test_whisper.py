@@ -11,7 +11,7 @@ import pytest
 from cohabit.engines.audio_decode import WINDOW_SECONDS
 from cohabit.engines.hibari import Hibari
 from cohabit.engines.whisper import Whisper
-from cohabit.protocol.engine import Chunk, EngineError, ItemError, Request
+from cohabit.protocol.engine import Chunk, EngineError, EngineRequest, ItemError
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 from engines.driving import loaded, run
@@ -45,7 +45,7 @@ def speech() -> bytes:
 
 
 def outputs(engine: Whisper, sound: bytes, cancelled: Any = lambda _: False, **body: Any) -> list[Chunk | ItemError]:
-    request = Request(1, Task.TRANSCRIBE, json.dumps(body).encode(), {"file": clean_sound(sound)})
+    request = EngineRequest(1, Task.TRANSCRIBE, json.dumps(body).encode(), {"file": clean_sound(sound)})
     return list(engine.run([request], cancelled))
 
 
@@ -92,7 +92,7 @@ def test_a_stream_tells_what_is_heard_before_all_of_it_is_heard(
         return transcribe(samples, **settings)
 
     monkeypatch.setattr(engine._model, "transcribe", counted)
-    request = Request(1, Task.TRANSCRIBE, b'{"stream": true}', {"file": clean_sound(speech)})
+    request = EngineRequest(1, Task.TRANSCRIBE, b'{"stream": true}', {"file": clean_sound(speech)})
     events, heard_before = [], []
     for output in engine.run([request], lambda _: False):
         assert isinstance(output, Chunk)
@@ -155,7 +155,7 @@ def test_what_is_refused(engine: Whisper, sound: bytes, body: dict[str, Any], pa
 
 
 def test_what_no_inspector_has_made_is_the_clients_to_mend(engine: Whisper) -> None:
-    (error,) = engine.run([Request(1, Task.TRANSCRIBE, b"{}", {"file": b"some text"})], lambda _: False)
+    (error,) = engine.run([EngineRequest(1, Task.TRANSCRIBE, b"{}", {"file": b"some text"})], lambda _: False)
     assert isinstance(error, ItemError)
     assert (error.status, error.param) == (400, "file")
     assert error.message == "file holds no sound that could be decoded"

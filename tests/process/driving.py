@@ -10,7 +10,7 @@ from cohabit.core.events import Event, RequestFinished, Slept, WorkerExited, Wor
 from cohabit.protocol.messages import Finished
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.runtime.effects import Effects
-from cohabit.runtime.inflight import Open
+from cohabit.runtime.inflight import InFlightRequest
 from cohabit.runtime.requests import Answer, Call
 from cohabit.runtime.workers.supervisor import Launch
 from harness import PATIENCE
@@ -66,7 +66,7 @@ class Driver:
         """A request waits."""
         self._requests += 1
         answer = Answer(self._requests, cancel=lambda _: None, taken=self.effects.answers.taken)
-        self.effects.answers.open[answer.id] = Open(call, answer)
+        self.effects.answers.open[answer.id] = InFlightRequest(call, answer)
         return answer
 
     async def ran(self, answer: Answer, worker: int = 1) -> RequestFinished:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cohabit.config.load import load_config
-from cohabit.runtime.profile_store import Footprints, Profile, profile_key
+from cohabit.runtime.profile_store import Profile, ProfileStore, profile_key
 from harness import cohabit, home, preset
 
 pytestmark = pytest.mark.process
@@ -37,7 +37,7 @@ def measured(tmp_path: Path, config: str) -> tuple[subprocess.CompletedProcess[s
     path.write_text(config)
     environment = os.environ | {"COHABIT_HOME": str(home(tmp_path))}
     ended = cohabit("measure", path, env=environment, seconds=60)
-    kept = Footprints(tmp_path / "state" / "footprints.json")
+    kept = ProfileStore(tmp_path / "state" / "footprints.json")
     models = load_config(str(path)).models
     return ended, {name: kept.find(profile_key(model, "cpu")) for name, model in models.items()}
 

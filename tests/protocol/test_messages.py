@@ -3,7 +3,7 @@
 import pytest
 
 from cohabit.protocol import messages
-from cohabit.protocol.engine import Chunk, ItemError, Request
+from cohabit.protocol.engine import Chunk, EngineRequest, ItemError
 from cohabit.protocol.memory import peak_and_resident, reset_peak
 from cohabit.protocol.messages import HEADER, decode_from_worker, decode_to_worker, encode
 from cohabit.protocol.spec import Device, ModelSpec
@@ -14,8 +14,8 @@ from cohabit.protocol.tasks import Task
     "message",
     [
         messages.Load(ModelSpec(name="m", engine="fake", options={"a": [1, None]}), Device("cpu")),
-        messages.Run([Request(1, Task.CHAT, b'{"x": "\xc3\xa9"}', {"file": b"\0\xff"})]),
-        messages.Cancel(1),
+        messages.RunBatch([EngineRequest(1, Task.CHAT, b'{"x": "\xc3\xa9"}', {"file": b"\0\xff"})]),
+        messages.CancelRun(1),
         messages.Credit(1, 2, 3),
         messages.Prepare("fake", Device("cuda", 1)),
         messages.Ping(),
@@ -35,7 +35,7 @@ def test_to_a_worker(message: messages.ToWorker) -> None:
     "message",
     [
         messages.Hello(1, 2),
-        messages.Prepared(),
+        messages.ImportsDone(),
         messages.Loaded(1, 2, 0.5),
         messages.Loaded(1, 2, 0.5, host_copy=3, bare=0),
         messages.LoadFailed("no", permanent=True),
@@ -43,8 +43,8 @@ def test_to_a_worker(message: messages.ToWorker) -> None:
         messages.Finished(1, Task.EMBED, 0.1, 2, 3, error=ItemError(1, "no", param="input")),
         messages.End(1),
         messages.Pong(7),
-        messages.Trimmed(1),
-        messages.Slept(1, 0.5),
+        messages.TrimDone(1),
+        messages.SleepDone(1, 0.5),
     ],
 )
 def test_from_a_worker(message: messages.FromWorker) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cohabit.devices import Reading
+from cohabit.devices import DeviceReading
 from cohabit.runtime.executors import PARSING, Executor, close_all
 from cohabit.runtime.sampler import Sampler
 
@@ -45,9 +45,9 @@ class Idle:
     def total_bytes(self) -> int:
         return 1
 
-    def read(self, workers: object) -> Reading:
+    def read(self, workers: object) -> DeviceReading:
         assert not workers
-        return Reading(total=1, available=1, workers={})
+        return DeviceReading(total=1, available=1, workers={})
 
 
 async def test_the_device_is_read_while_what_strangers_sent_takes_every_thread_it_may(door: Door) -> None:

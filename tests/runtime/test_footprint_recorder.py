@@ -10,9 +10,9 @@ from cohabit.core.commands import StartWorker
 from cohabit.core.events import RequestFinished, Slept, WorkerExited, WorkerReady
 from cohabit.core.footprints import Figure, Origin
 from cohabit.core.model_state import Model
-from cohabit.runtime.footprint_recorder import Learner
+from cohabit.runtime.footprint_recorder import FootprintRecorder
 from cohabit.runtime.plan import footprint_of
-from cohabit.runtime.profile_store import Footprints, Profile, profile_key
+from cohabit.runtime.profile_store import Profile, ProfileStore, profile_key
 
 MIB = 1 << 20
 
@@ -22,10 +22,10 @@ class Learning:
 
     def __init__(self, folder: Path) -> None:
         config = parse_config("device: {budget: 1GiB, keep_free: 0}\nmodels: {a: {engine: fake}}", folder)
-        self.kept = Footprints(folder / "footprints.json")
+        self.kept = ProfileStore(folder / "footprints.json")
         self.model = Model(defaults.model_policy(config, "a"), footprint_of(config, "a", self.kept, folder))
         self.key = profile_key(config.models["a"], "cpu")
-        self.learner = Learner(config, [self.model], self.kept)
+        self.learner = FootprintRecorder(config, [self.model], self.kept)
         self.heard = self.learner.handled
 
     @property

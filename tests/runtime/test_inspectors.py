@@ -8,13 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from cohabit.media.errors import Unreadable
-from cohabit.protocol.inspection import Clean, FromInspector, Picture, Progress, Ready, Refused, Sound
+from cohabit.protocol.inspection import Clean, FromInspector, InspectorReady, Picture, PieceRefused, Progress, Sound
 from cohabit.protocol.messages import FrameTooLarge
 from cohabit.runtime import inspectors
-from cohabit.runtime.inspectors import Inspectors, Limits, TooBusy
+from cohabit.runtime.inspectors import InspectionLimits, Inspectors, TooBusy
 
 NEVER = 1e6  # seconds
-ROOM = Limits(wall=NEVER, idle=NEVER, start=NEVER)
+ROOM = InspectionLimits(wall=NEVER, idle=NEVER, start=NEVER)
 SOON = 5.0  # seconds, of a test that waits for what is due at once
 
 
@@ -53,7 +53,7 @@ class FakeProcess:
 class Pool:
     """The inspectors with every process they have started."""
 
-    def __init__(self, limits: Limits = ROOM) -> None:
+    def __init__(self, limits: InspectionLimits = ROOM) -> None:
         self.processes: list[FakeProcess] = []
         self.failing: OSError | None = None
         self.inspectors = Inspectors(self._spawn, limits)
@@ -71,7 +71,7 @@ class Pool:
         """Until so many have been started; all of them, or the last ``say_to``, say that they are ready."""
         await until(lambda: len(self.processes) >= count)
         for process in self.processes[-(say_to or count) :]:
-            process.say(Ready())
+            process.say(InspectorReady())
 
     async def given(self, count: int) -> None:
         """Until the first process has been given so many."""
@@ -120,7 +120,7 @@ async def test_what_is_refused_keeps_its_words() -> None:
     pool = Pool()
     task = pool.send(b"x")
     await pool.ready()
-    pool.processes[0].say(Refused("is a broken picture"))
+    pool.processes[0].say(PieceRefused("is a broken picture"))
     with pytest.raises(Unreadable, match="is a broken picture"):
         await task
     assert pool.running() == pool.processes, "a broken picture is no offence"
@@ -131,19 +131,19 @@ async def test_a_process_that_took_too_much_memory_is_replaced() -> None:
     first = pool.send(b"bomb")
     await pool.ready()
     second = pool.send(b"x")
-    pool.processes[0].say(Refused("takes too much memory to open", limit=True))
+    pool.processes[0].say(PieceRefused("takes too much memory to open", limit=True))
     with pytest.raises(Unreadable, match="too much memory"):
         await first
     assert pool.processes[0].code == -signal.SIGKILL
     assert pool.processes[0].given == [b"bomb"]
     await until(lambda: len(pool.processes) == 2)
-    pool.processes[1].say(Ready())
+    pool.processes[1].say(InspectorReady())
     pool.processes[1].say(Clean(b"y"))
     assert await second == b"y"
 
 
 async def test_a_process_is_replaced_after_so_many_pieces() -> None:
-    pool = Pool(Limits(pieces=2, wall=NEVER, idle=NEVER, start=NEVER))
+    pool = Pool(InspectionLimits(pieces=2, wall=NEVER, idle=NEVER, start=NEVER))
     for number in range(5):
         task = pool.send(b"x")
         if number % 2 == 0:
@@ -156,7 +156,7 @@ async def test_a_process_is_replaced_after_so_many_pieces() -> None:
 
 
 async def test_the_process_of_a_client_who_left_is_ended_and_replaced() -> None:
-    pool = Pool(Limits(most=1, wall=NEVER, idle=NEVER, start=NEVER))
+    pool = Pool(InspectionLimits(most=1, wall=NEVER, idle=NEVER, start=NEVER))
     gone = pool.send(b"bomb")
     await pool.ready()
     honest = pool.send(b"x", "b")
@@ -171,7 +171,7 @@ async def test_the_process_of_a_client_who_left_is_ended_and_replaced() -> None:
 
 
 async def test_a_piece_that_waits_for_nobody_is_never_looked_at() -> None:
-    pool = Pool(Limits(most=1, wall=NEVER, idle=NEVER, start=NEVER))
+    pool = Pool(InspectionLimits(most=1, wall=NEVER, idle=NEVER, start=NEVER))
     first, gone, last = pool.send(b"0"), pool.send(b"1"), pool.send(b"2")
     await pool.ready()
     gone.cancel()
@@ -183,7 +183,7 @@ async def test_a_piece_that_waits_for_nobody_is_never_looked_at() -> None:
 
 
 async def test_clients_take_turns() -> None:
-    pool = Pool(Limits(most=1, wall=NEVER, idle=NEVER, start=NEVER))
+    pool = Pool(InspectionLimits(most=1, wall=NEVER, idle=NEVER, start=NEVER))
     many = [pool.send(b"many") for _ in range(10)]
     one = [pool.send(b"one", "b")]
     await pool.ready()
@@ -195,7 +195,7 @@ async def test_clients_take_turns() -> None:
 
 
 async def test_so_many_pieces_wait_and_no_more() -> None:
-    pool = Pool(Limits(most=1, waiting=3, wall=NEVER, idle=NEVER, start=NEVER))
+    pool = Pool(InspectionLimits(most=1, waiting=3, wall=NEVER, idle=NEVER, start=NEVER))
     tasks = [pool.send(b"x") for _ in range(3)]
     await until(lambda: pool.processes)
     with pytest.raises(TooBusy):
@@ -211,7 +211,7 @@ async def test_so_many_pieces_wait_and_no_more() -> None:
 
 
 async def test_an_idle_process_is_ended_and_started_again_when_needed() -> None:
-    pool = Pool(Limits(wall=NEVER, idle=0.0, start=NEVER))
+    pool = Pool(InspectionLimits(wall=NEVER, idle=0.0, start=NEVER))
     task = pool.send(b"x")
     await pool.ready()
     pool.processes[0].say(Clean(b"y"))
@@ -242,7 +242,7 @@ async def test_a_piece_that_ends_its_process_is_refused(code: int, why: str) -> 
         await task
     honest = pool.send(b"x")
     await until(lambda: len(pool.processes) == 2)
-    pool.processes[1].say(Ready())
+    pool.processes[1].say(InspectorReady())
     pool.processes[1].say(Clean(b"y"))
     assert await honest == b"y"
 
@@ -258,11 +258,11 @@ async def test_a_process_that_the_machine_killed_says_nothing_of_its_piece() -> 
 
 @pytest.mark.parametrize(("used", "error"), [(3.1, Unreadable), (2.9, TooBusy), (0.0, TooBusy)])
 async def test_what_takes_too_long_is_refused_if_it_was_busy(used: float, error: type[Exception]) -> None:
-    pool = Pool(Limits(wall=0.0, idle=NEVER, start=NEVER))
+    pool = Pool(InspectionLimits(wall=0.0, idle=NEVER, start=NEVER))
     task = pool.send(b"x")
     await until(lambda: pool.processes)
     pool.processes[0].cpu_seconds = 7.0
-    pool.processes[0].say(Ready())
+    pool.processes[0].say(InspectorReady())
     pool.processes[0].cpu_seconds += used
     with pytest.raises(error):
         await task
@@ -270,10 +270,10 @@ async def test_what_takes_too_long_is_refused_if_it_was_busy(used: float, error:
 
 
 async def test_a_piece_that_hardly_got_the_processor_has_more_time() -> None:
-    pool = Pool(Limits(wall=0.0, idle=NEVER, start=NEVER))
+    pool = Pool(InspectionLimits(wall=0.0, idle=NEVER, start=NEVER))
     task = pool.send(b"x")
     await until(lambda: pool.processes)
-    pool.processes[0].say(Ready())
+    pool.processes[0].say(InspectorReady())
     pool.processes[0].cpu_seconds += 0.5
     (one,) = pool.inspectors._all
     await until(lambda: one.longer)
@@ -282,7 +282,7 @@ async def test_a_piece_that_hardly_got_the_processor_has_more_time() -> None:
 
 
 async def test_progress_gives_more_time() -> None:
-    pool = Pool(Limits(wall=NEVER, idle=NEVER, start=NEVER))
+    pool = Pool(InspectionLimits(wall=NEVER, idle=NEVER, start=NEVER))
     task = pool.send(b"x")
     await pool.ready()
     (one,) = pool.inspectors._all
@@ -310,7 +310,7 @@ async def test_where_no_process_can_be_started_nobody_waits() -> None:
 
 
 async def test_a_process_that_never_gets_ready_is_given_up() -> None:
-    pool = Pool(Limits(wall=NEVER, idle=NEVER, start=0.0))
+    pool = Pool(InspectionLimits(wall=NEVER, idle=NEVER, start=0.0))
     with pytest.raises(TooBusy):
         await pool.inspectors.inspect(Picture(b"x", 1), "a")
     assert pool.running() == []
@@ -356,7 +356,7 @@ async def test_refused_piece_is_freed_without_the_garbage_collector() -> None:
         task = pool.send(b"x")
         await pool.ready()
         await pool.given(1)
-        pool.processes[0].say(Refused("no"))
+        pool.processes[0].say(PieceRefused("no"))
         with pytest.raises(Unreadable):
             await task
         del task

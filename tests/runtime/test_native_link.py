@@ -6,7 +6,16 @@ from collections.abc import Iterable
 
 import pytest
 
-from cohabit.protocol.messages import HEADER, Cancel, End, Hello, Pong, decode_from_worker, decode_to_worker, encode
+from cohabit.protocol.messages import (
+    HEADER,
+    CancelRun,
+    End,
+    Hello,
+    Pong,
+    decode_from_worker,
+    decode_to_worker,
+    encode,
+)
 from cohabit.runtime.workers.native_link import NativeLink
 from harness import PATIENCE
 
@@ -21,14 +30,14 @@ async def test_frames_both_ways_however_they_are_cut() -> None:
         await asyncio.sleep(0)
         data = data[cut:]
     theirs.sendall(data)
-    link.send(Cancel(4))
+    link.send(CancelRun(4))
     theirs.setblocking(True)
     received = await asyncio.to_thread(theirs.recv, 100)
-    assert decode_to_worker(received[HEADER.size :]) == Cancel(4)
+    assert decode_to_worker(received[HEADER.size :]) == CancelRun(4)
     theirs.close()
     await asyncio.wait_for(link.closed, PATIENCE)
     assert heard == [Hello(1, 2), Pong(5), End(3)]
-    link.send(Cancel(5))  # goes nowhere, and says nothing: the exit event will
+    link.send(CancelRun(5))  # goes nowhere, and says nothing: the exit event will
 
 
 async def test_a_giant_frame_ends_the_link() -> None:
@@ -45,10 +54,10 @@ async def test_what_a_leaving_worker_sent_is_heard_although_it_is_still_written_
     link = await NativeLink.connect(ours, heard.append, decode_from_worker)
     theirs.sendall(encode(Pong(5)) * 2000)
     theirs.shutdown(socket.SHUT_WR)
-    link.send(Cancel(4))
+    link.send(CancelRun(4))
     await asyncio.wait_for(link.closed, PATIENCE)
     assert len(heard) == 2000
-    assert await asyncio.to_thread(theirs.recv, 1000) == encode(Cancel(4))
+    assert await asyncio.to_thread(theirs.recv, 1000) == encode(CancelRun(4))
     assert await asyncio.to_thread(theirs.recv, 1) == b"", "it hung up, so the worker may go"
     theirs.close()
 
@@ -58,11 +67,11 @@ async def test_what_is_said_in_one_round_of_the_loop_goes_out_together_in_the_ne
     link = await NativeLink.connect(ours, print, decode_from_worker)
     theirs.setblocking(False)
     for request in (4, 5):
-        link.send(Cancel(request))
+        link.send(CancelRun(request))
     with pytest.raises(BlockingIOError):
         theirs.recv(1)
     await asyncio.sleep(0)
-    assert theirs.recv(100) == encode(Cancel(4)) + encode(Cancel(5))
+    assert theirs.recv(100) == encode(CancelRun(4)) + encode(CancelRun(5))
     theirs.close()
     await asyncio.wait_for(link.closed, PATIENCE)
 
@@ -88,9 +97,9 @@ async def test_it_is_one_write() -> None:
     link, written = NativeLink(print, decode_from_worker), Written()
     link.connection_made(written)
     for request in (4, 5):
-        link.send(Cancel(request))
+        link.send(CancelRun(request))
     await asyncio.sleep(0)
-    assert written.pieces == [encode(Cancel(4)) + encode(Cancel(5))]
+    assert written.pieces == [encode(CancelRun(4)) + encode(CancelRun(5))]
     await asyncio.sleep(0)
     assert len(written.pieces) == 1
 
@@ -98,8 +107,8 @@ async def test_it_is_one_write() -> None:
 async def test_what_was_said_before_the_end_is_sent() -> None:
     ours, theirs = socket.socketpair()
     link = await NativeLink.connect(ours, print, decode_from_worker)
-    link.send(Cancel(4))
+    link.send(CancelRun(4))
     link.close()
-    assert await asyncio.to_thread(theirs.recv, 100) == encode(Cancel(4))
+    assert await asyncio.to_thread(theirs.recv, 100) == encode(CancelRun(4))
     assert await asyncio.to_thread(theirs.recv, 1) == b""
     theirs.close()

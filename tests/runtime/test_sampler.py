@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cohabit.core.events import DeviceMeasured, DeviceUnreadable
-from cohabit.devices.reading import DeviceError, Reading
+from cohabit.devices.reading import DeviceError, DeviceReading
 from cohabit.runtime import sampler
 from cohabit.runtime.supervision import TaskSupervisor
 from harness import PATIENCE
@@ -26,11 +26,11 @@ class Slow:
         """Nothing is there."""
         return 0
 
-    def read(self, workers: Mapping[int, int]) -> Reading:
+    def read(self, workers: Mapping[int, int]) -> DeviceReading:
         """Nothing, late."""
         self.began.release()
         assert self.may_end.acquire(timeout=PATIENCE)
-        return Reading(0, 0, dict(workers))
+        return DeviceReading(0, 0, dict(workers))
 
 
 async def test_what_ends_while_a_reading_is_taken_is_looked_for_in_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,11 +74,11 @@ class Failing:
         """Nothing is there."""
         return 0
 
-    def read(self, workers: Mapping[int, int]) -> Reading:
+    def read(self, workers: Mapping[int, int]) -> DeviceReading:
         """Nothing, or an error."""
         if not self.well:
             raise DeviceError("cuda:0 cannot be read: GPU is lost")
-        return Reading(0, 0, dict(workers))
+        return DeviceReading(0, 0, dict(workers))
 
 
 def never(task: str, error: BaseException) -> None:
@@ -137,9 +137,9 @@ class Held:
         """All of it."""
         return 1000
 
-    def read(self, workers: Mapping[int, int]) -> Reading:
+    def read(self, workers: Mapping[int, int]) -> DeviceReading:
         """What is left of it is available."""
-        return Reading(1000, 1000 - 100 * len(workers), dict.fromkeys(workers, 100))
+        return DeviceReading(1000, 1000 - 100 * len(workers), dict.fromkeys(workers, 100))
 
 
 @pytest.mark.parametrize(("booked", "available"), [(0, 700), (150, 850), (500, 900)])

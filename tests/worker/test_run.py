@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from cohabit.protocol.engine import Cancelled, Chunk, Engine, ItemError, Output, Request
+from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineRequest, ItemError, Output
 from cohabit.protocol.messages import Finished
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 from cohabit.worker import run
 from cohabit.worker.meter import HostMeter
-from cohabit.worker.run import Runner
+from cohabit.worker.run import BatchExecutor
 from cohabit.worker.threads import Threads
 
 
@@ -29,7 +29,7 @@ class Scripted(Engine):
     def load(self, spec: ModelSpec, device: Device) -> None:
         """Nothing to load."""
 
-    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+    def run(self, batch: Sequence[EngineRequest], cancelled: Cancelled) -> Iterator[Output]:
         """The script."""
         for step in self.script:
             if isinstance(step, threading.Event):
@@ -62,13 +62,13 @@ class Recorder:
         return {one.id: one for one in found}
 
 
-BATCH = [Request(1, Task.CHAT, b"{}"), Request(2, Task.CHAT, b"{}")]
+BATCH = [EngineRequest(1, Task.CHAT, b"{}"), EngineRequest(2, Task.CHAT, b"{}")]
 
 
 def played(engine: Scripted, between: Any = None) -> Recorder:
     """Run the batch to its end."""
     link = Recorder()
-    runner = Runner(engine, link, Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
+    runner = BatchExecutor(engine, link, Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
     runner.submit(BATCH)
     if between is not None:
         between(runner)
@@ -92,8 +92,8 @@ def test_chunks_then_finished_then_the_end() -> None:
 
 def test_vectors_go_out_whole() -> None:
     link = Recorder()
-    runner = Runner(Scripted(Chunk(1, b"a")), link, Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
-    runner.submit([Request(1, Task.EMBED, b"{}")])
+    runner = BatchExecutor(Scripted(Chunk(1, b"a")), link, Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
+    runner.submit([EngineRequest(1, Task.EMBED, b"{}")])
     runner.settle()
     assert ("put", Chunk(1, b"a"), ("whole", True)) in link.said
 
@@ -129,7 +129,7 @@ def test_a_cancel_is_seen_and_what_comes_after_is_counted_not_sent() -> None:
     go = threading.Event()
     engine = Scripted(Chunk(1, b"a", tokens=1), go, Chunk(1, b"late", tokens=3), Chunk(2, b"b"))
 
-    def cancel(runner: Runner) -> None:
+    def cancel(runner: BatchExecutor) -> None:
         runner.cancel(1)
         go.set()
 
@@ -143,14 +143,14 @@ def test_a_cancel_is_seen_and_what_comes_after_is_counted_not_sent() -> None:
 
 def test_a_cancel_that_comes_too_late_is_nothing() -> None:
     link = Recorder()
-    Runner(Scripted(), link, Threads(1), HostMeter()).cancel(7)  # type: ignore[arg-type]  # a stand-in that records
+    BatchExecutor(Scripted(), link, Threads(1), HostMeter()).cancel(7)  # type: ignore[arg-type]  # a stand-in that records
     assert link.said == [("drop", 7)]
 
 
 def test_settling_waits_until_the_engine_is_left() -> None:
     go, settled = threading.Event(), threading.Event()
     link = Recorder()
-    runner = Runner(Scripted(ItemError(1, "no"), ItemError(2, "no"), go), link, Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
+    runner = BatchExecutor(Scripted(ItemError(1, "no"), ItemError(2, "no"), go), link, Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
     runner.submit(BATCH)
 
     def settle() -> None:
@@ -178,9 +178,9 @@ def test_memory_is_read_at_the_first_and_the_last_of_a_stretch_whatever_comes_be
     monkeypatch.setattr(meter, "read", lambda: (next(sizes), 0))
     monkeypatch.setattr(run, "READ_EVERY", 60)
     link = Recorder()
-    runner = Runner(Scripted(), link, Threads(1), meter)  # type: ignore[arg-type]  # a stand-in that records
+    runner = BatchExecutor(Scripted(), link, Threads(1), meter)  # type: ignore[arg-type]  # a stand-in that records
     for first in (1, 4):
-        runner.submit([Request(number, Task.CHAT, b"{}") for number in range(first, first + 3)])
+        runner.submit([EngineRequest(number, Task.CHAT, b"{}") for number in range(first, first + 3)])
         runner.settle()
     assert [done.peak for done in link.finished().values()] == [1, 1, 2, 3, 3, 4]
 
@@ -194,7 +194,7 @@ def test_request_ends_although_its_memory_cannot_be_read(
     meter = HostMeter()
     monkeypatch.setattr(meter, "read", unreadable)
     link = Recorder()
-    runner = Runner(Scripted(Chunk(1, b"a")), link, Threads(1), meter)  # type: ignore[arg-type]  # a stand-in that records
+    runner = BatchExecutor(Scripted(Chunk(1, b"a")), link, Threads(1), meter)  # type: ignore[arg-type]  # a stand-in that records
     runner.submit(BATCH)
     runner.settle()
     assert link.finished().keys() == {1, 2}
@@ -203,7 +203,7 @@ def test_request_ends_although_its_memory_cannot_be_read(
 
 def test_outputs_and_asking_for_a_cancel_are_steps() -> None:
     go = threading.Event()
-    runner = Runner(Scripted(Chunk(1, b"a"), go, Chunk(2, b"b")), Recorder(), Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
+    runner = BatchExecutor(Scripted(Chunk(1, b"a"), go, Chunk(2, b"b")), Recorder(), Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
     before = runner.steps
     runner.submit(BATCH)
     go.set()
@@ -214,6 +214,6 @@ def test_outputs_and_asking_for_a_cancel_are_steps() -> None:
 
 def test_engine_that_is_held_up_by_a_reader_makes_progress() -> None:
     link = Recorder()
-    runner = Runner(Scripted(), link, Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
+    runner = BatchExecutor(Scripted(), link, Threads(1), HostMeter())  # type: ignore[arg-type]  # a stand-in that records
     link.held_up = 1
     assert runner.steps < runner.steps

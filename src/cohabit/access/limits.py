@@ -18,7 +18,7 @@ class Exceeded:
     retry_after: float  # seconds
 
 
-class Limits:
+class RateLimits:
     """Counts what keys have asked. A request that is refused does not count."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

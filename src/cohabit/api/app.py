@@ -35,7 +35,7 @@ from cohabit.observability.feed import Feed
 from cohabit.runtime.service import Service
 
 if TYPE_CHECKING:
-    from cohabit.batches.store import Store
+    from cohabit.batches.store import BatchStore
 
 
 class App(FastAPI):
@@ -104,7 +104,7 @@ def create_app(
     return app
 
 
-def keeps(app: App, opening: "Awaitable[Store]") -> None:
+def keeps(app: App, opening: "Awaitable[BatchStore]") -> None:
     """From now on the app has a store of files and batches, which may still have to be opened.
 
     Not an argument of ``create_app``, since a store runs its batches through the app.

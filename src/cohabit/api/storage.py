@@ -11,27 +11,27 @@ from starlette.requests import ClientDisconnect
 from cohabit.api.errors import ApiError, NotFound
 from cohabit.api.middleware.auth import key_of
 from cohabit.batches.errors import Conflict, Left, Missing, StorageError, TooMuch, Trouble
-from cohabit.batches.who import Who
+from cohabit.batches.who import Principal
 
 if TYPE_CHECKING:
-    from cohabit.batches.store import Store
+    from cohabit.batches.store import BatchStore
 
 _STATUS = {Trouble.FULL: 507, Trouble.BUSY: 503, Trouble.UNREACHABLE: 503}
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-async def store_of(request: Request) -> "Store":
+async def store_of(request: Request) -> "BatchStore":
     """It is opened by whoever wants it first, who waits a moment. Raises NotFound where there is none."""
-    opening: Awaitable[Store] | None = request.app.state.store
+    opening: Awaitable[BatchStore] | None = request.app.state.store
     if opening is None:
         raise NotFound("this server keeps no files and batches", code="no_storage")
     return await opening
 
 
-def who_asks(request: Request) -> Who:
+def who_asks(request: Request) -> Principal:
     """Whose files and batches are meant."""
     key = key_of(request)
-    return Who("", sees_all=True) if key is None else Who(key.name, sees_all=key.admin)
+    return Principal("", sees_all=True) if key is None else Principal(key.name, sees_all=key.admin)
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def told() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def asked(request: Request) -> "AsyncIterator[tuple[Store, Who]]":
+async def asked(request: Request) -> "AsyncIterator[tuple[BatchStore, Principal]]":
     """The store, and who asks something of it. Raises ApiError, also for what goes wrong inside."""
     store = await store_of(request)
     with told():

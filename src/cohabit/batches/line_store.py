@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select, update
 
 from cohabit.batches.files import some
-from cohabit.batches.results import Outcome, failed
+from cohabit.batches.results import LineResult, failed
 from cohabit.batches.schema import ANSWERED, FAILED, WAITING, batches, lines
 
 _PAGE = 500  # lines of one transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class BatchLine:
     """A request that waits."""
 
     number: int  # from 1
@@ -33,7 +33,7 @@ def models(connection: Connection, batch_id: str) -> list[str]:
 
 def waiting(
     connection: Connection, batch_id: str, model: str, after: int, *, most: int, most_bytes: int
-) -> list[Line]:
+) -> list[BatchLine]:
     """The next ones of a model, in the order of the input, from behind ``after``; one at least, if there is one."""
     there = (
         lines.c.batch_id == batch_id,
@@ -49,10 +49,10 @@ def waiting(
         return []
     wanted = select(lines.c.number, lines.c.custom_id, lines.c.url, lines.c.body)
     rows = connection.execute(wanted.where(*there, lines.c.number <= numbers[-1]).order_by(lines.c.number))
-    return [Line(*row) for row in rows]
+    return [BatchLine(*row) for row in rows]
 
 
-def record(connection: Connection, batch_id: str, outcomes: Sequence[Outcome]) -> int:
+def record(connection: Connection, batch_id: str, outcomes: Sequence[LineResult]) -> int:
     """Write down what has become of lines; how many of them were still waiting.
 
     A line that has an outcome keeps it, whatever comes later: that is what answers it exactly once.

@@ -14,7 +14,7 @@ from cohabit.batches import files
 from cohabit.batches.errors import Conflict, Missing
 from cohabit.batches.schema import ANSWERED, ERASED, FAILED, batches, lines, new_id
 from cohabit.batches.schema import files as files_table
-from cohabit.batches.who import Who
+from cohabit.batches.who import Principal
 from cohabit.schemas.batches import ENDED, Batch, BatchList, BatchRequest, Counts, LineErrors
 from cohabit.schemas.files import kept_for
 
@@ -22,7 +22,7 @@ _MADE = {ANSWERED: "output", FAILED: "error"}
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class PendingWork:
     """A batch that is not at its end, as the runner needs it. Times are Unix seconds."""
 
     id: str
@@ -35,7 +35,7 @@ class Work:
     done: int
 
 
-def create(connection: Connection, who: Who, asked: BatchRequest, now: float, retention: float) -> Batch:
+def create(connection: Connection, who: Principal, asked: BatchRequest, now: float, retention: float) -> Batch:
     """Write it down. Raises Missing if there is no such file, Conflict if a batch made it."""
     source = files.get(connection, who.sees, asked.input_file_id)
     if source.purpose != "batch":
@@ -107,13 +107,13 @@ def expire(connection: Connection, now: float) -> None:
     _hide(connection, list(connection.scalars(wanted)))
 
 
-def unfinished(connection: Connection) -> list[Work]:
+def unfinished(connection: Connection) -> list[PendingWork]:
     """Those that are not at their end, the oldest first."""
     rows = connection.execute(select(batches).where(batches.c.status.not_in({*ENDED, ERASED})).order_by(batches.c.id))
     return [_work(row) for row in rows]
 
 
-def one(connection: Connection, batch_id: str) -> Work | None:
+def one(connection: Connection, batch_id: str) -> PendingWork | None:
     """A batch as it stands; None if it is gone."""
     row = connection.execute(select(batches).where(batches.c.id == batch_id)).first()
     return None if row is None else _work(row)
@@ -181,8 +181,8 @@ def _move(connection: Connection, batch_id: str, status: str, now: float, only: 
     return bool(moved.rowcount)
 
 
-def _work(row: Row[Any]) -> Work:
-    return Work(
+def _work(row: Row[Any]) -> PendingWork:
+    return PendingWork(
         row.id,
         row.owner,
         row.status,

@@ -34,7 +34,7 @@ class _Body(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Body)
 
 
-class Verdicts:
+class RetryPolicy:
     """Of one line."""
 
     def __init__(self) -> None:

@@ -11,11 +11,11 @@ import structlog
 
 from cohabit.batches import line_store, records, results
 from cohabit.batches.errors import StorageError
-from cohabit.batches.line_store import Line
-from cohabit.batches.records import Work
-from cohabit.batches.results import Outcome
-from cohabit.batches.retry import Verdicts
-from cohabit.batches.run_context import AT_ONCE, Halted, Means
+from cohabit.batches.line_store import BatchLine
+from cohabit.batches.records import PendingWork
+from cohabit.batches.results import LineResult
+from cohabit.batches.retry import RetryPolicy
+from cohabit.batches.run_context import AT_ONCE, Halted, RunContext
 from cohabit.batches.validation import Intake
 from cohabit.runtime.supervision import awaited
 from cohabit.schemas.batches import ENDED
@@ -34,15 +34,15 @@ WHY = {
 }
 
 
-class Run:
+class BatchRun:
     """Brings one batch to its end, or as far as it gets until the server stops."""
 
-    def __init__(self, batch: Work, means: Means) -> None:
+    def __init__(self, batch: PendingWork, means: RunContext) -> None:
         """Not begun."""
         self._batch = batch
         self._means = means
         self._cancelled = asyncio.Event()
-        self._pending: list[Outcome] = []
+        self._pending: list[LineResult] = []
         self._writing = asyncio.Lock()
         self._began = self._means.calendar.monotonic()
         self._done = 0  # since then
@@ -126,7 +126,7 @@ class Run:
                     group.create_task(self._line(line, room))
                 after = page[-1].number
 
-    async def _line(self, line: Line, room: asyncio.Semaphore) -> None:
+    async def _line(self, line: BatchLine, room: asyncio.Semaphore) -> None:
         try:
             outcome = await self._outcome(line)
             if outcome is not None:
@@ -134,9 +134,9 @@ class Run:
         finally:
             room.release()
 
-    async def _outcome(self, line: Line) -> Outcome | None:
+    async def _outcome(self, line: BatchLine) -> LineResult | None:
         """None where it is to stay as it is."""
-        verdicts = Verdicts()
+        verdicts = RetryPolicy()
         batch, means = self._batch, self._means
         while not means.halted:
             state = means.identify(batch.owner)
@@ -169,7 +169,7 @@ class Run:
         each = (self._means.calendar.monotonic() - self._began) / self._done
         return left < each * (self._batch.total - self._batch.done - self._done)
 
-    async def _record(self, outcome: Outcome) -> None:
+    async def _record(self, outcome: LineResult) -> None:
         self._pending.append(outcome)
         async with self._writing:
             if not self._pending:

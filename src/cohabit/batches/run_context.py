@@ -27,7 +27,7 @@ class Halted(Exception):
     """The server stops: what is not written down yet is done by the next one."""
 
 
-class Means:
+class RunContext:
     """A database that is asked until it answers, the app, and what tells that it is time to stop."""
 
     def __init__(

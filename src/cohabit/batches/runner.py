@@ -8,8 +8,8 @@ import structlog
 from cohabit.batches import files, records
 from cohabit.batches.errors import StorageError
 from cohabit.batches.leader import Leader
-from cohabit.batches.run import Run
-from cohabit.batches.run_context import Means
+from cohabit.batches.run import BatchRun
+from cohabit.batches.run_context import RunContext
 from cohabit.observability.logs import log_bug
 from cohabit.runtime.supervision import awaited
 
@@ -21,14 +21,14 @@ _SWEEP = 3600.0  # seconds
 _DAY = 86400.0
 
 
-class Runner:
+class BatchRunner:
     """Runs the batches of a database, as long as it is the one server that does."""
 
-    def __init__(self, means: Means, leader: Leader) -> None:
+    def __init__(self, means: RunContext, leader: Leader) -> None:
         """Nothing happens before ``run``."""
         self._means = means
         self._leader = leader
-        self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
+        self._runs: dict[str, tuple[BatchRun, asyncio.Task[None]]] = {}
         self._news = asyncio.Event()
         self._began = means.calendar.now()
         self._sweep_at = self._swept_until = -math.inf
@@ -69,10 +69,10 @@ class Runner:
                 if batch.status == "cancelling":
                     self._runs[batch.id][0].cancel()
             elif over or len(self._runs) < MOST_RUNNING:
-                run = Run(batch, self._means)
+                run = BatchRun(batch, self._means)
                 self._runs[batch.id] = run, awaited(self._carried(batch.id, run))
 
-    async def _carried(self, batch_id: str, run: Run) -> None:
+    async def _carried(self, batch_id: str, run: BatchRun) -> None:
         try:
             await run.run()
         except Exception as error:

@@ -14,9 +14,9 @@ from cohabit.batches.database import Database
 from cohabit.batches.errors import Left, StorageError, TooMuch, Trouble
 from cohabit.batches.leader import Leader
 from cohabit.batches.lines import Resolve
-from cohabit.batches.run_context import Identify, Means
-from cohabit.batches.runner import Runner
-from cohabit.batches.who import Who
+from cohabit.batches.run_context import Identify, RunContext
+from cohabit.batches.runner import BatchRunner
+from cohabit.batches.who import Principal
 from cohabit.config.model import BatchesConfig
 from cohabit.runtime.supervision import TaskSupervisor
 from cohabit.schemas.batches import Batch, BatchList, BatchRequest
@@ -26,7 +26,7 @@ _WRITING = 2  # uploads at once; one thread writes, and the next piece should be
 _RESERVE = 256 << 20  # bytes of the disk that uploads leave free, or a quarter of it if that is less
 
 
-class Store:
+class BatchStore:
     """Takes files and batches, and runs them."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Store:
         self._database = Database(url)
         calendar = calendar or Calendar()
         self._clock = calendar.now
-        means = Means(
+        means = RunContext(
             self._database,
             Caller(app),
             resolve=resolve,
@@ -54,7 +54,7 @@ class Store:
             calendar=calendar,
         )
         self._turns = asyncio.Semaphore(_WRITING)
-        self._runner = Runner(means, Leader(self._database))
+        self._runner = BatchRunner(means, Leader(self._database))
         self._running = tasks.keep("batches", self._runner.run)
 
     @property
@@ -71,21 +71,23 @@ class Store:
         await self._running
         await self._database.close()
 
-    def upload(self, who: Who, filename: str, gone: Callable[[], bool]) -> "Upload":
+    def upload(self, who: Principal, filename: str, gone: Callable[[], bool]) -> "Upload":
         """A file that is about to be sent. ``gone`` tells whether its client has hung up."""
         return Upload(self._database, self._config, who, filename, turns=self._turns, gone=gone, clock=self._clock)
 
-    async def file(self, who: Who, file_id: str) -> FileObject:
+    async def file(self, who: Principal, file_id: str) -> FileObject:
         """Raises Missing, StorageError."""
         return await self._database.read(files.get, who.sees, file_id)
 
-    async def files(self, who: Who, *, purpose: str | None, after: str | None, limit: int, newest: bool) -> FileList:
+    async def files(
+        self, who: Principal, *, purpose: str | None, after: str | None, limit: int, newest: bool
+    ) -> FileList:
         """One page. Raises StorageError."""
         return await self._database.read(
             files.page, who.sees, purpose=purpose, after=after, limit=limit, newest=newest
         )
 
-    async def content(self, who: Who, file_id: str) -> AsyncIterator[bytes]:
+    async def content(self, who: Principal, file_id: str) -> AsyncIterator[bytes]:
         """All of a file, in pieces. Raises Missing if it is erased meanwhile, StorageError."""
         place = -1
         while True:
@@ -94,32 +96,32 @@ class Store:
                 return
             yield piece
 
-    async def erase_file(self, who: Who, file_id: str) -> None:
+    async def erase_file(self, who: Principal, file_id: str) -> None:
         """For good. Raises Missing, Conflict, StorageError."""
         await self._database.write(files.hide, who.sees, file_id)
         await self._erase()
 
-    async def create(self, who: Who, asked: BatchRequest) -> Batch:
+    async def create(self, who: Principal, asked: BatchRequest) -> Batch:
         """Take a batch. From now on it is not lost. Raises Missing, Conflict, StorageError."""
         made = await self._database.write(records.create, who, asked, self._clock(), self._config.retention)
         self._runner.poke()
         return made
 
-    async def batch(self, who: Who, batch_id: str) -> Batch:
+    async def batch(self, who: Principal, batch_id: str) -> Batch:
         """Raises Missing, StorageError."""
         return await self._database.read(records.get, who.sees, batch_id)
 
-    async def batches(self, who: Who, *, after: str | None, limit: int) -> BatchList:
+    async def batches(self, who: Principal, *, after: str | None, limit: int) -> BatchList:
         """One page. Raises StorageError."""
         return await self._database.read(records.page, who.sees, after=after, limit=limit)
 
-    async def cancel(self, who: Who, batch_id: str) -> Batch:
+    async def cancel(self, who: Principal, batch_id: str) -> Batch:
         """No more of it is begun. Raises Missing, Conflict, StorageError."""
         found = await self._database.write(records.cancel, who.sees, batch_id, self._clock())
         self._runner.poke()
         return found
 
-    async def erase_batch(self, who: Who, batch_id: str) -> None:
+    async def erase_batch(self, who: Principal, batch_id: str) -> None:
         """With what it made. Raises Missing, Conflict, StorageError."""
         await self._database.write(records.hide, who.sees, batch_id)
         await self._erase()
@@ -148,7 +150,7 @@ class Upload:
         self,
         database: Database,
         config: BatchesConfig,
-        who: Who,
+        who: Principal,
         filename: str,
         *,
         turns: asyncio.Semaphore,

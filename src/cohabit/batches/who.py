@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Who:
+class Principal:
     """Without keys everything is everybody's, and an admin sees what belongs to others."""
 
     name: str  # of a key; empty where there are none

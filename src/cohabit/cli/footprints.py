@@ -8,7 +8,7 @@ from cohabit.cli.exits import Code, leave, one_line
 from cohabit.cli.plan import ConfigArgument
 
 if TYPE_CHECKING:
-    from cohabit.runtime.profile_store import Footprints, Profile
+    from cohabit.runtime.profile_store import Profile, ProfileStore
 
 app = typer.Typer(help="What was measured of models, for the next start.", no_args_is_help=True)
 
@@ -71,11 +71,11 @@ def forget(
     typer.echo(f"forgotten: {', '.join(profile.model for profile in gone) or 'nothing, since nothing was measured'}")
 
 
-def _kept() -> "Footprints":
+def _kept() -> "ProfileStore":
     from cohabit.config.paths import footprints_file
-    from cohabit.runtime.profile_store import Footprints
+    from cohabit.runtime.profile_store import ProfileStore
 
-    return Footprints(footprints_file())
+    return ProfileStore(footprints_file())
 
 
 def _keys_of(config: str) -> set[str]:

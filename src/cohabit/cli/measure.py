@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cohabit.config.model import Config
     from cohabit.runtime.measure import Figures
     from cohabit.runtime.plan import Plan
-    from cohabit.runtime.profile_store import Footprints
+    from cohabit.runtime.profile_store import ProfileStore
 
 
 def measure(config: ConfigArgument = None) -> None:
@@ -32,10 +32,10 @@ def measure(config: ConfigArgument = None) -> None:
     from cohabit.devices import device_for, host_available
     from cohabit.observability.logs import configure
     from cohabit.runtime.plan import make_plan
-    from cohabit.runtime.profile_store import Footprints
+    from cohabit.runtime.profile_store import ProfileStore
 
     configure("error")  # the bar and one line a model say the rest
-    footprints = Footprints(footprints_file())
+    footprints = ProfileStore(footprints_file())
     with one_line():
         loaded = load_config(config)
         fetch_missing(loaded)  # what cannot be had is told when its model's turn comes
@@ -56,7 +56,7 @@ def measure(config: ConfigArgument = None) -> None:
 
 
 async def _measured(
-    config: "Config", plan: "Plan", available: int, footprints: "Footprints"
+    config: "Config", plan: "Plan", available: int, footprints: "ProfileStore"
 ) -> tuple[dict[str, "Figures"], dict[str, str]]:
     """By model: what it takes, or why that is not known."""
     from rich.console import Console

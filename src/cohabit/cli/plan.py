@@ -41,10 +41,10 @@ def plan_of(config: "Config") -> "Plan":
     from cohabit.config.paths import footprints_file, weights_dir
     from cohabit.devices import device_for, host_available
     from cohabit.runtime.plan import make_plan
-    from cohabit.runtime.profile_store import Footprints
+    from cohabit.runtime.profile_store import ProfileStore
 
     total = device_for(config.device.kind).total_bytes()
-    footprints = Footprints(footprints_file())
+    footprints = ProfileStore(footprints_file())
     return make_plan(config, total=total, host=host_available(), footprints=footprints, weights=weights_dir())
 
 

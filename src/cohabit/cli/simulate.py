@@ -13,7 +13,7 @@ from cohabit.cli.plan import BudgetOption
 
 if TYPE_CHECKING:
     from cohabit.simulate.generator import Shape
-    from cohabit.simulate.timeline import Row
+    from cohabit.simulate.timeline import TimelineRow
 
 PICTURES = (".png", ".svg")
 
@@ -194,7 +194,7 @@ def _can_draw(plot: Path, policies: list[str]) -> None:
         raise leave(Code.FAILED, "--plot needs matplotlib: pip install 'cohabit[plot]'")
 
 
-def _draw(rows: "dict[str, Row]", ended: float, plot: Path, title: str) -> None:
+def _draw(rows: "dict[str, TimelineRow]", ended: float, plot: Path, title: str) -> None:
     from cohabit.simulate.plot import draw
 
     try:

@@ -20,7 +20,7 @@ _WHY = "its owner asked for it"
 _GONE = frozenset({State.STOPPED, State.FAILED, State.STOPPING})
 
 
-class Refusal(StrEnum):
+class AdminRefusal(StrEnum):
     """Why the owner's word cannot be followed; the value is the API's code."""
 
     SHUTTING_DOWN = "shutting_down"
@@ -35,7 +35,7 @@ class Refusal(StrEnum):
 class Objection:
     """What is in the way, and what would do."""
 
-    refusal: Refusal
+    refusal: AdminRefusal
     detail: str
 
 
@@ -43,15 +43,15 @@ def objection(state: SchedulerState, asked: AdminRequest) -> Objection | None:
     """Why it is not done; None if it is. The model must be there."""
     model = state.models[asked.model]
     if state.draining_until is not None:
-        return Objection(Refusal.SHUTTING_DOWN, "the server is shutting down")
+        return Objection(AdminRefusal.SHUTTING_DOWN, "the server is shutting down")
     match asked:
         case LoadRequested():
             if never_fits(state, model):
                 what = f"{model.name} is larger than the budget leaves beside what is pinned"
-                return Objection(Refusal.NEVER_FITS, what)
+                return Objection(AdminRefusal.NEVER_FITS, what)
         case SleepRequested() | UnloadRequested():
             if model.policy.pin:
-                return Objection(Refusal.PINNED, f"{model.name} is pinned; unpin it first")
+                return Objection(AdminRefusal.PINNED, f"{model.name} is pinned; unpin it first")
             if isinstance(asked, SleepRequested):
                 return _cannot_sleep(state, model)
         case PinRequested(pinned=True):
@@ -63,11 +63,11 @@ def objection(state: SchedulerState, asked: AdminRequest) -> Objection | None:
 
 def _cannot_sleep(state: SchedulerState, model: Model) -> Objection | None:
     if model.state in _GONE or model.state is State.PREWARMED:
-        return Objection(Refusal.NOT_LOADED, f"{model.name} is not loaded")
+        return Objection(AdminRefusal.NOT_LOADED, f"{model.name} is not loaded")
     if not state.can_sleep(model):
         lacking = model.policy.sleeps and not model.health.sleep_failed
         why = " without a copy in host memory, for which there was no room (device.host_cache)" if lacking else ""
-        return Objection(Refusal.CANNOT_SLEEP, f"{model.name} cannot sleep{why}; unload it instead")
+        return Objection(AdminRefusal.CANNOT_SLEEP, f"{model.name} cannot sleep{why}; unload it instead")
     return None
 
 
@@ -78,7 +78,9 @@ def _leaves_no_room(state: SchedulerState, model: Model) -> Objection | None:
     for other in state.models.values():
         most = other.footprint.peak + pinned_idle_bytes(state, other)
         if other is not model and most <= state.ledger.budget < most + size:
-            return Objection(Refusal.NO_ROOM_LEFT, f"beside {model.name} there would be no room for {other.name}")
+            return Objection(
+                AdminRefusal.NO_ROOM_LEFT, f"beside {model.name} there would be no room for {other.name}"
+            )
     return None
 
 

@@ -54,7 +54,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class MeasuredRun:
     """The largest runs that were measured between two powers of two of units."""
 
     units: int
@@ -73,7 +73,7 @@ class Footprint:
         sleep_resident: Figure | None = None,
         host_copy: Figure | None = None,
         prewarmed: int | None = None,
-        buckets: dict[int, Run] | None = None,
+        buckets: dict[int, MeasuredRun] | None = None,
         load_seconds: float = 2.0,
         exit_seconds: float | None = None,
         sleep_seconds: float | None = None,
@@ -178,8 +178,8 @@ class Footprint:
             self.activation = Figure(used, Origin.MEASURED)
         if units > 0:
             bucket = (units - 1).bit_length()  # the power of two that bounds it: 1 -> 0, 2 -> 1, 3 and 4 -> 2
-            seen = self.buckets.get(bucket, Run(0, 0))
-            self.buckets[bucket] = Run(max(seen.units, units), max(seen.size, used))
+            seen = self.buckets.get(bucket, MeasuredRun(0, 0))
+            self.buckets[bucket] = MeasuredRun(max(seen.units, units), max(seen.size, used))
         self.fade()
 
     def learn_shortage(self, held: int, most: int) -> bool:
@@ -202,7 +202,7 @@ class Footprint:
             self.activation = Figure(room, Origin.MEASURED)
         for bucket, run in self.buckets.items():
             if run.size > room:
-                self.buckets[bucket] = Run(run.units, room)
+                self.buckets[bucket] = MeasuredRun(run.units, room)
 
     def widen(self, most: int) -> None:
         """It ran out of memory although everybody kept to the books: allow for more, up to a peak of ``most``."""

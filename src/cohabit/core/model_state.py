@@ -1,7 +1,7 @@
 """What the scheduler knows of one model: what the config says, what it needs, what its worker does, what it has done.
 
 ``SchedulerState`` is the only writer of what its indexes are made from. The parts (``InFlight``, ``Share``,
-``Usage``, ``Health``) have one writer each; ``tests/core/test_one_writer.py`` knows which.
+``ModelUsage``, ``ModelHealth``) have one writer each; ``tests/core/test_one_writer.py`` knows which.
 """
 
 import math
@@ -85,7 +85,7 @@ class Share:
 
 
 @dataclass(slots=True)
-class Usage:
+class ModelUsage:
     """When it was loaded and used."""
 
     loaded_at: float = 0.0
@@ -101,7 +101,7 @@ class Usage:
 
 
 @dataclass(slots=True)
-class Health:
+class ModelHealth:
     """What went wrong."""
 
     failures: int = 0  # deaths in a row that count against the model
@@ -124,8 +124,8 @@ class Model:
     queue: ModelQueue = field(default_factory=ModelQueue)
     run: InFlight = field(default_factory=InFlight)
     share: Share = field(default_factory=Share)
-    usage: Usage = field(default_factory=Usage)
-    health: Health = field(default_factory=Health)
+    usage: ModelUsage = field(default_factory=ModelUsage)
+    health: ModelHealth = field(default_factory=ModelHealth)
     worker: int | None = None
     deadlines: list[tuple[float, int, Request]] = field(default_factory=list)  # a heap; the ended are dropped late
     load_requested: bool = False  # to be loaded though no client waits (preload, or the operator)

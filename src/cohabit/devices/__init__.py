@@ -1,8 +1,8 @@
 """Devices as the control plane sees them: how much memory there is, who holds it. Never through torch."""
 
-from cohabit.devices.reading import Device, DeviceError, Reading
+from cohabit.devices.reading import DeviceError, DeviceReader, DeviceReading
 
-__all__ = ["Device", "DeviceError", "Reading", "device_for", "host_available", "parse_kind"]
+__all__ = ["DeviceError", "DeviceReader", "DeviceReading", "device_for", "host_available", "parse_kind"]
 
 
 def parse_kind(kind: str) -> tuple[str, int]:
@@ -13,7 +13,7 @@ def parse_kind(kind: str) -> tuple[str, int]:
     raise DeviceError(f"no such device: {kind!r}; use cpu or cuda:0")
 
 
-def device_for(kind: str) -> Device:
+def device_for(kind: str) -> DeviceReader:
     """The device of a config. Raises DeviceError if it is not there."""
     name, index = parse_kind(kind)
     if name == "cpu":

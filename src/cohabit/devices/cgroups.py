@@ -22,7 +22,7 @@ _UNLIMITED = 1 << 60  # version 1 writes a limit of nearly 2**63 where there is 
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class CgroupFiles:
     """The names of what is read in a group."""
 
     limits: tuple[str, ...]
@@ -31,12 +31,12 @@ class Files:
     limit_above: str = ""  # field of memory.stat with the tightest limit of the groups above, seen or not
 
 
-_V2 = Files(
+_V2 = CgroupFiles(
     limits=("memory.max", "memory.high"),  # beyond the latter all in the group are slowed down to a crawl
     usage="memory.current",
     cache=("inactive_file", "active_file", "slab_reclaimable"),
 )
-_V1 = Files(
+_V1 = CgroupFiles(
     limits=("memory.limit_in_bytes",),
     usage="memory.usage_in_bytes",
     cache=("total_inactive_file", "total_active_file"),
@@ -49,7 +49,7 @@ class Group:
     """One control group with a memory controller."""
 
     folder: Path
-    files: Files
+    files: CgroupFiles
 
     def limited(self) -> tuple[int, int] | None:
         """Its limit and what of it can be had now, in bytes; None if it has no limit, or is gone. Raises OSError."""
@@ -100,7 +100,7 @@ class _Mount:
 
     root: PurePosixPath
     folder: Path
-    files: Files
+    files: CgroupFiles
 
 
 def _mounts(root: Path) -> Iterator[_Mount]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from cohabit.devices import cgroups
-from cohabit.devices.reading import DeviceError, Reading
+from cohabit.devices.reading import DeviceError, DeviceReading
 
 # pid (name) state ppid pgrp ...; the name may hold anything, so this looks behind its last bracket
 _GROUP = re.compile(rb".*\) \S+ -?\d+ (\d+) ", re.DOTALL)
@@ -39,7 +39,7 @@ class Cpu:
         """The least of MemTotal and the groups' limits."""
         return memory()[0]
 
-    def read(self, workers: Mapping[int, int]) -> Reading:
+    def read(self, workers: Mapping[int, int]) -> DeviceReading:
         """PSS of every worker's process group; a process that is gone holds nothing.
 
         Raises DeviceError if ``/proc`` cannot be read, for example because no file descriptor is free.
@@ -50,7 +50,7 @@ class Cpu:
             held = {worker: sum(map(pss, groups.get(pid, ()))) for worker, pid in workers.items()}
         except (OSError, ValueError) as error:
             raise DeviceError(f"the memory of this machine cannot be read: {error}") from error
-        return Reading(total=total, available=available, workers=held)
+        return DeviceReading(total=total, available=available, workers=held)
 
 
 def group_members() -> dict[int, list[int]]:

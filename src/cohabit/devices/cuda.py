@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from cohabit.devices.cpu import group_members
-from cohabit.devices.reading import DeviceError, Reading
+from cohabit.devices.reading import DeviceError, DeviceReading
 
 T = TypeVar("T")
 CONTEXT_BYTES = 512 << 20
@@ -28,7 +28,7 @@ class Cuda:
         """Memory of the card. Raises DeviceError."""
         return self._told(lambda: int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).total))
 
-    def read(self, workers: Mapping[int, int]) -> Reading:
+    def read(self, workers: Mapping[int, int]) -> DeviceReading:
         """Per-process figures of the driver. Where it has none (WSL) a worker is missing from the reading.
 
         Raises DeviceError if the driver fails; the next reading then opens the card anew, since a driver that was
@@ -36,13 +36,13 @@ class Cuda:
         """
         return self._told(lambda: self._reading(workers))
 
-    def _reading(self, workers: Mapping[int, int]) -> Reading:
+    def _reading(self, workers: Mapping[int, int]) -> DeviceReading:
         if self._handle is None:
             self._handle = self._open()
         memory = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
         used = self._used(int(memory.total))
         groups = group_members()
-        return Reading(
+        return DeviceReading(
             total=int(memory.total),
             available=int(memory.free),
             workers={

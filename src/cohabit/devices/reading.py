@@ -10,7 +10,7 @@ class DeviceError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class DeviceReading:
     """Bytes at one moment."""
 
     total: int
@@ -18,13 +18,13 @@ class Reading:
     workers: dict[int, int]  # by worker id
 
 
-class Device(Protocol):
+class DeviceReader(Protocol):
     """A device whose memory models share. Methods block for some milliseconds: call them in a thread."""
 
     def total_bytes(self) -> int:
         """All memory it has."""
 
-    def read(self, workers: Mapping[int, int]) -> Reading:
+    def read(self, workers: Mapping[int, int]) -> DeviceReading:
         """A reading. ``workers`` gives the process group (the leader's pid) of every worker id.
 
         Raises DeviceError if it cannot be read at this moment; trying again later may help.

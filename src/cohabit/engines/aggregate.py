@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from cohabit.engines.tool_calls import Offer, Reader
+from cohabit.engines.tool_calls import Offer, ToolCallReader
 
 Piece = dict[str, Any]
 
@@ -38,7 +38,7 @@ class Assembly:
         self._logprobs = logprobs
         self._echoed = echoed
         self._offer = offer
-        self._readers: dict[int, Reader] = {}
+        self._readers: dict[int, ToolCallReader] = {}
         self._head: Piece = {}
         self._choices: dict[int, Piece] = {}
         self._usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
@@ -102,7 +102,7 @@ class Assembly:
                 else _of_completion(found, self._logprobs, len(kept["text"]))
             )
         if self._offer is not None:
-            self._readers.setdefault(index, Reader(self._offer)).read(choice)
+            self._readers.setdefault(index, ToolCallReader(self._offer)).read(choice)
         delta = choice.get("delta")
         if delta and delta.get("content", "") is None:
             delta["content"] = ""  # as OpenAI's first chunk

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from cohabit.protocol.engine import Request
+from cohabit.protocol.engine import EngineRequest
 from cohabit.protocol.tasks import Task
 
 
@@ -17,10 +17,10 @@ def usage(prompt: int, completion: int) -> dict[str, int]:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-class Answer:
+class AnswerBuilder:
     """One answer, whole or in pieces that share their id."""
 
-    def __init__(self, model: str, request: Request) -> None:
+    def __init__(self, model: str, request: EngineRequest) -> None:
         """To a request of the task chat, describe or complete."""
         self._chat = request.task is not Task.COMPLETE
         self._head = {"id": f"{model}-{request.id}", "created": int(time.time()), "model": model}

@@ -18,10 +18,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from cohabit.engines.answers import Answer, usage, wants_usage
+from cohabit.engines.answers import AnswerBuilder, usage, wants_usage
 from cohabit.engines.card_memory import Card, Pinned
 from cohabit.protocol.capabilities import Ability
-from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, ItemError, Output, Request
+from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, EngineRequest, ItemError, Output
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
@@ -132,7 +132,7 @@ class Fake(Engine):
         else:
             self._memory = self._touched(options.idle)
 
-    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+    def run(self, batch: Sequence[EngineRequest], cancelled: Cancelled) -> Iterator[Output]:
         """Answer each request in turn."""
         for request in batch:
             yield from self._answer(request, cancelled)
@@ -141,7 +141,7 @@ class Fake(Engine):
         """Give the memory back."""
         self._memory = self._copy = None
 
-    def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
+    def _answer(self, request: EngineRequest, cancelled: Cancelled) -> Iterator[Output]:
         body = json.loads(request.body)
         options = self._overridden(body)
         fails = self._fails(options)
@@ -178,14 +178,14 @@ class Fake(Engine):
                 self._wait(options.token_seconds, request.id, cancelled)
                 if cancelled(request.id):
                     return
-            whole = Answer(self._name, request).whole("word " * count, "length", usage(1, count))
+            whole = AnswerBuilder(self._name, request).whole("word " * count, "length", usage(1, count))
             yield Chunk(request.id, whole, tokens=count)
         del memory
 
     def _stream(
-        self, request: Request, body: dict[str, Any], options: FakeOptions, cancelled: Cancelled, fails: bool
+        self, request: EngineRequest, body: dict[str, Any], options: FakeOptions, cancelled: Cancelled, fails: bool
     ) -> Iterator[Output]:
-        answer = Answer(self._name, request)
+        answer = AnswerBuilder(self._name, request)
         count = _count(body, options)
         for index in range(count):
             self._wait(options.token_seconds, request.id, cancelled)

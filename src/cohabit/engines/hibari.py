@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from cohabit.engines.audio_encode import Encoder
 from cohabit.engines.per_item import BadItem, singly
-from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, Output, Request, Speech
+from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineError, EngineRequest, Output, Speech
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
@@ -59,7 +59,7 @@ class Hibari(Engine):
         for _ in self._sound("Hello, this is a first sentence.", 1.0, lambda: False):
             pass
 
-    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+    def run(self, batch: Sequence[EngineRequest], cancelled: Cancelled) -> Iterator[Output]:
         """One after the other."""
         return singly(batch, partial(self._answer, cancelled=cancelled))
 
@@ -67,7 +67,7 @@ class Hibari(Engine):
         """Free the model."""
         del self._voice, self._session
 
-    def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
+    def _answer(self, request: EngineRequest, cancelled: Cancelled) -> Iterator[Output]:
         body = json.loads(request.body)
         encoder = Encoder(body["response_format"], RATE)
         spoken = False

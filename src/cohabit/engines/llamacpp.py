@@ -33,9 +33,9 @@ from cohabit.protocol.engine import (
     Derivation,
     Engine,
     EngineError,
+    EngineRequest,
     ItemError,
     Output,
-    Request,
 )
 from cohabit.protocol.parameters import BadParameter
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
@@ -176,7 +176,7 @@ class LlamaCpp(Engine):
         """Touch weights and buffers with one token."""
         self._server.handle_completions({"prompt": "a", "max_tokens": 1, "cache_prompt": False})
 
-    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+    def run(self, batch: Sequence[EngineRequest], cancelled: Cancelled) -> Iterator[Output]:
         """Answer each; called from ``concurrency`` threads at once."""
         for request in batch:
             yield from self._answer(request, cancelled)
@@ -199,7 +199,7 @@ class LlamaCpp(Engine):
         body = {"prompt": "a", "max_tokens": len(MARK) + 1, "temperature": 0, "grammar": trial(grammar)}
         return bool(self._server.handle_completions(body)["choices"][0]["text"].startswith(MARK))
 
-    def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
+    def _answer(self, request: EngineRequest, cancelled: Cancelled) -> Iterator[Output]:
         body = json.loads(request.body)
         streamed, sent = bool(body.get("stream")), 0
         try:
@@ -225,7 +225,9 @@ class LlamaCpp(Engine):
         elif not cancelled(request.id):
             yield Chunk(request.id, msgspec.json.encode(assembly.whole()), tokens=assembly.tokens)
 
-    def _pieces(self, request: Request, body: Piece, cancelled: Cancelled, stack: int) -> Iterator[Piece | Exception]:
+    def _pieces(
+        self, request: EngineRequest, body: Piece, cancelled: Cancelled, stack: int
+    ) -> Iterator[Piece | Exception]:
         """What llama.cpp says, as it says it. Closing the iterator stops the generation.
 
         ``stack`` is bytes of the stack of the thread that tokenizes, 0 for as many as usual.

@@ -15,7 +15,7 @@ import msgspec
 
 from cohabit.engines.per_item import BadItem
 from cohabit.protocol.capabilities import Ability
-from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, Output, Request
+from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, EngineRequest, Output
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
@@ -44,7 +44,7 @@ class _Texts(msgspec.Struct):
 class _Item:
     """One request's texts on their way to vectors."""
 
-    request: Request
+    request: EngineRequest
     base64: bool
     tokens: list[list[int]]
     dimensions: int
@@ -80,7 +80,7 @@ class OnnxEmbed(Engine):
         return frozenset({Ability.SHORTEN}) if options.matryoshka else frozenset()
 
     @classmethod
-    def units(cls, request: Request) -> int:
+    def units(cls, request: EngineRequest) -> int:
         """Padded tokens, were all its texts run together and every byte a token."""
         try:
             texts = msgspec.json.decode(request.body, type=_Texts).input
@@ -120,7 +120,7 @@ class OnnxEmbed(Engine):
         """One short text; also shows how long a vector is."""
         self.dimensions = len(self._encode([[0, 1, 2]])[0])
 
-    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+    def run(self, batch: Sequence[EngineRequest], cancelled: Cancelled) -> Iterator[Output]:
         """All texts of the batch together, longest last; every request is answered when its last text is done."""
         items = []
         for request in batch:
@@ -191,7 +191,7 @@ class OnnxEmbed(Engine):
         np = self._np
         return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
-    def _read(self, request: Request) -> _Item:
+    def _read(self, request: EngineRequest) -> _Item:
         body = json.loads(request.body)
         dimensions = self._dimensions(body.get("dimensions"))
         texts = body["input"]

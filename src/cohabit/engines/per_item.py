@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from cohabit.protocol.engine import ItemError, Output, Request
+from cohabit.protocol.engine import EngineRequest, ItemError, Output
 
 
 class BadItem(Exception):
@@ -37,8 +37,8 @@ def opening(param: str, what: str) -> Iterator[None]:
 
 
 def singly(
-    batch: Sequence[Request],
-    answer: Callable[[Request], Iterator[Output]],
+    batch: Sequence[EngineRequest],
+    answer: Callable[[EngineRequest], Iterator[Output]],
     after: Callable[[], object] = lambda: None,
 ) -> Iterator[Output]:
     """Answers in turn; ``after`` is called after each, however it ended."""

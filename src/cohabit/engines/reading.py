@@ -13,7 +13,7 @@ _THINNEST = 64  # times as long as high: what is thinner cannot be read, and wou
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TextLine:
     """One line: its text, how sure that is (0 to 1), its corners (x, y) clockwise from the upper left."""
 
     text: str
@@ -21,7 +21,7 @@ class Line:
     box: list[tuple[float, float]]
 
 
-class Reader:
+class OcrReader:
     """Loads its models at the first reading."""
 
     def __init__(self, *, threads: int) -> None:
@@ -42,7 +42,7 @@ class Reader:
             }
         )
 
-    def lines(self, picture: "Image", wanted: Callable[[], bool]) -> Iterator[Line]:
+    def lines(self, picture: "Image", wanted: Callable[[], bool]) -> Iterator[TextLine]:
         """Lines of an RGB picture, at most LONGEST pixels a side, in reading order; asks ``wanted`` before each."""
         import numpy as np
         from rapidocr.main import RapidOCRError
@@ -64,7 +64,7 @@ class Reader:
             if line is not None and (len(line.text) > 1 or share < _LARGEST_SIGN):
                 yield line
 
-    def _line(self, crop: Any, box: Any) -> Line | None:
+    def _line(self, crop: Any, box: Any) -> TextLine | None:
         from rapidocr.main import RapidOCRError
 
         height, width = crop.shape[:2]
@@ -76,4 +76,4 @@ class Reader:
             return None
         assert read.txts is not None
         text = read.txts[0].strip()
-        return Line(text, float(read.scores[0]), [(float(x), float(y)) for x, y in box]) if text else None
+        return TextLine(text, float(read.scores[0]), [(float(x), float(y)) for x, y in box]) if text else None

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from cohabit.engines.answers import Answer, usage, wants_usage
+from cohabit.engines.answers import AnswerBuilder, usage, wants_usage
 from cohabit.engines.labels import Labels
 from cohabit.engines.per_item import BadItem, opening, singly
-from cohabit.engines.reading import LONGEST, Reader
+from cohabit.engines.reading import LONGEST, OcrReader
 from cohabit.media.data_url import decode
 from cohabit.media.images import load
-from cohabit.protocol.engine import Cancelled, Chunk, Count, Derivation, Engine, EngineError, Output, Request
+from cohabit.protocol.engine import Cancelled, Chunk, Count, Derivation, Engine, EngineError, EngineRequest, Output
 from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -79,7 +79,7 @@ class Scene(Engine):
         self._name = spec.name
         try:
             self._labels = Labels(spec.files["labels"], spec.files["names"], threads=options.threads, device=device)
-            self._reader = Reader(threads=options.threads)
+            self._reader = OcrReader(threads=options.threads)
         except ImportError as error:
             raise EngineError(f"{error.name} is missing: pip install 'cohabit[scene]'") from None
 
@@ -91,7 +91,7 @@ class Scene(Engine):
         ImageDraw.Draw(picture).text((20, 20), "warm up", fill="black", font_size=40)
         self._look(picture, picture.size, lambda: True)
 
-    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+    def run(self, batch: Sequence[EngineRequest], cancelled: Cancelled) -> Iterator[Output]:
         """One after the other."""
         return singly(batch, partial(self._answer, cancelled=cancelled), after=give_back)
 
@@ -99,7 +99,7 @@ class Scene(Engine):
         """Free the models."""
         del self._labels, self._reader
 
-    def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
+    def _answer(self, request: EngineRequest, cancelled: Cancelled) -> Iterator[Output]:
         body = json.loads(request.body)
         findings = []
         for url in pictures(body["messages"]):
@@ -111,7 +111,7 @@ class Scene(Engine):
         if not findings:
             raise BadItem("there is no picture to describe; add an image_url part", param="messages")
         text = "\n".join(sentences(findings))
-        answer = Answer(self._name, request)
+        answer = AnswerBuilder(self._name, request)
         nothing = usage(0, 0)  # there are no tokens here
         if not body.get("stream"):
             yield Chunk(request.id, answer.whole(text, "stop", nothing, findings=findings))

@@ -73,7 +73,7 @@ def _texts(message: Piece) -> list[str]:
     return [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
 
 
-class Reader:
+class ToolCallReader:
     """Turns the text of one choice into what OpenAI sends of it: calls where it calls, else the text itself."""
 
     def __init__(self, offer: Offer) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from cohabit.engines.audio_decode import RATE, windows
 from cohabit.engines.per_item import BadItem, opening, singly
 from cohabit.protocol.capabilities import Ability
-from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, Output, Request
+from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, EngineRequest, Output
 from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -119,7 +119,7 @@ class Whisper(Engine):
 
         list(self._heard(np.zeros(16_000, np.float32), {}, vad_filter=False)[0])
 
-    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+    def run(self, batch: Sequence[EngineRequest], cancelled: Cancelled) -> Iterator[Output]:
         """One after the other."""
         return singly(batch, partial(self._answer, cancelled=cancelled), after=give_back)
 
@@ -127,7 +127,7 @@ class Whisper(Engine):
         """Free the model."""
         del self._model, self._decoder
 
-    def _answer(self, request: Request, cancelled: Cancelled) -> Iterator[Output]:
+    def _answer(self, request: EngineRequest, cancelled: Cancelled) -> Iterator[Output]:
         body = json.loads(request.body)
         self._check(body)
         heard = _Heard()

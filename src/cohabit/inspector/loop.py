@@ -6,7 +6,15 @@ import socket
 from cohabit.inspector.limits import Allowance, confine
 from cohabit.inspector.pieces import cleaned
 from cohabit.media.errors import Unreadable
-from cohabit.protocol.inspection import Clean, FromInspector, Piece, Progress, Ready, Refused, decode_piece
+from cohabit.protocol.inspection import (
+    Clean,
+    FromInspector,
+    InspectorReady,
+    Piece,
+    PieceRefused,
+    Progress,
+    decode_piece,
+)
 from cohabit.protocol.memory import give_back
 from cohabit.protocol.messages import encode, read_frame
 from cohabit.worker.reporting import report
@@ -23,7 +31,7 @@ def serve(fd: int) -> None:
     confine()
     link = socket.socket(fileno=fd)
     with link, link.makefile("rb") as reader:
-        _send(link, Ready())
+        _send(link, InspectorReady())
         while (frame := read_frame(reader.read)) is not None:
             piece = decode_piece(frame)
             del frame  # each may have 60 MiB, and would be there until the next one comes
@@ -45,12 +53,12 @@ def _inspected(link: socket.socket, piece: Piece) -> FromInspector:
     try:
         return Clean(cleaned(piece, heard))
     except Unreadable as error:
-        return Refused(str(error))
+        return PieceRefused(str(error))
     except MemoryError:
-        return Refused(_TOO_LARGE, limit=True)
+        return PieceRefused(_TOO_LARGE, limit=True)
     except Exception as error:  # a library's, on something that a client sent
         report(error)
-        return Refused("cannot be opened; save it again, or send it in another format")
+        return PieceRefused("cannot be opened; save it again, or send it in another format")
 
 
 def _send(link: socket.socket, message: FromInspector) -> None:

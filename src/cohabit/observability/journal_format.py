@@ -112,7 +112,7 @@ def made(kind: type[T], found: dict[str, Any]) -> T:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One event, when it was handled, what was decided."""
 
     now: float
@@ -147,7 +147,7 @@ def read_head(line: bytes) -> Head:
     return _heads.decode(line)
 
 
-def read_entry(line: bytes) -> Entry:
+def read_entry(line: bytes) -> JournalEntry:
     """Raises msgspec.DecodeError."""
     found = _lines.decode(line)
-    return Entry(found.now, EVENTS.read(found.event), [COMMANDS.read(command) for command in found.commands])
+    return JournalEntry(found.now, EVENTS.read(found.event), [COMMANDS.read(command) for command in found.commands])

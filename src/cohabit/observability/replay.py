@@ -9,7 +9,7 @@ import msgspec
 
 from cohabit.core.commands import Command
 from cohabit.core.snapshot import snapshot
-from cohabit.observability.journal_format import SCHEMA, Entry, Head, read_entry, read_head
+from cohabit.observability.journal_format import SCHEMA, Head, JournalEntry, read_entry, read_head
 
 
 class JournalError(Exception):
@@ -20,7 +20,7 @@ class JournalError(Exception):
 class Difference:
     """The first event that gave other commands. ``raised`` is what the core raised instead of any."""
 
-    entry: Entry
+    entry: JournalEntry
     replayed: Sequence[Command]
     raised: str | None = None
 

@@ -24,7 +24,7 @@ worker is ended. So never ask in a loop that only waits.
 """
 
 
-class Request(msgspec.Struct, frozen=True):
+class EngineRequest(msgspec.Struct, frozen=True):
     """One item of work. ``body`` is the OpenAI request body of its task, validated, with no other
     fields than OpenAI's and those that the engine declares."""
 
@@ -167,7 +167,7 @@ class Engine(ABC):
         """
 
     @classmethod
-    def units(cls, request: Request) -> int:
+    def units(cls, request: EngineRequest) -> int:
         """A request's size in what the memory of a run grows with: an upper bound, told by its bytes alone.
 
         Asked in the control plane when the request arrives, so it must be cheap. 0, the default, is for engines
@@ -180,7 +180,7 @@ class Engine(ABC):
         """Bring the model in. Raises EngineError if it never can be, MemoryError if it did not fit."""
 
     @abstractmethod
-    def run(self, batch: Sequence[Request], cancelled: Cancelled) -> Iterator[Output]:
+    def run(self, batch: Sequence[EngineRequest], cancelled: Cancelled) -> Iterator[Output]:
         """Answer a batch. A request is done when the iterator ends, unless an ItemError named it before."""
 
     def warmup(self) -> None:

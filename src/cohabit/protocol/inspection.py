@@ -30,7 +30,7 @@ class Sound(msgspec.Struct, frozen=True, tag="sound"):
 Piece = Picture | Sound
 
 
-class Ready(msgspec.Struct, frozen=True, tag="ready"):
+class InspectorReady(msgspec.Struct, frozen=True, tag="ready"):
     """The first word: it has imported what it needs."""
 
 
@@ -44,7 +44,7 @@ class Clean(msgspec.Struct, frozen=True, tag="clean"):
     data: bytes
 
 
-class Refused(msgspec.Struct, frozen=True, tag="refused"):
+class PieceRefused(msgspec.Struct, frozen=True, tag="refused"):
     """It cannot be taken. ``why`` is the end of a sentence that says what would do, and quotes nothing.
 
     ``limit``: it took more memory than allowed, so this process is not to be used any more.
@@ -54,7 +54,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     limit: bool = False
 
 
-FromInspector = Ready | Progress | Clean | Refused
+FromInspector = InspectorReady | Progress | Clean | PieceRefused
 
 decode_piece = msgspec.msgpack.Decoder(Piece).decode
 decode_from_inspector = msgspec.msgpack.Decoder(FromInspector).decode

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from cohabit.protocol.engine import Chunk, ItemError, Request
+from cohabit.protocol.engine import Chunk, EngineRequest, ItemError
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 
@@ -36,7 +36,7 @@ class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
     device: Device
 
 
-class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
+class ImportsDone(msgspec.Struct, frozen=True, tag="prepared"):
     """Done; the model may be loaded."""
 
 
@@ -70,13 +70,13 @@ class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
     permanent: bool = False  # trying again cannot help (missing file, bad option)
 
 
-class Run(msgspec.Struct, frozen=True, tag="run"):
+class RunBatch(msgspec.Struct, frozen=True, tag="run"):
     """Work for the engine, one batch."""
 
-    batch: list[Request]
+    batch: list[EngineRequest]
 
 
-class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+class CancelRun(msgspec.Struct, frozen=True, tag="cancel"):
     """The client is gone: stop within one step. Answered by Finished."""
 
     id: int
@@ -127,7 +127,7 @@ class Trim(msgspec.Struct, frozen=True, tag="trim"):
     """Give caches back."""
 
 
-class Trimmed(msgspec.Struct, frozen=True, tag="trimmed"):
+class TrimDone(msgspec.Struct, frozen=True, tag="trimmed"):
     """Done; bytes of the process now."""
 
     idle: int
@@ -137,7 +137,7 @@ class Sleep(msgspec.Struct, frozen=True, tag="sleep"):
     """Let go of the weights and stay. No Run comes before the next Loaded."""
 
 
-class Slept(msgspec.Struct, frozen=True, tag="slept"):
+class SleepDone(msgspec.Struct, frozen=True, tag="slept"):
     """Done; bytes that the process still holds, seconds since the word."""
 
     held: int
@@ -152,8 +152,8 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """Close the engine and leave."""
 
 
-ToWorker = Prepare | Load | Run | Cancel | Credit | Ping | Trim | Sleep | Wake | Shutdown
-FromWorker = Hello | Prepared | Loaded | LoadFailed | Chunk | Finished | End | Pong | Trimmed | Slept
+ToWorker = Prepare | Load | RunBatch | CancelRun | Credit | Ping | Trim | Sleep | Wake | Shutdown
+FromWorker = Hello | ImportsDone | Loaded | LoadFailed | Chunk | Finished | End | Pong | TrimDone | SleepDone
 
 _encoder = msgspec.msgpack.Encoder()
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

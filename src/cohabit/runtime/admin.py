@@ -26,14 +26,14 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AdminOutcome:
     """``detail`` is for people, where something is in the way."""
 
     ending: Ending
     detail: str = ""
 
 
-class Owner:
+class AdminRequests:
     """Asks the core and sees what comes of it."""
 
     def __init__(self, loop: ControlLoop) -> None:
@@ -42,7 +42,7 @@ class Owner:
         self._watches: set[_Watch] = set()
         loop.when_failed(self._release)
 
-    async def ask(self, asked: AdminRequest, within: float) -> Outcome | Objection:
+    async def ask(self, asked: AdminRequest, within: float) -> AdminOutcome | Objection:
         """Ask, and wait for up to so many seconds until it is done. The model must be there.
 
         Raises CallFailed if the server has failed.
@@ -61,7 +61,7 @@ class Owner:
             async with asyncio.timeout(within):
                 await watch.ended.wait()
         except TimeoutError:
-            return Outcome(Ending.UNDER_WAY)
+            return AdminOutcome(Ending.UNDER_WAY)
         finally:
             self._watches.discard(watch)
             self._loop.unsubscribe(watch.handled)
@@ -80,7 +80,7 @@ class _Watch:
 
     def __init__(self, model: Model, asked: AdminRequest) -> None:
         self.ended = asyncio.Event()
-        self.outcome = Outcome(Ending.UNDER_WAY)
+        self.outcome = AdminOutcome(Ending.UNDER_WAY)
         self._model = model
         self._asked = asked
         self._worker = model.worker
@@ -93,30 +93,32 @@ class _Watch:
             if self.outcome.ending is not Ending.UNDER_WAY:
                 self.ended.set()
 
-    def _look(self) -> Outcome:
+    def _look(self) -> AdminOutcome:
         if isinstance(self._asked, PinRequested):
-            return Outcome(Ending.DONE)
+            return AdminOutcome(Ending.DONE)
         return self._coming_in() if isinstance(self._asked, LoadRequested) else self._leaving()
 
-    def _coming_in(self) -> Outcome:
+    def _coming_in(self) -> AdminOutcome:
         model = self._model
         if model.state is State.READY:
-            return Outcome(Ending.DONE)
+            return AdminOutcome(Ending.DONE)
         if model.health.failures > self._failures:
-            return Outcome(Ending.FAILED, f"{model.name} does not start: {model.health.failure or 'its worker died'}")
+            return AdminOutcome(
+                Ending.FAILED, f"{model.name} does not start: {model.health.failure or 'its worker died'}"
+            )
         if model.unloaded and not model.load_requested:
-            return Outcome(Ending.SUPERSEDED, f"{model.name} was told to leave before it was in")
-        return Outcome(Ending.UNDER_WAY)
+            return AdminOutcome(Ending.SUPERSEDED, f"{model.name} was told to leave before it was in")
+        return AdminOutcome(Ending.UNDER_WAY)
 
-    def _leaving(self) -> Outcome:
+    def _leaving(self) -> AdminOutcome:
         model = self._model
         asleep_is_enough = isinstance(self._asked, SleepRequested)
         if model.worker != self._worker or model.worker is None:
             if asleep_is_enough:
-                return Outcome(Ending.SUPERSEDED, f"the worker of {model.name} ended before it was asleep")
-            return Outcome(Ending.DONE)
+                return AdminOutcome(Ending.SUPERSEDED, f"the worker of {model.name} ended before it was asleep")
+            return AdminOutcome(Ending.DONE)
         if model.unload_requested is not None or model.state in _LEAVING:
-            return Outcome(Ending.UNDER_WAY)
+            return AdminOutcome(Ending.UNDER_WAY)
         if model.state is State.READY:
-            return Outcome(Ending.SUPERSEDED, f"{model.name} was told to stay before it could leave")
-        return Outcome(Ending.DONE if asleep_is_enough else Ending.UNDER_WAY)
+            return AdminOutcome(Ending.SUPERSEDED, f"{model.name} was told to stay before it could leave")
+        return AdminOutcome(Ending.DONE if asleep_is_enough else Ending.UNDER_WAY)

@@ -22,10 +22,10 @@ from cohabit.core.commands import (
 from cohabit.core.events import Event
 from cohabit.core.snapshot import Alert
 from cohabit.protocol.spec import Device
-from cohabit.runtime.inflight import Answers, Watcher
+from cohabit.runtime.inflight import InFlightRequests, Watcher
 from cohabit.runtime.stalls import StallDetector
 from cohabit.runtime.workers.process import WorkerProcess
-from cohabit.runtime.workers.supervisor import Launch, Supervisor, Worker
+from cohabit.runtime.workers.supervisor import Launch, Supervisor, WorkerHandle
 
 log = structlog.get_logger()
 
@@ -44,8 +44,8 @@ class Effects:
         watcher: Watcher,
     ) -> None:
         """``halt`` is called when everything has ended; ``fail`` with an error after which nothing can go on."""
-        self.workers: dict[int, Worker] = {}
-        self.answers = Answers(self.workers, post=post, watcher=watcher)
+        self.workers: dict[int, WorkerHandle] = {}
+        self.answers = InFlightRequests(self.workers, post=post, watcher=watcher)
         self._supervisor = Supervisor(self.workers, launches, device, answers=self.answers, post=post, fail=fail)
         self._halt = halt
 

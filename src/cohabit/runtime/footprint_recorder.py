@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from cohabit.config.model import Config
 from cohabit.core.commands import Command, StartWorker
 from cohabit.core.events import Event, RequestFinished, Slept, WorkerExited, WorkerReady
-from cohabit.core.footprints import Ewma, Figure, Origin, Run
+from cohabit.core.footprints import Ewma, Figure, MeasuredRun, Origin
 from cohabit.core.model_state import Model
-from cohabit.runtime.profile_store import Footprints, Profile, profile_key
+from cohabit.runtime.profile_store import Profile, ProfileStore, profile_key
 
 
-class Learner:
+class FootprintRecorder:
     """Writes after loads, sleeps, wakes and exits, and when a run shows that more is needed than was known.
 
     The time of runs changes with each of them, so it is written when anything else is.
     """
 
-    def __init__(self, config: Config, models: Sequence[Model], footprints: Footprints) -> None:
+    def __init__(self, config: Config, models: Sequence[Model], footprints: ProfileStore) -> None:
         """``models`` are the core's own, read after each event that may have taught it something."""
         self._keys = {name: profile_key(model, config.device.kind) for name, model in config.models.items()}
         self._models = {model.name: model for model in models}
@@ -65,7 +65,7 @@ class Learner:
         self._footprints.record(key, profile)
 
 
-def _learned(model: Model) -> tuple[Figure, dict[int, Run]]:
+def _learned(model: Model) -> tuple[Figure, dict[int, MeasuredRun]]:
     """What runs teach of memory."""
     return model.footprint.activation, dict(model.footprint.buckets)
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Protocol
 from cohabit.core.commands import Rejection, RejectReason
 from cohabit.core.events import Event, RequestFailed, RequestFinished
 from cohabit.protocol import messages
-from cohabit.protocol.engine import Chunk, ItemError, Request
+from cohabit.protocol.engine import Chunk, EngineRequest, ItemError
 from cohabit.runtime.requests import Answer, Call, CallFailed
 
 if TYPE_CHECKING:
-    from cohabit.runtime.workers.supervisor import Worker
+    from cohabit.runtime.workers.supervisor import WorkerHandle
 
 
 @dataclass(slots=True)
-class Open:
+class InFlightRequest:
     """A request whose answer has not ended."""
 
     call: Call
@@ -33,18 +33,18 @@ class Watcher(Protocol):
         """A worker is done with a request."""
 
 
-class Answers:
+class InFlightRequests:
     """What is done about requests. ``open`` has every one whose answer has not ended."""
 
     def __init__(
         self,
-        workers: "Mapping[int, Worker]",
+        workers: "Mapping[int, WorkerHandle]",
         *,
         post: Callable[[Event], None],
         watcher: Watcher,
     ) -> None:
         """Before the first request."""
-        self.open: dict[int, Open] = {}
+        self.open: dict[int, InFlightRequest] = {}
         self.ended = 0
         """Requests so far that a worker is done with. To refuse one is no progress."""
         self._workers = workers
@@ -57,7 +57,7 @@ class Answers:
         """Its client is gone: whatever still comes of the answer goes nowhere."""
         entry = self.open.pop(request, None)
         if entry is not None and entry.finished and entry.worker is not None:
-            self._send(entry.worker, messages.Cancel(request))  # lets the worker drop what it keeps for it
+            self._send(entry.worker, messages.CancelRun(request))  # lets the worker drop what it keeps for it
 
     def taken(self, request: int, chunks: int, size: int) -> None:
         """A client has taken chunks: its worker may send as much more."""
@@ -81,15 +81,15 @@ class Answers:
             entry.answer.restart()
             entry.answer.dispatched = now
             entry.answer.load_seconds = worker.coming_in(since=entry.answer.arrived)
-            batch.append(Request(request, entry.call.task, entry.call.body, entry.call.blobs))
+            batch.append(EngineRequest(request, entry.call.task, entry.call.body, entry.call.blobs))
         if not batch:
             return
         self._run(worker_id, worker, batch)
 
-    def _run(self, worker_id: int, worker: "Worker", batch: list[Request]) -> None:
+    def _run(self, worker_id: int, worker: "WorkerHandle", batch: list[EngineRequest]) -> None:
         """Send it. What is too large for one message goes one by one, so that each fails by itself."""
         try:
-            worker.send(messages.Run(batch))
+            worker.send(messages.RunBatch(batch))
         except messages.FrameTooLarge:
             if len(batch) > 1:
                 for item in batch:
@@ -102,7 +102,7 @@ class Answers:
 
     def cancel(self, request: int, worker_id: int) -> None:
         """Stop a running request."""
-        self._send(worker_id, messages.Cancel(request))
+        self._send(worker_id, messages.CancelRun(request))
 
     def reject(self, request: int, rejection: Rejection) -> None:
         """End a request without (the rest of) its answer."""

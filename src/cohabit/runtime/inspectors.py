@@ -18,10 +18,10 @@ from cohabit.media.errors import Unreadable
 from cohabit.protocol.inspection import (
     Clean,
     FromInspector,
+    InspectorReady,
     Piece,
+    PieceRefused,
     Progress,
-    Ready,
-    Refused,
     decode_from_inspector,
 )
 from cohabit.protocol.messages import FrameTooLarge
@@ -105,7 +105,7 @@ class _Inspector:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class InspectionLimits:
     """How many and how long."""
 
     most: int = MOST
@@ -117,13 +117,13 @@ class Limits:
     start: float = FIRST_WORD.seconds
 
 
-LIMITS = Limits()
+LIMITS = InspectionLimits()
 
 
 class Inspectors:
     """Lives in one event loop, the main thread's. Has no process until the first piece comes."""
 
-    def __init__(self, spawn: Spawn = spawn, limits: Limits = LIMITS) -> None:
+    def __init__(self, spawn: Spawn = spawn, limits: InspectionLimits = LIMITS) -> None:
         """``spawn`` starts a process."""
         self._spawn = spawn
         self._limits = limits
@@ -206,7 +206,7 @@ class Inspectors:
 
     def _heard(self, one: _Inspector, message: FromInspector) -> None:
         match message:
-            case Ready():
+            case InspectorReady():
                 one.ready = True
                 self._rest(one)
             case Progress():
@@ -214,7 +214,7 @@ class Inspectors:
             case Clean(data):
                 self._answer(one, data)
                 self._rest(one)
-            case Refused(why, limit):
+            case PieceRefused(why, limit):
                 self._answer(one, Unreadable(why))
                 one.ending |= limit
                 self._rest(one)

@@ -23,7 +23,7 @@ from cohabit.core.model_state import ModelPolicy
 from cohabit.protocol import messages
 from cohabit.protocol.spec import Device
 from cohabit.runtime.effects import Effects
-from cohabit.runtime.inflight import Open
+from cohabit.runtime.inflight import InFlightRequest
 from cohabit.runtime.profile_store import Profile
 from cohabit.runtime.requests import Answer, Call, CallFailed
 from cohabit.runtime.supervision import awaited
@@ -175,7 +175,7 @@ class Measurer:
         taken = self._effects.answers.taken
         answers = [Answer(next(self._ids), cancel=lambda _: None, taken=taken) for _ in batch]
         for call, answer in zip(batch, answers, strict=True):
-            self._effects.answers.open[answer.id] = Open(call, answer)
+            self._effects.answers.open[answer.id] = InFlightRequest(call, answer)
         self._effects.execute(Dispatch(model, worker, tuple(answer.id for answer in answers)))
         return answers
 

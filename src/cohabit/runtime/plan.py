@@ -14,7 +14,7 @@ from cohabit.core.model_state import Model
 from cohabit.core.state import SchedulerState
 from cohabit.devices.cuda import CONTEXT_BYTES
 from cohabit.engines.registry import engine_class
-from cohabit.runtime.profile_store import Footprints, Profile, profile_key
+from cohabit.runtime.profile_store import Profile, ProfileStore, profile_key
 from cohabit.sources import SourceError, cached, size_of
 
 _PRECISION = re.compile(
@@ -27,7 +27,7 @@ READING_BYTES = 1e9  # a second: weights into fresh buffers, measured at 1.0 to 
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PlanRow:
     """One model of the plan."""
 
     name: str
@@ -55,7 +55,7 @@ class Row:
 class Plan:
     """What a config means on this device."""
 
-    rows: list[Row]
+    rows: list[PlanRow]
     device: str
     total: int
     keep_free: int
@@ -84,7 +84,7 @@ class Plan:
         return sum(copy.size for row in self.rows if (copy := row.footprint.host_copy) is not None)
 
     @property
-    def never(self) -> list[Row]:
+    def never(self) -> list[PlanRow]:
         """Models that can never fit."""
         return [row for row in self.rows if not row.fits]
 
@@ -115,7 +115,7 @@ def mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 
-def make_plan(config: Config, *, total: int, host: int, footprints: Footprints, weights: Path) -> Plan:
+def make_plan(config: Config, *, total: int, host: int, footprints: ProfileStore, weights: Path) -> Plan:
     """For a device with ``total`` bytes, in a host of whose memory ``host`` bytes are free.
 
     What a source has that cannot be read is not known, as if it were not here yet.
@@ -137,18 +137,18 @@ def make_plan(config: Config, *, total: int, host: int, footprints: Footprints, 
             fits, borne_out = True, False
         source = config.models[name].source
         rows.append(
-            Row(name, config.models[name].engine, precision(source), made[name], fits=fits, borne_out=borne_out)
+            PlanRow(name, config.models[name].engine, precision(source), made[name], fits=fits, borne_out=borne_out)
         )
     keep_free, host_cache = defaults.keep_free(config, total), defaults.host_cache(config, host)
     return Plan(rows, config.device.kind, total, keep_free, defaults.inspection(config), budget, host_cache)
 
 
-def footprint_of(config: Config, name: str, footprints: Footprints, weights: Path) -> Footprint:
+def footprint_of(config: Config, name: str, footprints: ProfileStore, weights: Path) -> Footprint:
     """In order of trust, figure by figure: measured here, declared by the owner, estimated from the files."""
     return _of(config, name, stated_of(config, name, weights), footprints)
 
 
-def _of(config: Config, name: str, stated: "Stated", footprints: Footprints) -> Footprint:
+def _of(config: Config, name: str, stated: "Stated", footprints: ProfileStore) -> Footprint:
     return stated.footprint(footprints.find(profile_key(config.models[name], config.device.kind)))
 
 

@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from cohabit.config.atomic_file import write
 from cohabit.config.model import ModelConfig
-from cohabit.core.footprints import Run
+from cohabit.core.footprints import MeasuredRun
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     sleep_seconds: _Seconds | None = None
     wake_seconds: _Seconds | None = None
     run_seconds: _Seconds | None = None
-    buckets: dict[int, Run] = {}  # the largest runs, by the power of two that bounds their units
+    buckets: dict[int, MeasuredRun] = {}  # the largest runs, by the power of two that bounds their units
 
 
 class _File(msgspec.Struct):
@@ -72,7 +72,7 @@ def profile_key(model: ModelConfig, device: str) -> str:
     return f"{model.engine}@{device}-{digest}"
 
 
-class Footprints:
+class ProfileStore:
     """The file of all profiles. Every change is written whole and put in place in one step.
 
     Several processes may use one file: each change is made to what the file holds at that moment.

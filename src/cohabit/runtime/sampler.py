@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from cohabit.core.events import DeviceMeasured, DeviceUnreadable
-from cohabit.devices import Device, DeviceError, Reading
+from cohabit.devices import DeviceError, DeviceReader, DeviceReading
 from cohabit.runtime.executors import DEVICE
 
 PERIOD = 1.0  # seconds
@@ -38,7 +38,7 @@ class Sampler:
 
     def __init__(
         self,
-        device: Device,
+        device: DeviceReader,
         pids: Callable[[], Mapping[int, int]],
         post: Callable[[DeviceMeasured | DeviceUnreadable], None],
         beside: Beside = NOBODY,
@@ -93,7 +93,7 @@ class Sampler:
         self._post(DeviceMeasured(at, reading.total, reading.available, reading.workers))
         self._read_at, self._failure = time.monotonic(), ""
 
-    def _looked(self, workers: Mapping[int, int], beside: Sequence[int]) -> Reading:
+    def _looked(self, workers: Mapping[int, int], beside: Sequence[int]) -> DeviceReading:
         """What the processes beside the workers hold shows as available, as far as it is booked for them."""
         others = {-number: pid for number, pid in enumerate(beside, start=1)}
         reading = self._device.read({**workers, **others})

@@ -28,19 +28,19 @@ from cohabit.core.fit import awaits_reading
 from cohabit.core.ledger import Ledger
 from cohabit.core.model_state import Model
 from cohabit.core.snapshot import LISTED, Alert, Severity, snapshot
-from cohabit.devices import Device
+from cohabit.devices import DeviceReader
 from cohabit.engines.registry import engine_class
 from cohabit.protocol import spec
-from cohabit.protocol.engine import Request
+from cohabit.protocol.engine import EngineRequest
 from cohabit.protocol.inspection import Piece
-from cohabit.runtime.admin import Outcome, Owner
+from cohabit.runtime.admin import AdminOutcome, AdminRequests
 from cohabit.runtime.effects import Effects
-from cohabit.runtime.inflight import Open, Watcher
+from cohabit.runtime.inflight import InFlightRequest, Watcher
 from cohabit.runtime.inspectors import Inspectors
 from cohabit.runtime.loop import ControlLoop, Observe
 from cohabit.runtime.requests import SERVER_FAILED, Answer, Call, CallFailed
 from cohabit.runtime.sampler import Beside, Sampler
-from cohabit.runtime.service import Health, ModelInfo
+from cohabit.runtime.service import HealthReport, ModelInfo
 from cohabit.runtime.supervision import TaskSupervisor
 from cohabit.runtime.workers.guard import Guard
 from cohabit.runtime.workers.supervisor import Launch
@@ -60,7 +60,7 @@ class Server:
         launches: Mapping[str, Launch],
         ledger: Ledger,
         policy: Policy,
-        device: Device,
+        device: DeviceReader,
         place: spec.Device,
         stall: float = 60.0,
         watcher: Watcher,
@@ -97,7 +97,7 @@ class Server:
         self.failure = asyncio.Event()
         """Set once the server has failed: nothing is served any more, and the process is to exit with 1."""
         self._kept: list[asyncio.Task[None]] = []
-        self._owner = Owner(self.loop)
+        self._owner = AdminRequests(self.loop)
         self._inspectors = Inspectors()
         self._sampler = Sampler(device, self._pids, self.loop.post, Beside(self._inspectors.pids, inspection))
         self._watchdog = Watchdog(self._effects.processes)
@@ -159,9 +159,9 @@ class Server:
             return answer
         deadline = None if call.timeout is None else answer.arrived + call.timeout
         engine = self._engines.get(call.model)
-        units = engine.units(Request(request, call.task, call.body, call.blobs)) if engine is not None else 0
+        units = engine.units(EngineRequest(request, call.task, call.body, call.blobs)) if engine is not None else 0
         size = len(call.body) + sum(map(len, call.blobs.values()))
-        self._effects.answers.open[request] = Open(call, answer)
+        self._effects.answers.open[request] = InFlightRequest(call, answer)
         self.loop.post(
             RequestArrived(request, call.model, call.client, deadline, call.batch, units, call.background, size)
         )
@@ -198,7 +198,7 @@ class Server:
         if stall is not None:
             yield Alert("stalled", Severity.CRITICAL, stall)
 
-    async def tell(self, asked: AdminRequest, within: float) -> Outcome | Objection:
+    async def tell(self, asked: AdminRequest, within: float) -> AdminOutcome | Objection:
         """Of a model that is there."""
         return await self._owner.ask(asked, within)
 
@@ -211,19 +211,19 @@ class Server:
         """The last lines its worker printed, or the one before."""
         return self._effects.log_of(model)
 
-    def health(self) -> Health:
+    def health(self) -> HealthReport:
         """Red when the server has failed, is leaving, does not know its device, or makes no progress."""
         if self.failure.is_set():
-            return Health(False, SERVER_FAILED.detail)
+            return HealthReport(False, SERVER_FAILED.detail)
         state = self.loop.controller.state
         if state.draining_until is not None:
-            return Health(False, "shutting down")
+            return HealthReport(False, "shutting down")
         if state.unreadable is not None:
-            return Health(False, f"the device cannot be read: {state.unreadable}")
+            return HealthReport(False, f"the device cannot be read: {state.unreadable}")
         stall = self._stalled()
         if stall is not None:
-            return Health(False, stall)
-        return Health(True, "ok")
+            return HealthReport(False, stall)
+        return HealthReport(True, "ok")
 
     def metrics(self) -> bytes:
         """Prometheus text format."""

@@ -12,7 +12,7 @@ from cohabit.protocol.engine import LONGEST_PICTURE, Speech
 from cohabit.protocol.inspection import Piece
 from cohabit.protocol.parameters import Declared
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.admin import Outcome
+from cohabit.runtime.admin import AdminOutcome
 from cohabit.runtime.requests import Answer, Call
 
 MOST_TEXT = 1 << 20  # bytes of text in a request, whatever the model, unless its context is a very long one
@@ -45,7 +45,7 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class HealthReport:
     """``ready`` is progress, not liveness: red if something waits and nothing goes on."""
 
     ready: bool
@@ -74,7 +74,7 @@ class Service(Protocol):
     def status(self, listed: int = LISTED) -> dict[str, Any]:
         """The core's snapshot as plain data, a versioned schema, with the next ``listed`` requests of each model."""
 
-    async def tell(self, asked: AdminRequest, within: float) -> Outcome | Objection:
+    async def tell(self, asked: AdminRequest, within: float) -> AdminOutcome | Objection:
         """The owner's word to a model that is there; waits for up to so many seconds until it is done."""
 
     def standing(self, model: str) -> tuple[str, bool]:
@@ -83,7 +83,7 @@ class Service(Protocol):
     def log_of(self, model: str) -> Sequence[str]:
         """The last lines its worker printed, or the one before if it has none now."""
 
-    def health(self) -> Health:
+    def health(self) -> HealthReport:
         """Is there progress?"""
 
     def metrics(self) -> bytes:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cohabit.protocol.messages import Ping
-from cohabit.runtime.inflight import Answers
-from cohabit.runtime.workers.supervisor import Worker
+from cohabit.runtime.inflight import InFlightRequests
+from cohabit.runtime.workers.supervisor import WorkerHandle
 
 PERIOD = 2.0  # seconds between two looks at most
 LOOKS = 4  # within the shortest time that is looked for, at least
@@ -32,8 +32,8 @@ class StallDetector:
 
     def __init__(
         self,
-        workers: Mapping[int, Worker],
-        answers: Answers,
+        workers: Mapping[int, WorkerHandle],
+        answers: InFlightRequests,
         *,
         after: float,
         max_stall: Mapping[str, float],

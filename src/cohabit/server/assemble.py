@@ -12,15 +12,15 @@ from cohabit.config.model import Config
 from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
 from cohabit.core.model_state import Model
-from cohabit.devices import Device
+from cohabit.devices import DeviceReader
 from cohabit.engines.registry import engine_class, missing_libraries
 from cohabit.protocol.parameters import Declared
 from cohabit.protocol.spec import ModelSpec
-from cohabit.runtime.footprint_recorder import Learner
+from cohabit.runtime.footprint_recorder import FootprintRecorder
 from cohabit.runtime.inflight import Watcher
 from cohabit.runtime.loop import Observe
 from cohabit.runtime.plan import Plan
-from cohabit.runtime.profile_store import Footprints
+from cohabit.runtime.profile_store import ProfileStore
 from cohabit.runtime.server import Server
 from cohabit.runtime.service import ModelInfo
 from cohabit.runtime.workers.supervisor import Launch
@@ -42,9 +42,9 @@ def missing_engines(config: Config) -> list[str]:
 def assemble(
     config: Config,
     plan: Plan,
-    device: Device,
+    device: DeviceReader,
     *,
-    footprints: Footprints,
+    footprints: ProfileStore,
     weights: Path,
     derived: Path,
     watcher: Watcher,
@@ -69,7 +69,7 @@ def assemble(
         place=defaults.place(config),
         stall=config.server.stall,
         watcher=watcher,
-        observers=[*observers, Learner(config, models, footprints).handled],
+        observers=[*observers, FootprintRecorder(config, models, footprints).handled],
         exposition=exposition,
         inspection=plan.inspection,
     )

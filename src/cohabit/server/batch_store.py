@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cohabit.api.app import App
     from cohabit.api.middleware.auth import AuthConfig
-    from cohabit.batches.store import Store
+    from cohabit.batches.store import BatchStore
     from cohabit.runtime.service import Service
     from cohabit.runtime.supervision import TaskSupervisor
 
@@ -48,16 +48,16 @@ def database_url(config: BatchesConfig) -> str:
 class Opening:
     """A store that is opened by who awaits it first: most servers need none, and its library is large."""
 
-    def __init__(self, opens: "Callable[[], Coroutine[Any, Any, Store]]") -> None:
+    def __init__(self, opens: "Callable[[], Coroutine[Any, Any, BatchStore]]") -> None:
         """``opens`` does it."""
         self._open = opens
-        self._task: asyncio.Task[Store] | None = None
+        self._task: asyncio.Task[BatchStore] | None = None
 
-    def __await__(self) -> "Generator[Any, None, Store]":
+    def __await__(self) -> "Generator[Any, None, BatchStore]":
         """The store. Whoever leaves while he waits does not keep the others from it."""
         return asyncio.shield(self.begin()).__await__()
 
-    def begin(self) -> "asyncio.Task[Store]":
+    def begin(self) -> "asyncio.Task[BatchStore]":
         """Open it now, unless that is under way or done."""
         if self._task is None or (self._task.done() and self._failed(self._task)):
             from cohabit.runtime.supervision import awaited
@@ -65,7 +65,7 @@ class Opening:
             self._task = awaited(self._open())
         return self._task
 
-    async def opened(self) -> "Store | None":
+    async def opened(self) -> "BatchStore | None":
         """None if nobody has wanted it, or if it could not be opened."""
         if self._task is None:
             return None
@@ -77,7 +77,7 @@ class Opening:
         await self
 
     @staticmethod
-    def _failed(task: "asyncio.Task[Store]") -> bool:
+    def _failed(task: "asyncio.Task[BatchStore]") -> bool:
         return task.cancelled() or task.exception() is not None
 
 
@@ -100,7 +100,7 @@ async def _open_store(
     *,
     lock: "AuthConfig | None",
     tasks: "TaskSupervisor",
-) -> "Store":
+) -> "BatchStore":
     from cohabit.access.keys import Key
     from cohabit.api.errors import NotFound
     from cohabit.api.routes.models import find
@@ -123,7 +123,7 @@ async def _open_store(
     return store(config, url, app, resolve=resolve, identify=identify, tasks=tasks)
 
 
-def _store() -> type["Store"]:
-    from cohabit.batches.store import Store
+def _store() -> type["BatchStore"]:
+    from cohabit.batches.store import BatchStore
 
-    return Store
+    return BatchStore

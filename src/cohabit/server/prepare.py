@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from cohabit.api.http.certificates import Certificate
     from cohabit.api.middleware.auth import AuthConfig
     from cohabit.config.model import Config, ServerConfig
-    from cohabit.devices import Device
+    from cohabit.devices import DeviceReader
     from cohabit.runtime.plan import Plan
-    from cohabit.runtime.profile_store import Footprints
+    from cohabit.runtime.profile_store import ProfileStore
 
 Tell = Callable[[str], None]
 Fetch = Callable[["Config"], Mapping[str, Exception]]
@@ -30,8 +30,8 @@ class Prepared:
 
     config: "Config"
     plan: "Plan"
-    device: "Device"
-    footprints: "Footprints"
+    device: "DeviceReader"
+    footprints: "ProfileStore"
     address: Address
     certificate: "Certificate | None"
     auth: "AuthConfig | None"
@@ -59,7 +59,7 @@ def prepare(
     from cohabit.config.paths import footprints_file, weights_dir
     from cohabit.devices import device_for, host_available
     from cohabit.runtime.plan import make_plan
-    from cohabit.runtime.profile_store import Footprints
+    from cohabit.runtime.profile_store import ProfileStore
     from cohabit.server.assemble import missing_engines
     from cohabit.server.batch_store import database_url
     from cohabit.server.descriptors import with_descriptors
@@ -75,7 +75,7 @@ def prepare(
         for user, why in (fetch or fetch_missing)(config).items():
             tell(f"{user}: {why}")
     device = device_for(config.device.kind)
-    footprints = Footprints(footprints_file())
+    footprints = ProfileStore(footprints_file())
     plan = make_plan(
         config,
         total=device.total_bytes(),
@@ -101,7 +101,7 @@ def auth_for(server: "ServerConfig", address: str, tell: Tell) -> "AuthConfig | 
     import time
 
     from cohabit.access.keys_file import Keyring
-    from cohabit.access.limits import Limits
+    from cohabit.access.limits import RateLimits
     from cohabit.api.middleware.auth import AuthConfig
     from cohabit.config.paths import keys_file
 
@@ -117,7 +117,7 @@ def auth_for(server: "ServerConfig", address: str, tell: Tell) -> "AuthConfig | 
             f"{why} and no key has been made: make one with `cohabit keys add NAME`"
             + ("" if server.keys else ", or set server.keys: false")
         )
-    return AuthConfig(keyring, Limits(time.monotonic), open_health=server.open_health)
+    return AuthConfig(keyring, RateLimits(time.monotonic), open_health=server.open_health)
 
 
 def certificate_of(config: "Config", tell: Tell) -> "Certificate | None":

@@ -27,7 +27,7 @@ from cohabit.core.ledger import Ledger
 from cohabit.core.model_state import ModelPolicy
 from cohabit.engines.fake import FakeOptions
 from cohabit.runtime.plan import Plan, make_plan
-from cohabit.runtime.profile_store import Footprints
+from cohabit.runtime.profile_store import ProfileStore
 from cohabit.simulate.behaviour import Behaviour, known_model
 
 SHORT_CUTS = ("load_seconds", "wake_seconds")
@@ -130,5 +130,5 @@ def _plan(config: Config) -> Plan:
     total = budget.size + defaults.keep_free(config, budget.size)
     with TemporaryDirectory() as empty:  # what this machine has measured is no matter
         return make_plan(
-            config, total=total, host=0, footprints=Footprints(Path(empty) / "none"), weights=Path(empty)
+            config, total=total, host=0, footprints=ProfileStore(Path(empty) / "none"), weights=Path(empty)
         )

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from cohabit.simulate.timeline import Doing, Row, Span
+from cohabit.simulate.timeline import Doing, Span, TimelineRow
 
 # Later ones are drawn over earlier ones: what is short and matters must not vanish. Told apart without colour vision.
 COLOURS = {
@@ -30,7 +30,7 @@ UNITS = (
 )
 
 
-def draw(rows: Mapping[str, Row], ended: float, path: Path, title: str) -> None:
+def draw(rows: Mapping[str, TimelineRow], ended: float, path: Path, title: str) -> None:
     """As PNG or SVG, as the name of the file says. Raises OSError."""
     use("agg")
     figure = Figure(figsize=(WIDTH, MARGINS + ROW * len(rows)), layout="constrained")

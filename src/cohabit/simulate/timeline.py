@@ -28,7 +28,7 @@ class Span:
 
 
 @dataclass(slots=True)
-class Row:
+class TimelineRow:
     """Of one model. ``waiting`` is when any request waited for it."""
 
     spans: dict[Doing, list[Span]] = field(default_factory=lambda: {doing: [] for doing in Doing})
@@ -59,7 +59,7 @@ class Timeline:
 
     def __init__(self) -> None:
         """Begin empty."""
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, TimelineRow] = {}
         self.ended = 0.0
         self._waiting: dict[int, str] = {}
         self._running: dict[int, int] = {}
@@ -95,10 +95,10 @@ class Timeline:
             row.turn(None, self.ended)
             row.wait(-row.waits, self.ended)
 
-    def _row(self, model: str) -> Row:
-        return self.rows.setdefault(model, Row())
+    def _row(self, model: str) -> TimelineRow:
+        return self.rows.setdefault(model, TimelineRow())
 
-    def _of(self, worker: int) -> Row:
+    def _of(self, worker: int) -> TimelineRow:
         return self._row(self._workers[worker])
 
     def _exited(self, worker: int, now: float) -> None:

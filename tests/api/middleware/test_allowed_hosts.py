@@ -10,7 +10,7 @@ import pytest
 
 from api.driving import CANARY, CHAT, FakeService, as_asked
 from cohabit.access.keys_file import Keyring
-from cohabit.access.limits import Limits
+from cohabit.access.limits import RateLimits
 from cohabit.api.app import create_app
 from cohabit.api.middleware.allowed_hosts import ANY_HOST, AllowedHosts, AllowedHostsMiddleware
 from cohabit.api.middleware.auth import AuthConfig
@@ -252,7 +252,7 @@ async def test_a_question_before_the_request(listed: httpx2.AsyncClient) -> None
 
 async def test_keys_are_asked_for_after_that(service: FakeService, tmp_path: Path) -> None:
     """A browser sends none with its question, and a page can read that one is needed."""
-    auth = AuthConfig(Keyring(tmp_path / "keys.json"), Limits(time.monotonic))
+    auth = AuthConfig(Keyring(tmp_path / "keys.json"), RateLimits(time.monotonic))
     transport = httpx2.ASGITransport(app=create_app(service, allowed_hosts=LISTED, auth=auth))
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         assert (await client.options(CHATS, headers=preflight(PAGE))).status_code == 200

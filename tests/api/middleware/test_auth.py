@@ -17,7 +17,7 @@ from api.driving import CHAT, EMBED_ANSWER, FakeService, as_asked
 from api.storing import opened
 from cohabit.access.keys import Key, digest_of, new_secret
 from cohabit.access.keys_file import LOOK_EVERY, Keyring, edited
-from cohabit.access.limits import Limits
+from cohabit.access.limits import RateLimits
 from cohabit.api.app import create_app
 from cohabit.api.middleware.auth import AuthConfig
 from cohabit.batches.asgi_client import Caller
@@ -42,7 +42,7 @@ class Opened:
         self.add("dora", concurrent=1)
         self.add("root", admin=True)
         keyring = Keyring(path, self.clock)
-        auth = AuthConfig(keyring, Limits(self.clock), open_health=open_health)
+        auth = AuthConfig(keyring, RateLimits(self.clock), open_health=open_health)
         self.app: FastAPI = create_app(service, "1", auth=auth)
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=self.app), base_url="http://test")
 

@@ -9,10 +9,10 @@ from fastapi import FastAPI
 from api.driving import FakeService, Served
 from cohabit.api.app import create_app
 from cohabit.api.streams import StreamTimeouts
-from cohabit.core.admin import Objection, Refusal
+from cohabit.core.admin import AdminRefusal, Objection
 from cohabit.core.events import AdminRequest, LoadRequested, PinRequested, SleepRequested, UnloadRequested
 from cohabit.observability.feed import Feed
-from cohabit.runtime.admin import Ending, Outcome
+from cohabit.runtime.admin import AdminOutcome, Ending
 from harness import PATIENCE
 
 
@@ -38,14 +38,14 @@ async def test_a_word_is_passed_on(served: Served, what: str, asked: AdminReques
 @pytest.mark.parametrize(
     ("outcome", "status", "code"),
     [
-        (Outcome(Ending.FAILED, "llm does not start: no such file"), 503, "model_failed"),
-        (Outcome(Ending.SUPERSEDED, "told to stay"), 409, "superseded"),
-        (Objection(Refusal.PINNED, "llm is pinned; unpin it first"), 409, "model_pinned"),
-        (Objection(Refusal.SHUTTING_DOWN, "the server is shutting down"), 503, "shutting_down"),
+        (AdminOutcome(Ending.FAILED, "llm does not start: no such file"), 503, "model_failed"),
+        (AdminOutcome(Ending.SUPERSEDED, "told to stay"), 409, "superseded"),
+        (Objection(AdminRefusal.PINNED, "llm is pinned; unpin it first"), 409, "model_pinned"),
+        (Objection(AdminRefusal.SHUTTING_DOWN, "the server is shutting down"), 503, "shutting_down"),
     ],
 )
 async def test_what_cannot_be_done_says_why(
-    served: Served, outcome: Outcome | Objection, status: int, code: str
+    served: Served, outcome: AdminOutcome | Objection, status: int, code: str
 ) -> None:
     served.service.outcome = outcome
     answer = await served.http.post("/admin/models/llm/unload")
@@ -60,7 +60,7 @@ async def test_what_cannot_be_done_says_why(
 
 
 async def test_what_takes_longer_is_under_way(served: Served) -> None:
-    served.service.outcome = Outcome(Ending.UNDER_WAY)
+    served.service.outcome = AdminOutcome(Ending.UNDER_WAY)
     answer = await served.http.post("/admin/models/tts/load")
     assert (answer.status_code, answer.json()["outcome"], answer.json()["pinned"]) == (202, "under_way", False)
 

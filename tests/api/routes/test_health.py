@@ -4,18 +4,18 @@ import httpx2
 
 from api.driving import FakeService
 from cohabit.core.snapshot import LISTED, MOST_LISTED
-from cohabit.runtime.service import Health
+from cohabit.runtime.service import HealthReport
 
 
 async def test_alive(http: httpx2.AsyncClient, service: FakeService) -> None:
-    service.now = Health(False, "requests for llm could be served and are not")
+    service.now = HealthReport(False, "requests for llm could be served and are not")
     assert (await http.get("/health/live")).json() == {"status": "ok"}
 
 
 async def test_ready(http: httpx2.AsyncClient, service: FakeService) -> None:
     answer = await http.get("/health/ready")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "detail": "ok"})
-    service.now = Health(False, "shutting down")
+    service.now = HealthReport(False, "shutting down")
     answer = await http.get("/health/ready")
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cohabit.access.keys import Key
 from cohabit.access.keys_file import Keyring
-from cohabit.access.limits import Exceeded, Limits
+from cohabit.access.limits import Exceeded, RateLimits
 from cohabit.api.errors import ApiError
 
 _OWNERS = ("/admin/", "/metrics")
@@ -28,7 +28,7 @@ class AuthConfig:
     """Who is let in, and how much each may ask."""
 
     keyring: Keyring
-    limits: Limits
+    limits: RateLimits
     open_health: bool = False  # whether ``/health/...`` needs no key
 
 
@@ -82,7 +82,7 @@ class Limited:
     """Who asks, and where it is counted."""
 
     key: Key
-    limits: Limits
+    limits: RateLimits
 
 
 def limited(request: Request) -> Limited | None:

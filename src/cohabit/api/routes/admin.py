@@ -12,7 +12,7 @@ from cohabit.api.middleware.auth import still_valid
 from cohabit.api.openapi import Responses, only
 from cohabit.api.routes.models import find, service_of
 from cohabit.api.streams import Stream, StreamTimeouts
-from cohabit.core.admin import Objection, Refusal
+from cohabit.core.admin import AdminRefusal, Objection
 from cohabit.core.admission import SHUTTING_DOWN
 from cohabit.core.commands import Rejection, RejectReason
 from cohabit.core.events import AdminRequest, LoadRequested, PinRequested, SleepRequested, UnloadRequested
@@ -107,7 +107,7 @@ async def _told(request: Request, asked: AdminRequest, wait: float) -> Response:
     request.scope.setdefault("state", {})["model"] = asked.model
     found = await service.tell(asked, wait)
     if isinstance(found, Objection):
-        if found.refusal is Refusal.SHUTTING_DOWN:
+        if found.refusal is AdminRefusal.SHUTTING_DOWN:
             raise CallFailed(rejection=SHUTTING_DOWN)
         raise ApiError(409, found.detail, code=found.refusal)
     if found.ending is Ending.SUPERSEDED:

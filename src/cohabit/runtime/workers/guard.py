@@ -25,7 +25,7 @@ from cohabit.core.lifecycle import State
 from cohabit.core.memory_limits import MemoryLimits, memory_limits
 from cohabit.core.state import SchedulerState
 from cohabit.devices.cpu import group_members, pss
-from cohabit.runtime.workers.supervisor import Worker
+from cohabit.runtime.workers.supervisor import WorkerHandle
 
 log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ class _Watched:
     """What is looked at, as of the last event."""
 
     allowed: MemoryLimits = field(default_factory=MemoryLimits)
-    workers: Mapping[int, Worker] = field(default_factory=dict)
+    workers: Mapping[int, WorkerHandle] = field(default_factory=dict)
     bounded: frozenset[int] = frozenset()  # those that only run, so that the kernel may be told their limit
     busy: bool = False  # any of them runs something or comes in
 
@@ -67,7 +67,7 @@ class _Watched:
 class Guard:
     """Looks at workers and ends those that hold too much."""
 
-    def __init__(self, state: SchedulerState, workers: Mapping[int, Worker], *, on_card: bool) -> None:
+    def __init__(self, state: SchedulerState, workers: Mapping[int, WorkerHandle], *, on_card: bool) -> None:
         """``workers`` has every one with its process; it is read in the event loop only."""
         self._state = state
         self._workers = workers
@@ -218,7 +218,7 @@ def _fail(ended: "asyncio.Future[None]", error: Exception) -> None:
         ended.set_exception(error)
 
 
-def _pids(workers: Mapping[int, Worker]) -> Iterable[tuple[int, int]]:
+def _pids(workers: Mapping[int, WorkerHandle]) -> Iterable[tuple[int, int]]:
     """Of those that have a process by now."""
     return [(id_, process.pid) for id_, worker in workers.items() if (process := worker.process) is not None]
 

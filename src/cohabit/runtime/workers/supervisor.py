@@ -23,7 +23,7 @@ from cohabit.runtime.workers.process import WorkerProcess
 from cohabit.sources import Cancelled, SourceError
 
 if TYPE_CHECKING:
-    from cohabit.runtime.inflight import Answers
+    from cohabit.runtime.inflight import InFlightRequests
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ class Launch:
 
 
 @dataclass(slots=True)
-class Worker:
+class WorkerHandle:
     """A started worker, with or without its process yet."""
 
     model: str
@@ -102,11 +102,11 @@ class Supervisor:
 
     def __init__(
         self,
-        workers: dict[int, Worker],
+        workers: dict[int, WorkerHandle],
         launches: Mapping[str, Launch],
         device: Device,
         *,
-        answers: "Answers",
+        answers: "InFlightRequests",
         post: Callable[[Event], None],
         fail: Callable[[str, BaseException], None],
     ) -> None:
@@ -124,7 +124,7 @@ class Supervisor:
     def spawn(self, model: str, worker_id: int) -> None:
         """Start a process, which imports what it needs and waits."""
         self._newest = worker_id
-        worker = self._workers[worker_id] = Worker(model, time.monotonic())
+        worker = self._workers[worker_id] = WorkerHandle(model, time.monotonic())
         supervise(f"worker of {model}", self._live(worker_id, worker), lambda error: self._fail("worker", error))
 
     def start(self, model: str, worker_id: int, *, keep_copy: bool) -> None:
@@ -176,7 +176,7 @@ class Supervisor:
         worker.blamed = frozenset() if blamed is None else frozenset({blamed})
         self._give_up(worker, messages.LoadFailed(f"its runs made no progress for {seconds:g} s (max_stall)"))
 
-    def _watch(self, worker: Worker, doing: str, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _watch(self, worker: WorkerHandle, doing: str, coroutine: Coroutine[Any, Any, None]) -> None:
         """Do something about a worker. If that fails, the worker is ended, since nobody else would do it."""
 
         def failed(error: BaseException) -> None:
@@ -184,34 +184,34 @@ class Supervisor:
 
         supervise(f"{doing} of a worker of {worker.model}", coroutine, failed)
 
-    def _load(self, worker: Worker) -> None:
+    def _load(self, worker: WorkerHandle) -> None:
         assert worker.spec is not None
         worker.send(messages.Load(replace(worker.spec, keep_copy=worker.keep_copy), self._device))
         if worker.greeted:
             worker.done.set()  # with its imports, or that is part of the load now
             self._limit(worker, limits.LOAD)
 
-    def _tell(self, worker: Worker, message: messages.ToWorker, limit: Limit) -> None:
+    def _tell(self, worker: WorkerHandle, message: messages.ToWorker, limit: Limit) -> None:
         worker.send(message)
         self._limit(worker, limit)
 
-    def _limit(self, worker: Worker, limit: Limit) -> None:
+    def _limit(self, worker: WorkerHandle, limit: Limit) -> None:
         """From now on."""
         worker.done = asyncio.Event()
         if worker.process is not None:
             self._watch(worker, "time limit", self._mind(worker, worker.process, limit, worker.done))
 
-    async def _mind(self, worker: Worker, process: WorkerProcess, limit: Limit, done: asyncio.Event) -> None:
+    async def _mind(self, worker: WorkerHandle, process: WorkerProcess, limit: Limit, done: asyncio.Event) -> None:
         if not await limits.kept(limit, process, done):
             self._give_up(worker, messages.LoadFailed(f"it did not {limit.doing} within {limit.seconds:g} s"))
 
-    def _give_up(self, worker: Worker, why: messages.LoadFailed) -> None:
+    def _give_up(self, worker: WorkerHandle, why: messages.LoadFailed) -> None:
         log.warning("worker failed and is killed", model=worker.model, detail=why.detail)
         worker.failed = why
         if worker.process is not None:
             worker.process.kill()
 
-    async def _live(self, worker_id: int, worker: Worker) -> None:
+    async def _live(self, worker_id: int, worker: WorkerHandle) -> None:
         detail, reaped = "", False
         try:
             await self._bring_up(worker_id, worker)
@@ -237,7 +237,7 @@ class Supervisor:
             worker.process.kill()  # or it would outlive the event that says it has ended
         self._ended(worker_id, worker, worker.failed or messages.LoadFailed(detail))
 
-    async def _bring_up(self, worker_id: int, worker: Worker) -> None:
+    async def _bring_up(self, worker_id: int, worker: WorkerHandle) -> None:
         """Fetch its files and start its process, unless it is told to stop meanwhile.
 
         Tries again for as long as no file descriptor is free: that is no failure of the model. Raises SourceError,
@@ -264,7 +264,7 @@ class Supervisor:
             await asyncio.sleep(DESCRIPTOR_PAUSE)
         self._starved.discard(worker.model)
 
-    def _ended(self, worker_id: int, worker: Worker, why: messages.LoadFailed) -> None:
+    def _ended(self, worker_id: int, worker: WorkerHandle, why: messages.LoadFailed) -> None:
         worker.done.set()
         self._starved.discard(worker.model)
         del self._workers[worker_id]
@@ -285,7 +285,7 @@ class Supervisor:
             )
         )
 
-    def _heard(self, worker_id: int, worker: Worker, message: messages.FromWorker) -> None:
+    def _heard(self, worker_id: int, worker: WorkerHandle, message: messages.FromWorker) -> None:
         match message:
             case Chunk() | messages.Finished() | messages.End():
                 worker.told += 1
@@ -298,7 +298,7 @@ class Supervisor:
                 else:
                     why = f"its worker speaks version {version} of the protocol, not {messages.PROTOCOL_VERSION}"
                     self._give_up(worker, messages.LoadFailed(why, permanent=True))
-            case messages.Prepared():
+            case messages.ImportsDone():
                 if not worker.to_load:
                     worker.done.set()
             case messages.Loaded(resident, load_peak, seconds, copy, bare):
@@ -309,11 +309,11 @@ class Supervisor:
                     worker.process.hush()
                 log.info("worker ready", model=worker.model, seconds=round(seconds, 2))
                 self._post(WorkerReady(worker_id, resident, load_peak, seconds, copy, bare))
-            case messages.Slept(held, seconds):
+            case messages.SleepDone(held, seconds):
                 worker.done.set()
                 log.info("worker asleep", model=worker.model, held=held, seconds=round(seconds, 2))
                 self._post(Slept(worker_id, held, seconds))
-            case messages.Trimmed():
+            case messages.TrimDone():
                 worker.done.set()
                 self._post(Trimmed(worker_id))
             case messages.LoadFailed():
