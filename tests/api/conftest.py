@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 import uvloop
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
 from api.driving import FakeService, Served
@@ -20,12 +20,12 @@ def service() -> FakeService:
 
 
 @pytest.fixture
-def app(service: FakeService) -> FastAPI:
+def app(service: FakeService) -> Starlette:
     return create_app(service, "1.2.3")
 
 
 @pytest.fixture
-async def http(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+async def http(app: Starlette) -> AsyncIterator[httpx2.AsyncClient]:
     """A client in the same process; an exception that leaves the app fails the test."""
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from cohabit.api.app import keeps
 from cohabit.batches import files
@@ -24,7 +24,7 @@ from harness import PATIENCE
 class Stored:
     """Both sides of it."""
 
-    app: FastAPI
+    app: Starlette
     http: httpx2.AsyncClient
     store: BatchStore
     who: Principal
@@ -49,7 +49,7 @@ def raises(task: str, error: BaseException) -> None:
 
 
 @asynccontextmanager
-async def opened(app: FastAPI, http: httpx2.AsyncClient, folder: Path) -> AsyncIterator[Stored]:
+async def opened(app: Starlette, http: httpx2.AsyncClient, folder: Path) -> AsyncIterator[Stored]:
     """Until the block ends; files of up to 4 MiB, 8 MiB together."""
     config = BatchesConfig(max_file=4 << 20, max_stored=8 << 20, max_lines=100)
     url = f"sqlite:///{folder / 'batches.db'}"

@@ -4,7 +4,8 @@ import json
 
 import httpx2
 import pytest
-from fastapi import FastAPI, Response
+from starlette.applications import Starlette
+from starlette.responses import Response
 
 from api.driving import CHAT, CHAT_ANSWER, EMBED_ANSWER, Exchange, FakeService, as_asked, at_once
 from cohabit.api.answers import timings
@@ -78,7 +79,7 @@ async def test_a_time_limit_that_is_none(text: str, http: httpx2.AsyncClient, se
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/inference"])
 async def test_a_client_that_leaves_while_it_waits_is_cancelled_at_once(
-    path: str, app: FastAPI, service: FakeService
+    path: str, app: Starlette, service: FakeService
 ) -> None:
     body = CHAT if path != "/inference" else {"type": "chat", "data": {"prompt": "hello"}}
     async with Exchange(app, path, body) as exchange:
@@ -89,7 +90,7 @@ async def test_a_client_that_leaves_while_it_waits_is_cancelled_at_once(
     assert service.cancelled == [1]
 
 
-async def test_a_client_that_got_its_answer_cancels_nothing(app: FastAPI, service: FakeService) -> None:
+async def test_a_client_that_got_its_answer_cancels_nothing(app: Starlette, service: FakeService) -> None:
     service.reply = as_asked
     async with Exchange(app, "/v1/chat/completions", CHAT) as exchange:
         await exchange.until(2)

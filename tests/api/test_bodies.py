@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI, Request
 from pydantic import BaseModel
-from starlette.requests import ClientDisconnect
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from api.driving import CANARY, CHAT, Exchange, FakeService, as_asked
@@ -151,14 +151,14 @@ async def test_a_body_of_declared_size_over_the_limit_is_refused_unread(http: ht
     assert answer.json()["error"]["code"] == "request_too_large"
 
 
-async def test_a_body_of_any_size_is_not_read_beyond_the_limit(app: FastAPI) -> None:
+async def test_a_body_of_any_size_is_not_read_beyond_the_limit(app: Starlette) -> None:
     async with Exchange(app, "/v1/chat/completions", b" " * (2 * MOST_BODY + 2), parts=1) as exchange:
         await exchange.ended()
     assert exchange.status == 413
 
 
 async def test_a_client_that_leaves_while_it_sends_is_no_error(
-    app: FastAPI, service: FakeService, logged: list[MutableMapping[str, Any]]
+    app: Starlette, service: FakeService, logged: list[MutableMapping[str, Any]]
 ) -> None:
     async with Exchange(app, "/v1/chat/completions", CHAT, parts=1) as exchange:
         exchange.leave()

@@ -5,7 +5,7 @@ import json
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from api.driving import CHAT, Exchange, FakeService, at_once, failing, rejected
 from cohabit.api.app import create_app
@@ -20,7 +20,7 @@ DONE = b"data: [DONE]\n\n"
 WAITING = b": waiting\n\n"
 
 
-def paced(service: FakeService, **seconds: float) -> FastAPI:
+def paced(service: FakeService, **seconds: float) -> Starlette:
     return create_app(service, timeouts=StreamTimeouts(**seconds))
 
 
@@ -38,7 +38,7 @@ async def test_a_stream_is_events_then_done(path: str, http: httpx2.AsyncClient,
 
 
 async def test_chunks_go_out_as_they_come_and_together_if_they_came_together(
-    app: FastAPI, service: FakeService
+    app: Starlette, service: FakeService
 ) -> None:
     async with Exchange(app, PATH, STREAM) as exchange:
         _, answer = await service.asked.get()
@@ -58,7 +58,7 @@ async def test_chunks_go_out_as_they_come_and_together_if_they_came_together(
     assert service.cancelled == []
 
 
-async def test_a_failure_before_the_first_chunk_has_its_status(app: FastAPI, service: FakeService) -> None:
+async def test_a_failure_before_the_first_chunk_has_its_status(app: Starlette, service: FakeService) -> None:
     async with Exchange(app, PATH, STREAM) as exchange:
         _, answer = await service.asked.get()
         assert exchange.sent == []
@@ -130,7 +130,7 @@ async def test_a_client_that_leaves_while_it_waits_is_cancelled_at_once(
     assert DONE not in exchange.bodies
 
 
-async def test_a_client_that_leaves_half_way_is_cancelled_at_once(app: FastAPI, service: FakeService) -> None:
+async def test_a_client_that_leaves_half_way_is_cancelled_at_once(app: Starlette, service: FakeService) -> None:
     async with Exchange(app, PATH, STREAM) as exchange:
         _, answer = await service.asked.get()
         answer.put(b"{}")

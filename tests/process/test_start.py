@@ -14,7 +14,7 @@ from harness import cohabit, cpu_seconds, home, serving
 pytestmark = pytest.mark.process
 
 
-LIBRARIES = "import fastapi, prometheus_client, pydantic, structlog, typer, uvicorn, uvloop"
+LIBRARIES = "import prometheus_client, pydantic, starlette.applications, structlog, typer, uvicorn, uvloop"
 
 
 @pytest.mark.model

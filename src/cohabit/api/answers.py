@@ -3,7 +3,8 @@
 import re
 import time
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cohabit.api.errors import BadRequest
 from cohabit.api.middleware.auth import key_of

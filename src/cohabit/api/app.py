@@ -3,12 +3,11 @@
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
-from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from starlette.applications import Starlette
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
-from cohabit.api import errors, openapi
+from cohabit.api import errors
 from cohabit.api.media.media_inputs import Remote
 from cohabit.api.middleware.allowed_hosts import ANY_HOST, AllowedHosts, AllowedHostsMiddleware, Cors
 from cohabit.api.middleware.auth import AuthConfig, Authentication
@@ -37,18 +36,30 @@ from cohabit.runtime.service import Service
 if TYPE_CHECKING:
     from cohabit.batches.store import BatchStore
 
+_MODULES = (  # they are tried in this order: what is short and frequent first
+    embeddings,
+    chat,
+    responses,
+    rerank,
+    speech,
+    transcriptions,
+    models,
+    inference,
+    batch,
+    files,
+    batches,
+    health,
+    admin,
+    swagger,
+)
 
-class App(FastAPI):
-    """FastAPI with only what is used of what it puts round every request.
 
-    RequestLog has the last word on exceptions, and of the body limit and the telemetry that FastAPI adds neither
-    would do anything here, each at the price of a call for every request and of one more for every chunk.
-    """
+class App(Starlette):
+    """Starlette without its outermost middleware: RequestLog answers exceptions that nobody expected."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's way to say what goes round the router."""
-        app: ASGIApp = AsyncExitStackMiddleware(self.router)  # routes that are not Direct need it
-        app = ExceptionMiddleware(app, handlers=self.exception_handlers)
+        app: ASGIApp = ExceptionMiddleware(self.router, handlers=dict.fromkeys(errors.HANDLED, errors.handle))
         if self.state.auth is not None:
             app = Authentication(app, self.state.auth)
         allowed_hosts: AllowedHosts = self.state.allowed_hosts
@@ -67,14 +78,9 @@ def create_app(
     auth: AuthConfig | None = None,
 ) -> App:
     """An app over a running service; without ``remote`` it fetches nothing, without ``auth`` it asks for no key."""
-    app = App(
-        title="cohabit",
-        version=version,
-        description="Many AI models on one GPU behind one OpenAI-compatible server.",
-        docs_url=None,  # FastAPI's pages load scripts from elsewhere; see docs.py
-        redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-    )
+    app = App(routes=[route for module in _MODULES for route in module.router.routes])
+    app.state.version = version
+    app.state.document = None  # until somebody wants it
     app.state.service = service
     app.state.feed = feed or Feed()
     app.state.timeouts = timeouts
@@ -82,25 +88,6 @@ def create_app(
     app.state.allowed_hosts = allowed_hosts
     app.state.auth = auth
     app.state.store = None  # until ``keeps``
-    for module in (  # they are tried in this order: what is short and frequent first
-        embeddings,
-        chat,
-        responses,
-        rerank,
-        speech,
-        transcriptions,
-        models,
-        inference,
-        batch,
-        files,
-        batches,
-        health,
-        admin,
-        swagger,
-    ):
-        app.router.routes += module.router.routes  # included, each would be looked for through its router
-    errors.install(app)
-    openapi.install(app)
     return app
 
 

@@ -5,10 +5,9 @@ from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
-from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 from cohabit.api.errors import ApiError, BadRequest
 from cohabit.api.http.connections import gone

@@ -11,11 +11,9 @@ Messages never hold what was sent.
 import math
 from collections.abc import Mapping
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
 
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.core.commands import RejectReason
@@ -113,34 +111,29 @@ class Refused(ApiError):
 _HTTP_CODES: Mapping[int, str] = {404: "unknown_url", 405: "method_not_allowed", 413: "request_too_large"}
 
 
-def install(app: FastAPI) -> None:
-    """Give every error of the app and its framework the one shape."""
+_HTTP_MESSAGES: Mapping[int, str] = {404: "there is no such URL", 405: "this URL does not take that method"}
 
-    @app.exception_handler(ApiError)
-    async def _ours(_request: Request, error: ApiError) -> JSONResponse:
-        return error.response()
 
-    @app.exception_handler(CallFailed)
-    async def _failed(_request: Request, failure: CallFailed) -> JSONResponse:
-        return Refused(failure).response()
+async def handle(_request: Request, error: Exception) -> Response:
+    """The answer to an error, of the app or of Starlette, in the one shape."""
+    match error:
+        case ApiError():
+            return error.response()
+        case CallFailed():
+            return Refused(error).response()
+        case HTTPException(status_code=status):
+            message = _HTTP_MESSAGES.get(status, "the request cannot be served")
+            answer = ApiError(status, message, code=_HTTP_CODES.get(status, "invalid_request")).response()
+            answer.headers.update(error.headers or {})
+            return answer
+        case ClientDisconnect():
+            return Response(status_code=CLIENT_GONE)
+        case _:
+            raise error
 
-    @app.exception_handler(HTTPException)
-    async def _framework(_request: Request, error: HTTPException) -> JSONResponse:
-        message = {404: "there is no such URL", 405: "this URL does not take that method"}.get(
-            error.status_code, "the request cannot be served"
-        )
-        code = _HTTP_CODES.get(error.status_code, "invalid_request")
-        answer = ApiError(error.status_code, message, code=code).response()
-        answer.headers.update(error.headers or {})
-        return answer
 
-    @app.exception_handler(RequestValidationError)
-    async def _parameters(_request: Request, _error: RequestValidationError) -> JSONResponse:
-        return BadRequest("a parameter of the URL is not valid").response()
-
-    @app.exception_handler(ClientDisconnect)
-    async def _left(_request: Request, _error: ClientDisconnect) -> Response:
-        return Response(status_code=CLIENT_GONE)
+HANDLED = (ApiError, CallFailed, HTTPException, ClientDisconnect)
+"""What ``handle`` answers."""
 
 
 def unexpected(error: Exception, request_id: str) -> JSONResponse:

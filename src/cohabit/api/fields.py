@@ -15,8 +15,8 @@ from functools import cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from fastapi import Request
 from pydantic import BaseModel
+from starlette.requests import Request
 
 from cohabit.api.bodies import LARGE, NotJson, decoded, encoded, parsed, read
 from cohabit.api.errors import BadRequest

@@ -1,19 +1,22 @@
-"""The OpenAPI document: bodies and headers are read by hand, so what stands of them there is put in by hand."""
+"""The OpenAPI document, made of what each route declares: see ``routing``."""
 
-from collections.abc import Iterator
-from typing import Any
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any, Literal
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
-from pydantic import BaseModel
+import msgspec
+from pydantic import BaseModel, TypeAdapter
+from starlette.applications import Starlette
 
 from cohabit.api.examples import EXAMPLES
+from cohabit.api.routing import Endpoint, Operation, Responses
 from cohabit.schemas.errors import ErrorResponse
 
 _REF = "#/components/schemas/{model}"
 _HEADER = "#/components/headers/{name}"
-Responses = dict[int | str, dict[str, Any]]
+JsonSchema = dict[str, Any]
+DESCRIPTION = "Many AI models on one GPU behind one OpenAI-compatible server."
 
 _bodies: dict[str, type[BaseModel]] = {}
 
@@ -36,7 +39,7 @@ ERRORS = _errors(
         503: "Not now; `code` says why, `Retry-After` when to come back.",
     }
 )
-_ALL = ERRORS | _errors({409: "It cannot be done as things are; `code` says why.", 507: "The disk is full."})
+_ALL = {**ERRORS, **_errors({409: "It cannot be done as things are; `code` says why.", 507: "The disk is full."})}
 EVERYWHERE = (400, 403, 415, 500)
 """What any route may answer, be it at the door."""
 
@@ -55,6 +58,11 @@ _TIMINGS = ("x-cohabit-queue-ms", "x-cohabit-load-ms", "x-cohabit-run-ms", "x-co
 _BY_STATUS = {"408": ("x-should-retry",), "429": ("retry-after",), "503": ("retry-after", "x-should-retry")}
 _ALWAYS = {"x-request-id", "retry-after"}  # where they are named at all
 
+_PATH_PARAMETERS = {
+    "name": "A model's name or alias.",
+    "file_id": "A file's id.",
+    "batch_id": "A batch's id.",
+}
 _TIMEOUT = {
     "name": "x-request-timeout",
     "in": "header",
@@ -75,7 +83,7 @@ def only(*statuses: int) -> Responses:
 
 
 def body_of(kind: type[BaseModel], *others: type[BaseModel], waits: bool = True) -> dict[str, Any]:
-    """``openapi_extra`` for a route that reads one of these bodies itself and, if it ``waits``, a time limit."""
+    """The ``request`` of a route that reads one of these bodies itself and, if it ``waits``, a time limit."""
     kinds = (kind, *others)
     _bodies.update((each.__name__, each) for each in kinds)
     references = [{"$ref": _REF.format(model=each.__name__)} for each in kinds]
@@ -83,7 +91,7 @@ def body_of(kind: type[BaseModel], *others: type[BaseModel], waits: bool = True)
 
 
 def list_of(kind: type[BaseModel], most: int) -> dict[str, Any]:
-    """``openapi_extra`` for a route whose body is a list of these."""
+    """The ``request`` of a route whose body is a list of these."""
     extra = body_of(kind)
     content = extra["requestBody"]["content"]["application/json"]
     content["schema"] = {"type": "array", "items": content["schema"], "minItems": 1, "maxItems": most}
@@ -91,7 +99,7 @@ def list_of(kind: type[BaseModel], most: int) -> dict[str, Any]:
 
 
 def form_of(kind: type[BaseModel], *, waits: bool = True) -> dict[str, Any]:
-    """``openapi_extra`` for a route that reads a form of these fields and a file, and if it ``waits`` a limit."""
+    """The ``request`` of a route that reads a form of these fields and a file, and if it ``waits`` a limit."""
     schema = kind.model_json_schema()  # with the file inside: it takes no other fields, so ``allOf`` would be empty
     inner = schema.pop("$defs", {})
     fields = dict(each for name, field in schema["properties"].items() for each in _fields(name, field, inner))
@@ -117,44 +125,103 @@ def _asking(content: dict[str, Any], *, waits: bool) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}, "parameters": [_TIMEOUT] if waits else []}
 
 
-def install(app: FastAPI) -> None:
-    """Let ``/openapi.json`` tell of everything. After the routes: their names become the ids of the operations."""
-    for route in app.routes:
-        if isinstance(route, APIRoute):
-            route.operation_id = route.name
-
-    def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
-        return app.openapi_schema
-
-    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
-
-
-def _document(app: FastAPI) -> dict[str, Any]:
-    schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    components = schema["components"]
-    for name, kind in _bodies.items():
-        body = kind.model_json_schema(ref_template=_REF)
-        components["schemas"] |= body.pop("$defs", {})
-        components["schemas"][name] = body
+def document(app: Starlette) -> dict[str, Any]:
+    """All of it, from the routes: their handlers' names are the ids of the operations."""
+    operations = [
+        (route, route.operation)
+        for route in app.routes
+        if isinstance(route, Endpoint) and route.operation is not None
+    ]
+    schemas, components = _schemas(operations)
+    paths: dict[str, dict[str, Any]] = {}
+    for route, operation in operations:
+        path = paths.setdefault(route.path_format, {})
+        path.update({method.lower(): _operation(route, operation, schemas) for method in route.methods or ()})
     for name, example in EXAMPLES.items():
-        components["schemas"][name]["examples"] = [example]
-    components["headers"] = {
+        components[name]["examples"] = [example]
+    headers = {
         name: {"schema": kind, "description": description, "required": name in _ALWAYS}
         for name, (kind, description) in HEADERS.items()
     }
+    found = {
+        "openapi": "3.1.0",
+        "info": {"title": "cohabit", "description": DESCRIPTION, "version": app.state.version},
+        "paths": paths,
+        "components": {"schemas": components, "headers": headers},
+    }
     if app.state.auth is not None:
-        _tell_of_keys(schema)
-    for operation in (operation for path in schema["paths"].values() for operation in path.values()):
-        responses = operation["responses"]
-        responses.pop("422", None)  # FastAPI's word for a wrong parameter; here that is a 400 like any other
-        for status, response in responses.items():
-            names = _headers_of(status, waits="408" in responses)
-            response["headers"] = {name: {"$ref": _HEADER.format(name=name)} for name in names}
-    for name in ("HTTPValidationError", "ValidationError"):
-        components["schemas"].pop(name, None)
-    return schema
+        _tell_of_keys(found)
+    return found
+
+
+def _schemas(operations: Iterable[tuple[Endpoint, Operation]]) -> tuple[Mapping[Any, JsonSchema], JsonSchema]:
+    """Of each type in an answer its schema, and all schemas that these and the bodies refer to, by name."""
+    answers = [
+        response["model"]
+        for _, operation in operations
+        for response in operation.responses.values()
+        if "model" in response
+    ]
+    kinds: list[tuple[Any, Literal["validation", "serialization"], TypeAdapter[Any]]] = [
+        *((kind, "serialization", TypeAdapter(kind)) for kind in dict.fromkeys(answers)),
+        *((kind, "validation", TypeAdapter(kind)) for kind in _bodies.values()),
+    ]
+    found, definitions = TypeAdapter.json_schemas(kinds, ref_template=_REF)
+    schemas = {kind: schema for (kind, mode), schema in found.items() if mode == "serialization"}
+    return schemas, dict(sorted(definitions["$defs"].items()))
+
+
+def _operation(route: Endpoint, operation: Operation, schemas: Mapping[Any, JsonSchema]) -> JsonSchema:
+    responses = {str(status): _response(status, told, schemas) for status, told in operation.responses.items()}
+    for status, response in responses.items():
+        names = _headers_of(status, waits="408" in responses)
+        response["headers"] = {name: {"$ref": _HEADER.format(name=name)} for name in names}
+    found = {
+        "tags": [operation.tag],
+        "summary": route.name.replace("_", " ").capitalize(),
+        "description": inspect.getdoc(route.endpoint),
+        "operationId": route.name,
+        **operation.request,
+        "parameters": [*_of_path(route), *_of_query(operation.query), *operation.request.get("parameters", ())],
+        "responses": responses,
+    }
+    return {name: part for name, part in found.items() if part != []}
+
+
+def _response(status: int, told: Mapping[str, Any], schemas: Mapping[Any, JsonSchema]) -> JsonSchema:
+    content = {**told.get("content", {})}
+    if "model" in told:
+        content = {"application/json": {"schema": schemas[told["model"]]}, **content}
+    return {"description": told.get("description", HTTPStatus(status).phrase), "content": content}
+
+
+def _of_path(route: Endpoint) -> list[JsonSchema]:
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": _PATH_PARAMETERS[name],
+            "schema": {"type": "string"},
+        }
+        for name in route.param_convertors
+    ]
+
+
+def _of_query(kind: type[msgspec.Struct] | None) -> list[JsonSchema]:
+    if kind is None:
+        return []
+    _, parts = msgspec.json.schema_components([kind])
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema.pop("description", ""),
+            "schema": schema,
+        }
+        for name, schema in parts[kind.__name__]["properties"].items()
+    ]
 
 
 def _tell_of_keys(schema: dict[str, Any]) -> None:

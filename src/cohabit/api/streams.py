@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import msgspec
 import structlog
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cohabit.api.answers import timings, warn

@@ -4,9 +4,9 @@ import re
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
 
 from cohabit.api.bodies import pieces
 from cohabit.api.errors import ApiError, BadRequest

@@ -112,13 +112,13 @@ class NamedFunction(Inner):
     name: Name
 
 
-class TextFormat(Inner):
+class ResponseTextFormat(Inner):
     """Any text, or any JSON object."""
 
     type: Literal["text", "json_object"]
 
 
-class SchemaFormat(Inner):
+class ResponseSchemaFormat(Inner):
     """JSON as a schema says."""
 
     type: Literal["json_schema"]
@@ -133,7 +133,7 @@ class TextConfig(Inner):
 
     ignored: ClassVar[frozenset[str]] = frozenset({"verbosity"})
 
-    format: Annotated[TextFormat | SchemaFormat, Field(discriminator="type")] | None = None
+    format: Annotated[ResponseTextFormat | ResponseSchemaFormat, Field(discriminator="type")] | None = None
 
 
 _ALL = "nothing is kept here; send the whole input each time"
@@ -209,7 +209,7 @@ class ResponseRequest(Body):
 
     def schemas(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Of the answer, and of what functions take."""
-        if self.text is not None and isinstance(self.text.format, SchemaFormat):
+        if self.text is not None and isinstance(self.text.format, ResponseSchemaFormat):
             yield "text.format.schema", self.text.format.schema_
         for place, tool in enumerate(self.tools or []):
             if tool.parameters is not None:

@@ -16,7 +16,7 @@ from cohabit.schemas.responses import (
     Part,
     Refusal,
     ResponseRequest,
-    SchemaFormat,
+    ResponseSchemaFormat,
 )
 
 LOGPROBS = "message.output_text.logprobs"  # of ``include``
@@ -49,7 +49,7 @@ def chat_of(asked: ResponseRequest) -> dict[str, Any]:
         else choice,
         "parallel_tool_calls": asked.parallel_tool_calls,
         "response_format": {"type": "json_schema", "json_schema": _described(form, "type")}
-        if isinstance(form, SchemaFormat)
+        if isinstance(form, ResponseSchemaFormat)
         else form and {"type": form.type},
         "stream": asked.stream,
         "stream_options": {"include_usage": True} if asked.stream else None,

@@ -5,7 +5,7 @@ import gc
 import weakref
 from contextlib import suppress
 
-from fastapi import Request
+from starlette.requests import Request
 from starlette.types import Message
 
 from cohabit.api.errors import BadRequest

@@ -4,7 +4,7 @@ import asyncio
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from api.driving import FakeService, Served
 from cohabit.api.app import create_app
@@ -84,11 +84,11 @@ async def test_the_log_of_a_worker(http: httpx2.AsyncClient) -> None:
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
 
 
-def app_with(feed: Feed, service: FakeService) -> FastAPI:
+def app_with(feed: Feed, service: FakeService) -> Starlette:
     return create_app(service, feed=feed, timeouts=StreamTimeouts(stall_timeout=0.05))
 
 
-async def read(app: FastAPI, until: bytes, hang_up: asyncio.Event | None = None) -> bytes:
+async def read(app: Starlette, until: bytes, hang_up: asyncio.Event | None = None) -> bytes:
     """GET /admin/events until so much was sent or it ended; then hang up."""
     sent = bytearray()
     enough = hang_up or asyncio.Event()

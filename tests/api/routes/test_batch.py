@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from api.driving import CANARY, EMBED_ANSWER, Exchange, FakeService, as_asked, rejected
 from cohabit.api.app import create_app
@@ -77,7 +77,7 @@ async def test_what_does_not_come_in_a_batch_has_no_number(http: httpx2.AsyncCli
     assert service.calls[0].batch is None
 
 
-async def test_lines_come_as_each_is_done(app: FastAPI, service: FakeService) -> None:
+async def test_lines_come_as_each_is_done(app: Starlette, service: FakeService) -> None:
     async with Exchange(app, "/batch", [EMBED, 7, EMBED], headers=LINES) as exchange:
         _, first = await service.asked.get()
         _, third = await service.asked.get()
@@ -99,7 +99,7 @@ async def test_lines_come_as_each_is_done(app: FastAPI, service: FakeService) ->
 
 @pytest.mark.parametrize("headers", [LINES, {}])
 async def test_a_client_that_leaves_takes_all_of_it_back(
-    app: FastAPI, service: FakeService, headers: dict[str, str]
+    app: Starlette, service: FakeService, headers: dict[str, str]
 ) -> None:
     async with Exchange(app, "/batch", [EMBED, CHAT, EMBED], headers=headers) as exchange:
         for _ in range(3):
@@ -217,7 +217,7 @@ async def test_a_model_whose_queue_is_full_does_not_hold_up_the_others(
 
 @pytest.mark.parametrize("headers", [LINES, {}])
 async def test_a_client_that_leaves_while_items_wait_takes_them_back(
-    app: FastAPI, service: FakeService, headers: dict[str, str]
+    app: Starlette, service: FakeService, headers: dict[str, str]
 ) -> None:
     service.room = lambda _: service.asked.empty() and not service.calls
     async with Exchange(app, "/batch", [EMBED] * 3, headers=headers) as exchange:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from api.driving import CANARY, FakeService, as_asked, failing, rejected
 from api.storing import Stored, opened
@@ -27,7 +27,7 @@ ASKS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 async def stored(
-    app: FastAPI, http: httpx2.AsyncClient, service: FakeService, tmp_path: Path
+    app: Starlette, http: httpx2.AsyncClient, service: FakeService, tmp_path: Path
 ) -> AsyncIterator[Stored]:
     service.reply = as_asked
     async with opened(app, http, tmp_path) as made:

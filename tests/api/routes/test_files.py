@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 
 from api.driving import CANARY
@@ -22,7 +22,7 @@ LINE = json.dumps({"custom_id": "a", "url": "/v1/embeddings", "body": {"model": 
 
 
 @pytest.fixture
-async def stored(app: FastAPI, http: httpx2.AsyncClient, tmp_path: Path) -> AsyncIterator[Stored]:
+async def stored(app: Starlette, http: httpx2.AsyncClient, tmp_path: Path) -> AsyncIterator[Stored]:
     async with opened(app, http, tmp_path) as made:
         yield made
 

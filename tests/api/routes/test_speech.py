@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from api.driving import CANARY, Exchange, FakeService, Served, at_once, failing, rejected
 from cohabit.api.app import create_app
@@ -107,7 +107,7 @@ async def test_a_failure_before_the_first_sound_has_its_status(
     assert (await http.post(PATH, json=SPEAK)).status_code == 429
 
 
-async def test_sound_goes_out_as_it_comes(app: FastAPI, service: FakeService) -> None:
+async def test_sound_goes_out_as_it_comes(app: Starlette, service: FakeService) -> None:
     async with Exchange(app, PATH, SPEAK) as exchange:
         _, answer = await service.asked.get()
         assert exchange.sent == [], "nothing is promised before there is sound"
@@ -122,7 +122,7 @@ async def test_sound_goes_out_as_it_comes(app: FastAPI, service: FakeService) ->
     assert service.cancelled == []
 
 
-async def test_sound_as_events(app: FastAPI, service: FakeService) -> None:
+async def test_sound_as_events(app: Starlette, service: FakeService) -> None:
     body = {**SPEAK, "stream_format": "sse", "instructions": "gently"}
     async with Exchange(app, PATH, body) as exchange:
         call, answer = await service.asked.get()
@@ -156,7 +156,7 @@ async def test_events_of_sound_that_breaks_off_say_so(http: httpx2.AsyncClient, 
     assert last["error"]["code"] == "worker_died"
 
 
-async def test_a_part_is_never_taken_for_the_whole(app: FastAPI, service: FakeService) -> None:
+async def test_a_part_is_never_taken_for_the_whole(app: Starlette, service: FakeService) -> None:
     async with Exchange(app, PATH, SPEAK) as exchange:
         _, answer = await service.asked.get()
         answer.put(b"one")
@@ -168,7 +168,7 @@ async def test_a_part_is_never_taken_for_the_whole(app: FastAPI, service: FakeSe
 
 
 @pytest.mark.parametrize("begun", [True, False])
-async def test_a_client_that_leaves_is_cancelled_at_once(app: FastAPI, service: FakeService, begun: bool) -> None:
+async def test_a_client_that_leaves_is_cancelled_at_once(app: Starlette, service: FakeService, begun: bool) -> None:
     async with Exchange(app, PATH, SPEAK) as exchange:
         _, answer = await service.asked.get()
         if begun:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from api.driving import CANARY, HEARD, SOUND, Exchange, FakeService, Served, as_asked, failing, rejected
 from cohabit.api import uploads
@@ -85,7 +85,7 @@ async def test_harmless_hints_are_taken(http: httpx2.AsyncClient, service: FakeS
     assert json.loads(service.calls[0].body) == {"temperature": 0.0}
 
 
-async def test_a_stream_has_what_is_heard_as_it_is_heard(app: FastAPI, service: FakeService) -> None:
+async def test_a_stream_has_what_is_heard_as_it_is_heard(app: Starlette, service: FakeService) -> None:
     field = '--x\r\ncontent-disposition: form-data; name="{}"\r\n\r\n{}\r\n'
     file = '--x\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
     head = field.format("model", "stt") + field.format("stream", "true") + file

@@ -7,8 +7,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from fastapi import Request
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 from cohabit.api.answers import client_of, timeout_of
 from cohabit.api.errors import ApiError, BadRequest, Refused

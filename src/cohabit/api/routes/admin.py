@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
+import msgspec
+from msgspec import Meta
 from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cohabit.api.errors import ApiError
 from cohabit.api.middleware.auth import still_valid
-from cohabit.api.openapi import Responses, only
+from cohabit.api.openapi import only
 from cohabit.api.routes.models import find, service_of
+from cohabit.api.routing import Responses, Router, json_response, query_of
 from cohabit.api.streams import Stream, StreamTimeouts
 from cohabit.core.admin import AdminRefusal, Objection
 from cohabit.core.admission import SHUTTING_DOWN
@@ -20,12 +23,13 @@ from cohabit.observability.feed import Feed, Subscription
 from cohabit.runtime.admin import Ending
 from cohabit.runtime.requests import CallFailed
 
-router = APIRouter(tags=["admin"], prefix="/admin", responses=only(500))
+router = Router("admin", only(500), prefix="/admin")
 
 QUIET_SECONDS = 15.0  # after so long without an event a comment tells that the line is alive
 
-Name = Annotated[str, Path(description="A model's name or alias.")]
-Wait = Annotated[float, Query(ge=0, le=600, description="Seconds to wait until it is done.")]
+
+class WaitQuery(msgspec.Struct):
+    wait: Annotated[float, Meta(ge=0, le=600, description="Seconds to wait until it is done.")] = 60.0
 
 
 class Told(BaseModel):
@@ -44,44 +48,43 @@ _ANSWERS: Responses = {
 }
 
 
-@router.post("/models/{name:path}/load", responses=_ANSWERS)
-async def load(request: Request, name: Name, wait: Wait = 60.0) -> Response:
+@router.post("/models/{name:path}/load", responses=_ANSWERS, query=WaitQuery)
+async def load(request: Request) -> Response:
     """Bring a model in, by the rules that hold for a request: others leave for it as they would for a client."""
-    return await _told(request, LoadRequested(find(service_of(request), name).name), wait)
+    return await _told(request, LoadRequested(_model(request)), query_of(request, WaitQuery).wait)
 
 
-@router.post("/models/{name:path}/sleep", responses=_ANSWERS)
-async def sleep(request: Request, name: Name, wait: Wait = 60.0) -> Response:
+@router.post("/models/{name:path}/sleep", responses=_ANSWERS, query=WaitQuery)
+async def sleep(request: Request) -> Response:
     """Let a model finish what runs and fall asleep. The next request wakes it."""
-    return await _told(request, SleepRequested(find(service_of(request), name).name), wait)
+    return await _told(request, SleepRequested(_model(request)), query_of(request, WaitQuery).wait)
 
 
-@router.post("/models/{name:path}/unload", responses=_ANSWERS)
-async def unload(request: Request, name: Name, wait: Wait = 60.0) -> Response:
+@router.post("/models/{name:path}/unload", responses=_ANSWERS, query=WaitQuery)
+async def unload(request: Request) -> Response:
     """Let a model finish what runs and end its process. The next request brings it back."""
-    return await _told(request, UnloadRequested(find(service_of(request), name).name), wait)
+    return await _told(request, UnloadRequested(_model(request)), query_of(request, WaitQuery).wait)
 
 
 @router.post("/models/{name:path}/pin", responses=_ANSWERS)
-async def pin(request: Request, name: Name) -> Response:
+async def pin(request: Request) -> Response:
     """Never evict a model, from now on until the server ends or it is unpinned. Does not bring it in."""
-    return await _told(request, PinRequested(find(service_of(request), name).name, pinned=True), 1.0)
+    return await _told(request, PinRequested(_model(request), pinned=True), 1.0)
 
 
 @router.post("/models/{name:path}/unpin", responses=_ANSWERS)
-async def unpin(request: Request, name: Name) -> Response:
+async def unpin(request: Request) -> Response:
     """Let a model be evicted like any other."""
-    return await _told(request, PinRequested(find(service_of(request), name).name, pinned=False), 1.0)
+    return await _told(request, PinRequested(_model(request), pinned=False), 1.0)
 
 
 _TEXT: Responses = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **only(404)}
 
 
-@router.get("/models/{name:path}/log", response_class=Response, responses=_TEXT)
-async def log(request: Request, name: Name) -> Response:
+@router.get("/models/{name:path}/log", responses=_TEXT)
+async def log(request: Request) -> Response:
     """The last lines that a model's worker printed; of the one before, if it has none now."""
-    service = service_of(request)
-    lines = service.log_of(find(service, name).name)
+    lines = service_of(request).log_of(_model(request))
     return Response("".join(f"{line}\n" for line in lines), media_type="text/plain; charset=utf-8")
 
 
@@ -94,12 +97,17 @@ _EVENTS: Responses = {
 }
 
 
-@router.get("/events", response_class=Response, responses=_EVENTS)
+@router.get("/events", responses=_EVENTS)
 async def events(request: Request) -> Response:
     """What is decided, as it happens."""
     feed: Feed = request.app.state.feed
     timeouts: StreamTimeouts = request.app.state.timeouts
     return Events(feed, feed.subscribe(), timeouts, still_valid(request))
+
+
+def _model(request: Request) -> str:
+    """The name of the model in the path. Raises NotFound."""
+    return find(service_of(request), request.path_params["name"]).name
 
 
 async def _told(request: Request, asked: AdminRequest, wait: float) -> Response:
@@ -118,7 +126,7 @@ async def _told(request: Request, asked: AdminRequest, wait: float) -> Response:
     told = Told.model_validate(
         {"outcome": found.ending.value, "model": asked.model, "state": state, "pinned": pinned}
     )
-    return JSONResponse(told.model_dump(), 200 if found.ending is Ending.DONE else 202)
+    return json_response(told, 200 if found.ending is Ending.DONE else 202)
 
 
 class Events(Stream):

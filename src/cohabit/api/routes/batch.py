@@ -18,19 +18,20 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cohabit.api.answers import submit, timeout_of, warn
 from cohabit.api.bodies import LARGE, NotJson, read_buffer
-from cohabit.api.direct import Direct
 from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.api.fields import apart, warnings
 from cohabit.api.inference_tasks import Work, item_of, understood
 from cohabit.api.media.media_inputs import Media, attended, media_of
 from cohabit.api.middleware.auth import limited, too_many
 from cohabit.api.middleware.disconnects import CLIENT_GONE, Watch
-from cohabit.api.openapi import Responses, list_of, only
+from cohabit.api.openapi import list_of, only
 from cohabit.api.routes.models import service_of
+from cohabit.api.routing import Responses, Router
 from cohabit.api.slices import Slices
 from cohabit.api.streams import Stream, StreamTimeouts
 from cohabit.runtime.executors import PARSING
@@ -40,7 +41,7 @@ from cohabit.schemas.inference import MOST_ITEMS, BatchResult, InferenceRequest
 
 NDJSON = "application/x-ndjson"
 _RESULTS: Responses = {200: {"model": BatchResult, "content": {NDJSON: {"schema": {"type": "string"}}}}}
-router = APIRouter(route_class=Direct, tags=["inference"], responses={**_RESULTS, **only(400, 413)})
+router = Router("inference", {**_RESULTS, **only(400, 413)})
 _batches = itertools.count(1)
 
 LOOK_EVERY = 0.1  # seconds between two looks for a place in a queue that others have filled
@@ -53,7 +54,7 @@ Item: TypeAlias = "tuple[Work, Spooled] | dict[str, Any]"
 """What is to be done, without its body, and the body; or the body of the error that says why it cannot be done."""
 
 
-@router.post("/batch", openapi_extra=list_of(InferenceRequest, MOST_ITEMS))
+@router.post("/batch", request=list_of(InferenceRequest, MOST_ITEMS))
 async def batch(request: Request) -> Response:
     """A list of what ``/inference`` takes, answered in its order; with ``Accept: application/x-ndjson`` a line as
     each is done, with its ``index``."""

@@ -2,62 +2,77 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cohabit.api.answers import warn
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import received
 from cohabit.api.openapi import body_of, only
 from cohabit.api.routes.files import After
+from cohabit.api.routing import Router, json_response, query_of
 from cohabit.api.storage import asked, named
 from cohabit.batches.errors import Conflict, Missing
 from cohabit.schemas.batches import Batch, BatchList, BatchRequest
 from cohabit.schemas.files import Deleted
 
-router = APIRouter(tags=["batches"], prefix="/v1/batches", responses=only(404, 503))
+router = Router("batches", only(404, 503), prefix="/v1/batches")
 
 
-@router.post("", openapi_extra=body_of(BatchRequest, waits=False), responses=only(413, 507))
-async def create_batch(request: Request, response: Response) -> Batch:
+class ListBatches(msgspec.Struct):
+    after: After = None
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
+@router.post("", request=body_of(BatchRequest, waits=False), answer=Batch, responses=only(413, 507))
+async def create_batch(request: Request) -> Response:
     """Have every line of a file answered. It survives the server, and gives way to whoever waits for an answer."""
     taken = await received(BatchRequest, request)
-    warn(response, taken.drop_others())
+    warning = taken.drop_others()
     async with asked(request) as (store, who):
         try:
-            return await store.create(who, taken.body)
+            response = json_response(await store.create(who, taken.body))
         except Missing:
             message = "there is no such file, or it has been erased; send it to /v1/files first"
             raise BadRequest(message, param="input_file_id", code="file_not_found") from None
         except Conflict as error:
             raise BadRequest(str(error), param="input_file_id", code=error.code) from None
+    warn(response, warning)
+    return response
 
 
-@router.get("")
-async def list_batches(
-    request: Request, after: After = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
-) -> BatchList:
+@router.get("", answer=BatchList, query=ListBatches)
+async def list_batches(request: Request) -> Response:
     """All of them, the newest first."""
+    query = query_of(request, ListBatches)
     async with asked(request) as (store, who):
-        return await store.batches(who, after=after, limit=limit)
+        return json_response(await store.batches(who, after=query.after, limit=query.limit))
 
 
-@router.get("/{batch_id}")
-async def get_batch(request: Request, batch_id: str) -> Batch:
+@router.get("/{batch_id}", answer=Batch)
+async def get_batch(request: Request) -> Response:
     """How far a batch is."""
     async with asked(request) as (store, who):
-        return await store.batch(who, named(batch_id, "batch"))
+        return json_response(await store.batch(who, _batch_id(request)))
 
 
-@router.post("/{batch_id}/cancel", responses=only(409))
-async def cancel_batch(request: Request, batch_id: str) -> Batch:
+@router.post("/{batch_id}/cancel", answer=Batch, responses=only(409))
+async def cancel_batch(request: Request) -> Response:
     """Begin no more lines. What has been answered is in the output file."""
     async with asked(request) as (store, who):
-        return await store.cancel(who, named(batch_id, "batch"))
+        return json_response(await store.cancel(who, _batch_id(request)))
 
 
-@router.delete("/{batch_id}", responses=only(409))
-async def delete_batch(request: Request, batch_id: str) -> Deleted:
+@router.delete("/{batch_id}", answer=Deleted, responses=only(409))
+async def delete_batch(request: Request) -> Response:
     """Erase a batch that has ended, with the files it made. The file it read stays."""
     async with asked(request) as (store, who):
-        await store.erase_batch(who, named(batch_id, "batch"))
-    return Deleted(id=batch_id, object="batch")
+        batch_id = _batch_id(request)
+        await store.erase_batch(who, batch_id)
+    return json_response(Deleted(id=batch_id, object="batch"))
+
+
+def _batch_id(request: Request) -> str:
+    return named(request.path_params["batch_id"], "batch")

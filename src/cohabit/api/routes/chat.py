@@ -2,17 +2,18 @@
 
 from typing import TypeVar
 
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cohabit.api import parameters
 from cohabit.api.answers import plain, submit
 from cohabit.api.bodies import bounded
-from cohabit.api.direct import Direct
 from cohabit.api.fields import Taken, received, warnings
 from cohabit.api.media import image_inputs
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.openapi import ERRORS, body_of, streamed
 from cohabit.api.routes.models import choose, service_of
+from cohabit.api.routing import Router
 from cohabit.api.streams import events
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer
@@ -23,10 +24,10 @@ from cohabit.schemas.completion import CompletionRequest
 
 S = TypeVar("S", bound=Sampling)
 
-router = APIRouter(route_class=Direct, tags=["text"], responses=ERRORS)
+router = Router("text", ERRORS)
 
 
-@router.post("/v1/chat/completions", openapi_extra=body_of(ChatRequest), responses=streamed(ChatAnswer))
+@router.post("/v1/chat/completions", request=body_of(ChatRequest), responses=streamed(ChatAnswer))
 async def chat(request: Request) -> Response:
     """Answer a conversation, at once or as a stream."""
     taken = await received(ChatRequest, request)
@@ -36,7 +37,7 @@ async def chat(request: Request) -> Response:
     return await _told(request, taken.body, submit(request, info.name, Task.CHAT, await taken.sent()), warning)
 
 
-@router.post("/v1/completions", openapi_extra=body_of(CompletionRequest), responses=streamed(CompletionAnswer))
+@router.post("/v1/completions", request=body_of(CompletionRequest), responses=streamed(CompletionAnswer))
 async def complete(request: Request) -> Response:
     """Go on with a text, at once or as a stream."""
     taken = await received(CompletionRequest, request)

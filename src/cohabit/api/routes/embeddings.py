@@ -1,25 +1,25 @@
 """``/v1/embeddings``."""
 
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cohabit.api.answers import plain, submit
 from cohabit.api.bodies import bounded
 from cohabit.api.capabilities import require
-from cohabit.api.direct import Direct
 from cohabit.api.fields import received
-from cohabit.api.openapi import ERRORS, Responses, body_of
+from cohabit.api.openapi import ERRORS, body_of
 from cohabit.api.routes.models import choose, service_of
+from cohabit.api.routing import Router
 from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import CallFailed
 from cohabit.schemas.embedding import EmbeddingAnswer, EmbeddingRequest
 
 _CANNOT_SHORTEN = ("dimensions", "unsupported_parameter")
-_VECTORS: Responses = {200: {"model": EmbeddingAnswer}}
-router = APIRouter(route_class=Direct, tags=["embeddings"], responses={**_VECTORS, **ERRORS})
+router = Router("embeddings", ERRORS)
 
 
-@router.post("/v1/embeddings", openapi_extra=body_of(EmbeddingRequest))
+@router.post("/v1/embeddings", request=body_of(EmbeddingRequest), answer=EmbeddingAnswer)
 async def embed(request: Request) -> Response:
     """Turn texts into vectors."""
     taken = await received(EmbeddingRequest, request)

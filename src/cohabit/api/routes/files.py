@@ -5,14 +5,18 @@ from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+import msgspec
+from msgspec import Meta
 from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cohabit.api.answers import warn
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import take_plain
 from cohabit.api.http.connections import gone
 from cohabit.api.openapi import form_of, only
+from cohabit.api.routing import Router, json_response, query_of
 from cohabit.api.storage import asked, named, store_of, told, who_asks
 from cohabit.api.streams import Stream, StreamTimeouts, Truncated
 from cohabit.api.uploads import FormParser, fields_of, parse_form
@@ -23,12 +27,19 @@ from cohabit.schemas.files import Deleted, FileList, FileObject, FileUpload, Pur
 if TYPE_CHECKING:
     from cohabit.batches.store import Upload
 
-router = APIRouter(tags=["files"], prefix="/v1/files", responses=only(404, 503))
+router = Router("files", only(404, 503), prefix="/v1/files")
 
 _MOST_NAME = 255  # characters
 _FORM = 1 << 20  # bytes of a form beside its file
 
-After = Annotated[str | None, Query(max_length=64, description="The last id of the page before.")]
+After = Annotated[Annotated[str, Meta(max_length=64)] | None, Meta(description="The last id of the page before.")]
+
+
+class ListFiles(msgspec.Struct):
+    purpose: Purpose | None = None
+    after: After = None
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    order: Literal["asc", "desc"] = "desc"
 
 
 class _Sent(UploadFile):
@@ -76,8 +87,8 @@ class _ToStore(FormParser):
             self._sent.append(self._current_part.file)
 
 
-@router.post("", openapi_extra=form_of(FileUpload, waits=False), responses=only(413, 507))
-async def send_file(request: Request, response: Response) -> FileObject:
+@router.post("", request=form_of(FileUpload, waits=False), answer=FileObject, responses=only(413, 507))
+async def send_file(request: Request) -> Response:
     """Send a file of requests, a line of JSON for each."""
     store = await store_of(request)
     sent: list[_Sent] = []
@@ -86,12 +97,13 @@ async def send_file(request: Request, response: Response) -> FileObject:
     try:
         form = await parse_form(request, parser, "purpose", store.most_upload + _FORM)
         taken = take_plain(FileUpload, fields_of(form))
-        warn(response, taken.drop_others())
-        return await _file_of(form).seal(taken.body)
+        response = json_response(await _file_of(form).seal(taken.body))
     except BaseException:
         for each in sent:
             each.discard()
         raise
+    warn(response, taken.drop_others())
+    return response
 
 
 def _file_of(form: FormData) -> _Sent:
@@ -101,45 +113,48 @@ def _file_of(form: FormData) -> _Sent:
     return file
 
 
-@router.get("")
-async def list_files(
-    request: Request,
-    purpose: Purpose | None = None,
-    after: After = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
-    order: Literal["asc", "desc"] = "desc",
-) -> FileList:
+@router.get("", answer=FileList, query=ListFiles)
+async def list_files(request: Request) -> Response:
     """What was sent and what batches have made."""
+    query = query_of(request, ListFiles)
     async with asked(request) as (store, who):
-        return await store.files(who, purpose=purpose, after=after, limit=limit, newest=order == "desc")
+        page = await store.files(
+            who, purpose=query.purpose, after=query.after, limit=query.limit, newest=query.order == "desc"
+        )
+    return json_response(page)
 
 
-@router.get("/{file_id}")
-async def get_file(request: Request, file_id: str) -> FileObject:
+@router.get("/{file_id}", answer=FileObject)
+async def get_file(request: Request) -> Response:
     """What is known of a file."""
     async with asked(request) as (store, who):
-        return await store.file(who, named(file_id, "file"))
+        return json_response(await store.file(who, _file_id(request)))
 
 
-@router.delete("/{file_id}", responses=only(409))
-async def delete_file(request: Request, file_id: str) -> Deleted:
+@router.delete("/{file_id}", answer=Deleted, responses=only(409))
+async def delete_file(request: Request) -> Response:
     """Erase a file and all that is in it."""
     async with asked(request) as (store, who):
-        await store.erase_file(who, named(file_id, "file"))
-    return Deleted(id=file_id, object="file")
+        file_id = _file_id(request)
+        await store.erase_file(who, file_id)
+    return json_response(Deleted(id=file_id, object="file"))
 
 
 @router.get(
     "/{file_id}/content",
-    response_class=Response,
     responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-async def read_file(request: Request, file_id: str) -> Response:
+async def read_file(request: Request) -> Response:
     """All that is in it."""
     async with asked(request) as (store, who):
-        found = await store.file(who, named(file_id, "file"))
+        file_id = _file_id(request)
+        found = await store.file(who, file_id)
     timeouts: StreamTimeouts = request.app.state.timeouts
     return Content(store.content(who, file_id), found.bytes, timeouts)
+
+
+def _file_id(request: Request) -> str:
+    return named(request.path_params["file_id"], "file")
 
 
 class Content(Stream):

@@ -3,8 +3,9 @@
 from typing import Annotated, get_args
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
-from pydantic import WithJsonSchema
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import read
@@ -12,21 +13,27 @@ from cohabit.api.fields import apart
 from cohabit.api.inference_tasks import item_of, understood
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
-from cohabit.api.openapi import ERRORS, Responses, body_of
+from cohabit.api.openapi import ERRORS, body_of
+from cohabit.api.routing import Router, query_of
 from cohabit.schemas.inference import Data, InferenceRequest, Kind, Result
 
-_RESULT: Responses = {200: {"model": Result}}
 _BODY = body_of(InferenceRequest, *get_args(Data))
-# A text to FastAPI, so that what is wrong with it is said like of any other field.
-_Kind = Annotated[
-    str | None, WithJsonSchema({"enum": get_args(Kind)}), Query(description="Then the body is the data.")
-]
-router = APIRouter(tags=["inference"], responses={**_RESULT, **ERRORS})
+router = Router("inference", ERRORS)
 
 
-@router.post("/inference", openapi_extra=_BODY)
-async def inference(request: Request, request_type: _Kind = None) -> Response:
+class InferenceQuery(msgspec.Struct):
+    """A text, so that an error in it reads like one of the field ``type``."""
+
+    request_type: Annotated[
+        str | None,
+        Meta(description="Then the body is the data.", extra_json_schema={"enum": get_args(Kind)}),
+    ] = None
+
+
+@router.post("/inference", request=_BODY, answer=Result, query=InferenceQuery)
+async def inference(request: Request) -> Response:
     """Chat, describe a picture, embed, speak or transcribe. With ``?request_type=`` the body is the data alone."""
+    request_type = query_of(request, InferenceQuery).request_type
     raw = await read(request)
     item = await apart(len(raw), lambda: item_of(raw, request_type))
     work = await attended(request, understood(media_of(request), item))

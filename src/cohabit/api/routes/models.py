@@ -4,17 +4,19 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cohabit.access.keys import Key
 from cohabit.api.errors import BadRequest, NotFound
 from cohabit.api.middleware.auth import key_of
 from cohabit.api.openapi import only
+from cohabit.api.routing import Router, json_response
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.service import ModelInfo, Service
 from cohabit.schemas.models import ModelEntry, ModelList
 
-router = APIRouter(tags=["models"], responses=only())
+router = Router("models", only())
 
 _VERBS = {
     Task.CHAT: "chat",
@@ -89,14 +91,16 @@ def _entry(info: ModelInfo, name: str) -> ModelEntry:
     return ModelEntry(id=name, created=info.created, root=None if name == info.name else info.name)
 
 
-@router.get("/v1/models", response_model_exclude_none=True)
-async def list_models(request: Request) -> ModelList:
+@router.get("/v1/models", answer=ModelList)
+async def list_models(request: Request) -> Response:
     """All models, aliases included."""
     infos = service_of(request).models.values()
-    return ModelList(data=[_entry(info, name) for info in infos for name in (info.name, *info.aliases)])
+    entries = [_entry(info, name) for info in infos for name in (info.name, *info.aliases)]
+    return json_response(ModelList(data=entries), exclude_none=True)
 
 
-@router.get("/v1/models/{name:path}", response_model_exclude_none=True, responses=only(404))
-async def get_model(request: Request, name: str) -> ModelEntry:
+@router.get("/v1/models/{name:path}", answer=ModelEntry, responses=only(404))
+async def get_model(request: Request) -> Response:
     """One model by name or alias."""
-    return _entry(find(service_of(request), name), name)
+    name = request.path_params["name"]
+    return json_response(_entry(find(service_of(request), name), name), exclude_none=True)

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import bounded
-from cohabit.api.direct import Direct
 from cohabit.api.fields import received, warnings
 from cohabit.api.middleware.disconnects import CLIENT_GONE
-from cohabit.api.openapi import ERRORS, Responses, body_of
+from cohabit.api.openapi import ERRORS, body_of
 from cohabit.api.routes.models import choose, service_of
+from cohabit.api.routing import Router, json_response
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.executors import PARSING
 from cohabit.runtime.requests import CallFailed
@@ -31,11 +32,10 @@ from cohabit.schemas.rerank import (
     RerankUsage,
 )
 
-_RANKED: Responses = {200: {"model": RerankAnswer}}
-router = APIRouter(route_class=Direct, tags=["embeddings"], responses={**_RANKED, **ERRORS})
+router = Router("embeddings", ERRORS)
 
 
-@router.post("/v1/rerank", openapi_extra=body_of(RerankRequest))
+@router.post("/v1/rerank", request=body_of(RerankRequest), answer=RerankAnswer)
 async def rerank(request: Request) -> Response:
     """Put documents in order by how well they answer a query."""
     taken = await received(RerankRequest, request)
@@ -69,11 +69,9 @@ async def rerank(request: Request) -> Response:
         usage=RerankUsage(prompt_tokens=tokens, total_tokens=tokens),
         meta=RerankMeta(tokens=RerankTokens(input_tokens=tokens), warnings=[warning] if warning else None),
     )
-    return Response(
-        ranked.model_dump_json(exclude_none=True),
-        media_type="application/json",
-        headers=timings(answer, run=True, warning=warnings(warning, taken.warning)),
-    )
+    response = json_response(ranked, exclude_none=True)
+    response.headers.update(timings(answer, run=True, warning=warnings(warning, taken.warning)))
+    return response
 
 
 def _task(service: Service) -> Task:

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cohabit.api import parameters
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import bounded
-from cohabit.api.direct import Direct
 from cohabit.api.errors import BadRequest, Refused
 from cohabit.api.fields import apart, received, take_plain, warnings
 from cohabit.api.media import image_inputs
@@ -17,6 +17,7 @@ from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.api.openapi import ERRORS, body_of, streamed
 from cohabit.api.routes.models import choose, service_of
+from cohabit.api.routing import Router
 from cohabit.api.streams import EventStream, StreamTimeouts, events
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, CallFailed
@@ -25,10 +26,10 @@ from cohabit.schemas.responses import ResponseObject, ResponseRequest
 from cohabit.schemas.responses_input import LOGPROBS, NAMES, chat_of
 from cohabit.schemas.responses_output import Event, Telling
 
-router = APIRouter(route_class=Direct, tags=["text"], responses={**streamed(ResponseObject), **ERRORS})
+router = Router("text", {**streamed(ResponseObject), **ERRORS})
 
 
-@router.post("/v1/responses", openapi_extra=body_of(ResponseRequest))
+@router.post("/v1/responses", request=body_of(ResponseRequest))
 async def respond(request: Request) -> Response:
     """Answer an input, at once or as a stream of typed events."""
     taken = await received(ResponseRequest, request)

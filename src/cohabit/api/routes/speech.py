@@ -7,14 +7,15 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cohabit.api.answers import submit
-from cohabit.api.direct import Direct
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import received, warnings
-from cohabit.api.openapi import ERRORS, Responses, body_of
+from cohabit.api.openapi import ERRORS, body_of
 from cohabit.api.routes.models import choose, service_of
+from cohabit.api.routing import Responses, Router
 from cohabit.api.streams import StreamTimeouts, TypedEventStream, events, sound
 from cohabit.protocol.engine import Speech
 from cohabit.protocol.tasks import Task
@@ -39,10 +40,10 @@ _SOUND: Responses = {
         | {"text/event-stream": {}},
     }
 }
-router = APIRouter(route_class=Direct, tags=["audio"], responses={**_SOUND, **ERRORS})
+router = Router("audio", {**_SOUND, **ERRORS})
 
 
-@router.post("/v1/audio/speech", openapi_extra=body_of(SpeechRequest), response_class=Response)
+@router.post("/v1/audio/speech", request=body_of(SpeechRequest))
 async def speak(request: Request) -> Response:
     """Speak a text."""
     taken = await received(SpeechRequest, request)

@@ -6,18 +6,21 @@ Swagger UI comes out of an installed package, and the page may reach nothing but
 import base64
 import hashlib
 from collections.abc import Mapping
-from importlib.metadata import distribution
-from pathlib import Path
+from importlib.metadata import version
 from types import MappingProxyType
 
-from fastapi import APIRouter, HTTPException, Response
-from fastapi.responses import FileResponse, HTMLResponse
+import msgspec
+from openapi_ui_bundles import swagger_ui
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, Response
 
-router = APIRouter(include_in_schema=False)
+from cohabit.api.openapi import document
+from cohabit.api.routing import Router
 
-# Of what it holds only Swagger UI's own files are used: its pages have inline scripts, which ours forbids.
-_PACKAGE = distribution("fastapi-offline")
-_FOLDER = Path(str(_PACKAGE.locate_file("fastapi_offline/static")))
+router = Router("")
+
+_VERSION = version("openapi-ui-bundles")
 MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
     {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 )
@@ -36,11 +39,11 @@ _PAGE = f"""<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>cohabit: API</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="docs/swagger-ui.css?v={_PACKAGE.version}">
+<link rel="stylesheet" href="docs/swagger-ui.css?v={_VERSION}">
 </head>
 <body>
 <div id="ui"></div>
-<script src="docs/swagger-ui-bundle.js?v={_PACKAGE.version}"></script>
+<script src="docs/swagger-ui-bundle.js?v={_VERSION}"></script>
 <script>{_START}</script>
 </body>
 </html>
@@ -69,16 +72,26 @@ _ASSET_HEADERS = {
 }
 
 
+@router.get("/openapi.json")
+async def openapi_json(request: Request) -> Response:
+    """The OpenAPI document, made when it is first wanted."""
+    state = request.app.state
+    if state.document is None:
+        state.document = msgspec.json.encode(document(request.app))
+    return Response(state.document, media_type="application/json")
+
+
 @router.get("/docs")
-async def page() -> Response:
+async def page(_request: Request) -> Response:
     """Swagger UI over ``/openapi.json``."""
     return HTMLResponse(_PAGE, headers=_HEADERS)
 
 
 @router.get("/docs/{name}")
-async def asset(name: str) -> Response:
+async def asset(request: Request) -> Response:
     """A file of Swagger UI."""
+    name = request.path_params["name"]
     media_type = MEDIA_TYPES.get(name)
     if media_type is None:
         raise HTTPException(404)
-    return FileResponse(_FOLDER / name, media_type=media_type, headers=_ASSET_HEADERS)
+    return FileResponse(swagger_ui.static_path / name, media_type=media_type, headers=_ASSET_HEADERS)

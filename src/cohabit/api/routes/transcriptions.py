@@ -5,17 +5,18 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.capabilities import require
-from cohabit.api.direct import Direct
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import take_plain
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
-from cohabit.api.openapi import ERRORS, Responses, form_of
+from cohabit.api.openapi import ERRORS, form_of
 from cohabit.api.routes.models import choose, service_of
+from cohabit.api.routing import Responses, Router
 from cohabit.api.streams import TypedEventStream, events
 from cohabit.api.uploads import read_form
 from cohabit.protocol.capabilities import Ability
@@ -41,10 +42,10 @@ _TEXT: Responses = {
     }
 }
 _STREAMED: Responses = {200: {**_TEXT[200], "content": {**_TEXT[200]["content"], "text/event-stream": {}}}}
-router = APIRouter(route_class=Direct, tags=["audio"], responses={**_TEXT, **ERRORS})
+router = Router("audio", {**_TEXT, **ERRORS})
 
 
-@router.post("/v1/audio/transcriptions", openapi_extra=form_of(TranscriptionRequest), responses=_STREAMED)
+@router.post("/v1/audio/transcriptions", request=form_of(TranscriptionRequest), responses=_STREAMED)
 async def transcribe(request: Request) -> Response:
     """Write down what was said, at once or as it is heard."""
     fields, data = await read_form(request)
@@ -61,7 +62,7 @@ async def transcribe(request: Request) -> Response:
     return await _told(request, answer, asked.response_format, asked.timestamp_granularities, taken.warning)
 
 
-@router.post("/v1/audio/translations", openapi_extra=form_of(TranslationRequest))
+@router.post("/v1/audio/translations", request=form_of(TranslationRequest))
 async def translate(request: Request) -> Response:
     """Write down in English what was said in any language."""
     fields, data = await read_form(request)
