@@ -113,7 +113,7 @@ async def test_a_client_that_leaves_takes_all_of_it_back(
     assert sorted(service.cancelled) == [1, 2]
 
 
-async def test_items_that_wait_are_freed_when_the_client_leaves(app: FastAPI, service: FakeService) -> None:
+async def test_items_that_wait_are_freed_when_the_client_leaves(app: Starlette, service: FakeService) -> None:
     """At once: the garbage collector may come minutes later, and they may have 32 MiB."""
     waiting = asyncio.Event()
 
