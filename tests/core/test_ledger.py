@@ -140,3 +140,18 @@ def test_reading_of_a_gone_worker_is_dropped() -> None:
     core = Core(model("a"))
     assert core.send(DeviceMeasured(1.0, 1000, 1000, {7: 5})) == []
     assert core.state.ledger.accounts == {}
+
+
+@pytest.mark.parametrize("at", [10.0, 10.2], ids=["begun before the exit", "begun at the exit"])
+def test_reading_during_an_exit_does_not_make_others_seem_to_hold_less(at: float) -> None:
+    core = Core(model("a"), budget=330, releases_when_reaped=False)
+    core.bring("a", at=0)
+    core.measured(at=1, total=1000, foreign=700)
+    core.gone("a", at=10.2)
+    # 60 of its 100 MiB are back already, and all 100 are still reserved for it
+    core.send(DeviceMeasured(at, 1000 * MIB, 260 * MIB, {}), at=10.3)
+    assert core.state.ledger.foreign == 700 * MIB
+    assert core.state.ledger.effective_budget == 300 * MIB
+    core.send(DeviceMeasured(10.4, 1000 * MIB, 260 * MIB, {}), at=10.5)
+    assert core.state.ledger.foreign == 700 * MIB
+    assert core.state.ledger.unreturned == 40 * MIB

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cohabit.devices import DeviceError, device_for, parse_kind
+from cohabit.devices import DeviceError, cpu, device_for, parse_kind
 from cohabit.devices.cpu import Cpu, group_members, pss
 from harness import wait_until
 
@@ -172,6 +172,26 @@ def test_a_card_through_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     reading = card.read({1: mine, 2: 1 << 21})
     assert (reading.total, reading.available) == (24 << 30, 20 << 30)
     assert reading.workers == {1: 4 << 30}, "a worker the driver does not know is not reported as empty"
+
+
+@pytest.mark.parametrize("free", [(20 << 30, 17 << 30), (17 << 30, 20 << 30)], ids=["takes", "gives back"])
+def test_memory_that_a_worker_takes_or_gives_back_during_a_reading_is_not_free(
+    monkeypatch: pytest.MonkeyPatch, free: tuple[int, int]
+) -> None:
+    module = driver()
+    seen = iter(SimpleNamespace(total=24 << 30, free=size) for size in free)
+    monkeypatch.setattr(module, "nvmlDeviceGetMemoryInfo", lambda _: next(seen))
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    assert device_for("cuda:0").read({1: os.getpgrp()}).available == 17 << 30
+
+
+@pytest.mark.parametrize("free", [(9, 5), (5, 9)], ids=["takes", "gives back"])
+def test_memory_that_changes_during_a_reading_of_the_machine_is_not_free(
+    monkeypatch: pytest.MonkeyPatch, free: tuple[int, int]
+) -> None:
+    seen = iter((100, available) for available in free)
+    monkeypatch.setattr(cpu, "memory", lambda: next(seen))
+    assert Cpu().read({}).available == 5
 
 
 def test_a_driver_that_tells_nothing_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:

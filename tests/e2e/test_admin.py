@@ -51,7 +51,7 @@ def test_from_the_shell(tmp_path: Path) -> None:
     with serving(tmp_path, CONFIG) as server:
         reader, found = watch(server, '"pinned":false')
         assert told(server, "load", "alias") == (0, "a: done, it is ready")
-        assert told(server, "sleep", "a") == (0, "a: done, it is asleep")
+        assert told(server, "sleep", "a") == (0, "a: done, it is sleeping")
         assert told(server, "load", "a") == (0, "a: done, it is ready")
         assert told(server, "pin", "a")[0] == 0
         assert told(server, "unload", "a") == (1, "a is pinned; unpin it first")

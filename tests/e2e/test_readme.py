@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.needs("curl")
 def test_every_curl(server: Running, folder: Path) -> None:
-    expected = ["Paris", "Paris", '"embedding"', READ, "", HEARD, "Paris", '"schema":1']
+    expected = ["Paris", "Paris", '"embedding"', READ, "", HEARD, "Paris", '"schema":2']
     for command, answer in zip(CURLS, expected, strict=True):
         line = command.replace(SHOWN, server.url).replace("curl ", "curl --fail-with-body -sS ", 1)
         done = subprocess.run(

@@ -175,11 +175,13 @@ class Ledger:
                 changed = True
         self.total = total
         used = total - available
-        if self.unreturned and self.unreturned_since is not None and at > self.unreturned_since:
+        exited_since = self.unreturned_since is not None and at <= self.unreturned_since
+        if self.unreturned and not exited_since:
             ours = sum(workers.get(worker, account.held) for worker, account in self.accounts.items())
             self.unreturned = min(self.unreturned, max(0, used - self._quiet_foreign - ours))
             self.unreturned_since = self.unreturned_since if self.unreturned else None
-        quiet = not any(account.load or account.leaving for account in self.accounts.values())
+        # A worker that exits during a reading has given back nobody knows how much of what is still reserved for it.
+        quiet = not exited_since and not any(account.load or account.leaving for account in self.accounts.values())
         if quiet and all(worker in workers or not account.held for worker, account in self.accounts.items()):
             self.foreign = self._quiet_foreign = max(0, used - sum(workers.values()) - self.unreturned)
         else:

@@ -45,9 +45,10 @@ class Cpu:
         Raises DeviceError if ``/proc`` cannot be read, for example because no file descriptor is free.
         """
         try:
-            total, available = memory()
+            total, before = memory()
             groups = group_members()
             held = {worker: sum(map(pss, groups.get(pid, ()))) for worker, pid in workers.items()}
+            available = min(before, memory()[1])
         except (OSError, ValueError) as error:
             raise DeviceError(f"the memory of this machine cannot be read: {error}") from error
         return DeviceReading(total=total, available=available, workers=held)

@@ -39,12 +39,13 @@ class Cuda:
     def _reading(self, workers: Mapping[int, int]) -> DeviceReading:
         if self._handle is None:
             self._handle = self._open()
-        memory = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
-        used = self._used(int(memory.total))
+        before = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
+        used = self._used(int(before.total))
+        after = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
         groups = group_members()
         return DeviceReading(
-            total=int(memory.total),
-            available=int(memory.free),
+            total=int(before.total),
+            available=min(int(before.free), int(after.free)),
             workers={
                 worker: sum(used.get(member, 0) for member in groups.get(pid, ()))
                 for worker, pid in workers.items()

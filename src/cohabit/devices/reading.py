@@ -11,7 +11,12 @@ class DeviceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DeviceReading:
-    """Bytes at one moment."""
+    """Bytes at about one moment.
+
+    A device cannot be read at one moment: a worker may take or give back memory while it is. ``available`` is the
+    least that was seen before and after the workers were read, so that other programs never seem to hold less than
+    they do: room that is not there would be given away.
+    """
 
     total: int
     available: int
