@@ -64,7 +64,7 @@ def model(
     max_run: float = 600.0,
     queue_limit: int = 256,
 ) -> Model:
-    """A model with sizes in MiB; one with a residue sleeps, one with a copy only by that.
+    """A model with sizes in MiB; one with ``sleep_resident`` can sleep, one with ``host_copy`` only by that.
 
     ``prewarmed`` is what its bare process takes; None: not known.
     """
@@ -134,7 +134,7 @@ class Core:
 
     @property
     def draining(self) -> list[str]:
-        """Who takes nothing new, to make room for another."""
+        """Models that take no new work, to make room for another."""
         return [m.name for m in self.state.models.values() if m.draining]
 
     def __getitem__(self, name: str) -> Model:
@@ -205,7 +205,7 @@ class Core:
     def done(
         self, name: str, request: int, *, at: float | None = None, seconds: float = 0.1, used: int | None = None
     ) -> Sequence[Command]:
-        """A run ends within its books, or having used so many MiB."""
+        """A run ends within what was reserved, or having used so many MiB."""
         return self.send(RequestFinished(request, self.workers[name], seconds, self._peak(name, used)), at)
 
     def gives_up(
@@ -222,7 +222,7 @@ class Core:
     def measured(
         self, *, at: float | None = None, foreign: int = 0, total: int = 1 << 20, **cached: int
     ) -> Sequence[Command]:
-        """A reading: every model holds its resident bytes, or its residue, plus what ``cached`` says (MiB)."""
+        """A reading: every model holds its idle bytes, or what stays asleep, plus what ``cached`` says (MiB)."""
         if at is not None:
             self.now = at
         accounts = self.state.ledger.accounts
@@ -252,7 +252,7 @@ class Core:
 
 
 def two(**more: Any) -> Core:
-    """Models a and b of which only one fits; a switch costs 1 s, patience 4, max_wait 30 s."""
+    """Models a and b of which only one fits; a swap costs 1 s, patience 4, max_wait 30 s."""
     settings = {"load_seconds": 1.0, **more}
     return Core(model("a", **settings), model("b", **settings), budget=150)
 

@@ -1,4 +1,4 @@
-"""What worker processes really hold, for tests in which the books must be true."""
+"""What worker processes really hold, for tests in which the ledger must be true."""
 
 from dataclasses import dataclass, field
 

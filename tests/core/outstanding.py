@@ -122,7 +122,7 @@ class Outstanding:
             allowed = memory_limits(state)
             for worker, real in self.memory.workers.items():
                 may = allowed.limit(worker) if self.greedy else state.ledger.accounts[worker].held
-                assert may >= real.holds, "what a worker holds is booked, or within what is free"
+                assert may >= real.holds, "what a worker holds is reserved, or within what is free"
             assert self.greedy or state.ledger.foreign == 0, "what is ours is not taken for a stranger's"
         copies = sum(real.host_copy for real in self.memory.workers.values())
         assert copies == state.ledger.copied <= state.ledger.host_cache, "copies take no more than they may"
@@ -138,7 +138,7 @@ class Outstanding:
         self.broken = False
 
     def guarded(self) -> None:
-        """Whoever holds more than was booked and is free is ended, as soon as that is so."""
+        """A worker that holds more than is reserved and free is ended at once."""
         if self.greedy:
             allowed = memory_limits(self.controller.state)
             worker = allowed.exceeding({worker: real.holds for worker, real in self.memory.workers.items()})
@@ -173,7 +173,7 @@ class Outstanding:
                 self.stopping[worker] = self.live[worker]
             case SleepWorker(name, worker, cause):
                 copied = self.memory.workers[worker].host_copy > 0 or not state.models[name].policy.copies
-                assert copied, "nobody sleeps who could not wake"
+                assert copied, "no model sleeps that could not wake"
                 self.may_leave(worker, pinned, cause)
                 assert worker not in self.stopping
                 assert worker not in self.asleep

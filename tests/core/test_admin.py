@@ -1,4 +1,4 @@
-"""What an owner asks of a model while the server runs."""
+"""What the operator asks of a model while the server runs."""
 
 import pytest
 
@@ -50,7 +50,7 @@ def test_requested_load_evicts_like_a_client_request() -> None:
     core.now = 10.0
     running = core.ask("a")
     core.send(LoadRequested("b"))
-    assert core.draining == [], "it has not waited for the cost of the switch"
+    assert core.draining == [], "it has not waited for the cost of the swap"
     core.ring()
     assert core.draining == ["a"]
     assert brief(core.done("a", running)) == ["stop a#1: evicted"]
@@ -245,7 +245,7 @@ def test_a_pin_that_leaves_no_room_for_another_is_refused() -> None:
     assert objection(core.state, PinRequested("a", False)) is None
 
 
-# who asks in vain
+# refusals
 
 
 def test_admin_request_is_ignored_while_shutting_down_or_for_an_unknown_model() -> None:

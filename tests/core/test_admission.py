@@ -40,7 +40,7 @@ def test_rejection_of_a_measured_size_names_the_command_that_shows_it() -> None:
     core = Core(model("a", idle=140, activation=20), budget=150)
     core["a"].footprint.learn_load(140 * MIB, 140 * MIB, 1.0)
     core.ask("a")
-    assert rejection(core).detail.endswith("its owner sees what was measured with `cohabit footprints list`")
+    assert rejection(core).detail.endswith("the operator sees what was measured with `cohabit footprints list`")
 
 
 def test_model_of_exactly_the_budget_fits() -> None:

@@ -1,8 +1,8 @@
-"""Which waiting requests run together, and what they are booked with."""
+"""Which waiting requests run together, and what is reserved for them."""
 
 import pytest
 
-from cohabit.core.batching import MOST_BYTES, form_batch, units_of
+from cohabit.core.batching import MAX_BATCH_BYTES, form_batch, units_of
 from cohabit.core.footprints import MeasuredRun
 from cohabit.core.queues import ModelQueue, Request
 from cohabit.protocol.messages import MAX_FRAME
@@ -66,7 +66,7 @@ def test_a_batch_is_cut_by_bytes_so_that_no_neighbour_makes_it_too_large(
 
 
 def test_batch_leaves_room_for_the_message_around_it() -> None:
-    assert MOST_BYTES <= MAX_FRAME // 2
+    assert MAX_BATCH_BYTES <= MAX_FRAME // 2
 
 
 def test_request_left_out_of_a_batch_keeps_its_turn() -> None:

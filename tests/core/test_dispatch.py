@@ -1,4 +1,4 @@
-"""Branch 2: who is given work, by device-seconds, slots, turns and batches."""
+"""Branch 2: which model is given work, by device-seconds, slots, turns and batches."""
 
 from typing import Any
 
@@ -229,7 +229,7 @@ def test_model_without_quantum_is_dispatched_during_a_swap_for_a_third() -> None
         core.ask(name)
     assert core["a"].busy
     assert brief(core.done("a", 6, at=core.now + 0.5)) == ["run a#1: 8"], (
-        "the claim goes before b's, for long perhaps"
+        "the swap goes before b's run, for long perhaps"
     )
 
 

@@ -1,4 +1,4 @@
-"""Who goes first, and what the log says of it."""
+"""Which model is evicted first, and what the log says of it."""
 
 from cohabit.core.commands import StopCause, StopWorker
 from cohabit.core.eviction import Policy

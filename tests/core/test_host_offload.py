@@ -1,4 +1,4 @@
-"""Copies in host memory: who gets one, who gives it up for whom, and what is done without."""
+"""Copies in host memory: which model gets one, which gives it up for another, and what is done without."""
 
 from typing import Any
 
@@ -196,7 +196,7 @@ def test_sleeper_is_stopped_where_copies_exceed_the_host_cache() -> None:
     did = core.send(WorkerReady(3, 100 * MIB, 100 * MIB, 5.0, 150 * MIB), at=46)
     assert brief(did)[0] == "stop a#1: over_budget", "the one of least use"
     assert any(alert.code == "host_cache_exceeded" for alert in alerts(core.state, 46))
-    assert core.measured(at=46.1) == [], "who leaves is not told twice"
+    assert core.measured(at=46.1) == [], "a worker that leaves is not stopped twice"
     core.gone("a", at=46.2)
     assert list(alerts(core.state, 47)) == []
 

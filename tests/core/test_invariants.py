@@ -1,4 +1,4 @@
-"""The checker itself: books that contradict themselves are noticed."""
+"""The checker itself: a state that contradicts itself is noticed."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_load_without_a_reservation_is_noticed() -> None:
     core = Core(model("a"))
     core.ask("a")
     core.state.ledger.accounts[1].load = 0
-    with pytest.raises(invariants.InvariantBroken, match="a books a load while it loads"):
+    with pytest.raises(invariants.InvariantBroken, match="a reserves a load while it loads"):
         invariants.check(core.state)
 
 
@@ -43,5 +43,5 @@ def test_draining_without_a_swap_is_noticed() -> None:
     core = Core(model("a"))
     core.bring("a")
     core["a"].draining = True
-    with pytest.raises(invariants.InvariantBroken, match="a drains only for a claim"):
+    with pytest.raises(invariants.InvariantBroken, match="a drains only for a swap"):
         invariants.check(core.state)

@@ -1,4 +1,4 @@
-"""The books: what is held from when to when, and how much there is."""
+"""The ledger: what is held from when to when, and how much there is."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from core.driver import MIB, Core, brief, model, two
 
 def test_effective_budget_leaves_out_foreign_and_kept_free_memory() -> None:
     ledger = Ledger(budget=500, keep_free=100, slots=1)
-    assert ledger.effective_budget == 500, "before the first reading the owner's word counts"
+    assert ledger.effective_budget == 500, "before the first reading the budget of the config counts"
     ledger.observe(1.0, total=1000, available=800, workers={})
     assert (ledger.foreign, ledger.effective_budget) == (200, 500)
     ledger.observe(2.0, total=1000, available=300, workers={})
@@ -111,7 +111,7 @@ def test_memory_beyond_what_is_reserved_during_a_load_is_foreign(last: str) -> N
     core.measured(at=0, total=1000, foreign=50)
     core.ask("a", at=1)
     core.measured(at=2, total=1000, foreign=400)
-    assert core.state.ledger.foreign == 300 * MIB, "400 used, 100 booked"
+    assert core.state.ledger.foreign == 300 * MIB, "400 used, 100 reserved"
     if last == "quiet":
         core.ready("a", at=3)
     core.measured(at=4, total=1000, foreign=50)

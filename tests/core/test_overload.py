@@ -47,7 +47,7 @@ def pair(**settings: float) -> Core:
 
 def test_two_overloaded_models_switch_no_more_often_than_patience_allows() -> None:
     answered, loads = serve(pair(load_seconds=1.0), 300, run=0.1)
-    assert min(gaps(loads)) >= 4 * 1.0 + 1.0, "four times the cost serving, then the switch"
+    assert min(gaps(loads)) >= 4 * 1.0 + 1.0, "four times the cost serving, then the swap"
     assert max(gaps(loads)) <= 5.3, "and no longer than that: a run ends, the victim exits"
     assert answered["a"] == pytest.approx(answered["b"], rel=0.05)
     assert sum(answered.values()) * 0.1 >= 0.78 * 300, "four fifths of the time serve"
@@ -61,6 +61,6 @@ def test_loads_longer_than_max_wait_leave_half_of_the_time() -> None:
 
 def test_max_wait_decides_where_patience_would_take_longer() -> None:
     answered, loads = serve(pair(load_seconds=5.0, max_wait=8.0), 300, run=0.1)
-    assert min(gaps(loads)) >= 5.0 + 5.0, "no less than the cost of the switch once: half of the time serves"
+    assert min(gaps(loads)) >= 5.0 + 5.0, "no less than the cost of the swap once: half of the time serves"
     assert max(gaps(loads)) <= 10.3
     assert answered["a"] == pytest.approx(answered["b"], rel=0.1)

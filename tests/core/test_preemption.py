@@ -1,4 +1,4 @@
-"""Branch 3: who comes in, who leaves for it, and when, to the second."""
+"""Branch 3: which model is loaded, which is evicted for it, and when, to the second."""
 
 import pytest
 
@@ -249,7 +249,7 @@ def test_model_of_the_swap_is_never_evicted_for_another() -> None:
     assert brief(core.did) == ["stop b#2: evicted"]
     core.ask("c", at=10)
     assert core.did == []
-    assert core.measured(at=41, total=260) == [], "c is overdue, and a idle; but it is a's claim"
+    assert core.measured(at=41, total=260) == [], "c is overdue, and a idle; but the swap is a's"
     assert core.draining == []
     assert brief(core.gone("b", at=42)) == ["run a#1: 3"]
     assert core.draining == ["a"], "it has been served: now it is c's turn"

@@ -43,7 +43,7 @@ def test_process_is_prewarmed_while_its_model_waits_for_room() -> None:
     core = two()
     core.ask("a", at=0)
     core.ready("a")
-    assert brief(core.did) == ["start a#1"], "who has room at once is loaded at once"
+    assert brief(core.did) == ["start a#1"], "a model that has room is loaded at once"
     core.ask("b", at=2)
     assert brief(core.did) == ["prewarm b#2"]
     assert core["b"].state == "prewarmed"

@@ -1,4 +1,4 @@
-"""Branch 3.4: who is quicker to let in does not put off who has waited longer."""
+"""Branch 3.4: a model that can be loaded sooner does not delay one that has waited longer."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def small(name: str, **more: Any) -> Any:
 
 
 def crowd(*others: Any, big: int, budget: int = BUDGET, **more: Any) -> Core:
-    """At 3 s a and b, in since 1 and 2 s, have work for ever, and ``big`` begins to wait for a second's load."""
+    """At 3 s a and b, in since 1 and 2 s, always have work, and ``big`` begins to wait for a second's load."""
     core = Core(model("a", **more), model("b", **more), model("big", idle=big, **more), *others, budget=budget)
     fill(core)
     core.ask("big", at=3)
@@ -37,10 +37,10 @@ def fill(core: Core, *, at: float = 0) -> None:
 def test_smaller_waiter_does_not_delay_the_reservation_of_a_larger_one() -> None:
     core = crowd(small("c"), big=220)
     core.ask("c", at=3.5)
-    assert core.timer == 3.6, "when c has waited as long as its switch costs, and a has served four times that"
+    assert core.timer == 3.6, "when c has waited as long as its swap costs, and a has served four times that"
     while not core.draining:
         assert core.ring() == []
-    assert core.now == 6.0, "when b, too, has served four times what big's switch costs"
+    assert core.now == 6.0, "when b, too, has served four times what big's swap costs"
     assert core.draining == ["a", "b"]
     core.done("a", 1, at=6.1)
     core.done("b", 2, at=6.2)
@@ -125,7 +125,7 @@ def test_no_load_delays_a_reservation_with_a_margin(load_seconds: float, did: li
     core = crowd(model("c", idle=20, load_seconds=load_seconds), big=80)
     core["big"].footprint.widen(BUDGET * MIB)
     core.ask("c", at=3.5)
-    assert brief(core.did) == did, "big, which ran out of memory before, may come in at 5 s"
+    assert brief(core.did) == did, "big, which ran out of memory before, may load at 5 s"
 
 
 @pytest.mark.parametrize(("load_seconds", "did"), [(1.0, ["start c#3"]), (2.0, [])])

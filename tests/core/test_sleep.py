@@ -46,7 +46,7 @@ def test_request_for_a_sleeping_model_wakes_it() -> None:
     waking = core.ask("a", at=20)
     assert brief(core.did) == ["stop b#2: evicted"]
     assert brief(core.gone("b", at=20.1)) == ["wake a#1"]
-    assert core.state.ledger.accounts[1].held == 100 * MIB, "what a load takes is booked again"
+    assert core.state.ledger.accounts[1].held == 100 * MIB, "what a load takes is reserved again"
     event = WorkerReady(1, 100 * MIB, 100 * MIB, 0.3)
     assert brief(core.send(event, at=20.4)) == [f"run a#1: {waking}"]
     assert (core["a"].usage.loads, core["a"].usage.wakes) == (1, 1)
@@ -87,7 +87,7 @@ def test_sleeper_is_scored_by_the_load_that_it_spares(load_seconds: float, goes:
     core.measured(at=20.2)
     core.ready("c", at=21)
     core.done("c", 3, at=22)
-    core.measured(at=23, total=225)  # now a's residue is what is missing for a run
+    core.measured(at=23, total=225)  # now what a keeps asleep is missing for a run
     core.ask("b", at=30)
     assert brief(core.did) == [goes]
 

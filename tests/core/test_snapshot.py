@@ -94,7 +94,7 @@ def test_snapshot_lists_the_first_requests_and_counts_all() -> None:
 
 
 def test_snapshot_limits_the_requests_of_all_models_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "MOST_LISTED", 20)
+    monkeypatch.setattr(snapshots, "MAX_LISTED", 20)
     core = Core(*[model(f"m{number}") for number in range(10)], budget=150)
     for name in core.state.models:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""The one claim of a device: bytes accrue to it, and it is dropped when nobody needs it."""
+"""The one swap at a time: free bytes go to it, and it is cancelled when no request needs it."""
 
 from cohabit.core.events import RequestCancelled, Started
 from cohabit.core.model_state import Reclaim
@@ -84,7 +84,7 @@ def test_second_waiter_takes_no_victim_before_the_first_swap_is_done() -> None:
     core.ask("c", at=100)
     assert brief(core.did) == ["stop a#1: evicted"]
     core.ask("d", at=100)
-    assert core.did == [], "one claim, one victim"
+    assert core.did == [], "one swap, one victim"
     assert brief(core.gone("a", at=100.1)) == ["start c#3", "stop b#2: evicted"], "c holds all it needs; d's turn"
     assert brief(core.gone("b", at=100.2)) == ["start d#4"]
 

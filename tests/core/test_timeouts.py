@@ -4,7 +4,7 @@ import pytest
 
 from cohabit.core.commands import Cancel, Reject, Rejection, RejectReason
 from cohabit.core.events import RequestCancelled, ShutdownRequested, Started
-from cohabit.core.timeouts import MOST_AT_ONCE
+from cohabit.core.timeouts import MAX_AT_ONCE
 from core.driver import Core, brief, model
 
 
@@ -189,7 +189,7 @@ def test_deadline_holds_for_a_failed_model_that_may_start_again() -> None:
 
 def crowd(core: Core, deadline: float | None = None) -> int:
     """More requests for a than one event may end."""
-    count = 2 * MOST_AT_ONCE + 1
+    count = 2 * MAX_AT_ONCE + 1
     for _ in range(count):
         core.ask("a", at=0, deadline=deadline)
     return count
@@ -207,9 +207,9 @@ def ended_in_steps(core: Core) -> list[int]:
 def test_many_deadlines_are_handled_in_parts() -> None:
     core = Core(model("a", queue_limit=9999))
     count = crowd(core, deadline=5)
-    assert sum(isinstance(command, Reject) for command in core.ring()) == MOST_AT_ONCE
+    assert sum(isinstance(command, Reject) for command in core.ring()) == MAX_AT_ONCE
     assert core.now == 5
-    assert ended_in_steps(core) == [MOST_AT_ONCE, 1]
+    assert ended_in_steps(core) == [MAX_AT_ONCE, 1]
     assert set(core.rejected.values()) == {RejectReason.DEADLINE}
     assert len(core.rejected) == count
 
@@ -218,8 +218,8 @@ def test_long_queue_of_a_failed_model_is_rejected_in_parts() -> None:
     core = Core(model("a", queue_limit=9999))
     count = crowd(core)
     told = core.gone("a", at=1, permanent=True, detail="no file")
-    assert len(told) == MOST_AT_ONCE
-    assert ended_in_steps(core) == [MOST_AT_ONCE, 1]
+    assert len(told) == MAX_AT_ONCE
+    assert ended_in_steps(core) == [MAX_AT_ONCE, 1]
     assert set(core.rejected.values()) == {RejectReason.MODEL_FAILED}
     assert len(core.rejected) == count
     assert core.timer is None
@@ -229,7 +229,7 @@ def test_long_infeasible_queue_is_rejected_in_parts() -> None:
     core = Core(model("a", max_wait=3, queue_limit=9999), budget=150)
     core.measured(at=0, total=1000, foreign=950)
     count = crowd(core)
-    assert sum(isinstance(command, Reject) for command in core.ring()) == MOST_AT_ONCE
+    assert sum(isinstance(command, Reject) for command in core.ring()) == MAX_AT_ONCE
     assert core.now == 3
-    assert ended_in_steps(core) == [MOST_AT_ONCE, 1]
+    assert ended_in_steps(core) == [MAX_AT_ONCE, 1]
     assert len(core.rejected) == count

@@ -1,4 +1,4 @@
-"""While the device cannot be read nothing is brought in; what is in goes on, and who has waited is told."""
+"""While the device cannot be read nothing is loaded; ready models serve on, and overdue requests are rejected."""
 
 from cohabit.core.commands import Reject
 from cohabit.core.events import DeviceUnreadable, LoadRequested

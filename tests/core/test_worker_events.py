@@ -1,4 +1,4 @@
-"""Branch 5: who is tried again, who is told, and when the model is started once more."""
+"""Which requests are retried, which are rejected, and when a model is started again."""
 
 from cohabit.core.commands import Dispatch, Reject, Rejection, RejectReason, StartWorker
 from cohabit.core.events import RequestCancelled, RequestFailed, Trimmed, WorkerReady
@@ -45,7 +45,7 @@ def test_retried_request_waits_until_the_worker_is_idle() -> None:
     assert core.send(RequestFailed(1, 1, sent=False, out_of_memory=True)) == []
     assert brief(core.done("a", 2)) == ["run a#1: 1"]
     core.ask("a")
-    assert core.did == [], "nor does anybody join it"
+    assert core.did == [], "and nothing joins it"
     assert brief(core.done("a", 1)) == ["run a#1: 3"]
 
 
@@ -270,7 +270,7 @@ def test_failure_of_a_request_whose_client_left_is_not_reported() -> None:
     for request in (1, 2):
         core.send(RequestCancelled(request))
     assert core.send(RequestFailed(1, 1, sent=True)) == []
-    assert core.gone("a") == [], "nor is a death, and nothing is started for it"
+    assert core.gone("a") == [], "a death is not either, and nothing is started for it"
     assert core.rejected == {}
 
 

@@ -61,7 +61,7 @@ class Run:
         return {name: tally.loads for name, tally in self.tally.models.items()}
 
     def story(self) -> str:
-        """Who did what when: for the message of a test that fails."""
+        """What each model did and when: for the message of a test that fails."""
         self.timeline.close()
         spans = [
             (span.begin, f"{span.begin:9.3f} to {span.end:9.3f}  {name} {doing.value}")

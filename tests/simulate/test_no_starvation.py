@@ -24,7 +24,7 @@ def test_large_model_is_served_beside_small_ones_that_take_turns(load_seconds: f
     assert waited <= MAX_WAIT + load_seconds + 0.5, run.story()
     for name in small:
         assert max(run.tally.models[name].waits) <= load_seconds + 15.0, (
-            "nor do they pay for it with more than its load"
+            "and they do not pay for it with more than its load"
         )
         assert run.loads[name] >= 0.8 * UNTIL / 4, "and they go on taking turns"
 

@@ -41,7 +41,7 @@ def test_alternating_requests_at_once_load_each_model_at_most_twice() -> None:
     [
         (20, 6),
         (100, 6),
-        (1000, 41),  # who is in serves four times what a switch costs: one switch in 5 s of 200
+        (1000, 41),  # a loaded model serves four times what a swap costs: one swap in 5 s of 200
     ],
 )
 def test_alternating_requests_every_200_ms_cause_few_swaps_and_short_waits(requests: int, most: int) -> None:
@@ -56,7 +56,7 @@ def test_alternating_requests_every_200_ms_cause_few_swaps_and_short_waits(reque
 
 @pytest.mark.parametrize(
     ("patience", "max_wait"),
-    [(4.0, MAX_WAIT), (1000.0, 10.0)],  # with the second only max_wait brings about a switch
+    [(4.0, MAX_WAIT), (1000.0, 10.0)],  # with the second only max_wait brings about a swap
 )
 def test_two_closed_loops_are_served_most_of_the_time(patience: float, max_wait: float) -> None:
     run = two(patience=patience, max_wait=max_wait)

@@ -271,7 +271,7 @@ def test_a_request_runs_for_max_run_at_most() -> None:
 
 
 def test_ledger_of_the_production_core_agrees_with_simulated_memory() -> None:
-    """A driver that held more than the books say would be foreign memory, and one that held less a lie."""
+    """A driver that held more than the ledger says would be foreign memory, and one that held less a lie."""
     run = Run({name: takes(100 + 10 * place) for place, name in enumerate("abc")}, budget=260)
     asked = iter([("a", 0.0), ("b", 0.5), ("c", 4.0), ("a", 9.0), ("b", 9.1), ("c", 20.0)])
     for name, at in asked:

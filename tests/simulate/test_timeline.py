@@ -1,4 +1,4 @@
-"""Who did what when, and how it is drawn."""
+"""What each model did and when, and how it is drawn."""
 
 import subprocess
 import sys

@@ -50,7 +50,7 @@ def simulate(
         bool, typer.Option("--json", help="For programs; of two policies, an object by policy.")
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw who did what when, as .png or .svg; for one policy.")
+        Path | None, typer.Option(metavar="FILE", help="Draw what each model did, as .png or .svg; for one policy.")
     ] = None,
     generate: Annotated[bool, typer.Option("--generate", help="Make a trace instead; the options below.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the trace here, not to the output.")] = None,

@@ -1,1 +1,1 @@
-"""Who holds memory, who runs, who leaves: decisions only. Pure: events in, commands out, time is an argument."""
+"""The scheduler: which model is loaded, runs or is evicted. Pure: events in, commands out, time is an argument."""

@@ -1,8 +1,8 @@
-"""What its owner asks of a model while the server runs: to come in, to sleep, to leave, to be pinned or not.
+"""What the operator may ask of a model while the server runs: load, sleep, unload, pin, unpin.
 
-A model that is to come in is sought from then on like one that a client waits for, and has room made for it by the
-same rules. One that is to leave is given nothing new, and leaves when what runs on it has ended; what waits for it
-goes on waiting, and brings it back by the ordinary rules.
+A requested load waits like a client's request, and room is made for it by the same rules. A model that is to sleep or
+to unload is given no new work, and leaves when its runs have ended. Its queue goes on waiting, and loads it again by
+the ordinary rules.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from cohabit.core.model_state import Model, Reclaim
 from cohabit.core.state import SchedulerState
 from cohabit.core.swap import sleep, stop
 
-_WHY = "its owner asked for it"
+_WHY = "the operator asked for it"
 _GONE = frozenset({State.STOPPED, State.FAILED, State.STOPPING})
 
 
 class AdminRefusal(StrEnum):
-    """Why the owner's word cannot be followed; the value is the API's code."""
+    """Why a request of the operator is refused; the value is the API's code."""
 
     SHUTTING_DOWN = "shutting_down"
     NEVER_FITS = "model_never_fits"
@@ -33,14 +33,14 @@ class AdminRefusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """What is in the way, and what would do."""
+    """Why it is refused, and what would help."""
 
     refusal: AdminRefusal
     detail: str
 
 
 def objection(state: SchedulerState, asked: AdminRequest) -> Objection | None:
-    """Why it is not done; None if it is. The model must be there."""
+    """Why it is refused; None if it is done. Raises KeyError for an unknown model."""
     model = state.models[asked.model]
     if state.draining_until is not None:
         return Objection(AdminRefusal.SHUTTING_DOWN, "the server is shutting down")

@@ -48,7 +48,7 @@ def never_fitting(state: SchedulerState, model: Model) -> Rejection:
         f"{max(0, allowed) >> 20} MiB{' beside what is pinned' if pinned else ''}"
     )
     if model.footprint.was_measured:
-        detail += "; its owner sees what was measured with `cohabit footprints list`"
+        detail += "; the operator sees what was measured with `cohabit footprints list`"
     return Rejection(RejectReason.NEVER_FITS, detail, retry_after=60.0)
 
 

@@ -10,7 +10,7 @@ from itertools import islice
 from cohabit.core.queues import ModelQueue, Request
 
 WINDOW = 4  # batches' worth of waiting requests that are looked at
-MOST_BYTES = 32 << 20  # of a batch, so that no request is refused for the size of its neighbours; one may be larger
+MAX_BATCH_BYTES = 32 << 20  # of a batch, so that no request fails for the size of its neighbours; one may be larger
 
 
 def units_of(batch: list[Request]) -> int:
@@ -37,7 +37,7 @@ def form_batch(queue: ModelQueue, most: int, fits: Callable[[int], bool]) -> lis
 
 def _light(batch: list[Request], first: Request) -> list[Request]:
     """Without the largest ones, where all together are too many bytes for one message to the worker."""
-    while len(batch) > 1 and sum(request.size for request in batch) > MOST_BYTES:
+    while len(batch) > 1 and sum(request.size for request in batch) > MAX_BATCH_BYTES:
         batch.remove(max((request for request in batch if request is not first), key=lambda request: request.size))
     return batch
 

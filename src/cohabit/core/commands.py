@@ -36,10 +36,10 @@ class StopCause(StrEnum):
     """Why a worker is stopped."""
 
     EVICTED = "evicted"  # for another model's waiter
-    OVER_BUDGET = "over_budget"  # the budget shrank or a worker outgrew its books
+    OVER_BUDGET = "over_budget"  # the budget shrank or a worker outgrew what is reserved for it
     KEEP_ALIVE = "keep_alive"
     SLEEP_FAILED = "sleep_failed"  # asleep it still held too much
-    HUNG = "hung"  # a run outlived its limit and did not heed the cancel
+    HUNG = "hung"  # a run outlived its limit and ignored the cancel
     UNNEEDED = "unneeded"  # a process that waited for room: for nobody any more, or in the way itself
     SHUTDOWN = "shutdown"
     ADMIN = "admin"  # told so
@@ -57,7 +57,7 @@ class PrewarmWorker:
 class StartWorker:
     """Load a model, in the process that was spawned for it or else in a new one.
 
-    The books already hold what it may take. With ``keep_copy`` a copy of its weights is to stay in host memory.
+    What it may take is reserved already. With ``keep_copy`` a copy of its weights is to stay in host memory.
     """
 
     model: str
@@ -88,7 +88,7 @@ class SleepWorker:
 
 @dataclass(frozen=True, slots=True)
 class WakeWorker:
-    """Bring a sleeping model back. The books already hold what it may take."""
+    """Bring a sleeping model back. What it may take is reserved already."""
 
     model: str
     worker: int
@@ -105,8 +105,6 @@ class TrimWorker:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Give a worker a batch."""
-
     model: str
     worker: int
     requests: tuple[int, ...]

@@ -4,7 +4,7 @@ SpawnWorker ends with the StartWorker or StopWorker that follows. StartWorker an
 SleepWorker in Slept, TrimWorker in Trimmed, and each of them instead in WorkerExited if the process ends first;
 StopWorker in WorkerExited; each request of a Dispatch in RequestFinished, RequestFailed or, all together, in the
 WorkerExited of its worker; SetTimer in TimerFired unless a later SetTimer replaced it. Reject and Cancel end nothing
-of their own. What an owner asks for ends when the model is as it was asked to be; no event says so.
+of their own. What the operator asks for ends when the model is in that state; no event says so.
 """
 
 from dataclasses import dataclass, field
@@ -116,7 +116,7 @@ class DeviceMeasured:
 class DeviceUnreadable:
     """The device has not been read for too long to rely on the last reading. The next one ends this."""
 
-    detail: str  # one line for the owner: what was tried and failed
+    detail: str  # one line for the operator: what was tried and failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,28 +133,28 @@ class ShutdownRequested:
 
 @dataclass(frozen=True, slots=True)
 class LoadRequested:
-    """The owner wants a model in."""
+    """The operator wants a model to be loaded."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True)
 class SleepRequested:
-    """The owner wants a model to sleep, once what runs on it has ended."""
+    """The operator wants a model to sleep, once what runs on it has ended."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True)
 class UnloadRequested:
-    """The owner wants a model to be stopped, once what runs on it has ended."""
+    """The operator wants a model to be stopped, once what runs on it has ended."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True)
 class PinRequested:
-    """The owner wants a model never to be evicted, or to be as any other again."""
+    """The operator wants a model never to be evicted, or to be treated like any other again."""
 
     model: str
     pinned: bool

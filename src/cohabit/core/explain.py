@@ -119,7 +119,7 @@ def _room_in(state: SchedulerState, model: Model, now: float) -> float | None:
 
 
 def _leaving(state: SchedulerState) -> Iterator[Model]:
-    """Victims of the claim that have not made room yet."""
+    """Victims of the swap that have not made room yet."""
     assert state.swap is not None
     for worker in state.swap.victims:
         victim = state.workers.get(worker)
@@ -130,7 +130,7 @@ def _leaving(state: SchedulerState) -> Iterator[Model]:
 
 
 def _until_left(state: SchedulerState, now: float) -> float:
-    """Until the last victim of the claim is gone: what runs on it ends, and it exits."""
+    """Until the last victim of the swap has exited: what runs on it ends, and it exits."""
     longest = 0.0
     for victim in _leaving(state):
         began = max((r.dispatched for r in victim.run.requests.values() if r.dispatched is not None), default=None)

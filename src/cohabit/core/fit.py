@@ -1,8 +1,8 @@
 """Does it fit? All arithmetic between the ledger and a model that wants in or wants to run.
 
 What may be resident together is bounded twice: a load must fit beside everything held while it lasts, and
-afterwards any one of the residents must be able to run. Otherwise two models could be brought in that then
-block each other for ever.
+afterwards any one of the residents must be able to run. Otherwise two models could be loaded that then
+block each other without end.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def run_extra(account: Account, footprint: Footprint) -> int:
 
 
 def extra_now(state: SchedulerState, model: Model, units: int) -> int:
-    """Bytes to be booked for a run on an idle worker at this moment: it reuses what its last run left booked."""
+    """Bytes to reserve for a run on an idle worker now: it reuses what its last run left reserved."""
     account = state.account(model)
     return max(0, model.footprint.activation_for(units) - max(account.cached, account.unconfirmed))
 
@@ -36,7 +36,7 @@ def next_units(model: Model) -> int:
 
 
 def need(state: SchedulerState, model: Model) -> int:
-    """Bytes the model must still be able to book before it can serve."""
+    """Bytes that must still be reserved for the model before it can serve."""
     if model.worker is None:
         return model.footprint.peak
     if model.state in {State.SLEEPING, State.PREWARMED}:
@@ -54,7 +54,7 @@ def sleep_resident(model: Model) -> int:
 
 
 def bytes_left(state: SchedulerState, worker: int, chosen: Reclaim | None) -> int:
-    """Bytes that a worker holds at rest once it has made room in this way, or what it is about has ended."""
+    """Bytes that a worker holds at rest after it has made room in this way, or after the operation in progress."""
     account = state.ledger.accounts[worker]
     if chosen is Reclaim.STOP:
         return 0
@@ -64,7 +64,7 @@ def bytes_left(state: SchedulerState, worker: int, chosen: Reclaim | None) -> in
 
 
 def stays(state: SchedulerState, model: Model) -> bool:
-    """Whether a model with a process is in or about to be, and not about to leave."""
+    """Whether a model with a process is ready or will be, and is not told to leave."""
     return not state.account(model).leaving and model.lifecycle.state in STAYS
 
 
@@ -98,7 +98,6 @@ class Occupancy:
         return found
 
     def plus(self, idle: int, run: int) -> "Occupancy":
-        """With one more worker."""
         return Occupancy(self.idle + idle, max(self.run, run))
 
     def peak_with(self, state: SchedulerState, model: Model) -> int:
@@ -157,14 +156,14 @@ def awaits_device(state: SchedulerState, model: Model) -> bool:
 
 
 def fits_now(state: SchedulerState, extra: int) -> bool:
-    """Whether ``extra`` bytes may be booked at this moment."""
+    """Whether ``extra`` bytes may be reserved now."""
     return state.ledger.reserved + extra <= state.ledger.effective_budget
 
 
 def leaves_room_for_swap(state: SchedulerState, model: Model, extra: int) -> bool:
     """Whether the model may book ``extra`` bytes although room is being made for another one.
 
-    It may if, once the victims have made room and with this model running, the claim is still satisfied.
+    It may if, once the victims have made room and with this model running, the swap is still satisfied.
     """
     swap = state.swap
     if swap is None or swap.model == model.policy.name:
@@ -178,7 +177,7 @@ def leaves_room_for_swap(state: SchedulerState, model: Model, extra: int) -> boo
 
 
 def freed_bytes(state: SchedulerState, worker: int, chosen: Reclaim) -> int:
-    """Bytes of what is booked for a worker now that come free if it makes room in this way."""
+    """Bytes reserved for a worker now that come free if it makes room in this way."""
     account = state.ledger.accounts[worker]
     if chosen is Reclaim.TRIM:
         return account.held - account.idle

@@ -1,4 +1,4 @@
-"""What a model needs, in order of trust: measured here, declared by its owner, estimated from its files.
+"""What a model needs, in order of trust: measured here, declared in the config, estimated from its files.
 
 ``idle`` and ``load`` are replaced by what a load shows. ``activation`` is only ever raised: one small run says
 nothing of the largest one, so its first figure stands until a run shows more. Smaller runs are known by their size:
@@ -29,7 +29,6 @@ class Ewma:
         self._weight = weight
 
     def add(self, seconds: float) -> None:
-        """Take a measurement in."""
         if self.measured:
             self.value += self._weight * (seconds - self.value)
         else:
@@ -47,7 +46,7 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Bytes, and who says so."""
+    """Bytes, and where they come from."""
 
     size: int
     origin: Origin
@@ -183,7 +182,7 @@ class Footprint:
         self.fade()
 
     def learn_shortage(self, held: int, most: int) -> bool:
-        """A load was ended for holding ``held`` bytes, more than was booked and free: the next is given twice that.
+        """A load was ended for holding ``held`` bytes, more than was reserved and free: the next is given twice that.
 
         What it needs is not known, so this is a guess, which a load that ends well replaces. False if it had been
         given ``most`` already, all that it may ever have.
@@ -205,7 +204,7 @@ class Footprint:
                 self.buckets[bucket] = MeasuredRun(run.units, room)
 
     def widen(self, most: int) -> None:
-        """It ran out of memory although everybody kept to the books: allow for more, up to a peak of ``most``."""
+        """It ran out of memory though no worker held more than reserved: allow for more, up to a peak of ``most``."""
         wanted = self.margin + max(self.peak // MARGIN_SHARE, LEAST_MARGIN)
         self.margin = max(self.margin, min(wanted, most - (self.peak - self.margin)))
 

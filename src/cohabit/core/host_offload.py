@@ -1,11 +1,11 @@
-"""Copies of weights in host memory, from which models on a card wake: the second tier, with books of its own.
+"""Copies of weights in host memory, from which models on a card wake: the second tier, with a ledger of its own.
 
 An engine that keeps a copy makes it while it loads and gives it up with its process, ready or asleep. So a copy is
-booked when a load is decided, and whoever gets none can only be stopped. Not copied is what never leaves (pinned).
+reserved when a load is decided, and a model without one can only be stopped. Pinned models need no copy.
 
-Room for a newcomer's copy is made by sleepers that nobody waits for: they are stopped, the least score first, and
-only while theirs is less than the newcomer's own. It is GDSF's with the seconds that a copy spares (a load less a
-wake) for C and its bytes for S. Where they do not suffice none is stopped, and the newcomer does without.
+Room for the copy of a model that is to be loaded is made by sleepers without a queue: they are stopped, the least
+score first, and only while it is less than that model's own. It is GDSF's with the seconds that a copy spares (a load
+less a wake) for C and its bytes for S. Where they do not suffice none is stopped, and the load makes no copy.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ def host_victims(
 ) -> list[int]:
     """Workers that must be gone, beside those that make room on the device, before the newcomer can be copied.
 
-    None where it needs no copy or could not have one all the same.
+    Empty where it needs no copy, or could not have one even then.
     """
     ledger = state.ledger
     if newcomer.state is State.SLEEPING or not _wanted(newcomer) or is_copied(state, newcomer):

@@ -8,7 +8,7 @@ _GONE = frozenset({State.STOPPED, State.FAILED})
 
 
 class InvariantBroken(AssertionError):
-    """The books contradict themselves: a bug in the core."""
+    """The state contradicts itself: a bug in the core."""
 
 
 def check(state: SchedulerState) -> None:
@@ -31,19 +31,19 @@ def check(state: SchedulerState) -> None:
     for model in state.models.values():
         _must((model.state in _GONE) == (model.worker is None), f"{model.name} has a process or is stopped")
         _must(not model.run.requests or model.worker is not None, f"{model.name} runs nothing without a worker")
-        _must(not model.draining or state.swap is not None, f"{model.name} drains only for a claim")
+        _must(not model.draining or state.swap is not None, f"{model.name} drains only for a swap")
         _check_derived(state, model)
 
 
 def _check_worker(state: SchedulerState, model: Model) -> None:
     account, worker_state = state.account(model), model.state
     loading = worker_state in COMING
-    _must((account.load > 0) == loading or account.leaving, f"{model.name} books a load while it loads")
+    _must((account.load > 0) == loading or account.leaving, f"{model.name} reserves a load while it loads")
     _must(
         (worker_state is State.PREWARMED) == (state.prewarmed is model),
         f"{model.name} is known to wait with its process",
     )
-    _must((account.activation > 0) <= model.busy, f"{model.name} books working only while busy")
+    _must((account.activation > 0) <= model.busy, f"{model.name} reserves activation only while busy")
     _must(
         account.leaving == (worker_state in {State.STOPPING, State.ENTERING_SLEEP}), f"{model.name} leaves or stays"
     )

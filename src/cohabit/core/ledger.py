@@ -1,13 +1,13 @@
-"""The books over two resources: memory in bytes, compute slots.
+"""What is reserved of two resources: memory in bytes, compute slots.
 
 A worker's account holds ``load`` while it starts or wakes, and before that what its bare process takes. After that
 it holds ``idle``, and on top the larger of ``activation`` (while anything runs) and ``cached`` (what its allocator
 was last seen to keep: a run reuses it). When a run ends, a model falls asleep or caches are trimmed, the bytes stay
-booked as ``unconfirmed`` until a reading begun after that shows what is kept. They are not free, but nobody is
-evicted for them either: the next reading is a moment away. Of a model asleep ``idle`` is its residue, and what it
-kept beyond that shows as ``cached``.
+reserved as ``unconfirmed`` until a reading begun after that shows what is kept. They are not free, but no model
+is evicted for them either: the next reading is a moment away. Of a sleeping model ``idle`` is what stays while it
+sleeps, and what it keeps beyond that shows as ``cached``.
 
-Copies in host memory (``copies``) are booked apart, by worker, from the load to the end of the process.
+Copies in host memory (``copies``) are reserved apart, by worker, from the load to the end of the process.
 
 An account closes when the process is reaped. Where a device may show the memory later than that (a card), it is
 ``unreturned`` until a reading shows it free.
@@ -22,7 +22,7 @@ class Account:
 
     load: int = 0  # reserved while starting or waking; 0 once ready
     idle: int = 0
-    activation: int = 0  # booked while anything runs
+    activation: int = 0  # reserved while anything runs
     cached: int = 0
     unconfirmed: int = 0  # freed since the last reading, as far as the worker says
     leaving: bool = False  # told to stop or to sleep; it holds all until that has ended
@@ -31,18 +31,18 @@ class Account:
     trimmed: bool = False  # nothing has run since its caches were trimmed
     settled_at: float = field(default=float("-inf"))  # a reading begun before this says nothing of it
     # kept by the ledger, since they are read far more often than they change
-    held: int = 0  # bytes booked now
+    held: int = 0  # bytes reserved now
     at_rest: int = 0  # bytes held while nothing runs, once the next reading has come
     afterwards: int = 0  # bytes held at rest, once what is under way has ended
 
 
 class Ledger:
-    """All accounts of one device. ``budget``, ``keep_free`` and ``host_cache`` are the owner's, in bytes."""
+    """All accounts of one device. ``budget``, ``keep_free`` and ``host_cache`` are the config's, in bytes."""
 
     def __init__(
         self, *, budget: int, keep_free: int, slots: int, releases_when_reaped: bool = True, host_cache: int = 0
     ) -> None:
-        """Before the first reading the device is taken to have what the owner said."""
+        """Before the first reading the budget of the config counts."""
         self.budget = budget
         self.keep_free = keep_free
         self.slots = slots
@@ -62,7 +62,7 @@ class Ledger:
 
     @property
     def reserved(self) -> int:
-        """Bytes booked for all workers, those of dead ones included that the device does not show free yet."""
+        """Bytes reserved for all workers, those of dead ones included that the device does not show free yet."""
         return self._held + self.unreturned
 
     def _book(self, account: Account) -> None:
@@ -104,7 +104,7 @@ class Ledger:
         self._book(account)
 
     def rest(self, worker: int, now: float) -> None:
-        """Nothing runs any more; what it used stays booked until measured."""
+        """Nothing runs any more; what it used stays reserved until measured."""
         account = self.accounts[worker]
         account.unconfirmed = max(account.unconfirmed, account.activation)
         account.activation = 0
@@ -119,7 +119,7 @@ class Ledger:
         self._book(account)
 
     def sleep(self, worker: int, sleep_resident: int, now: float) -> None:
-        """It says that it has fallen asleep; the rest stays booked until a reading shows it free."""
+        """It says that it has fallen asleep; the rest stays reserved until a reading shows it free."""
         account = self.accounts[worker]
         account.leaving = False
         account.unconfirmed = max(0, account.held - sleep_resident)
@@ -156,7 +156,7 @@ class Ledger:
         """Take a reading of the device in; returns whether it changed any account or what is allowed.
 
         While a load or a release is under way its bytes show neither wholly as ours nor as gone, so foreign is
-        then the last quiet reading, or what is used beyond everything booked, whichever is more. So it is where
+        then the last quiet reading, or what is used beyond everything reserved, whichever is more. So it is where
         a worker is missing from the reading (under WSL the driver has no figures by process); what its last run
         used then counts as kept, since nobody will ever see it free.
         """

@@ -36,10 +36,10 @@ class MemoryLimits:
 
 
 def memory_limits(state: SchedulerState) -> MemoryLimits:
-    """As the books are now.
+    """As the ledger is now.
 
-    What a busy worker was given is what was booked when it began: a reading books all that it really holds, and if
-    that counted, nobody would ever hold too much.
+    What a busy worker was given is what was reserved when it began: a reading reserves all that it really holds, and
+    if that counted, no worker would ever hold too much.
     """
     given = {}
     for worker, model in state.workers.items():

@@ -139,12 +139,10 @@ class Model:
 
     @property
     def name(self) -> str:
-        """Its config name."""
         return self.policy.name
 
     @property
     def state(self) -> State:
-        """Its worker's state."""
         return self.lifecycle.state
 
     @property

@@ -56,7 +56,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Victims:
-    """Who makes room and how; or None, and the times at which that may be otherwise."""
+    """Which workers make room and how; or None, and the times at which that may change."""
 
     reclaims: dict[int, Reclaim] | None
     later: list[float]
@@ -64,7 +64,7 @@ class Victims:
 
 @dataclass(frozen=True, slots=True)
 class Preemption:
-    """For whom room is sought. ``since`` is when it began to wait."""
+    """The search for room for one waiter. ``since`` is when it began to wait."""
 
     state: SchedulerState
     waiter: Model
@@ -73,7 +73,6 @@ class Preemption:
 
     @classmethod
     def of(cls, state: SchedulerState, waiter: Model, now: float) -> Self:
-        """As things are."""
         return cls(state, waiter, min(waiter.waiting_since, now), now)
 
     @property
@@ -264,7 +263,7 @@ class Reservation:
             if worker not in self.gone
         )
         if other.worker is not None and other.worker not in self.gone:
-            freed += state.account(other).afterwards  # its process, or what it keeps asleep
+            freed += state.account(other).afterwards  # its process, or what it keeps while it sleeps
         occupancy = self.occupancy.plus(own - freed, footprint.max_activation)
         return occupancy.peak_with(state, waiter) <= state.ledger.effective_budget
 

@@ -34,7 +34,6 @@ class FairQueue:
     """
 
     def __init__(self) -> None:
-        """Begin empty."""
         self._clients: dict[str, deque[Request]] = {}
         self.count = 0  # how many wait
         self._arrivals: list[tuple[float, int, Request]] = []
@@ -117,7 +116,6 @@ class ModelQueue:
     """
 
     def __init__(self) -> None:
-        """Begin empty."""
         self.interactive = FairQueue()
         self.background = FairQueue()
         self.urgent = False
@@ -125,11 +123,9 @@ class ModelQueue:
         self._count = 0
 
     def __len__(self) -> int:
-        """How many wait."""
         return self._count
 
     def __bool__(self) -> bool:
-        """Whether any waits."""
         return self._count > 0
 
     def __iter__(self) -> Iterator[Request]:

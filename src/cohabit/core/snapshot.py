@@ -13,7 +13,7 @@ from cohabit.core.state import SchedulerState
 
 SCHEMA = 2
 LISTED = 100  # requests of each model, unless asked for more or fewer
-MOST_LISTED = 1000  # of all models
+MAX_LISTED = 1000  # of all models
 TELL_SECONDS = 600.0  # for so long an alert tells of a worker that held too much
 RETURN_SECONDS = 10.0  # by then a device shows the memory of a dead process as free
 
@@ -21,7 +21,7 @@ RETURN_SECONDS = 10.0  # by then a device shows the memory of a dead process as 
 def snapshot(state: SchedulerState, now: float, device: str, listed: int | None = None) -> dict[str, Any]:
     """Bytes and seconds; names, counts and reasons, never a prompt or an answer. ``device`` is the device's name.
 
-    ``listed`` requests of each model that wait, the next ones, and as many that run; MOST_LISTED of all models. None:
+    ``listed`` requests of each model that wait, the next ones, and as many that run; MAX_LISTED of all models. None:
     every one, however many there are.
     """
     ledger, swap = state.ledger, state.swap
@@ -48,7 +48,7 @@ def snapshot(state: SchedulerState, now: float, device: str, listed: int | None 
             }
         ],
         "models": [{**_model(state, model, now), "device": device} for model in state.models.values()],
-        "requests": list(requests if listed is None else islice(requests, MOST_LISTED)),
+        "requests": list(requests if listed is None else islice(requests, MAX_LISTED)),
         "swap": swap
         and {
             "model": swap.model,

@@ -191,7 +191,7 @@ def _has_made_room(state: SchedulerState, worker: int, chosen: Reclaim) -> bool:
 def _room_for(
     search: Preemption, policy: Policy, occupancy: Occupancy, later: list[float]
 ) -> dict[int, Reclaim] | None:
-    """Branch 3.3 for one waiter: who may make room for it now, and how; None: not yet, and ``later`` is told when."""
+    """Branch 3.3 for one waiter: which workers make room now, and how. None: not yet; ``later`` gets the times."""
     state, waiter, now = search.state, search.waiter, search.now
     if waiter.footprint.margin and any(model.state in COMING for model in state.workers.values()):
         return None  # it ran out of memory before, and loads alone
@@ -225,7 +225,7 @@ def _reason(search: Preemption, reclaims: Mapping[int, Reclaim]) -> str:
 
 
 def _prewarm(state: SchedulerState, waiting: list[Model], now: float) -> None:
-    """Let one process start, and import what it needs, before there is room for its model: of who comes first."""
+    """Start the process of the most urgent waiter before there is room for the model: it imports what it needs."""
     if state.prewarmed is not None or not waiting:
         return
     occupancy, ledger = Occupancy.of(state), state.ledger

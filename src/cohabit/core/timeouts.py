@@ -20,8 +20,8 @@ from cohabit.core.queues import Request
 from cohabit.core.state import SchedulerState
 from cohabit.core.swap import sleep, stop
 
-CANCEL_GRACE = 30.0  # seconds a worker has to heed a cancel before it counts as hung
-MOST_AT_ONCE = 250
+CANCEL_GRACE = 30.0  # seconds a worker has to act on a cancel before it counts as hung
+MAX_AT_ONCE = 250
 """Waiting requests that one event ends. The rest have their turn at once, but between two events the shell does
 something else: thousands that end in one step would hold up everybody."""
 
@@ -121,7 +121,7 @@ def _nearest_deadline(model: Model) -> float | None:
 
 
 def _deadlines(state: SchedulerState, model: Model, now: float) -> None:
-    for _ in range(MOST_AT_ONCE):
+    for _ in range(MAX_AT_ONCE):
         at = _nearest_deadline(model)
         if at is None or at > now:
             return
@@ -163,7 +163,7 @@ def _infeasible(state: SchedulerState, model: Model, now: float) -> None:
 
 
 def reject_failed(state: SchedulerState, model: Model, now: float) -> None:
-    """Who waits for a model that has been given up is told."""
+    """Reject the queue of a failed model."""
     if _given_up(model, now):
         _drop_first(state, model, failed(model, now))
 
@@ -173,7 +173,7 @@ def _given_up(model: Model, now: float) -> bool:
 
 
 def _drop_first(state: SchedulerState, model: Model, rejection: Rejection) -> None:
-    for request in list(islice(model.queue, MOST_AT_ONCE)):
+    for request in list(islice(model.queue, MAX_AT_ONCE)):
         drop(state, request, rejection)
 
 
@@ -187,7 +187,7 @@ def _keep_alive_until(model: Model) -> float | None:
 
 
 def _keep_alive(state: SchedulerState, model: Model, now: float) -> None:
-    """Idle for long enough: asleep, then stopped."""
+    """A model that was idle for ``keep_alive`` is put to sleep, then stopped."""
     until = _keep_alive_until(model)
     if until is None or now < until or state.account(model).trimming:
         return

@@ -75,11 +75,9 @@ class Journal:
         self._thread.join(LAST_WRITE)
 
     def __enter__(self) -> Self:
-        """It has begun already."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close."""
         self.close()
 
     def _unnamed(self, event: Event) -> Event:
@@ -120,5 +118,5 @@ class Journal:
 
 
 def _private(path: str, flags: int) -> int:
-    """It tells when who asked for what: nobody's but the owner's."""
+    """It says when which client asked for what: only the user of the server may read it."""
     return os.open(path, flags, 0o600)

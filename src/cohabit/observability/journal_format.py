@@ -48,7 +48,6 @@ COMMANDS: Union[Command] = Union(Command)
 
 
 def tagged(what: Event | Command) -> dict[str, Event | Command]:
-    """As it is written."""
     return {type(what).__name__: what}
 
 

@@ -45,14 +45,14 @@ from cohabit.runtime.loop import Observe
 from cohabit.runtime.sampler import SOONEST
 from cohabit.simulate.behaviour import Behaviour
 
-AT_ONCE = 1000  # timers in a row at one moment: the core would ask for ever
+AT_ONCE = 1000  # timers in a row at one moment: the core would ask without end
 READING_AFTER = 0.001  # a reading shows only the end of runs that ended before it began
 
 Step = WorkerReady | Slept | Trimmed | WorkerExited
 
 
 class Stuck(Exception):
-    """Requests wait and time does not go on: nothing is due, or the same moment for ever. A bug in the core."""
+    """Requests wait and time stands still: nothing is due, or one moment comes again and again. A bug in the core."""
 
 
 @dataclass(slots=True)

@@ -36,7 +36,6 @@ class Tally:
     """Of all models. ``serving_seconds`` is the time during which at least one request ran."""
 
     def __init__(self) -> None:
-        """Begin empty."""
         self.models: defaultdict[str, ModelTally] = defaultdict(ModelTally)
         self.began: float | None = None  # the first request arrived
         self.ended = 0.0  # the last one ended

@@ -1,4 +1,4 @@
-"""Who did what from when to when, from events and commands alone; ``handled`` is an observer of any shell."""
+"""What each model did and when, from events and commands alone; ``handled`` is an observer of any shell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -58,7 +58,6 @@ class Timeline:
     """Of all models that were asked for."""
 
     def __init__(self) -> None:
-        """Begin empty."""
         self.rows: dict[str, TimelineRow] = {}
         self.ended = 0.0
         self._waiting: dict[int, str] = {}

@@ -64,6 +64,5 @@ def _told(error: Exception) -> str:
 
 
 def write_trace(arrivals: Iterable[Arrival], file: TextIO) -> None:
-    """One line each."""
     encode = msgspec.json.Encoder().encode
     file.writelines(encode(arrival).decode() + "\n" for arrival in arrivals)

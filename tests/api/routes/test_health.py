@@ -3,7 +3,7 @@
 import httpx2
 
 from api.driving import FakeService
-from cohabit.core.snapshot import LISTED, MOST_LISTED
+from cohabit.core.snapshot import LISTED, MAX_LISTED
 from cohabit.runtime.service import HealthReport
 
 
@@ -32,5 +32,5 @@ async def test_figures(http: httpx2.AsyncClient) -> None:
 async def test_how_many_requests_the_status_lists(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/admin/status")).json() == {"schema": 1, "listed": LISTED}
     assert (await http.get("/admin/status?limit=3")).json()["listed"] == 3
-    for limit in ("-1", str(MOST_LISTED + 1), "many"):
+    for limit in ("-1", str(MAX_LISTED + 1), "many"):
         assert (await http.get("/admin/status", params={"limit": limit})).status_code == 400

@@ -13,7 +13,7 @@ from cohabit.api.openapi import only
 from cohabit.api.routes.models import service_of
 from cohabit.api.routes.status import Status
 from cohabit.api.routing import Responses, Router, json_response, query_of
-from cohabit.core.snapshot import LISTED, MOST_LISTED
+from cohabit.core.snapshot import LISTED, MAX_LISTED
 
 router = Router("health", only())
 
@@ -23,7 +23,7 @@ class StatusQuery(msgspec.Struct):
         int,
         Meta(
             ge=0,
-            le=MOST_LISTED,
+            le=MAX_LISTED,
             description="Requests that are listed of each model: the next ones that wait, and as many that run.",
         ),
     ] = LISTED
