@@ -176,13 +176,14 @@ def compare(commit: str, pairs: int, sizes: Sequence[int]) -> dict[str, Any]:
     """This checkout and an older commit, by turns; medians of all runs, and of the ratio within each pair."""
     root = Path(__file__).resolve().parents[1]
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", commit, "src"], cwd=root, check=True, capture_output=True).stdout
-        subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
+        archive = ["git", "archive", commit, "src", "benchmarks"]  # each runs its own: names may have changed since
+        packed = subprocess.run(archive, cwd=root, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-C", folder], input=packed, check=True)
         runs: dict[str, list[list[dict[str, Any]]]] = {"before": [], "now": []}
         for _ in range(pairs):
-            for which, source in (("before", Path(folder) / "src"), ("now", root / "src")):
-                command = [sys.executable, __file__, "--models", *map(str, sizes)]
-                environment = {**os.environ, "PYTHONPATH": str(source)}
+            for which, tree in (("before", Path(folder)), ("now", root)):
+                command = [sys.executable, str(tree / "benchmarks" / "core.py"), "--models", *map(str, sizes)]
+                environment = {**os.environ, "PYTHONPATH": str(tree / "src")}
                 said = subprocess.run(command, env=environment, check=True, capture_output=True).stdout
                 runs[which].append(json.loads(said))
     found = []

@@ -52,39 +52,19 @@ def model(
     wake_seconds: float | None = None,
     load_seconds: float = 1.0,
     exit_seconds: float = 0.0,
-    concurrency: int = 1,
-    max_batch: int = 1,
-    slots: int = 1,
-    priority: float = 1.0,
-    pin: bool = False,
-    preload: bool = False,
-    keep_alive: float | None = None,
-    patience: float = 4.0,
-    max_wait: float = 30.0,
-    max_run: float = 600.0,
-    queue_limit: int = 256,
+    **policy: Any,
 ) -> Model:
     """A model with sizes in MiB; one with ``sleep_resident`` can sleep, one with ``host_copy`` only by that.
 
-    ``prewarmed`` is what its bare process takes; None: not known.
+    ``prewarmed`` is what its bare process takes; None: not known. ``policy`` goes into the ModelPolicy as it is.
     """
     declared = Origin.DECLARED
     return Model(
         ModelPolicy(
             name=name,
-            concurrency=concurrency,
-            max_batch=max_batch,
-            slots=slots,
-            priority=priority,
-            pin=pin,
             sleeps=sleep_resident is not None,
             copies=host_copy is not None and sleep_resident is not None,
-            preload=preload,
-            keep_alive=keep_alive,
-            patience=patience,
-            max_wait=max_wait,
-            max_run=max_run,
-            queue_limit=queue_limit,
+            **policy,
         ),
         Footprint(
             idle=Figure(idle * MIB, declared),

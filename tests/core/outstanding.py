@@ -57,13 +57,8 @@ class Outstanding:
     ) -> None:
         self.host = host  # MiB for copies
         self.sized = sized  # whether it is known what runs of each size take
-        self.settings, self.policy, self.reaped, self.keeps, self.sleep_resident = (
-            settings,
-            policy,
-            reaped,
-            keeps,
-            sleep_resident,
-        )
+        self.settings, self.policy, self.reaped = settings, policy, reaped
+        self.keeps, self.sleep_resident = keeps, sleep_resident
         peaks = [m.footprint.peak // MIB for m in (model(**one) for one in settings)]  # type: ignore[arg-type]  # drawn fields
         self.budget = max(int(room * sum(peaks)), max(peaks) - 5)  # some never fit, most take turns
         self.controller = self.fresh()

@@ -23,7 +23,7 @@ def three(host_cache: int, **more: Any) -> Core:
     return Core(*(copied(name) for name in "abc"), budget=130, host_cache=host_cache, **more)
 
 
-def switch(core: Core, name: str, *, at: float) -> list[str]:
+def swap(core: Core, name: str, *, at: float) -> list[str]:
     """A request brings a model in, whoever leaves for it, and is answered; what was commanded until it started."""
     request = core.ask(name, at=at)
     did = list(core.did)
@@ -92,9 +92,9 @@ def test_worker_without_memory_for_its_host_copy_goes_on_without() -> None:
 def test_sleeping_model_keeps_its_host_copy_and_wakes_from_it() -> None:
     core = three(host_cache=300)
     core.bring("a", at=0)
-    assert switch(core, "b", at=20) == ["sleep a#1: evicted", "start b#2"]
+    assert swap(core, "b", at=20) == ["sleep a#1: evicted", "start b#2"]
     assert core.state.ledger.copies == {1: 100 * MIB, 2: 100 * MIB}
-    assert switch(core, "a", at=40) == ["sleep b#2: evicted", "wake a#1"]
+    assert swap(core, "a", at=40) == ["sleep b#2: evicted", "wake a#1"]
 
 
 def test_pinned_model_makes_no_host_copy() -> None:
@@ -114,8 +114,8 @@ def test_model_whose_sleep_failed_makes_no_host_copy() -> None:
 def test_sleeper_is_stopped_for_the_host_copy_of_a_waiter(policy: Policy) -> None:
     core = three(host_cache=200, policy=policy)
     core.bring("a", at=0)
-    switch(core, "b", at=20)
-    assert switch(core, "c", at=40) == ["sleep b#2: evicted", "stop a#1: evicted", "start c#3"]
+    swap(core, "b", at=20)
+    assert swap(core, "c", at=40) == ["sleep b#2: evicted", "stop a#1: evicted", "start c#3"]
     assert core.state.ledger.copies == {2: 100 * MIB, 3: 100 * MIB}
     assert "for c" in core["a"].usage.last_eviction
 
@@ -123,7 +123,7 @@ def test_sleeper_is_stopped_for_the_host_copy_of_a_waiter(policy: Policy) -> Non
 def test_load_waits_until_the_sleeper_with_the_host_copy_exited() -> None:
     core = three(host_cache=200)
     core.bring("a", at=0)
-    switch(core, "b", at=20)
+    swap(core, "b", at=20)
     core.ask("c", at=40)
     core.slept("b", at=40.1)
     assert brief(core.measured(at=40.2)) == [], "there is room on the device, and not yet for the copy"
@@ -136,7 +136,7 @@ def test_sleeper_with_a_higher_score_keeps_its_host_copy() -> None:
     for number in range(2, 12):
         core.done("a", core.ask("a", at=float(number)), at=number + 0.1)
     core.measured(at=12)
-    switch(core, "b", at=40)
+    swap(core, "b", at=40)
     core.ask("c", at=70)
     assert brief(core.did) == ["sleep b#2: evicted"], "a was asked for eleven times"
     core.slept("b", at=70.1)
@@ -146,7 +146,7 @@ def test_sleeper_with_a_higher_score_keeps_its_host_copy() -> None:
 def test_sleeper_with_waiting_requests_keeps_its_host_copy() -> None:
     core = Core(*(copied(name, patience=1000.0) for name in "abc"), budget=130, host_cache=200)
     core.bring("a", at=0)
-    switch(core, "b", at=20)
+    swap(core, "b", at=20)
     busy = core.ask("b", at=30)
     core.ask("c", at=31)
     core.ask("a", at=60)
@@ -161,7 +161,7 @@ def test_sleeper_with_waiting_requests_keeps_its_host_copy() -> None:
 def test_no_sleeper_is_stopped_where_all_copies_would_not_suffice() -> None:
     core = Core(copied("a"), copied("b"), copied("c", host_copy=250), budget=130, host_cache=240)
     core.bring("a", at=0)
-    switch(core, "b", at=20)
+    swap(core, "b", at=20)
     core.ask("c", at=40)
     assert brief(core.did) == ["sleep b#2: evicted"]
     core.slept("b", at=40.1)
@@ -189,7 +189,7 @@ def test_preload_stops_no_sleeper_for_a_host_copy() -> None:
 def test_sleeper_is_stopped_where_copies_exceed_the_host_cache() -> None:
     core = three(host_cache=300)
     core.bring("a", at=0)
-    switch(core, "b", at=20)
+    swap(core, "b", at=20)
     core.ask("c", at=40)
     core.slept("b", at=40.1)
     assert brief(core.measured(at=40.2)) == ["start c#3"]
@@ -225,7 +225,7 @@ def test_no_sleeper_is_stopped_where_victims_free_enough_host_memory() -> None:
     a, s, b = copied("a", host_copy=50), copied("s"), copied("b", host_copy=50, load_seconds=50.0)
     core = Core(a, s, b, budget=117, host_cache=150)
     core.bring("s", at=0)
-    switch(core, "a", at=20)
+    swap(core, "a", at=20)
     assert core["s"].state == "sleeping"
     core.ask("b", at=40)
     assert brief(core.did) == ["stop a#2: evicted"], "two sleepers do not fit beside b; a takes its copy along"

@@ -66,7 +66,7 @@ def test_waiter_that_is_evictable_by_the_shadow_time_is_loaded_first() -> None:
     core = crowd(small("c", patience=100.0), big=220, patience=100.0)
     core.ask("c", at=3.5)
     core.ring()
-    assert core.now == 1 + 100 * 0.1, "a has served c's hundred switches, and big waits until 33 s whatever happens"
+    assert core.now == 1 + 100 * 0.1, "a has served c's hundred swaps, and big waits until 33 s whatever happens"
     assert core.draining == ["a"]
     core.done("a", 1, at=11.1)
     core.gone("a", at=11.2)

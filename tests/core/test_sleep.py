@@ -41,7 +41,7 @@ def test_sleep_is_preferred_where_it_costs_less_and_frees_enough() -> None:
 def test_request_for_a_sleeping_model_wakes_it() -> None:
     core = pair()
     core.bring("a", at=0)
-    core.done("b", _switch_to_b(core), at=12)
+    core.done("b", _swap_to_b(core), at=12)
     core.measured(at=12.1)
     waking = core.ask("a", at=20)
     assert brief(core.did) == ["stop b#2: evicted"]
@@ -54,7 +54,7 @@ def test_request_for_a_sleeping_model_wakes_it() -> None:
     assert core["a"].footprint.load_seconds.value == 5.0, "a wake is not a load"
 
 
-def _switch_to_b(core: Core) -> int:
+def _swap_to_b(core: Core) -> int:
     request = core.ask("b", at=10)
     core.slept("a", at=10.1)
     core.measured(at=10.2)

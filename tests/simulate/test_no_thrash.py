@@ -11,10 +11,10 @@ from simulate.driving import Run, closed_loop, takes, two
 RUN = 0.02
 THINK = 0.01
 MAX_WAIT = 30.0
-SWITCH = 1.0 + 0.02 + RUN  # a load, the exit of the one before, and what still ran on it
+SWAP = 1.0 + 0.02 + RUN  # a load, the exit of the one before, and what still ran on it
 
 
-def switches(run: Run) -> int:
+def swaps(run: Run) -> int:
     """Loads beyond the first."""
     return sum(run.loads.values()) - 1
 
@@ -50,8 +50,8 @@ def test_alternating_requests_every_200_ms_cause_few_swaps_and_short_waits(reque
         run.shell.ask("ab"[number % 2], at=0.2 * number, run_seconds=RUN)
     run.shell.run()
     assert served(run) == requests
-    assert switches(run) <= most, run.story()
-    assert longest_wait(run) <= MAX_WAIT + SWITCH, run.story()
+    assert swaps(run) <= most, run.story()
+    assert longest_wait(run) <= MAX_WAIT + SWAP, run.story()
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_two_closed_loops_are_served_most_of_the_time(patience: float, max_wait:
         + sum(min(THINK, span.end - span.begin) for span in row.spans[Doing.IDLE])
         for row in run.timeline.rows.values()
     )
-    assert switches(run) >= 3
+    assert swaps(run) >= 3
     assert busy / run.timeline.ended >= 0.75, run.story()
-    assert longest_wait(run) <= max_wait + SWITCH, run.story()
+    assert longest_wait(run) <= max_wait + SWAP, run.story()
 
 
 def test_a_lone_request_beside_a_closed_loop_waits_no_longer_than_promised() -> None:
@@ -80,7 +80,7 @@ def test_a_lone_request_beside_a_closed_loop_waits_no_longer_than_promised() -> 
     run.shell.ask("b", at=5.0, run_seconds=RUN)
     run.shell.run()
     (waited,) = run.tally.models["b"].waits
-    assert MAX_WAIT <= waited <= MAX_WAIT + SWITCH, run.story()
+    assert MAX_WAIT <= waited <= MAX_WAIT + SWAP, run.story()
 
 
 def test_waiter_due_during_another_swap_waits_without_a_busy_timer() -> None:

@@ -44,7 +44,7 @@ def start_seconds(model: Model) -> float:
     return (footprint.wake_seconds if model.state in _WAKES else footprint.load_seconds).value
 
 
-def switch_cost(waiter: Model, victim: Model, chosen: Reclaim = Reclaim.STOP) -> float:
+def swap_cost(waiter: Model, victim: Model, chosen: Reclaim = Reclaim.STOP) -> float:
     """Seconds during which nothing serves: the victim's exit and the waiter's load or wake."""
     leave = victim.footprint.sleep_seconds if chosen is Reclaim.SLEEP else victim.footprint.exit_seconds
     return start_seconds(waiter) + leave.value

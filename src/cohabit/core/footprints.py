@@ -79,7 +79,7 @@ class Footprint:
         wake_seconds: float | None = None,
         run_seconds: float | None = None,
     ) -> None:
-        """Seconds are guesses until measured (None: ours); they decide only when to switch, never what fits.
+        """Seconds are guesses until measured (None: ours); they decide only when to swap, never what fits.
 
         ``host_copy`` is in host memory, of a model that keeps one to wake from. ``prewarmed`` are the bytes of its
         process before the load; until they are known none is started before there is room for the model.

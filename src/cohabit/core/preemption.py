@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from cohabit.core.dispatch import Blocked, blocked_by
-from cohabit.core.eviction import Policy, preferred_reclaim, return_seconds, score, start_seconds, switch_cost
+from cohabit.core.eviction import Policy, preferred_reclaim, return_seconds, score, start_seconds, swap_cost
 from cohabit.core.fit import Occupancy, bytes_left, run_extra, shortfall, stays
 from cohabit.core.lifecycle import COMING, State
 from cohabit.core.model_state import Model, Reclaim
@@ -92,7 +92,7 @@ class Preemption:
 
     def served_by(self, model: Model, loaded_at: float, entry: float, chosen: Reclaim) -> tuple[float, float]:
         """When one that came in then, and took so long to, will have served for long enough by c, and by d."""
-        cost = switch_cost(self.waiter, model, chosen)
+        cost = swap_cost(self.waiter, model, chosen)
         patience_over = max(self.since + cost, loaded_at + model.policy.patience * cost)
         return patience_over, max(self.overdue_at, loaded_at + entry)
 
@@ -185,7 +185,7 @@ def _worker(step: Candidate) -> int:
 def finishes_first(state: SchedulerState, waiter: Model, other: Model, now: float) -> bool:
     """Whether all that wait for a model which is not in came in one batch that the other still works on.
 
-    The batch is only answered when both are done, so nobody gains by a switch before the other has finished its
+    The batch is only answered when both are done, so nobody gains by a swap before the other has finished its
     part. The other must be at work or about to be: if it could not run for lack of room, each would wait for the
     other.
     """
@@ -247,7 +247,7 @@ class Reservation:
         if not other.unloaded:
             return True  # it is in, and wants no more than to run
         state, waiter, footprint = self.search.state, self.search.waiter, other.footprint
-        costs = (switch_cost(other, state.workers[worker], chosen) for worker, chosen in reclaims.items())
+        costs = (swap_cost(other, state.workers[worker], chosen) for worker, chosen in reclaims.items())
         loaded_at = now + max(costs, default=start_seconds(other))
         if waiter.footprint.margin and loaded_at > self.shadow_time:
             return False  # it ran out of memory before, so it loads alone

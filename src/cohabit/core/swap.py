@@ -200,7 +200,7 @@ def _room_for(
     worth_at = search.since + start_seconds(waiter)
     held_up = reclaims is not None and not search.overdue and (waiter.best_effort or now < worth_at)
     if held_up and missing_now(state, waiter, reclaims or {}) > 0:
-        # Only runs of others are in the way: they are held up no sooner than a switch would be worth it.
+        # Only runs of others are in the way: they are held up no sooner than a swap would be worth it.
         reclaims, times = None, [] if waiter.best_effort else [worth_at]
     if reclaims is None and search.has_waiters:
         later += [*times, search.overdue_at]
