@@ -7,11 +7,9 @@ from pathlib import Path
 
 from _machine import keep
 from cohabit.core.eviction import Policy
-from cohabit.simulate.fleet import load_fleet
-from cohabit.simulate.generator import Shape, generate
-from cohabit.simulate.replay import replay
+from cohabit.simulate.fleet import load_fleet, run_trace
+from cohabit.simulate.generator import Shape, generate, synthetic_config
 from cohabit.simulate.report import report
-from cohabit.simulate.synthetic_config import invented_config
 from cohabit.simulate.traces import read_trace, write_trace
 
 MODELS = 100
@@ -26,13 +24,13 @@ def main() -> None:
         trace, config = Path(folder) / "trace.jsonl", Path(folder) / "sim.yaml"
         with trace.open("w", encoding="utf-8") as file:
             write_trace(generate(Shape(models=MODELS, requests=REQUESTS), 0), file)
-        config.write_text(invented_config(MODELS, 0, cache=0.3), encoding="utf-8")
+        config.write_text(synthetic_config(MODELS, 0, cache=0.3), encoding="utf-8")
         for policy in Policy:
             seconds = []
             for _ in range(RUNS):
                 began = time.monotonic()
                 fleet = load_fleet(config)
-                told = report(replay(fleet, read_trace(trace, fleet.aliases), policy), policy)
+                told = report(run_trace(fleet, read_trace(trace, fleet.aliases), policy), policy)
                 seconds.append(time.monotonic() - began)
             assert told["served"] == REQUESTS
             figures[f"{policy}_seconds_median_of_{RUNS}"] = round(statistics.median(seconds), 2)

@@ -8,8 +8,7 @@ from cohabit.config.errors import ConfigError
 from cohabit.core.eviction import Policy
 from cohabit.engines.fake import PROCESS_BYTES
 from cohabit.simulate.behaviour import EXIT_SECONDS, Behaviour
-from cohabit.simulate.fleet import Fleet, load_fleet
-from cohabit.simulate.replay import replay
+from cohabit.simulate.fleet import Fleet, load_fleet, run_trace
 from cohabit.simulate.traces import Arrival
 
 MIB = 1 << 20
@@ -117,7 +116,7 @@ def replayed(fleet: Fleet, policy: Policy) -> dict[str, int]:
         Arrival(850.0, "other", 0.1),
         Arrival(900.0, "often", 0.1),
     ]
-    return {name: tally.loads for name, tally in replay(fleet, trace, policy).models.items()}
+    return {name: tally.loads for name, tally in run_trace(fleet, trace, policy).models.items()}
 
 
 def test_policy_decides_which_model_is_evicted(file: Path) -> None:
@@ -149,4 +148,4 @@ models:
     assert fleet.behaviours["a"].host_copy == 128 * MIB, "all but the context"
     assert [policy.copies for policy in fleet.policies.values()] == [True, True, False]
     trace = [Arrival(100.0 * number, "abc"[number % 3], 0.1) for number in range(12)]
-    assert {name: tally.wakes for name, tally in replay(fleet, trace).models.items()} == wakes
+    assert {name: tally.wakes for name, tally in run_trace(fleet, trace).models.items()} == wakes

@@ -9,8 +9,7 @@ import pytest
 
 from cohabit.config.load import parse_config
 from cohabit.simulate.fleet import fleet_of
-from cohabit.simulate.generator import Shape, ShapeError, fitted, generate, model_names, popularity
-from cohabit.simulate.synthetic_config import invented_config
+from cohabit.simulate.generator import Shape, ShapeError, fitted, generate, model_names, popularity, synthetic_config
 from cohabit.simulate.traces import Arrival
 
 
@@ -115,8 +114,8 @@ def test_popularity_is_zipfs_when_asked() -> None:
 
 @pytest.mark.parametrize(("cache", "share"), [(0.3, 0.3), (0.001, None)])
 def test_synthetic_config_is_valid(cache: float, share: float | None) -> None:
-    text = invented_config(87, 0, cache=cache)
-    assert text == invented_config(87, 0, cache=cache)
+    text = synthetic_config(87, 0, cache=cache)
+    assert text == synthetic_config(87, 0, cache=cache)
     fleet = fleet_of(parse_config(text, Path()))
     assert not fleet.plan.never, "the largest fits however small the cache"
     assert list(fleet.behaviours) == model_names(87)

@@ -143,6 +143,6 @@ def test_plot_as_svg_is_written(timeline: Timeline, tmp_path: Path) -> None:
 
 
 def test_only_the_plot_imports_matplotlib() -> None:
-    code = "import sys, cohabit.simulate.replay, cohabit.simulate.report; print('matplotlib' in sys.modules)"
+    code = "import sys, cohabit.simulate.fleet, cohabit.simulate.report; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

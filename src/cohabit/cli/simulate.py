@@ -55,7 +55,7 @@ def simulate(
     generate: Annotated[bool, typer.Option("--generate", help="Make a trace instead; the options below.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the trace here, not to the output.")] = None,
     config_out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a config with invented models that goes with it.")
+        Path | None, typer.Option(metavar="FILE", help="Write a config with made-up models that goes with it.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed and options make the same trace.")] = 0,
     models: Annotated[int, typer.Option(min=1, max=1_000, help="How many.")] = 87,
@@ -121,8 +121,7 @@ def simulate(
 
 
 def _generate(shape: "Shape", seed: int, out: Path | None, config_out: Path | None, cache: float) -> None:
-    from cohabit.simulate.generator import ShapeError, generate
-    from cohabit.simulate.synthetic_config import invented_config
+    from cohabit.simulate.generator import ShapeError, generate, synthetic_config
     from cohabit.simulate.traces import write_trace
 
     try:
@@ -131,7 +130,7 @@ def _generate(shape: "Shape", seed: int, out: Path | None, config_out: Path | No
         raise leave(Code.BAD_CONFIG, str(error)) from None
     try:
         if config_out is not None:
-            config_out.write_text(invented_config(shape.models, seed, cache=cache), encoding="utf-8")
+            config_out.write_text(synthetic_config(shape.models, seed, cache=cache), encoding="utf-8")
         if out is None:
             write_trace(made, sys.stdout)
         else:
@@ -145,8 +144,7 @@ def _replay(
     trace: Path, config: Path, *, budget: str | None, policies: list[str], as_json: bool, plot: Path | None
 ) -> None:
     from cohabit.core.eviction import Policy
-    from cohabit.simulate.fleet import load_fleet
-    from cohabit.simulate.replay import replay
+    from cohabit.simulate.fleet import load_fleet, run_trace
     from cohabit.simulate.report import as_table, report
     from cohabit.simulate.shell import Stuck
     from cohabit.simulate.timeline import Timeline
@@ -166,7 +164,7 @@ def _replay(
     observers = [timeline.handled] if plot is not None else []
     try:
         reports = [
-            report(replay(fleet, arrivals, Policy(name), observers), name)
+            report(run_trace(fleet, arrivals, Policy(name), observers), name)
             for name in policies or [fleet.policy.value]
         ]
     except Stuck as error:

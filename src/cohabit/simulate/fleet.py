@@ -1,4 +1,4 @@
-"""From a config to what can be simulated: the core's models, what each really takes, the budget.
+"""From a config to a simulation: the core's models, what each really takes, the budget, and a trace through them.
 
 Every model has the engine ``fake``: its option ``load_seconds`` says how long it takes to load, ``wake_seconds``
 (which also says that it can sleep), ``sleep_seconds`` and ``sleep_resident`` how it sleeps. The first two may also
@@ -8,6 +8,7 @@ No device is asked, so the budget is a size. On ``cuda:0`` models sleep by copie
 """
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,9 +27,13 @@ from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
 from cohabit.core.model_state import ModelPolicy
 from cohabit.engines.fake import FakeOptions
+from cohabit.runtime.loop import Observe
 from cohabit.runtime.plan import Plan, make_plan
 from cohabit.runtime.profile_store import ProfileStore
 from cohabit.simulate.behaviour import Behaviour, known_model
+from cohabit.simulate.shell import VirtualShell
+from cohabit.simulate.stats import Tally
+from cohabit.simulate.traces import Arrival
 
 SHORT_CUTS = ("load_seconds", "wake_seconds")
 
@@ -132,3 +137,23 @@ def _plan(config: Config) -> Plan:
         return make_plan(
             config, total=total, host=0, footprints=ProfileStore(Path(empty) / "none"), weights=Path(empty)
         )
+
+
+def run_trace(
+    fleet: Fleet, trace: Iterable[Arrival], policy: Policy | None = None, observers: Sequence[Observe] = ()
+) -> Tally:
+    """Run one trace until every request has ended; ``policy`` instead of the config's. Raises Stuck."""
+    tally = Tally()
+    shell = VirtualShell(
+        fleet.controller(policy).handle, fleet.behaviours, total=fleet.total, observers=[tally.handled, *observers]
+    )
+    for arrival in trace:
+        shell.ask(
+            arrival.model,
+            at=arrival.at,
+            run_seconds=arrival.run_seconds,
+            client=arrival.client,
+            background=arrival.background,
+        )
+    shell.run()
+    return tally

@@ -18,6 +18,9 @@ from statistics import NormalDist
 from cohabit.simulate.traces import Arrival
 
 P99 = NormalDist().inv_cdf(0.99)
+SMALLEST, LARGEST = 1 << 10, 16 << 10  # MiB idle; the logarithms are uniform between
+ACTIVATION = 0.1  # of the idle size
+LOAD_P50, LOAD_P99 = 23.0, 52.0  # seconds
 
 
 class ShapeError(ValueError):
@@ -155,3 +158,25 @@ def _times(shape: Shape, random: Random) -> list[float]:
         whole = shape.requests * mean_run / shape.demand
     scale = whole / ends[-1] if ends[-1] > 0 else 0.0
     return [round(end * scale, 6) for end in ends]
+
+
+def synthetic_config(models: int, seed: int, *, cache: float) -> str:
+    """A config that goes with a generated trace, as YAML: models of varied sizes and load seconds.
+
+    ``cache`` is the share of all models' bytes that the budget holds, or of as many as the
+    largest needs.
+    """
+    random = Random(f"models of {seed}")
+    sizes = [round(SMALLEST * (LARGEST / SMALLEST) ** u) for u in stratified(models, random)]
+    loads = [lognormal(u, LOAD_P50, LOAD_P99) for u in stratified(models, random)]
+    activation = [round(size * ACTIVATION) for size in sizes]
+    budget = max(round(cache * sum(sizes)), *map(sum, zip(sizes, activation, strict=True)))
+    lines = [
+        f"# Invented by `cohabit simulate --generate --seed {seed}`: {models} models of {sum(sizes):,} MiB together.",
+        f"device: {{kind: cpu, budget: {budget}MiB, keep_free: 0, compute_slots: 3}}",
+        "models:",
+    ]
+    for name, size, extra, load in zip(model_names(models), sizes, activation, loads, strict=True):
+        footprint = f"{{idle: {size}MiB, inference: {size + extra}MiB, load: {size}MiB}}"
+        lines.append(f"  {name}: {{engine: fake, options: {{load_seconds: {load:.2f}}}, footprint: {footprint}}}")
+    return "\n".join(lines) + "\n"
