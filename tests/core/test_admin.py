@@ -133,7 +133,7 @@ def test_busy_model_is_unloaded_after_its_runs_and_loaded_again_for_its_queue() 
     [entry] = snapshot(core.state, core.now, "cpu")["models"]
     assert entry["draining"]
     [told] = [one["waits_for"] for one in snapshot(core.state, core.now, "cpu")["requests"] if one["id"] == waiting]
-    assert told == "the model to be brought back after it has left as it was told to"
+    assert told == "the model to be loaded again once it has left, as the operator asked"
     assert brief(core.done("a", running)) == ["stop a#1: admin"]
     assert brief(core.gone("a")) == ["start a#2"]
     assert brief(core.ready("a")) == [f"run a#2: {waiting}"]

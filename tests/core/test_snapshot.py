@@ -175,7 +175,7 @@ def test_every_waiting_request_says_what_it_waits_for() -> None:
     core.ask("b", at=100)
     core.measured(at=130)  # wide has not been given anything yet, so only max_wait moves it
     assert core["a"].draining
-    assert "brought back" in str(seen(core)[str(second)]["waits_for"])
+    assert "loaded again" in str(seen(core)[str(second)]["waits_for"])
     swap = snapshot(core.state, core.now, "cpu")["swap"]
     assert swap["model"] == "b"
     assert set(swap["victims"]) == {"a", "wide"}

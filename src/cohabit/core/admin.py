@@ -101,7 +101,7 @@ def handle_admin_request(state: SchedulerState, asked: AdminRequest, now: float)
 
 
 def unload_idle(state: SchedulerState, now: float) -> None:
-    """Models that were told to leave, and have nothing to do any more, do."""
+    """Unload or put to sleep the idle models for which the operator asked that."""
     for model in list(state.leaving.values()):
         if model.state is not State.READY or model.busy or state.account(model).trimming:
             continue

@@ -54,7 +54,7 @@ class RequestFailed:
     worker: int
     sent: bool
     out_of_memory: bool = False
-    peak: int = 0  # bytes of the worker's process while it ran; 0: not told
+    peak: int = 0  # bytes of the worker's process while it ran; 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class WorkerReady:
     load_peak: int
     seconds: float
     host_copy: int = 0  # bytes in host memory, of a load that was to keep a copy
-    prewarmed: int | None = None  # bytes that the process held before the load, with all imports; None: not told
+    prewarmed: int | None = None  # bytes that the process held before the load, with all imports; None: not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Whom to evict first: GDSF, or LRU for comparison.
+"""Which model to evict first: GDSF, or LRU for comparison.
 
 GreedyDual-Size-Frequency (Cherkasova, "Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency Caching
 Policy", HP Labs 1998): H = L + F * C / S, evict the least H, then L := H of the victim. F counts uses since it

@@ -14,8 +14,8 @@ from cohabit.core.state import SchedulerState
 
 BLOCKED = MappingProxyType(
     {
-        Blocked.DRAINING: "the model to be brought back after it has made room for another",
-        Blocked.UNLOADING: "the model to be brought back after it has left as it was told to",
+        Blocked.DRAINING: "the model to be loaded again once it has made room for another",
+        Blocked.UNLOADING: "the model to be loaded again once it has left, as the operator asked",
         Blocked.TRIMMING: "its caches to be given back",
         Blocked.CONCURRENCY: "a request of this model to finish",
         Blocked.RUNS_ALONE: "its turn to run alone, since its first run failed",

@@ -63,9 +63,9 @@ def bytes_left(state: SchedulerState, worker: int, chosen: Reclaim | None) -> in
     return account.afterwards - (account.cached if chosen is Reclaim.TRIM else 0)
 
 
-def stays(state: SchedulerState, model: Model) -> bool:
+def stays(account: Account, model: Model) -> bool:
     """Whether a model with a process is ready or will be, and is not told to leave."""
-    return not state.account(model).leaving and model.lifecycle.state in STAYS
+    return not account.leaving and model.lifecycle.state in STAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,23 @@ class Occupancy:
         cls, state: SchedulerState, *, without: Model | None = None, reclaims: Mapping[int, Reclaim] = NO_RECLAIMS
     ) -> "Occupancy":
         """Of all workers but one, once ``reclaims`` have made room and what is leaving has left."""
-        found = cls()
+        idle = run = 0  # this is the core's innermost loop
+        accounts = state.ledger.accounts
         for worker, model in state.workers.items():
-            if model is not without:
-                chosen = reclaims.get(worker)
-                found = found.plus(bytes_left(state, worker, chosen), _run_after(state, worker, model, chosen))
-        return found
+            if model is without:
+                continue
+            chosen = reclaims.get(worker)
+            if chosen is None:
+                account = accounts[worker]
+                idle += account.afterwards
+                if not stays(account, model):
+                    continue
+                extra = run_extra(account, model.footprint)
+            else:
+                idle += bytes_left(state, worker, chosen)
+                extra = model.footprint.max_activation if chosen is Reclaim.TRIM else 0
+            run = max(run, extra)
+        return cls(idle, run)
 
     @classmethod
     def of_pinned(cls, state: SchedulerState, *, without: Model) -> "Occupancy":
@@ -123,15 +134,6 @@ class Occupancy:
     def tight(self, state: SchedulerState) -> bool:
         """Whether any model that is ready could lack the room to run."""
         return self.idle + self.run > state.ledger.effective_budget
-
-
-def _run_after(state: SchedulerState, worker: int, model: Model, chosen: Reclaim | None) -> int:
-    """Bytes that a run of it adds, once it has made room in this way."""
-    if chosen is Reclaim.TRIM:
-        return model.footprint.max_activation
-    if chosen is None and stays(state, model):
-        return run_extra(state.ledger.accounts[worker], model.footprint)
-    return 0
 
 
 def shortfall(state: SchedulerState, model: Model, reclaims: Mapping[int, Reclaim]) -> int:

@@ -135,7 +135,7 @@ class Footprint:
         return max(run.size for run in self.buckets.values() if run.units <= bound) + self.margin
 
     def learn_load(self, idle: int, load_peak: int, seconds: float, *, prewarmed: int | None = None) -> None:
-        """A load has ended and showed what it takes. ``prewarmed``: what the process held before; None: not told."""
+        """A load has ended and showed what it takes. ``prewarmed``: what the process held before; None: not known."""
         self._learn_entry(idle, load_peak)
         if prewarmed is not None:
             self.prewarmed = prewarmed

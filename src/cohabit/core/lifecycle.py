@@ -84,8 +84,8 @@ class Lifecycle:
         """Go where the table says. Raises InvalidTransition."""
         following = TRANSITIONS.get((self.state, move))
         if following is None:
-            told = ", ".join(f"{at:.3f} {by} -> {to}" for at, by, to in self._history)
-            raise InvalidTransition(f"{move} while {self.state}; before: {told or 'nothing'}")
+            before = ", ".join(f"{at:.3f} {by} -> {to}" for at, by, to in self._history)
+            raise InvalidTransition(f"{move} while {self.state}; before: {before or 'nothing'}")
         self.state = following
         self.since = now
         self._history.append((now, move, following))

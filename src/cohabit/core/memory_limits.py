@@ -25,7 +25,7 @@ class MemoryLimits:
         return self.given[worker] + self.headroom
 
     def exceeding(self, held: Mapping[int, int]) -> int | None:
-        """Whom to end, of workers that hold so much; None while they hold no more than they may.
+        """The worker to end, of workers that hold so much; None while they hold no more than they may.
 
         It is the one that holds most beyond what it was given.
         """

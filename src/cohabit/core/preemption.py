@@ -225,7 +225,7 @@ class Reservation:
             if model is waiter:
                 continue
             account = state.ledger.accounts[worker]
-            extra = run_extra(account, model.footprint) if stays(state, model) else 0
+            extra = run_extra(account, model.footprint) if stays(account, model) else 0
             at = _evictable_at(search, model)
             if at < math.inf:
                 evictable.append((at, worker, account.afterwards, extra))
@@ -269,7 +269,7 @@ class Reservation:
 
 
 def _evictable_at(search: Preemption, model: Model) -> float:
-    """When it may be told to leave at the latest, taken as given something since it came in: it soon will be."""
+    """When it may be evicted at the latest, as if it had been given work since it was loaded: it soon will be."""
     worker_state = model.state
     if model.policy.pin or worker_state is State.STOPPING:
         return math.inf

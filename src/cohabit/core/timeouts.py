@@ -23,7 +23,7 @@ from cohabit.core.swap import sleep, stop
 CANCEL_GRACE = 30.0  # seconds a worker has to act on a cancel before it counts as hung
 MAX_AT_ONCE = 250
 """Waiting requests that one event ends. The rest have their turn at once, but between two events the shell does
-something else: thousands that end in one step would hold up everybody."""
+something else: thousands that end in one step would hold up all others."""
 
 
 def reject(state: SchedulerState, request: Request, rejection: Rejection) -> None:
@@ -155,7 +155,7 @@ def _note_infeasible(state: SchedulerState, model: Model, now: float) -> None:
 
 
 def _infeasible(state: SchedulerState, model: Model, now: float) -> None:
-    """A queue that cannot be served is told so after ``max_wait``."""
+    """Reject a queue that could not be served for ``max_wait``."""
     _note_infeasible(state, model, now)
     if model.infeasible_since is not None and now >= model.infeasible_since + model.policy.max_wait:
         why = never_fitting(state, model) if infeasible(state, model) else unreadable(model)

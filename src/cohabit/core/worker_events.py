@@ -12,8 +12,8 @@ and is refused.
 
 A worker that dies while requests are in flight is no failure of the model: what a client can cause is not a property
 of it. One that dies while it loads, wakes or idles is. A model is restarted at once after its first death and after a
-pause after the next; after FAILURES_IN_A_ROW without a success between them it counts as failed, its queue is told,
-and the next start is a probe, later each time.
+pause after the next; after FAILURES_IN_A_ROW without a success between them it counts as failed, its queue is
+rejected, and the next start is a probe, later each time.
 
 **Out of memory** although nobody exceeded the budget adds a margin to what the model is given. While loading: room is
 made for that too and the load tried once more, alone, after a pause. While running: the worker's caches are given

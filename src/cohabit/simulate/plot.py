@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from cohabit.simulate.timeline import Doing, Span, TimelineRow
 
-# Later ones are drawn over earlier ones: what is short and matters must not vanish. Told apart without colour vision.
+# Later ones are drawn over earlier ones: what is short and matters must not vanish. They suit the colour-blind.
 COLOURS = {
     Doing.IDLE: "#d0d0d0",
     Doing.ASLEEP: "#b9d7f0",

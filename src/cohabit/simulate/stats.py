@@ -64,13 +64,13 @@ class Tally:
             case _:
                 pass
         for command in commands:
-            self._told(command, now)
+            self._on_command(command, now)
         if was_serving and not self._running:
             self.serving_seconds += now - self._serving_since
         elif not was_serving and self._running:
             self._serving_since = now
 
-    def _told(self, command: Command, now: float) -> None:
+    def _on_command(self, command: Command, now: float) -> None:
         match command:
             case Dispatch(_, worker, requests):
                 for request in requests:

@@ -86,7 +86,7 @@ class Timeline:
             case _:
                 pass
         for command in commands:
-            self._told(command, now)
+            self._on_command(command, now)
 
     def close(self) -> None:
         """Nothing more will happen: end what is under way."""
@@ -109,7 +109,7 @@ class Timeline:
                 self._of(worker).wait(1, now)
         del self._workers[worker]
 
-    def _told(self, command: Command, now: float) -> None:
+    def _on_command(self, command: Command, now: float) -> None:
         match command:
             case Dispatch(model, worker, requests):
                 for request in requests:

@@ -43,7 +43,7 @@ def read_trace(path: Path, names: Mapping[str, str] | None = None) -> list[Arriv
         try:
             arrival = decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise TraceError(f"{path}: line {number}: {_told(error)}") from None
+            raise TraceError(f"{path}: line {number}: {_error_text(error)}") from None
         if names is not None:
             if arrival.model not in names:
                 near = get_close_matches(arrival.model, names, n=1)
@@ -56,7 +56,7 @@ def read_trace(path: Path, names: Mapping[str, str] | None = None) -> list[Arriv
     return sorted(arrivals, key=lambda arrival: arrival.at)
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     if not isinstance(error, msgspec.ValidationError):
         return 'not JSON; a line such as {"at": 0.5, "model": "llm", "run_seconds": 2} is needed'
     text, _, place = str(error).partition(" - at `$.")
