@@ -7,8 +7,7 @@ from typing import Any, get_args, get_origin
 
 import pytest
 
-from cohabit.config import defaults
-from cohabit.config.errors import ConfigError
+from cohabit.config import ConfigError, defaults
 from cohabit.config.load import load_config, parse_config, presets, with_budget, with_journal
 from cohabit.config.model import Config, Section
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from cohabit.batches.store import BatchStore
-from cohabit.config.errors import ConfigError
+from cohabit.config import ConfigError
 from cohabit.config.model import BatchesConfig
 from cohabit.runtime.supervision import TaskSupervisor
 from cohabit.server import batch_store

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cohabit.config.errors import ConfigError
+from cohabit.config import ConfigError
 from cohabit.core.eviction import Policy
 from cohabit.engines.fake import PROCESS_BYTES
 from cohabit.simulate.behaviour import EXIT_SECONDS, Behaviour

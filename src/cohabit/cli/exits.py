@@ -9,7 +9,7 @@ from enum import IntEnum
 import typer
 
 from cohabit.access.errors import BrokenKeys
-from cohabit.config.errors import ConfigError
+from cohabit.config import ConfigError
 from cohabit.devices import DeviceError
 from cohabit.server.listener import StartError
 from cohabit.server.prepare import ModelNeverFits

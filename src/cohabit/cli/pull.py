@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cohabit.config.errors import ConfigError
+from cohabit.config import ConfigError
 from cohabit.config.load import load_config
 from cohabit.config.model import Config
 from cohabit.config.paths import weights_dir

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
+from cohabit.config import ConfigError
 from cohabit.config.defaults import compute_slots, slots
-from cohabit.config.errors import ConfigError
 from cohabit.config.model import Config, ModelConfig
 from cohabit.engines.registry import ENGINES, engine_class
 from cohabit.sources import SourceError, parse

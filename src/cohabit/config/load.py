@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
+from cohabit.config import ConfigError
 from cohabit.config.checks import check
-from cohabit.config.errors import ConfigError
 from cohabit.config.model import Config, Section
 from cohabit.config.units import Amount
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from cohabit.config.errors import ConfigError
+from cohabit.config import ConfigError
 from cohabit.config.model import BatchesConfig
 from cohabit.config.paths import batches_file
 

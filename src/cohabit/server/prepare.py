@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from cohabit.config.errors import ConfigError
+from cohabit.config import ConfigError
 from cohabit.server.listener import Address, StartError, address_of
 
 if TYPE_CHECKING:

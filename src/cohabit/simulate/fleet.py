@@ -18,8 +18,7 @@ import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cohabit.config import defaults
-from cohabit.config.errors import ConfigError
+from cohabit.config import ConfigError, defaults
 from cohabit.config.load import parse_config, with_budget
 from cohabit.config.model import Config
 from cohabit.core.controller import Controller
