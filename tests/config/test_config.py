@@ -49,8 +49,8 @@ def test_the_preset_is_what_it_says() -> None:
         ("5.5GiB", int(5.5 * GIB)),
         ("512 MiB", 512 << 20),
         ("1GB", 10**9),
-        ("1024", 1024),
-        ("2048", 2048),
+        ("1048576", 1 << 20),
+        ("2097152", 2 << 20),
         ("80%", None),
     ],
 )
@@ -145,6 +145,10 @@ def test_slots_are_threads_on_cpu_and_one_on_a_card() -> None:
         ),
         ("models: {a: {engine: llamacpp}}", "config: models.a.source: is missing; the engine llamacpp needs weights"),
         (f"device: {{kind: tpu}}\n{FAKE}", "config: device.kind: no such device: 'tpu'; use cpu or cuda:0"),
+        (
+            f"device: {{budget: 700}}\n{FAKE}",
+            "config: device.budget: less than 1 MiB is not usable: give a unit, such as 700MiB or 5.5GiB",
+        ),
         (f"device: {{budget: lots}}\n{FAKE}", "config: device.budget: a size such as 512MiB or 5.5GiB is needed"),
         (
             f"device: {{budget: 120%}}\n{FAKE}",

@@ -20,6 +20,7 @@ _SIZE = TypeAdapter(ByteSize)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _NEVER = "never"
+_SMALLEST_AMOUNT = 1 << 20  # `budget: 700` is 700 bytes, and never meant so
 
 
 def parse_size(value: Any) -> int:
@@ -69,7 +70,7 @@ class Amount:
 
     @classmethod
     def parse(cls, value: Any) -> "Amount":
-        """From ``80%`` or a size. Raises a validation error."""
+        """From ``80%`` or a size of 1 MiB or more, or 0. Raises a validation error."""
         if isinstance(value, Amount):
             return value
         if isinstance(value, str) and value.strip().endswith("%"):
@@ -80,7 +81,10 @@ class Amount:
             if not 0 < share <= 1:
                 raise PydanticCustomError("size", "a share between 0% and 100% is needed, such as 80%")
             return cls(share=share)
-        return cls(size=parse_size(value))
+        size = parse_size(value)
+        if 0 < size < _SMALLEST_AMOUNT:
+            raise PydanticCustomError("size", "less than 1 MiB is not usable: give a unit, such as 700MiB or 5.5GiB")
+        return cls(size=size)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
