@@ -10,9 +10,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
-from cohabit.api.http.certificates import Certificate
 from cohabit.api.http.connections import LIMITS, Connection, Held, Limits
-from cohabit.api.http.handshakes import Handshakes
+from cohabit.api.http.tls import Certificate, Handshakes
 from harness import PATIENCE
 
 

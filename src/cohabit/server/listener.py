@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.types import ASGIApp
 
-    from cohabit.api.http.certificates import Certificate
+    from cohabit.api.http.tls import Certificate
     from cohabit.config.model import ServerConfig
 
 
@@ -59,7 +59,7 @@ def http_server(app: "ASGIApp", config: "ServerConfig", certificate: "Certificat
     import uvicorn
 
     from cohabit.api.http.connections import LIMITS, Connection
-    from cohabit.api.http.handshakes import Handshakes
+    from cohabit.api.http.tls import Handshakes
 
     class Limited(Connection):
         limits = replace(LIMITS, connections=config.max_connections, held=config.max_bodies)

@@ -9,7 +9,7 @@ from cohabit.config import ConfigError
 from cohabit.server.listener import Address, StartError, address_of
 
 if TYPE_CHECKING:
-    from cohabit.api.http.certificates import Certificate
+    from cohabit.api.http.tls import Certificate
     from cohabit.api.middleware.auth import AuthConfig
     from cohabit.config.model import Config, ServerConfig
     from cohabit.devices import DeviceReader
@@ -122,14 +122,14 @@ def auth_for(server: "ServerConfig", address: str, tell: Tell) -> "AuthConfig | 
 
 def certificate_of(config: "Config", tell: Tell) -> "Certificate | None":
     """The one that ``server.tls`` names. Raises ConfigError."""
-    from cohabit.api.http.certificates import Certificate, CertificateError, Files
+    from cohabit.api.http.tls import Certificate, CertificateError, CertificateFiles
 
     tls = config.server.tls
     if tls is None:
         return None
     password = None if tls.password_file is None else config.base_dir / tls.password_file
     try:
-        found = Certificate(Files(config.base_dir / tls.certificate, config.base_dir / tls.key, password))
+        found = Certificate(CertificateFiles(config.base_dir / tls.certificate, config.base_dir / tls.key, password))
     except CertificateError as error:
         raise ConfigError(f"server.tls.{error}") from None
     if found.objection is not None:

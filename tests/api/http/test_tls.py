@@ -19,8 +19,8 @@ import uvloop
 from api.driving import CHAT, FakeService, as_asked, at_once
 from api.watching import Watched, listening
 from cohabit.api.app import create_app
-from cohabit.api.http.certificates import Certificate, Files
 from cohabit.api.http.connections import Limits
+from cohabit.api.http.tls import Certificate, CertificateFiles
 from cohabit.api.streams import StreamTimeouts
 from cohabit.runtime.requests import Answer, Call
 from harness import PATIENCE
@@ -50,7 +50,7 @@ def authority() -> trustme.CA:
 @pytest.fixture
 def certificate(tmp_path: Path, authority: trustme.CA) -> Certificate:
     leaf = authority.issue_cert("localhost")
-    files = Files(tmp_path / "cert.pem", tmp_path / "key.pem")
+    files = CertificateFiles(tmp_path / "cert.pem", tmp_path / "key.pem")
     leaf.cert_chain_pems[0].write_to_path(files.certificate)
     leaf.private_key_pem.write_to_path(files.key)
     return Certificate(files)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from cohabit.api.http.certificates import Certificate, CertificateError, Files
+from cohabit.api.http.tls import Certificate, CertificateError, CertificateFiles
 
 Lines = list[MutableMapping[str, Any]]
 PASSWORD = b"kanarienvogel"
@@ -27,28 +27,28 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def write(leaf: trustme.LeafCert, files: Files) -> Files:
+def write(leaf: trustme.LeafCert, files: CertificateFiles) -> CertificateFiles:
     files.certificate.write_bytes(b"".join(part.bytes() for part in leaf.cert_chain_pems))
     files.key.write_bytes(leaf.private_key_pem.bytes())
     return files
 
 
 @pytest.fixture
-def files(tmp_path: Path, authority: trustme.CA) -> Files:
+def files(tmp_path: Path, authority: trustme.CA) -> CertificateFiles:
     """As they should be."""
-    return write(authority.issue_cert("localhost"), Files(tmp_path / "cert.pem", tmp_path / "key.pem"))
+    return write(authority.issue_cert("localhost"), CertificateFiles(tmp_path / "cert.pem", tmp_path / "key.pem"))
 
 
-def encrypted(files: Files) -> Files:
+def encrypted(files: CertificateFiles) -> CertificateFiles:
     """With a password in a file beside it."""
     key = load_pem_private_key(files.key.read_bytes(), None)
     password = files.key.with_name("password")
     password.write_bytes(PASSWORD + b"\n")
     files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASSWORD)))
-    return Files(files.certificate, files.key, password)
+    return CertificateFiles(files.certificate, files.key, password)
 
 
-def test_what_is_right(files: Files) -> None:
+def test_what_is_right(files: CertificateFiles) -> None:
     found = Certificate(files)
     assert found.objection is None
     assert found.context().minimum_version == ssl.TLSVersion.TLSv1_2
@@ -60,18 +60,20 @@ def test_what_is_right(files: Files) -> None:
     ("after", "objection"),
     [(-timedelta(days=1), "certificate has expired"), (timedelta(days=1), None)],
 )
-def test_what_clients_will_say(after: timedelta, objection: str | None, files: Files, authority: trustme.CA) -> None:
+def test_what_clients_will_say(
+    after: timedelta, objection: str | None, files: CertificateFiles, authority: trustme.CA
+) -> None:
     until = datetime.now(UTC) + after
     leaf = authority.issue_cert("localhost", not_before=until - timedelta(days=9), not_after=until)
     assert Certificate(write(leaf, files)).objection == objection
 
 
-def test_one_that_is_not_valid_yet(files: Files, authority: trustme.CA) -> None:
+def test_one_that_is_not_valid_yet(files: CertificateFiles, authority: trustme.CA) -> None:
     leaf = authority.issue_cert("localhost", not_before=datetime.now(UTC) + timedelta(days=1))
     assert Certificate(write(leaf, files)).objection == "certificate is not yet valid"
 
 
-def why(files: Files) -> str:
+def why(files: CertificateFiles) -> str:
     with pytest.raises(CertificateError) as raised:
         Certificate(files)
     message = str(raised.value)
@@ -80,32 +82,42 @@ def why(files: Files) -> str:
     return message
 
 
-def test_files_that_are_not_there(files: Files) -> None:
+def test_files_that_are_not_there(files: CertificateFiles) -> None:
     nowhere = files.key.with_name("nowhere")
-    assert why(Files(nowhere, files.key)) == f"certificate: {nowhere} cannot be read: No such file or directory"
-    assert why(Files(files.certificate, nowhere)) == f"key: {nowhere} cannot be read: No such file or directory"
-    assert why(Files(files.certificate, files.key, nowhere)).startswith(f"password_file: {nowhere} cannot be read")
-    assert why(Files(files.key.parent, files.key)).endswith("Is a directory")
+    assert (
+        why(CertificateFiles(nowhere, files.key))
+        == f"certificate: {nowhere} cannot be read: No such file or directory"
+    )
+    assert (
+        why(CertificateFiles(files.certificate, nowhere))
+        == f"key: {nowhere} cannot be read: No such file or directory"
+    )
+    assert why(CertificateFiles(files.certificate, files.key, nowhere)).startswith(
+        f"password_file: {nowhere} cannot be read"
+    )
+    assert why(CertificateFiles(files.key.parent, files.key)).endswith("Is a directory")
 
 
-def test_files_that_are_something_else(files: Files, authority: trustme.CA) -> None:
-    assert why(Files(files.key, files.certificate)) == f"certificate: {files.key} holds none in PEM"
-    assert why(Files(files.certificate, files.certificate)).endswith("holds no private key in PEM")
+def test_files_that_are_something_else(files: CertificateFiles, authority: trustme.CA) -> None:
+    assert why(CertificateFiles(files.key, files.certificate)) == f"certificate: {files.key} holds none in PEM"
+    assert why(CertificateFiles(files.certificate, files.certificate)).endswith("holds no private key in PEM")
     files.key.write_bytes(authority.issue_cert("localhost").private_key_pem.bytes())
     assert why(files) == f"key: {files.key} is not that of the certificate"
 
 
 @pytest.mark.parametrize("which", ["certificate", "key"])
-def test_files_that_are_damaged(which: str, files: Files) -> None:
+def test_files_that_are_damaged(which: str, files: CertificateFiles) -> None:
     path: Path = getattr(files, which)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b"%%%\n", *lines[3:]]))
     assert why(files)
 
 
-def test_a_key_with_a_password(files: Files) -> None:
+def test_a_key_with_a_password(files: CertificateFiles) -> None:
     locked = encrypted(files)
-    assert "is encrypted; put its password into a password_file" in why(Files(files.certificate, files.key))
+    assert "is encrypted; put its password into a password_file" in why(
+        CertificateFiles(files.certificate, files.key)
+    )
     assert locked.password is not None
     locked.password.write_bytes(b"wrong\n")
     assert "is that its password?" in why(locked)
@@ -113,11 +125,11 @@ def test_a_key_with_a_password(files: Files) -> None:
     assert "longer than a password may be" in why(locked)
 
 
-def test_a_renewed_certificate_is_taken_over(files: Files, authority: trustme.CA, logged: Lines) -> None:
+def test_a_renewed_certificate_is_taken_over(files: CertificateFiles, authority: trustme.CA, logged: Lines) -> None:
     certificate = Certificate(files)
     before = certificate.context()
     fresh = authority.issue_cert("localhost")
-    other = write(fresh, Files(files.certificate.with_name("a"), files.key.with_name("b")))
+    other = write(fresh, CertificateFiles(files.certificate.with_name("a"), files.key.with_name("b")))
     other.certificate.replace(files.certificate)
     assert certificate.context() is before, "without its key it is of no use"
     assert [line["event"] for line in logged] == ["certificate cannot be renewed, the old one stays"]
@@ -128,7 +140,7 @@ def test_a_renewed_certificate_is_taken_over(files: Files, authority: trustme.CA
     assert logged[-1]["event"] == "certificate renewed"
 
 
-def test_one_that_is_gone_stays(files: Files, logged: Lines) -> None:
+def test_one_that_is_gone_stays(files: CertificateFiles, logged: Lines) -> None:
     certificate = Certificate(files)
     before = certificate.context()
     kept = files.key.read_bytes()
@@ -140,15 +152,15 @@ def test_one_that_is_gone_stays(files: Files, logged: Lines) -> None:
     assert [line["log_level"] for line in logged] == ["warning", "info"]
 
 
-def test_links_that_are_turned(files: Files, authority: trustme.CA) -> None:
+def test_links_that_are_turned(files: CertificateFiles, authority: trustme.CA) -> None:
     """As certbot and Kubernetes renew."""
     folder = files.key.parent
     link = folder / "live"
     for name in ("one", "two"):
         (folder / name).mkdir()
-        write(authority.issue_cert("localhost"), Files(folder / name / "c", folder / name / "k"))
+        write(authority.issue_cert("localhost"), CertificateFiles(folder / name / "c", folder / name / "k"))
     link.symlink_to(folder / "one")
-    certificate = Certificate(Files(link / "c", link / "k"))
+    certificate = Certificate(CertificateFiles(link / "c", link / "k"))
     before = certificate.context()
     link.unlink()
     link.symlink_to(folder / "two")
