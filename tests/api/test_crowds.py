@@ -27,7 +27,7 @@ from cohabit.api.app import create_app
 pytestmark = pytest.mark.process  # a server on a socket, whose limits pass in real time
 
 
-def test_as_many_connections_as_it_takes(runner: Callable[..., Any]) -> None:
+def test_connections_beyond_the_limit_are_refused(runner: Callable[..., Any]) -> None:
     """While all are at work the next is refused, but for whoever looks after the server."""
     service = FakeService()
 
@@ -51,7 +51,7 @@ def test_as_many_connections_as_it_takes(runner: Callable[..., Any]) -> None:
     runner(scenario())
 
 
-def test_who_asks_for_nothing_makes_room(runner: Callable[..., Any]) -> None:
+def test_idle_connection_makes_room(runner: Callable[..., Any]) -> None:
     service = FakeService()
 
     async def scenario() -> None:
@@ -69,7 +69,7 @@ def test_who_asks_for_nothing_makes_room(runner: Callable[..., Any]) -> None:
     runner(scenario())
 
 
-def test_who_has_just_connected_is_not_closed_for_another(runner: Callable[..., Any]) -> None:
+def test_new_connection_is_not_closed_for_another(runner: Callable[..., Any]) -> None:
     service = FakeService()
     limits = replace(QUICK, grace=60.0, head=60.0)
 
@@ -88,7 +88,7 @@ def test_who_has_just_connected_is_not_closed_for_another(runner: Callable[..., 
     runner(scenario())
 
 
-def test_bodies_of_all_together(runner: Callable[..., Any]) -> None:
+def test_bodies_are_bounded_together(runner: Callable[..., Any]) -> None:
     service = FakeService()
     limits = replace(QUICK, connections=9, held=1000)
 
@@ -115,7 +115,7 @@ def test_bodies_of_all_together(runner: Callable[..., Any]) -> None:
     runner(scenario())
 
 
-def test_never_more_than_twice_as_many(runner: Callable[..., Any]) -> None:
+def test_connections_never_exceed_twice_the_limit(runner: Callable[..., Any]) -> None:
     """One that has made room is still there as long as its client has not read its answer."""
     service = FakeService()
     service.reply = large

@@ -11,7 +11,7 @@ PUBLIC, ALSO_PUBLIC = "93.184.216.34", "2606:2800:220:1::1"
     "address",
     [PUBLIC, ALSO_PUBLIC, "8.8.8.8", f"::ffff:{PUBLIC}", f"64:ff9b::{PUBLIC}", "2002:808:808::1"],
 )
-def test_public(address: str) -> None:
+def test_public_addresses(address: str) -> None:
     assert is_public(address)
 
 
@@ -35,15 +35,15 @@ def test_public(address: str) -> None:
         *("2002:7f00:1::1", "2002:a00:1::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2"),
     ],
 )
-def test_not_public(address: str) -> None:
+def test_addresses_that_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "2130706433", "0x7f.1", "127.1", "::1"])
-async def test_whatever_this_machine_is_called_it_is_not_public(host: str) -> None:
+async def test_own_names_are_not_public(host: str) -> None:
     assert not any(map(is_public, await looked_up(host)))
 
 
 @pytest.mark.parametrize("host", ["nobody.invalid", "x" * 300, "a..b"])
-async def test_a_name_that_has_no_address(host: str) -> None:
+async def test_name_without_address(host: str) -> None:
     assert await looked_up(host) == []

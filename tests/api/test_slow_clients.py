@@ -33,7 +33,7 @@ pytestmark = pytest.mark.process  # a server on a socket, whose limits pass in r
 CHUNK = b'"%b"' % (b"x" * 65536)
 
 
-def test_a_client_that_reads_nothing_is_cut_off(
+def test_client_that_reads_nothing_is_cut_off(
     runner: Callable[..., Any], caplog: pytest.LogCaptureFixture, logged: Lines
 ) -> None:
     service = FakeService()
@@ -67,7 +67,7 @@ def test_a_client_that_reads_nothing_is_cut_off(
         ),
     ],
 )
-def test_what_drips_in_is_refused(
+def test_slow_request_is_refused(
     data: bytes, code: tuple[int, str], runner: Callable[..., Any], logged: Lines
 ) -> None:
     service = FakeService()
@@ -84,7 +84,7 @@ def test_what_drips_in_is_refused(
 
 
 @pytest.mark.parametrize("data", [b"", b"\r\n" * 30], ids=["nothing", "blank lines"])
-def test_who_says_nothing_is_hung_up_on(data: bytes, runner: Callable[..., Any]) -> None:
+def test_silent_connection_is_closed(data: bytes, runner: Callable[..., Any]) -> None:
     async def scenario() -> None:
         async with listening(create_app(FakeService()), QUICK) as (watched, client):
             await drip(client, data)
@@ -94,7 +94,7 @@ def test_who_says_nothing_is_hung_up_on(data: bytes, runner: Callable[..., Any])
     runner(scenario())
 
 
-def test_who_says_nothing_more_is_hung_up_on(runner: Callable[..., Any]) -> None:
+def test_idle_connection_is_closed(runner: Callable[..., Any]) -> None:
     async def scenario() -> None:
         async with listening(create_app(FakeService()), QUICK) as (watched, client):
             await say(client, LIVE)
@@ -106,7 +106,7 @@ def test_who_says_nothing_more_is_hung_up_on(runner: Callable[..., Any]) -> None
     runner(scenario())
 
 
-def test_a_large_body_that_moves_on_is_not_slow(runner: Callable[..., Any]) -> None:
+def test_large_body_that_moves_on_is_not_slow(runner: Callable[..., Any]) -> None:
     """Longer than the time for one step, and faster than a step in that time."""
     service = FakeService()
     service.reply = as_asked
@@ -124,7 +124,7 @@ def test_a_large_body_that_moves_on_is_not_slow(runner: Callable[..., Any]) -> N
     runner(scenario())
 
 
-def test_an_answer_may_take_as_long_as_it_takes(runner: Callable[..., Any]) -> None:
+def test_answer_may_take_longer_than_any_limit_of_the_request(runner: Callable[..., Any]) -> None:
     service = FakeService()
 
     async def scenario() -> None:
@@ -138,7 +138,7 @@ def test_an_answer_may_take_as_long_as_it_takes(runner: Callable[..., Any]) -> N
     runner(scenario())
 
 
-def test_a_body_that_was_refused_is_not_listened_to_for_ever(runner: Callable[..., Any]) -> None:
+def test_refused_body_is_not_read_without_end(runner: Callable[..., Any]) -> None:
     async def scenario() -> None:
         async with listening(create_app(FakeService()), QUICK) as (watched, client):
             await say(client, CHAT_HEAD % (64 << 20))
@@ -150,7 +150,7 @@ def test_a_body_that_was_refused_is_not_listened_to_for_ever(runner: Callable[..
     runner(scenario())
 
 
-def test_a_body_that_was_refused_may_end_and_the_next_be_answered(runner: Callable[..., Any]) -> None:
+def test_request_after_a_refused_body_is_answered(runner: Callable[..., Any]) -> None:
     async def scenario() -> None:
         async with listening(create_app(FakeService()), QUICK) as (_watched, client):
             await say(client, b"POST /nowhere HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\n\r\n")
@@ -161,7 +161,7 @@ def test_a_body_that_was_refused_may_end_and_the_next_be_answered(runner: Callab
     runner(scenario())
 
 
-def test_a_plain_answer_that_nobody_reads_is_given_up(runner: Callable[..., Any], logged: Lines) -> None:
+def test_unread_answer_is_cut_off(runner: Callable[..., Any], logged: Lines) -> None:
     service = FakeService()
     service.reply = large
 

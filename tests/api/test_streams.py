@@ -25,7 +25,7 @@ def paced(service: FakeService, **seconds: float) -> Starlette:
 
 
 @pytest.mark.parametrize("path", [PATH, "/v1/completions"])
-async def test_a_stream_is_events_then_done(path: str, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_stream_is_events_then_done(path: str, http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = at_once(b'{"a":1}', b'{"b":2}')
     body = STREAM if path == PATH else {"model": "llm", "prompt": "Once", "stream": True}
     answer = await http.post(path, json=body)
@@ -58,7 +58,7 @@ async def test_chunks_go_out_as_they_come_and_together_if_they_came_together(
     assert service.cancelled == []
 
 
-async def test_a_failure_before_the_first_chunk_has_its_status(app: Starlette, service: FakeService) -> None:
+async def test_failure_before_the_first_chunk_has_its_status(app: Starlette, service: FakeService) -> None:
     async with Exchange(app, PATH, STREAM) as exchange:
         _, answer = await service.asked.get()
         assert exchange.sent == []
@@ -69,7 +69,7 @@ async def test_a_failure_before_the_first_chunk_has_its_status(app: Starlette, s
 
 
 @pytest.mark.parametrize("reason", RejectReason)
-async def test_a_failure_after_a_chunk_is_an_event(
+async def test_failure_after_a_chunk_is_an_event(
     reason: RejectReason, http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     def reply(call: Call, answer: Answer) -> None:
@@ -85,7 +85,7 @@ async def test_a_failure_after_a_chunk_is_an_event(
     assert (error["type"], error["code"]) == (REASONS[reason][1], reason.value)
 
 
-async def test_a_stream_that_waits_is_committed_and_says_so_at_once(service: FakeService) -> None:
+async def test_waiting_stream_is_committed_with_a_comment(service: FakeService) -> None:
     async with Exchange(paced(service, commit_after=0.0), PATH, STREAM) as exchange:
         _, answer = await service.asked.get()
         await exchange.until(2)
@@ -103,7 +103,7 @@ async def test_comments_go_on_while_nothing_comes(service: FakeService) -> None:
     assert exchange.bodies[:4] == [WAITING] * 4
 
 
-async def test_a_failure_after_the_commit_is_an_event(service: FakeService) -> None:
+async def test_failure_after_the_commit_is_an_event(service: FakeService) -> None:
     async with Exchange(paced(service, commit_after=0.0), PATH, STREAM) as exchange:
         _, answer = await service.asked.get()
         await exchange.until(2)
@@ -114,14 +114,12 @@ async def test_a_failure_after_the_commit_is_an_event(service: FakeService) -> N
     assert exchange.complete
 
 
-def test_the_usual_pace() -> None:
+def test_default_timeouts() -> None:
     assert StreamTimeouts(commit_after=2.0, comment_every=5.0, stall_timeout=60.0) == STREAM_TIMEOUTS
 
 
 @pytest.mark.parametrize("commit_after", [0.0, 60.0])
-async def test_a_client_that_leaves_while_it_waits_is_cancelled_at_once(
-    commit_after: float, service: FakeService
-) -> None:
+async def test_waiting_stream_is_cancelled_when_its_client_leaves(commit_after: float, service: FakeService) -> None:
     async with Exchange(paced(service, commit_after=commit_after), PATH, STREAM) as exchange:
         await service.asked.get()
         exchange.leave()
@@ -130,7 +128,7 @@ async def test_a_client_that_leaves_while_it_waits_is_cancelled_at_once(
     assert DONE not in exchange.bodies
 
 
-async def test_a_client_that_leaves_half_way_is_cancelled_at_once(app: Starlette, service: FakeService) -> None:
+async def test_running_stream_is_cancelled_when_its_client_leaves(app: Starlette, service: FakeService) -> None:
     async with Exchange(app, PATH, STREAM) as exchange:
         _, answer = await service.asked.get()
         answer.put(b"{}")
@@ -141,7 +139,7 @@ async def test_a_client_that_leaves_half_way_is_cancelled_at_once(app: Starlette
     assert not exchange.complete
 
 
-async def test_a_client_that_reads_nothing_is_cut_off_without_an_end(service: FakeService) -> None:
+async def test_unread_stream_is_cut_off_without_an_end(service: FakeService) -> None:
     async with Exchange(paced(service, stall_timeout=0.01), PATH, STREAM) as exchange:
         exchange.stop_reading()
         _, answer = await service.asked.get()
@@ -152,7 +150,7 @@ async def test_a_client_that_reads_nothing_is_cut_off_without_an_end(service: Fa
     assert not exchange.complete
 
 
-async def test_a_slow_model_is_no_slow_client(service: FakeService) -> None:
+async def test_slow_model_is_no_slow_client(service: FakeService) -> None:
     async with Exchange(
         paced(service, commit_after=0.0, comment_every=0.02, stall_timeout=0.01), PATH, STREAM
     ) as exchange:

@@ -1,4 +1,4 @@
-"""Long work in the event loop, cut into slices, so that everybody else has his turn between two of them."""
+"""Long work in the event loop, cut into slices, so that others get their turn between two of them."""
 
 import asyncio
 import time

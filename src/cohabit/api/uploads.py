@@ -26,7 +26,7 @@ class FormParser(MultiPartParser):
         """Raises ApiError for a part that would have to be unpacked."""
         for name, value in self._current_part.item_headers:
             if name in _ENCODINGS and value.strip().lower() not in _AS_IT_IS:
-                raise ApiError(415, "encoded parts are not taken; send them as they are", code="compressed_body")
+                raise ApiError(415, "encoded parts are not accepted; send them as they are", code="compressed_body")
         super().on_headers_finished()
 
 
@@ -43,7 +43,7 @@ async def read_form(request: Request) -> tuple[dict[str, Any], bytes]:
     data = await file.read() if isinstance(file, UploadFile) else None
     await form.close()
     if data is None:
-        raise BadRequest("file is missing: send the sound itself in it, with a file name", param="file")
+        raise BadRequest("file is missing: send the audio in this field, with a file name", param="file")
     return fields_of(form), data
 
 

@@ -32,7 +32,7 @@ from cohabit.runtime.requests import Answer
 pytestmark = pytest.mark.process  # a server on a socket, whose limits pass in real time
 
 
-def test_a_bug_after_the_answer_began_ends_the_connection(
+def test_bug_after_the_answer_began_ends_the_connection(
     runner: Callable[..., Any],
     caplog: pytest.LogCaptureFixture,
     logged: Lines,
@@ -58,7 +58,7 @@ def test_a_bug_after_the_answer_began_ends_the_connection(
     assert caplog.records == []
 
 
-def test_an_ordinary_connection_stays(runner: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_connection_is_kept_alive(runner: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
     service = FakeService()
     service.reply = as_asked
 
@@ -87,7 +87,7 @@ def test_an_ordinary_connection_stays(runner: Callable[..., Any], caplog: pytest
         ),
     ],
 )
-def test_a_head_that_is_too_large(data: bytes, runner: Callable[..., Any]) -> None:
+def test_too_large_head_is_refused(data: bytes, runner: Callable[..., Any]) -> None:
     async def scenario() -> None:
         async with listening(create_app(FakeService()), QUICK) as (watched, client):
             await say(client, data)
@@ -122,7 +122,7 @@ def test_trailers_are_not_headers(runner: Callable[..., Any], logged: Lines) -> 
     ],
 )
 @pytest.mark.parametrize("parts", [1, 2])
-def test_a_wish_for_another_protocol_is_passed_over(
+def test_upgrade_is_ignored(
     headers: bytes, parts: int, runner: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the body where it belongs: the parser alone takes it for the next request."""
@@ -146,7 +146,7 @@ def test_a_wish_for_another_protocol_is_passed_over(
     assert caplog.records == []
 
 
-def test_what_is_no_request_within_another_ends_it(runner: Callable[..., Any]) -> None:
+def test_garbage_within_a_request_ends_its_connection(runner: Callable[..., Any]) -> None:
     """An error must not stand in the middle of an answer."""
     service = FakeService()
 
@@ -168,7 +168,7 @@ def test_what_is_no_request_within_another_ends_it(runner: Callable[..., Any]) -
     assert service.cancelled == [1]
 
 
-def test_requests_in_one_go_are_answered_in_their_order(runner: Callable[..., Any]) -> None:
+def test_pipelined_requests_are_answered_in_order(runner: Callable[..., Any]) -> None:
     service = FakeService()
     service.reply = as_asked
 
@@ -180,7 +180,7 @@ def test_requests_in_one_go_are_answered_in_their_order(runner: Callable[..., An
     runner(scenario())
 
 
-def test_this_is_no_proxy(runner: Callable[..., Any]) -> None:
+def test_connect_is_refused(runner: Callable[..., Any]) -> None:
     async def scenario() -> None:
         async with listening(create_app(FakeService()), QUICK) as (watched, client):
             await say(client, b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org\r\n\r\n")
@@ -190,7 +190,7 @@ def test_this_is_no_proxy(runner: Callable[..., Any]) -> None:
     runner(scenario())
 
 
-def test_many_wishes_for_another_protocol_in_one_go(runner: Callable[..., Any], logged: Lines) -> None:
+def test_many_pipelined_upgrades_are_ignored(runner: Callable[..., Any], logged: Lines) -> None:
     count = 500
     wish = LIVE.replace(b"host: t", b"host: t\r\nconnection: upgrade\r\nupgrade: h2c")
 
@@ -204,7 +204,7 @@ def test_many_wishes_for_another_protocol_in_one_go(runner: Callable[..., Any], 
     assert not [line for line in logged if line["log_level"] == "error"]
 
 
-def test_more_than_so_many_in_one_go_are_not_taken(runner: Callable[..., Any]) -> None:
+def test_too_many_pipelined_requests_are_refused(runner: Callable[..., Any]) -> None:
     async def scenario() -> None:
         limits = replace(QUICK, pipelined=10)
         async with listening(create_app(FakeService()), limits) as (watched, client):
@@ -214,7 +214,7 @@ def test_more_than_so_many_in_one_go_are_not_taken(runner: Callable[..., Any]) -
     runner(scenario())
 
 
-def test_requests_in_one_go_whose_client_has_closed_its_side(
+def test_pipelined_requests_of_a_half_closed_client_end_quietly(
     runner: Callable[..., Any], logged: Lines, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = FakeService()
@@ -241,7 +241,7 @@ async def until(what: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_a_client_that_hung_up_is_seen_though_nothing_is_read(runner: Callable[..., Any]) -> None:
+def test_hang_up_is_seen_while_nothing_is_read(runner: Callable[..., Any]) -> None:
     seen: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -262,5 +262,5 @@ def test_a_client_that_hung_up_is_seen_though_nothing_is_read(runner: Callable[.
     assert seen == [False, True]
 
 
-async def test_under_another_server_nobody_is_known_to_have_hung_up() -> None:
+async def test_hang_up_is_unknown_under_another_server() -> None:
     assert not gone({"type": "http"})

@@ -111,7 +111,7 @@ def large(call: Call, answer: Answer) -> None:
     at_once(b'"%b"' % (b"x" * LARGE))(call, answer)
 
 
-def test_requests_of_one_connection(
+def test_several_requests_on_one_tls_connection(
     runner: Callable[..., Any], certificate: Certificate, trusting: ssl.SSLContext
 ) -> None:
     service = FakeService()
@@ -138,7 +138,7 @@ def test_requests_of_one_connection(
     [(ssl.TLSVersion.TLSv1_1, None), (ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")],
 )
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
-def test_no_version_that_is_broken(
+def test_broken_tls_versions_are_refused(
     version: ssl.TLSVersion,
     spoken: str | None,
     runner: Callable[..., Any],
@@ -168,7 +168,7 @@ def test_no_version_that_is_broken(
         pytest.param(bytes(1 << 16), id="noise"),
     ],
 )
-def test_who_does_not_finish_his_handshake_is_cut_off(
+def test_unfinished_handshake_is_cut_off(
     said: bytes, runner: Callable[..., Any], certificate: Certificate, trusting: ssl.SSLContext
 ) -> None:
     async def scenario() -> None:
@@ -188,7 +188,7 @@ def test_who_does_not_finish_his_handshake_is_cut_off(
     runner(scenario())
 
 
-def test_the_oldest_handshake_makes_room(
+def test_oldest_handshake_makes_room(
     runner: Callable[..., Any], certificate: Certificate, trusting: ssl.SSLContext
 ) -> None:
     async def scenario() -> None:
@@ -221,7 +221,7 @@ def test_the_oldest_handshake_makes_room(
         pytest.param(b"\x00\r\n\r\n", (400, "invalid_http"), id="noise"),
     ],
 )
-def test_what_is_refused_before_it_is_a_request(
+def test_refusals_before_a_request_are_readable_over_tls(
     said: bytes,
     refusal: tuple[int, str],
     runner: Callable[..., Any],
@@ -242,7 +242,7 @@ def test_what_is_refused_before_it_is_a_request(
     runner(scenario())
 
 
-def test_a_plain_answer_that_nobody_reads_is_given_up(
+def test_unread_answer_over_tls_is_cut_off(
     runner: Callable[..., Any], certificate: Certificate, trusting: ssl.SSLContext, logged: Lines
 ) -> None:
     """Below TLS is where it waits."""
@@ -261,7 +261,7 @@ def test_a_plain_answer_that_nobody_reads_is_given_up(
     assert CUT_OFF in [line["event"] for line in logged]
 
 
-def test_one_that_is_read_slowly_is_not(
+def test_slowly_read_answer_over_tls_is_not_cut_off(
     runner: Callable[..., Any], certificate: Certificate, trusting: ssl.SSLContext
 ) -> None:
     """It ends with the connection, which loops by themselves would cut off after a while."""
@@ -285,7 +285,7 @@ def test_one_that_is_read_slowly_is_not(
     runner(scenario())
 
 
-def test_a_stream_that_nobody_reads_is_cut_off(
+def test_unread_stream_over_tls_is_cut_off(
     runner: Callable[..., Any], certificate: Certificate, trusting: ssl.SSLContext, logged: Lines
 ) -> None:
     service = FakeService()
@@ -305,7 +305,7 @@ def test_a_stream_that_nobody_reads_is_cut_off(
     assert [line["event"] for line in logged if line["log_level"] == "info"] == [CUT_OFF, "request"]
 
 
-def test_who_never_takes_leave_is_gone_all_the_same(
+def test_missing_tls_goodbye_does_not_hold_the_connection(
     runner: Callable[..., Any], certificate: Certificate, trusting: ssl.SSLContext
 ) -> None:
     """TLS asks both sides to say that it ends."""
@@ -322,7 +322,7 @@ def test_who_never_takes_leave_is_gone_all_the_same(
     runner(scenario())
 
 
-def test_a_server_that_stops_waits_for_nobody_at_rest(
+def test_stopping_server_does_not_wait_for_idle_tls_clients(
     runner: Callable[..., Any], certificate: Certificate, trusting: ssl.SSLContext
 ) -> None:
     async def scenario() -> None:
@@ -342,7 +342,7 @@ def test_a_server_that_stops_waits_for_nobody_at_rest(
     runner(scenario())
 
 
-def test_a_renewed_certificate_is_shown_to_the_next(
+def test_renewed_certificate_is_shown_to_the_next_client(
     runner: Callable[..., Any],
     certificate: Certificate,
     trusting: ssl.SSLContext,

@@ -48,7 +48,7 @@ def encrypted(files: CertificateFiles) -> CertificateFiles:
     return CertificateFiles(files.certificate, files.key, password)
 
 
-def test_what_is_right(files: CertificateFiles) -> None:
+def test_valid_certificate_has_no_objection(files: CertificateFiles) -> None:
     found = Certificate(files)
     assert found.objection is None
     assert found.context().minimum_version == ssl.TLSVersion.TLSv1_2
@@ -60,7 +60,7 @@ def test_what_is_right(files: CertificateFiles) -> None:
     ("after", "objection"),
     [(-timedelta(days=1), "certificate has expired"), (timedelta(days=1), None)],
 )
-def test_what_clients_will_say(
+def test_expired_certificate_is_reported(
     after: timedelta, objection: str | None, files: CertificateFiles, authority: trustme.CA
 ) -> None:
     until = datetime.now(UTC) + after
@@ -68,7 +68,7 @@ def test_what_clients_will_say(
     assert Certificate(write(leaf, files)).objection == objection
 
 
-def test_one_that_is_not_valid_yet(files: CertificateFiles, authority: trustme.CA) -> None:
+def test_certificate_that_is_not_valid_yet_is_reported(files: CertificateFiles, authority: trustme.CA) -> None:
     leaf = authority.issue_cert("localhost", not_before=datetime.now(UTC) + timedelta(days=1))
     assert Certificate(write(leaf, files)).objection == "certificate is not yet valid"
 
@@ -82,7 +82,7 @@ def why(files: CertificateFiles) -> str:
     return message
 
 
-def test_files_that_are_not_there(files: CertificateFiles) -> None:
+def test_missing_files_are_named(files: CertificateFiles) -> None:
     nowhere = files.key.with_name("nowhere")
     assert (
         why(CertificateFiles(nowhere, files.key))
@@ -98,7 +98,7 @@ def test_files_that_are_not_there(files: CertificateFiles) -> None:
     assert why(CertificateFiles(files.key.parent, files.key)).endswith("Is a directory")
 
 
-def test_files_that_are_something_else(files: CertificateFiles, authority: trustme.CA) -> None:
+def test_files_of_another_kind_are_refused(files: CertificateFiles, authority: trustme.CA) -> None:
     assert why(CertificateFiles(files.key, files.certificate)) == f"certificate: {files.key} holds none in PEM"
     assert why(CertificateFiles(files.certificate, files.certificate)).endswith("holds no private key in PEM")
     files.key.write_bytes(authority.issue_cert("localhost").private_key_pem.bytes())
@@ -106,14 +106,14 @@ def test_files_that_are_something_else(files: CertificateFiles, authority: trust
 
 
 @pytest.mark.parametrize("which", ["certificate", "key"])
-def test_files_that_are_damaged(which: str, files: CertificateFiles) -> None:
+def test_damaged_files_are_refused(which: str, files: CertificateFiles) -> None:
     path: Path = getattr(files, which)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b"%%%\n", *lines[3:]]))
     assert why(files)
 
 
-def test_a_key_with_a_password(files: CertificateFiles) -> None:
+def test_encrypted_key_needs_its_password(files: CertificateFiles) -> None:
     locked = encrypted(files)
     assert "is encrypted; put its password into a password_file" in why(
         CertificateFiles(files.certificate, files.key)
@@ -125,7 +125,7 @@ def test_a_key_with_a_password(files: CertificateFiles) -> None:
     assert "longer than a password may be" in why(locked)
 
 
-def test_a_renewed_certificate_is_taken_over(files: CertificateFiles, authority: trustme.CA, logged: Lines) -> None:
+def test_renewed_certificate_is_taken_over(files: CertificateFiles, authority: trustme.CA, logged: Lines) -> None:
     certificate = Certificate(files)
     before = certificate.context()
     fresh = authority.issue_cert("localhost")
@@ -140,7 +140,7 @@ def test_a_renewed_certificate_is_taken_over(files: CertificateFiles, authority:
     assert logged[-1]["event"] == "certificate renewed"
 
 
-def test_one_that_is_gone_stays(files: CertificateFiles, logged: Lines) -> None:
+def test_certificate_whose_files_vanish_stays(files: CertificateFiles, logged: Lines) -> None:
     certificate = Certificate(files)
     before = certificate.context()
     kept = files.key.read_bytes()
@@ -152,7 +152,7 @@ def test_one_that_is_gone_stays(files: CertificateFiles, logged: Lines) -> None:
     assert [line["log_level"] for line in logged] == ["warning", "info"]
 
 
-def test_links_that_are_turned(files: CertificateFiles, authority: trustme.CA) -> None:
+def test_replaced_links_count_as_renewal(files: CertificateFiles, authority: trustme.CA) -> None:
     """As certbot and Kubernetes renew."""
     folder = files.key.parent
     link = folder / "live"

@@ -19,9 +19,7 @@ PATH = "/v1/chat/completions"
 
 
 @pytest.mark.parametrize("model", ["seer", "labels"])
-async def test_a_model_is_given_a_picture_of_our_own_making(
-    model: str, http: httpx2.AsyncClient, service: FakeService
-) -> None:
+async def test_model_gets_a_re_encoded_picture(model: str, http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     body = {"model": model, "messages": asking(picture())}
     assert (await http.post(PATH, json=body)).status_code == 200
@@ -40,7 +38,7 @@ async def test_a_model_is_given_a_picture_of_our_own_making(
         ("", "is not a picture that can be read"),
     ],
 )
-async def test_what_is_wrong(url: str, why: str, served: Served) -> None:
+async def test_invalid_pictures_say_what_is_wrong(url: str, why: str, served: Served) -> None:
     messages = asking(picture())
     messages[0]["content"].append({"type": "image_url", "image_url": {"url": url}})
     answer = await served.http.post(PATH, json={"model": "seer", "messages": messages})
@@ -52,7 +50,7 @@ async def test_what_is_wrong(url: str, why: str, served: Served) -> None:
     assert not served.service.calls
 
 
-async def test_so_many_pictures_and_no_more(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_pictures_in_a_chat_are_limited(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     part = asking(picture())[0]["content"][1]
     for count, status in ((MOST_PICTURES, 200), (MOST_PICTURES + 1, 400)):
@@ -63,9 +61,7 @@ async def test_so_many_pictures_and_no_more(http: httpx2.AsyncClient, service: F
 
 
 @pytest.mark.parametrize("content", ["what is it?", [{"type": "text", "text": "what is it?"}]])
-async def test_a_model_that_only_tells_of_pictures_needs_one(
-    content: Any, http: httpx2.AsyncClient, service: FakeService
-) -> None:
+async def test_image_model_needs_a_picture(content: Any, http: httpx2.AsyncClient, service: FakeService) -> None:
     answer = await http.post(PATH, json={"model": "labels", "messages": [{"role": "user", "content": content}]})
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith("labels only tells of pictures; add an image_url part")
@@ -113,7 +109,7 @@ DOORS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("path", DOORS)
-async def test_nothing_is_looked_at_for_a_client_who_has_left(path: str) -> None:
+async def test_picture_is_not_opened_for_a_client_that_has_left(path: str) -> None:
     service = Busy()
     headers = {"content-type": "multipart/form-data; boundary=x"} if DOORS[path] is FORM else {}
     async with Exchange(create_app(service), path, DOORS[path], headers=headers) as exchange:
@@ -125,7 +121,7 @@ async def test_nothing_is_looked_at_for_a_client_who_has_left(path: str) -> None
     assert service.calls == []
 
 
-async def test_a_time_limit_holds_while_a_picture_waits_to_be_opened() -> None:
+async def test_time_limit_holds_while_a_picture_waits_to_be_opened() -> None:
     service = Busy()
     transport = httpx2.ASGITransport(app=create_app(service))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
@@ -137,7 +133,7 @@ async def test_a_time_limit_holds_while_a_picture_waits_to_be_opened() -> None:
 
 
 @pytest.mark.parametrize("path", DOORS)
-async def test_where_too_much_waits_the_client_is_told_when_to_come_again(path: str) -> None:
+async def test_busy_inspector_says_when_to_retry(path: str) -> None:
     transport = httpx2.ASGITransport(app=create_app(Busy(TooBusy())))
     body = DOORS[path]
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:

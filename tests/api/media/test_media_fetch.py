@@ -170,7 +170,9 @@ async def setting(config: dict[str, Any], certificate: Path) -> AsyncIterator[Se
     await server.wait_closed()
 
 
-async def test_off_by_default_and_says_how_to_switch_it_on(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_fetching_is_off_by_default_and_says_how_to_enable_it(
+    http: httpx2.AsyncClient, service: FakeService
+) -> None:
     address = f"https://{CANARY}.example/a.png"
     for path, body in (
         ("/v1/chat/completions", {"model": "seer", "messages": pointing(address)}),
@@ -185,7 +187,7 @@ async def test_off_by_default_and_says_how_to_switch_it_on(http: httpx2.AsyncCli
     assert not service.calls
 
 
-async def test_the_engine_is_given_the_picture_and_never_its_address(setting: Setting) -> None:
+async def test_engine_gets_the_picture_and_never_its_url(setting: Setting) -> None:
     own = picture(size=(8, 8))
     assert (await setting.chat("https://pictures.example/a.png", data_url(own))).status_code == 200
     (call,) = setting.service.calls
@@ -200,7 +202,7 @@ async def test_the_engine_is_given_the_picture_and_never_its_address(setting: Se
     assert PUBLIC.encode() not in head
 
 
-async def test_of_inference_too(setting: Setting) -> None:
+async def test_inference_fetches_pictures(setting: Setting) -> None:
     for kind, data in (
         ("describe_image", {"image": "https://pictures.example/a.png"}),
         ("chat", {"messages": pointing("https://pictures.example/a.png")}),
@@ -215,7 +217,7 @@ async def test_of_inference_too(setting: Setting) -> None:
     assert setting.service.calls[-1].blobs == {"file": clean_sound(tone())}
 
 
-async def test_of_responses_too(setting: Setting) -> None:
+async def test_responses_fetch_pictures(setting: Setting) -> None:
     own = picture(size=(8, 8))
     parts = [{"type": "input_image", "image_url": url} for url in ("https://pictures.example/a.png", data_url(own))]
     body = {"model": "seer", "input": [{"role": "user", "content": parts}]}
@@ -226,12 +228,12 @@ async def test_of_responses_too(setting: Setting) -> None:
     assert b"pictures.example" not in call.body
 
 
-async def test_a_redirect_is_followed(setting: Setting) -> None:
+async def test_redirect_is_followed(setting: Setting) -> None:
     assert (await setting.chat("https://pictures.example/moved")).status_code == 200
     assert setting.elsewhere.looked_up == ["pictures.example"] * 2, "each step is checked anew"
 
 
-async def test_the_next_address_of_a_name_is_tried(setting: Setting) -> None:
+async def test_next_address_of_a_name_is_tried(setting: Setting) -> None:
     setting.elsewhere.names["pictures.example"] = [ALSO_PUBLIC, PUBLIC]
     assert (await setting.chat("https://pictures.example/a.png")).status_code == 200
     assert setting.elsewhere.connected == [ALSO_PUBLIC, PUBLIC]
@@ -240,40 +242,40 @@ async def test_the_next_address_of_a_name_is_tried(setting: Setting) -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("http://pictures.example/a.png", "must be an https address or a data URL"),
-        (f"file:///etc/{CANARY}", "must be an https address or a data URL"),
-        ("ftp://pictures.example/a.png", "must be an https address or a data URL"),
-        ("https:///a.png", "must be an https address or a data URL"),
+        ("http://pictures.example/a.png", "must be an https URL or a data URL"),
+        (f"file:///etc/{CANARY}", "must be an https URL or a data URL"),
+        ("ftp://pictures.example/a.png", "must be an https URL or a data URL"),
+        ("https:///a.png", "must be an https URL or a data URL"),
         (f"https://{CANARY}:secret@pictures.example/a.png", "holds credentials"),
-        ("https://pictures.example:8443/a.png", "names a port; only that of https, 443, is fetched from"),
-        ("https://pictures.example:port/a.png", "is not an address that can be read"),
-        ("https://[::1/a.png", "is not an address that can be read"),
+        ("https://pictures.example:8443/a.png", "names a port; only port 443 is fetched from"),
+        ("https://pictures.example:port/a.png", "is not a valid URL"),
+        ("https://[::1/a.png", "is not a valid URL"),
         (f"https://{CANARY}.example/a.png", "is not on a host whose addresses are all public"),
         ("https://inside.example/a.png", "is not on a host whose addresses are all public"),
         ("https://both.example/a.png", "is not on a host whose addresses are all public"),
-        ("https://pictures.example/plain", "must be an https address or a data URL"),
+        ("https://pictures.example/plain", "must be an https URL or a data URL"),
         ("https://pictures.example/inwards", "is not on a host whose addresses are all public"),
-        ("https://pictures.example/odd", "leads to an address that cannot be read"),
+        ("https://pictures.example/odd", "redirects to an invalid URL"),
         ("https://pictures.example/loop", "has too many redirects"),
-        ("https://other.example/a.png", "could not be fetched: no connection, or no certificate for that name"),
-        ("https://pictures.example/declared", "is larger than 97 KiB, the most that is fetched"),
-        ("https://pictures.example/undeclared", "is larger than 97 KiB, the most that is fetched"),
-        ("https://pictures.example/cut", "could not be fetched: the connection broke off"),
+        ("https://other.example/a.png", "could not be fetched: no connection, or no valid certificate for that host"),
+        ("https://pictures.example/declared", "is larger than 97 KiB, the maximum that is fetched"),
+        ("https://pictures.example/undeclared", "is larger than 97 KiB, the maximum that is fetched"),
+        ("https://pictures.example/cut", "could not be fetched: the connection was lost"),
         ("https://pictures.example/missing", "could not be fetched: its server answered 404"),
         ("https://pictures.example/noise", "could not be fetched: no connection"),
     ],
 )
-async def test_what_is_refused(url: str, why: str, setting: Setting) -> None:
+async def test_forbidden_urls_are_refused(url: str, why: str, setting: Setting) -> None:
     assert (await setting.refused(url)).startswith(why)
     assert PRIVATE not in setting.elsewhere.connected
 
 
-async def test_what_is_no_picture_is_none_whatever_its_server_says(setting: Setting) -> None:
+async def test_content_type_of_the_server_is_not_trusted(setting: Setting) -> None:
     answer = await setting.chat("https://pictures.example/text")
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_image")
 
 
-async def test_a_name_that_changes_its_mind_gains_nothing(setting: Setting) -> None:
+async def test_dns_rebinding_gains_nothing(setting: Setting) -> None:
     answers = iter([[PUBLIC], [PRIVATE]])
 
     async def rebinding(_host: str) -> list[str]:
@@ -288,7 +290,7 @@ async def test_a_name_that_changes_its_mind_gains_nothing(setting: Setting) -> N
 
 
 @pytest.mark.parametrize("config", [{"enabled": True, "timeout": 0.2}])
-async def test_what_drips_is_given_up(setting: Setting) -> None:
+async def test_slow_fetch_is_given_up(setting: Setting) -> None:
     assert await setting.refused("https://pictures.example/drip") == "could not be fetched within 0.2 seconds"
 
 
@@ -301,7 +303,7 @@ async def test_what_drips_is_given_up(setting: Setting) -> None:
         ("https://notpictures.example/a.png", False),
     ],
 )
-async def test_hosts_may_be_named(url: str, allowed: bool, setting: Setting) -> None:  # a parameter
+async def test_allowed_hosts_are_fetched_from_only(url: str, allowed: bool, setting: Setting) -> None:  # a parameter
     if allowed:
         assert (await setting.chat(url)).status_code == 200
     else:
@@ -309,24 +311,26 @@ async def test_hosts_may_be_named(url: str, allowed: bool, setting: Setting) -> 
         assert not setting.elsewhere.looked_up
 
 
-async def test_so_many_addresses_and_no_more(setting: Setting) -> None:
+async def test_urls_in_a_request_are_limited(setting: Setting) -> None:
     url = "https://pictures.example/a.png"
     assert (await setting.chat(*[url] * MOST_ADDRESSES)).status_code == 200
     answer = await setting.chat(*[url] * (MOST_ADDRESSES + 1))
-    assert "is one address too many" in answer.json()["error"]["message"]
+    assert "is one URL too many" in answer.json()["error"]["message"]
     items = [{"type": "describe_image", "data": {"image": url}}] * (MOST_ADDRESSES + 2)
     results = (await setting.http.post("/batch", json=items)).json()["results"]
     assert [set(result) for result in results] == [{"result"}] * MOST_ADDRESSES + [{"error"}] * 2
 
 
-async def test_pictures_that_make_the_body_too_large(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_fetched_pictures_count_for_the_size_of_the_body(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bodies, "MOST_SENT", 300)
     answer = await setting.chat("https://pictures.example/a.png")
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
     assert not setting.service.calls
 
 
-async def test_a_certificate_that_nobody_vouches_for(setting: Setting) -> None:
+async def test_untrusted_certificate_is_refused(setting: Setting) -> None:
     """By the way that is made where the test gives none."""
     url = f"https://127.0.0.1:{setting.elsewhere.port}/a.png"
     request = httpx2.Request("GET", url, extensions={"sni_hostname": "pictures.example"})
@@ -336,7 +340,7 @@ async def test_a_certificate_that_nobody_vouches_for(setting: Setting) -> None:
     await way.aclose()
 
 
-async def test_the_way_that_is_made_keeps_nothing_and_asks_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_transport_keeps_no_connection_and_ignores_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, Any]] = []
 
     def dead(**how: Any) -> httpx2.AsyncBaseTransport:

@@ -68,7 +68,7 @@ async def asked(
         *("[::1]", "[::1]:8000", "[0:0:0:0:0:0:0:1]"),
     ],
 )
-async def test_names_of_this_machine(host: str) -> None:
+async def test_loopback_names_are_allowed(host: str) -> None:
     assert await asked(LOOPBACK, ("host", host)) is None
     assert await asked(LISTED, ("host", host)) is None
 
@@ -98,13 +98,13 @@ async def test_names_of_this_machine(host: str) -> None:
         *("", "127.1", "2130706433", "localhost:a", "localhost, evil", "localhost/evil", "é"),
     ],
 )
-async def test_any_other_is_refused(host: str) -> None:
+async def test_unknown_host_is_refused(host: str) -> None:
     assert await asked(LOOPBACK, ("host", host), method="GET") == "foreign_host"
     assert await asked(LISTED, ("host", host), method="GET") == "foreign_host"
     assert await asked(ANY_HOST, ("host", host), method="GET") is None
 
 
-async def test_names_that_the_owner_tells() -> None:
+async def test_configured_hosts_are_allowed() -> None:
     for host in (
         "cohabit.lan",
         "COHABIT.LAN:443",
@@ -137,7 +137,7 @@ async def test_each_of_several_hosts_must_be_known() -> None:
         (EVERYWHERE, ["cohabit.lan", "*"], False),
     ],
 )
-def test_where_names_are_looked_at(address: str, hosts: list[str], *, checked: bool) -> None:
+def test_hosts_are_checked_on_loopback_or_when_configured(address: str, hosts: list[str], *, checked: bool) -> None:
     assert (AllowedHosts.of(address, hosts, []).hosts is not None) == checked
 
 
@@ -149,14 +149,14 @@ def test_where_names_are_looked_at(address: str, hosts: list[str], *, checked: b
         *("http://127.0.0.1:8000", "http://localhost", "http://localhost:80000", "https://app.example.org.evil.org"),
     ],
 )
-async def test_a_page_of_another_origin(method: str, origin: str) -> None:
+async def test_page_of_another_origin_is_refused(method: str, origin: str) -> None:
     """Another port of this machine is another origin too."""
     for known in (LOOPBACK, LISTED, ANY_HOST):
         headers = (("host", "localhost:8000"), ("origin", origin))
         assert await asked(known, *headers, method=method) == "foreign_origin"
 
 
-async def test_pages_of_ours_and_pages_that_are_listed() -> None:
+async def test_own_and_listed_pages_are_allowed() -> None:
     here = ("host", "localhost:8000")
     assert await asked(LOOPBACK, here, ("origin", "http://localhost:8000")) is None
     assert await asked(LOOPBACK, here, ("origin", "https://localhost:8000"), scheme="https") is None
@@ -167,7 +167,7 @@ async def test_pages_of_ours_and_pages_that_are_listed() -> None:
 
 
 @pytest.mark.parametrize("known", [LISTED, AllowedHosts.of("127.0.0.1", [], ["*"])])
-async def test_a_page_sends_a_key_of_its_own_not_what_the_browser_remembers(known: AllowedHosts) -> None:
+async def test_page_may_send_its_own_key_but_not_remembered_credentials(known: AllowedHosts) -> None:
     headers = [("host", "localhost"), ("origin", PAGE)]
     assert await asked(known, *headers, ("authorization", "Bearer a")) is None
     assert await asked(known, *headers, ("authorization", "Basic YTpi")) == "foreign_origin"
@@ -185,12 +185,12 @@ async def test_a_page_sends_a_key_of_its_own_not_what_the_browser_remembers(know
         ("none", "POST", None),
     ],
 )
-async def test_what_a_browser_says_without_an_origin(site: str, method: str, code: str | None) -> None:
+async def test_sec_fetch_site_is_checked_without_an_origin(site: str, method: str, code: str | None) -> None:
     assert await asked(LISTED, ("host", "localhost"), ("sec-fetch-site", site), method=method) == code
 
 
 @pytest.mark.parametrize("path", ["/admin/models/llm/unload", CHATS, "/nowhere"])
-async def test_a_foreign_page_gets_nowhere(
+async def test_unlisted_page_gets_no_answer(
     path: str, http: httpx2.AsyncClient, service: FakeService, logged: Lines
 ) -> None:
     answer = await http.post(path, content=CANARY, headers={"origin": "https://a.b", "content-type": "text/plain"})
@@ -200,7 +200,7 @@ async def test_a_foreign_page_gets_nowhere(
     assert service.calls == []
 
 
-async def test_a_listed_page_can_read_what_it_is_answered(listed: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_listed_page_can_read_answers(listed: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     answer = await listed.post(CHATS, json=CHAT, headers={"origin": PAGE})
     assert answer.status_code == 200
@@ -217,13 +217,13 @@ async def test_a_listed_page_can_read_what_it_is_answered(listed: httpx2.AsyncCl
     ("path", "status"),
     [("/nowhere", 404), (CHATS, 400), ("/v1/models?api_key=a", 400), ("/admin/models/nobody/load", 404)],
 )
-async def test_and_its_errors(path: str, status: int, listed: httpx2.AsyncClient) -> None:
+async def test_listed_page_can_read_errors(path: str, status: int, listed: httpx2.AsyncClient) -> None:
     answer = await listed.post(path, content=b"{", headers={"origin": PAGE})
     assert answer.status_code == status
     assert answer.headers["access-control-allow-origin"] == PAGE
 
 
-async def test_even_a_bug(listed: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_listed_page_can_read_unexpected_errors(listed: httpx2.AsyncClient, service: FakeService) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError(CANARY)
 
@@ -241,7 +241,7 @@ def preflight(origin: str, method: str = "POST") -> dict[str, str]:
     }
 
 
-async def test_a_question_before_the_request(listed: httpx2.AsyncClient) -> None:
+async def test_preflight_is_answered(listed: httpx2.AsyncClient) -> None:
     answer = await listed.options(CHATS, headers=preflight(PAGE))
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == PAGE
@@ -250,7 +250,7 @@ async def test_a_question_before_the_request(listed: httpx2.AsyncClient) -> None
     assert answer.headers["access-control-allow-private-network"] == "true"
 
 
-async def test_keys_are_asked_for_after_that(service: FakeService, tmp_path: Path) -> None:
+async def test_preflight_needs_no_key(service: FakeService, tmp_path: Path) -> None:
     """A browser sends none with its question, and a page can read that one is needed."""
     auth = AuthConfig(Keyring(tmp_path / "keys.json"), RateLimits(time.monotonic))
     transport = httpx2.ASGITransport(app=create_app(service, allowed_hosts=LISTED, auth=auth))
@@ -272,7 +272,7 @@ async def test_keys_are_asked_for_after_that(service: FakeService, tmp_path: Pat
         ({}, 405, "method_not_allowed"),
     ],
 )
-async def test_questions_that_are_not_answered(
+async def test_refused_preflight_has_an_error_in_our_shape(
     headers: dict[str, str], status: int, code: str, listed: httpx2.AsyncClient, logged: Lines
 ) -> None:
     answer = await listed.options(CHATS, headers=headers)
@@ -282,6 +282,6 @@ async def test_questions_that_are_not_answered(
     assert ("access-control-allow-origin" in answer.headers) == (headers == {"origin": PAGE})
 
 
-async def test_without_a_list_nobody_is_asked(http: httpx2.AsyncClient) -> None:
+async def test_preflight_is_refused_without_a_list(http: httpx2.AsyncClient) -> None:
     answer = await http.options(CHATS, headers=preflight(PAGE))
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "foreign_origin")

@@ -113,7 +113,7 @@ async def test_each_item_of_a_batch_counts(locked: Opened) -> None:
     assert (await locked.http.post("/v1/embeddings", json=EMBED, headers=locked.of("carl"))).status_code == 200
 
 
-async def test_a_batch_has_no_more_in_the_queue_than_its_key_may_have_at_once(locked: Opened) -> None:
+async def test_batch_queues_no_more_than_its_key_may_have_at_once(locked: Opened) -> None:
     item = {"type": "embed", "data": {"text": "hello"}}
     locked.service.reply = lambda call, answer: locked.service.asked.put_nowait((call, answer))
     locked.add("eve", concurrent=2)
@@ -147,7 +147,7 @@ async def test_lines_of_a_batch_count_for_their_owner(locked: Opened) -> None:
     assert (await locked.http.post("/v1/embeddings", json=EMBED, headers=locked.of("carl"))).status_code == 200
 
 
-async def test_an_ordinary_key_is_no_owner(locked: Opened) -> None:
+async def test_ordinary_key_may_not_administer(locked: Opened) -> None:
     owners = [path for path in set(paths(locked.app)) if path.startswith(("/admin", "/metrics"))]
     assert len(owners) > 8
     for path, method in itertools.product(owners, ("GET", "POST")):
@@ -168,24 +168,24 @@ async def test_an_ordinary_key_is_no_owner(locked: Opened) -> None:
         lambda secret: {"api-key": secret, "authorization": f"Bearer {secret}"},
     ],
 )
-async def test_every_way_to_show_a_key(header: Any, locked: Opened) -> None:
+async def test_key_is_taken_from_every_known_header(header: Any, locked: Opened) -> None:
     answer = await locked.http.post("/v1/embeddings", json=EMBED, headers=header(locked.secrets["ann"]))
     assert answer.content == EMBED_ANSWER
 
 
-async def test_two_keys_that_differ_are_none(locked: Opened) -> None:
+async def test_two_different_keys_are_refused(locked: Opened) -> None:
     headers = {**locked.of("ann"), "x-api-key": locked.secrets["root"]}
     answer = await locked.http.get("/v1/models", headers=headers)
     assert answer.status_code == 401
 
 
-async def test_a_browser_is_asked_for_it(locked: Opened) -> None:
+async def test_browser_is_asked_for_a_password(locked: Opened) -> None:
     answer = await locked.http.get("/docs", headers={"accept": "text/html,*/*"})
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == 'Basic realm="cohabit"'
 
 
-async def test_revoked(locked: Opened) -> None:
+async def test_revoked_key_is_refused(locked: Opened) -> None:
     assert (await locked.http.get("/v1/models", headers=locked.of("ann"))).status_code == 200
     with edited(locked.path) as keys:
         del keys["ann"]
@@ -193,7 +193,7 @@ async def test_revoked(locked: Opened) -> None:
     assert (await locked.http.get("/v1/models", headers=locked.of("ann"))).status_code == 401
 
 
-async def test_its_name_is_in_the_log_and_its_secret_nowhere(
+async def test_log_has_the_name_of_a_key_and_not_its_secret(
     locked: Opened, logged: list[MutableMapping[str, Any]]
 ) -> None:
     for headers in (locked.of("ann"), {"authorization": "Bearer " + locked.secrets["ann"] + "x"}):
@@ -208,7 +208,7 @@ async def test_fairness_is_between_keys(locked: Opened) -> None:
     assert [call.client for call in locked.service.calls] == ["ann"]
 
 
-async def test_a_key_for_some_models_sees_no_others(locked: Opened) -> None:
+async def test_key_for_some_models_sees_no_others(locked: Opened) -> None:
     http, bob = locked.http, locked.of("bob")
     assert [each["id"] for each in (await http.get("/v1/models", headers=bob)).json()["data"]] == ["embeddings"]
     assert (await http.get("/v1/models/llm", headers=bob)).status_code == 404
@@ -225,7 +225,7 @@ async def test_a_key_for_some_models_sees_no_others(locked: Opened) -> None:
     assert [call.model for call in locked.service.calls] == ["embeddings"]
 
 
-async def test_its_models_may_be_named_by_an_alias(locked: Opened) -> None:
+async def test_models_of_a_key_may_be_named_by_alias(locked: Opened) -> None:
     locked.add("eve", models=("gpt-4o-mini",))
     locked.now += LOOK_EVERY
     listed = await locked.http.get("/v1/models", headers=locked.of("eve"))
@@ -237,7 +237,7 @@ async def test_its_models_may_be_named_by_an_alias(locked: Opened) -> None:
         assert answer.status_code == 200
 
 
-async def test_so_many_a_minute(locked: Opened) -> None:
+async def test_requests_a_minute_are_limited(locked: Opened) -> None:
     answers = [await locked.http.get("/v1/models", headers=locked.of("carl")) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
@@ -247,7 +247,7 @@ async def test_so_many_a_minute(locked: Opened) -> None:
     assert (await locked.http.get("/v1/models", headers=locked.of("carl"))).status_code == 200
 
 
-async def test_so_many_at_once_until_a_stream_has_ended(locked: Opened) -> None:
+async def test_stream_counts_as_a_request_until_it_ends(locked: Opened) -> None:
     codes: list[int] = []
 
     async def also() -> None:
@@ -298,7 +298,7 @@ async def test_files_and_batches_belong_to_a_key(locked: Opened, tmp_path: Path)
         assert refused.json()["error"]["code"] == "file_not_found"
 
 
-async def test_the_document_tells_of_keys(locked: Opened, http: httpx2.AsyncClient) -> None:
+async def test_openapi_document_describes_keys(locked: Opened, http: httpx2.AsyncClient) -> None:
     document = (await locked.http.get("/openapi.json", headers=locked.of("ann"))).json()
     assert document["components"]["securitySchemes"]["key"] == {"type": "http", "scheme": "bearer"}
     assert document["security"] == [{"key": []}]

@@ -13,7 +13,7 @@ Lines = list[MutableMapping[str, Any]]
 
 
 @pytest.mark.parametrize("name", [*sorted(KEYS), "API-Key", " token", "x-api-key"])
-async def test_a_key_in_the_address(name: str, http: httpx2.AsyncClient, logged: Lines) -> None:
+async def test_key_in_the_url_is_refused(name: str, http: httpx2.AsyncClient, logged: Lines) -> None:
     answer = await http.get("/v1/models", params={"a": "b", name: CANARY})
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "key_in_address"
@@ -23,7 +23,7 @@ async def test_a_key_in_the_address(name: str, http: httpx2.AsyncClient, logged:
 
 
 @pytest.mark.parametrize("query", ["", "?", "?request_type=chat", "?keys=1&monkey=2", "?a=key", "?%"])
-async def test_an_address_without_one(query: str, http: httpx2.AsyncClient) -> None:
+async def test_url_without_a_key_passes(query: str, http: httpx2.AsyncClient) -> None:
     assert (await http.get(f"/v1/models{query}")).status_code == 200
 
 
@@ -38,7 +38,7 @@ async def test_an_address_without_one(query: str, http: httpx2.AsyncClient) -> N
         ("transfer-encoding", "Chunked", 200),
     ],
 )
-async def test_a_packed_body(
+async def test_compressed_body_is_refused(
     header: str, value: str, status: int, http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     service.reply = as_asked

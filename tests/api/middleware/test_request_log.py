@@ -13,14 +13,14 @@ Lines = list[MutableMapping[str, Any]]
 
 
 @pytest.mark.parametrize("given", ["abc", "A-1_b.c:2", "x" * 128])
-async def test_a_sane_id_is_taken_over(given: str, http: httpx2.AsyncClient, logged: Lines) -> None:
+async def test_valid_request_id_is_kept(given: str, http: httpx2.AsyncClient, logged: Lines) -> None:
     answer = await http.get("/v1/models", headers={"x-request-id": given})
     assert answer.headers.get_list("x-request-id") == [given]
     assert logged[-1]["id"] == given
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, 'a"b', "a\tb"])
-async def test_any_other_is_replaced(given: str, http: httpx2.AsyncClient, logged: Lines) -> None:
+async def test_invalid_request_id_is_replaced(given: str, http: httpx2.AsyncClient, logged: Lines) -> None:
     answers = [await http.get("/v1/models", headers={"x-request-id": given}) for _ in range(2)]
     ids = [answer.headers["x-request-id"] for answer in answers]
     assert all(re.fullmatch("[0-9a-f]{16}", made) for made in ids)
@@ -28,7 +28,7 @@ async def test_any_other_is_replaced(given: str, http: httpx2.AsyncClient, logge
     assert [line["id"] for line in logged] == ids
 
 
-async def test_one_line_a_request(http: httpx2.AsyncClient, service: FakeService, logged: Lines) -> None:
+async def test_every_request_has_one_line(http: httpx2.AsyncClient, service: FakeService, logged: Lines) -> None:
     service.reply = as_asked
     await http.post("/v1/chat/completions", json={**CHAT, "model": "gpt-4o-mini"})
     [line] = logged
@@ -55,7 +55,7 @@ async def test_one_line_a_request(http: httpx2.AsyncClient, service: FakeService
         (f"/inference/?request_type={CANARY}", "-"),
     ],
 )
-async def test_the_log_has_the_route_not_what_the_client_wrote(
+async def test_log_has_the_route_and_not_what_the_client_wrote(
     path: str, route: str, http: httpx2.AsyncClient, logged: Lines
 ) -> None:
     await http.get(path)
@@ -65,13 +65,13 @@ async def test_the_log_has_the_route_not_what_the_client_wrote(
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/admin/status"])
-async def test_what_is_polled_is_not_in_the_way(path: str, http: httpx2.AsyncClient, logged: Lines) -> None:
+async def test_polled_routes_are_logged_at_debug(path: str, http: httpx2.AsyncClient, logged: Lines) -> None:
     await http.get(path)
     assert [line["log_level"] for line in logged] == ["debug"]
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/v1/models", "/v1/models/llm", "/metrics"])
-async def test_whatever_can_be_got_has_a_head(path: str, http: httpx2.AsyncClient, logged: Lines) -> None:
+async def test_head_works_where_get_does(path: str, http: httpx2.AsyncClient, logged: Lines) -> None:
     got, head = await http.get(path), await http.head(path)
     assert head.status_code == got.status_code == 200
     assert head.headers["content-type"] == got.headers["content-type"]

@@ -28,7 +28,9 @@ from harness import PATIENCE
     ],
 )
 @pytest.mark.parametrize("name", ["llm", "gpt-4o-mini"])
-async def test_a_word_is_passed_on(served: Served, what: str, asked: AdminRequest, within: float, name: str) -> None:
+async def test_admin_request_is_passed_on(
+    served: Served, what: str, asked: AdminRequest, within: float, name: str
+) -> None:
     answer = await served.http.post(f"/admin/models/{name}/{what}")
     assert answer.status_code == 200
     assert answer.json() == {"outcome": "done", "model": "llm", "state": "ready", "pinned": True}
@@ -44,7 +46,7 @@ async def test_a_word_is_passed_on(served: Served, what: str, asked: AdminReques
         (Objection(AdminRefusal.SHUTTING_DOWN, "the server is shutting down"), 503, "shutting_down"),
     ],
 )
-async def test_what_cannot_be_done_says_why(
+async def test_impossible_admin_request_says_why(
     served: Served, outcome: AdminOutcome | Objection, status: int, code: str
 ) -> None:
     served.service.outcome = outcome
@@ -59,26 +61,26 @@ async def test_what_cannot_be_done_says_why(
     assert ("retry-after" in answer.headers) == (status == 503)
 
 
-async def test_what_takes_longer_is_under_way(served: Served) -> None:
+async def test_slow_admin_request_is_accepted(served: Served) -> None:
     served.service.outcome = AdminOutcome(Ending.UNDER_WAY)
     answer = await served.http.post("/admin/models/tts/load")
     assert (answer.status_code, answer.json()["outcome"], answer.json()["pinned"]) == (202, "under_way", False)
 
 
 @pytest.mark.parametrize("wait", ["-1", "601", "nan", "soon"])
-async def test_a_wait_that_makes_no_sense_is_refused(served: Served, wait: str) -> None:
+async def test_invalid_wait_is_refused(served: Served, wait: str) -> None:
     answer = await served.http.post(f"/admin/models/llm/load?wait={wait}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
     assert served.service.told == []
 
 
-async def test_a_model_that_is_not_there(http: httpx2.AsyncClient) -> None:
+async def test_unknown_model_is_not_found(http: httpx2.AsyncClient) -> None:
     for method, what in (("POST", "load"), ("GET", "log")):
         answer = await http.request(method, f"/admin/models/nobody/{what}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 
-async def test_the_log_of_a_worker(http: httpx2.AsyncClient) -> None:
+async def test_log_of_a_worker_is_shown(http: httpx2.AsyncClient) -> None:
     answer = await http.get("/admin/models/whisper-1/log")
     assert answer.text == "stt says hello\nand goodbye\n"
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -122,7 +124,7 @@ async def read(app: Starlette, until: bytes, hang_up: asyncio.Event | None = Non
     return bytes(sent)
 
 
-async def test_the_feed_goes_on_until_its_reader_leaves(service: FakeService) -> None:
+async def test_feed_goes_on_until_its_reader_leaves(service: FakeService) -> None:
     feed = Feed()
     reading = asyncio.create_task(read(app_with(feed, service), b"data: 2"))
     await asyncio.sleep(0)
@@ -134,7 +136,7 @@ async def test_the_feed_goes_on_until_its_reader_leaves(service: FakeService) ->
     assert not feed._subscriptions, "nothing is kept for who has left"
 
 
-async def test_the_feed_ends_with_the_server(service: FakeService) -> None:
+async def test_feed_ends_with_the_server(service: FakeService) -> None:
     feed = Feed()
     reading = asyncio.create_task(read(app_with(feed, service), b"never"))
     await asyncio.sleep(0)
@@ -143,7 +145,7 @@ async def test_the_feed_ends_with_the_server(service: FakeService) -> None:
     assert (await reading).startswith(b": listening\n\n")
 
 
-async def test_who_reads_too_slowly_is_told_and_cut_off(service: FakeService) -> None:
+async def test_slow_reader_of_the_feed_is_cut_off(service: FakeService) -> None:
     feed = Feed()
     subscription = feed.subscribe()
     for number in range(1001):
@@ -153,15 +155,13 @@ async def test_who_reads_too_slowly_is_told_and_cut_off(service: FakeService) ->
     assert len(await subscription.some(0)) == 1000
 
 
-async def test_when_it_is_quiet_a_comment_shows_that_the_line_is_alive(
-    service: FakeService, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_quiet_feed_sends_comments(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cohabit.api.routes.admin.QUIET_SECONDS", 0.001)
     assert b": quiet\n\n" in await read(app_with(Feed(), service), b": quiet")
 
 
 @pytest.mark.parametrize("what", ["load", "sleep", "unload", "pin", "unpin"])
-async def test_a_name_may_hold_slashes(served: Served, what: str) -> None:
+async def test_model_name_may_hold_slashes(served: Served, what: str) -> None:
     served.service.models = {"org/llm": served.service.models["llm"]}
     answer = await served.http.post(f"/admin/models/org/llm/{what}")
     assert (answer.status_code, served.service.told[0][0].model) == (200, "llm")

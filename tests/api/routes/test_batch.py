@@ -26,7 +26,7 @@ EMBEDDED = {"result": {"embeddings": [[1.0, 0.5]]}}
 LINES = {"accept": "application/x-ndjson"}
 
 
-async def test_each_has_its_own_outcome_in_the_order_sent(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_each_item_has_its_own_outcome_in_order(http: httpx2.AsyncClient, service: FakeService) -> None:
     def reply(call: Call, answer: Answer) -> None:
         if call.task is Task.DESCRIBE:
             answer.fail(rejected(RejectReason.MAX_RUN))
@@ -59,9 +59,7 @@ async def test_each_has_its_own_outcome_in_the_order_sent(http: httpx2.AsyncClie
     assert len(service.calls) == 4
 
 
-async def test_all_of_one_are_queued_together_under_one_number(
-    http: httpx2.AsyncClient, service: FakeService
-) -> None:
+async def test_items_of_a_batch_share_its_number(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     await http.post("/batch", json=[EMBED, CHAT, EMBED], headers={"x-request-timeout": "5"})
     await http.post("/batch", json=[EMBED])
@@ -71,13 +69,13 @@ async def test_all_of_one_are_queued_together_under_one_number(
     assert first.timeout == 5
 
 
-async def test_what_does_not_come_in_a_batch_has_no_number(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_single_request_has_no_batch_number(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     await http.post("/inference", json=EMBED)
     assert service.calls[0].batch is None
 
 
-async def test_lines_come_as_each_is_done(app: Starlette, service: FakeService) -> None:
+async def test_ndjson_lines_come_as_items_are_done(app: Starlette, service: FakeService) -> None:
     async with Exchange(app, "/batch", [EMBED, 7, EMBED], headers=LINES) as exchange:
         _, first = await service.asked.get()
         _, third = await service.asked.get()
@@ -98,7 +96,7 @@ async def test_lines_come_as_each_is_done(app: Starlette, service: FakeService) 
 
 
 @pytest.mark.parametrize("headers", [LINES, {}])
-async def test_a_client_that_leaves_takes_all_of_it_back(
+async def test_batch_is_cancelled_when_its_client_leaves(
     app: Starlette, service: FakeService, headers: dict[str, str]
 ) -> None:
     async with Exchange(app, "/batch", [EMBED, CHAT, EMBED], headers=headers) as exchange:
@@ -140,7 +138,7 @@ def _works() -> int:
     return sum(isinstance(each, Work) for each in gc.get_objects())
 
 
-async def test_a_client_that_reads_nothing_is_cut_off(service: FakeService) -> None:
+async def test_batch_client_that_reads_nothing_is_cut_off(service: FakeService) -> None:
     service.reply = as_asked
     app = create_app(service, timeouts=StreamTimeouts(stall_timeout=0.01))
     async with Exchange(app, "/batch", [EMBED, EMBED], headers=LINES) as exchange:
@@ -150,7 +148,7 @@ async def test_a_client_that_reads_nothing_is_cut_off(service: FakeService) -> N
 
 
 @pytest.mark.parametrize("body", [{}, [], "x", [EMBED] * (MOST_ITEMS + 1)])
-async def test_what_is_no_batch(body: Any, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_invalid_batch_is_refused(body: Any, http: httpx2.AsyncClient, service: FakeService) -> None:
     answer = await http.post("/batch", json=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == f"the body must be a JSON array of 1 to {MOST_ITEMS} items"
@@ -158,7 +156,7 @@ async def test_what_is_no_batch(body: Any, http: httpx2.AsyncClient, service: Fa
 
 
 @pytest.mark.parametrize("item", [EMBED, {"type": "chat", "data": {}}])
-async def test_a_time_limit_that_is_none(
+async def test_invalid_time_limit_is_refused(
     http: httpx2.AsyncClient, service: FakeService, item: dict[str, Any]
 ) -> None:
     answer = await http.post("/batch", json=[item], headers={"x-request-timeout": "soon"})
@@ -167,7 +165,7 @@ async def test_a_time_limit_that_is_none(
 
 
 @pytest.mark.parametrize("headers", [LINES, {}])
-async def test_results_are_not_held_without_end(
+async def test_results_held_are_bounded(
     http: httpx2.AsyncClient, service: FakeService, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch, "MOST_HELD", 2 * len(EMBED_ANSWER))
@@ -201,7 +199,7 @@ async def test_items_wait_until_the_queue_of_their_model_has_room(
     assert most == 3
 
 
-async def test_a_model_whose_queue_is_full_does_not_hold_up_the_others(
+async def test_full_queue_of_one_model_does_not_hold_up_others(
     http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     service.room = lambda model: model == "embeddings"
@@ -216,7 +214,7 @@ async def test_a_model_whose_queue_is_full_does_not_hold_up_the_others(
 
 
 @pytest.mark.parametrize("headers", [LINES, {}])
-async def test_a_client_that_leaves_while_items_wait_takes_them_back(
+async def test_waiting_items_are_cancelled_when_the_client_leaves(
     app: Starlette, service: FakeService, headers: dict[str, str]
 ) -> None:
     service.room = lambda _: service.asked.empty() and not service.calls

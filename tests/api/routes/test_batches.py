@@ -50,11 +50,13 @@ async def lines_of(stored: Stored, file_id: str) -> list[dict[str, Any]]:
     return [json.loads(each) for each in content.text.splitlines()]
 
 
-def test_there_is_a_body_for_every_url() -> None:
+def test_every_endpoint_has_a_body() -> None:
     assert set(ASKS) == set(ENDPOINTS)
 
 
-async def test_every_task(stored: Stored, service: FakeService, logged: list[MutableMapping[str, Any]]) -> None:
+async def test_every_task_runs_in_a_batch(
+    stored: Stored, service: FakeService, logged: list[MutableMapping[str, Any]]
+) -> None:
     answer = await begun(stored, *(line(number, url) for number, url in enumerate(ENDPOINTS)))
     assert answer.status_code == 200
     made = answer.json()
@@ -76,7 +78,7 @@ async def test_every_task(stored: Stored, service: FakeService, logged: list[Mut
     assert len(lines) == len(ENDPOINTS), "those that were asked directly"
 
 
-async def test_what_fails_is_in_the_error_file(stored: Stored, service: FakeService) -> None:
+async def test_failed_lines_are_in_the_error_file(stored: Stored, service: FakeService) -> None:
     service.reply = failing(rejected(RejectReason.ENGINE))
     answer = await begun(stored, line(1), line(2, model="none"), line(3, input=7))
     batch = await stored.ended(answer.json()["id"])
@@ -91,7 +93,7 @@ async def test_what_fails_is_in_the_error_file(stored: Stored, service: FakeServ
     assert all(each["response"]["request_id"] for each in found)
 
 
-async def test_seen_listed_cancelled_and_erased(stored: Stored, service: FakeService) -> None:
+async def test_batch_is_listed_cancelled_and_erased(stored: Stored, service: FakeService) -> None:
     service.reply = lambda _call, _answer: None  # it takes its time
     made = (await begun(stored, line(1), metadata={"for": "a test"})).json()
     http, path = stored.http, f"/v1/batches/{made['id']}"
@@ -125,12 +127,12 @@ async def test_seen_listed_cancelled_and_erased(stored: Stored, service: FakeSer
         ({"output_expires_after": {"seconds": 1}}, "output_expires_after.seconds"),
     ],
 )
-async def test_what_is_wrong_with_it(fields: dict[str, Any], param: str | None, stored: Stored) -> None:
+async def test_invalid_batch_says_what_is_wrong(fields: dict[str, Any], param: str | None, stored: Stored) -> None:
     answer = await begun(stored, line(1), **fields)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
 
 
-async def test_fields_that_are_not_known_are_dropped_and_named(stored: Stored) -> None:
+async def test_unknown_fields_are_dropped_and_named(stored: Stored) -> None:
     asked = line(1)
     answer = await begun(stored, {**asked, "body": {**asked["body"], "mood": 1}}, other=1)
     assert answer.headers["x-cohabit-warning"] == "fields that are not known here were dropped: other"
@@ -139,7 +141,7 @@ async def test_fields_that_are_not_known_are_dropped_and_named(stored: Stored) -
     assert json.loads(told)["response"]["warning"] == "fields that are not known here were dropped: mood"
 
 
-async def test_a_file_that_a_batch_made_is_no_input(stored: Stored) -> None:
+async def test_output_file_is_no_input(stored: Stored) -> None:
     batch = await stored.ended((await begun(stored, line(1))).json()["id"])
     answer = await begun(stored, line(1), input_file_id=batch["output_file_id"])
     assert answer.json()["error"]["code"] == "wrong_purpose"

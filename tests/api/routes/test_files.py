@@ -27,7 +27,7 @@ async def stored(app: Starlette, http: httpx2.AsyncClient, tmp_path: Path) -> As
         yield made
 
 
-async def test_sent_seen_read_and_erased(stored: Stored) -> None:
+async def test_file_is_sent_listed_read_and_erased(stored: Stored) -> None:
     http = stored.http
     data = (LINE + "\n").encode() * 20_000  # several pieces
     sent = await http.post("/v1/files", data=FORM, files={"file": ("in.jsonl", data)})
@@ -66,13 +66,13 @@ async def test_sent_seen_read_and_erased(stored: Stored) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "file_not_found")
 
 
-async def test_when_it_is_to_be_erased(stored: Stored) -> None:
+async def test_expiry_of_a_file(stored: Stored) -> None:
     form = {**FORM, "expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
     file = (await stored.http.post("/v1/files", data=form, files={"file": b"x"})).json()
     assert file["expires_at"] - file["created_at"] == 3600
 
 
-async def test_fields_that_are_not_known_are_dropped_and_named(stored: Stored) -> None:
+async def test_unknown_fields_are_dropped_and_named(stored: Stored) -> None:
     answer = await stored.http.post("/v1/files", data={**FORM, "other": CANARY}, files={"file": b"x"})
     assert answer.status_code == 200
     assert answer.headers["x-cohabit-warning"] == "fields that are not known here were dropped: other"
@@ -87,13 +87,13 @@ async def test_fields_that_are_not_known_are_dropped_and_named(stored: Stored) -
         ({**FORM, "expires_after[seconds]": "60"}, "expires_after.seconds"),
     ],
 )
-async def test_fields_that_are_wrong(form: dict[str, str], param: str | None, stored: Stored) -> None:
+async def test_invalid_fields_are_refused(form: dict[str, str], param: str | None, stored: Stored) -> None:
     answer = await stored.http.post("/v1/files", data=form, files={"file": LINE.encode()})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
     assert await stored.bytes() == 0, "what was sent with it is not kept"
 
 
-async def test_without_a_file(stored: Stored) -> None:
+async def test_missing_file_is_refused(stored: Stored) -> None:
     for sent in ({"file": ("in.jsonl", b"")}, {"other": ("in.jsonl", b"x")}):
         answer = await stored.http.post("/v1/files", data=FORM, files=sent)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "file")
@@ -102,14 +102,14 @@ async def test_without_a_file(stored: Stored) -> None:
     assert await stored.bytes() == 0
 
 
-async def test_a_name_is_a_name_and_nothing_else(stored: Stored) -> None:
+async def test_file_name_is_cleaned(stored: Stored) -> None:
     name = "../../etc/pass\twd" + "x" * 300
     file = (await stored.http.post("/v1/files", data=FORM, files={"file": (name, b"x")})).json()
     assert len(file["filename"]) == 255
     assert "\t" not in file["filename"]
 
 
-async def test_more_than_one_file_may_have(stored: Stored) -> None:
+async def test_too_large_file_is_refused(stored: Stored) -> None:
     answer = await stored.http.post("/v1/files", data=FORM, files={"file": b"x" * (stored.store.most_upload + 1)})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_much_stored")
     answer = await stored.http.post("/v1/files", data=FORM, files={"file": b"x" * (stored.store.most_upload + 2**21)})
@@ -117,14 +117,14 @@ async def test_more_than_one_file_may_have(stored: Stored) -> None:
     assert await stored.bytes() == 0
 
 
-async def test_more_than_all_may_have(stored: Stored) -> None:
+async def test_full_storage_refuses_files(stored: Stored) -> None:
     for expected in (200, 200, 413):
         answer = await stored.http.post("/v1/files", data=FORM, files={"file": b"x" * stored.store.most_upload})
         assert answer.status_code == expected
     assert "delete some" in answer.json()["error"]["message"]
 
 
-async def test_of_a_client_that_has_hung_up_nothing_more_is_written(stored: Stored) -> None:
+async def test_nothing_is_written_for_a_client_that_has_hung_up(stored: Stored) -> None:
     here = [True]
     upload = stored.store.upload(stored.who, "a", gone=lambda: not here[0])
     await upload.write(bytes(files.PIECE))
@@ -141,7 +141,7 @@ async def test_of_a_client_that_has_hung_up_nothing_more_is_written(stored: Stor
     await eventually(nothing)
 
 
-async def test_what_is_said_of_too_much_would_help(stored: Stored) -> None:
+async def test_refusal_of_a_large_file_says_what_would_help(stored: Stored) -> None:
     async def refused(size: int) -> str:
         answer = await stored.http.post("/v1/files", data=FORM, files={"file": b"x" * size})
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_much_stored")
@@ -155,7 +155,7 @@ async def test_what_is_said_of_too_much_would_help(stored: Stored) -> None:
     assert await refused(2 << 20) == "7 of the 8 MiB are taken that all files may have together; delete some"
 
 
-async def test_a_client_that_leaves_leaves_nothing(stored: Stored) -> None:
+async def test_broken_off_upload_leaves_nothing(stored: Stored) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b'--x\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n' + b"y" * 2_000_000
         raise ClientDisconnect
@@ -174,7 +174,7 @@ async def test_a_client_that_leaves_leaves_nothing(stored: Stored) -> None:
     ("trouble", "status"),
     [(Trouble.FULL, 507), (Trouble.BUSY, 503), (Trouble.UNREACHABLE, 503)],
 )
-async def test_a_database_that_cannot(
+async def test_database_errors_have_a_status(
     trouble: Trouble, status: int, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(*_args: object, **_how: object) -> None:
@@ -186,7 +186,7 @@ async def test_a_database_that_cannot(
     assert ("retry-after" in answer.headers) == (status == 503)
 
 
-async def test_a_file_that_is_erased_while_it_is_read_does_not_end_as_if_it_were_whole(stored: Stored) -> None:
+async def test_file_erased_while_it_is_read_ends_truncated(stored: Stored) -> None:
     file = (await stored.http.post("/v1/files", data=FORM, files={"file": b"x" * 3_000_000})).json()
     sent: list[dict[str, object]] = []
 
@@ -204,24 +204,24 @@ async def test_a_file_that_is_erased_while_it_is_read_does_not_end_as_if_it_were
     assert [message.get("more_body") for message in sent] == [None, True], "and not the end"
 
 
-async def test_ids_that_no_file_has(stored: Stored) -> None:
+async def test_impossible_ids_are_not_found(stored: Stored) -> None:
     for name in ("file-none", "%00", "x" * 65):
         answer = await stored.http.get(f"/v1/files/{name}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "file_not_found")
 
 
-async def test_parameters_that_are_wrong(stored: Stored) -> None:
+async def test_invalid_parameters_are_refused(stored: Stored) -> None:
     for query in ("limit=0", "order=up", "purpose=x", "after=" + "x" * 65):
         answer = await stored.http.get(f"/v1/files?{query}")
         assert answer.status_code == 400
 
 
-async def test_without_a_store(http: httpx2.AsyncClient) -> None:
+async def test_files_need_a_store(http: httpx2.AsyncClient) -> None:
     answer = await http.get("/v1/files")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_storage")
 
 
-async def test_a_field_that_is_there_twice(stored: Stored) -> None:
+async def test_repeated_field_is_refused(stored: Stored) -> None:
     form = {**FORM, "expires_after[seconds]": ["3600", "7200"]}
     answer = await stored.http.post("/v1/files", data=form, files={"file": b"x"})
     assert answer.status_code == 400

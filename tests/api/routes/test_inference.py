@@ -197,7 +197,7 @@ async def test_who_names_no_model_gets_one_that_can_answer(http: httpx2.AsyncCli
         (
             "describe_image",
             {"image": "https://example.org/a.png"},
-            "data.image is an address, and this server fetches nothing from elsewhere",
+            "data.image is a URL, and this server fetches nothing",
             "data.image",
         ),
         (

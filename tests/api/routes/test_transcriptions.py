@@ -205,7 +205,7 @@ async def test_what_is_wrong(fields: dict[str, Any], message: str, param: str | 
         ({"file": ("a.wav", CANARY.encode())}, "file is not sound that can be read; send wav"),
         ({"file": ("a.wav", b"")}, "file is not sound that can be read; send wav"),
         ({"file": ("../../a.mp4", film())}, "file is a video; send its sound alone"),
-        ({"sound": ("a.wav", SOUND)}, "file is missing: send the sound itself"),
+        ({"sound": ("a.wav", SOUND)}, "file is missing: send the audio"),
         ([("file", ("a.wav", SOUND)), ("file", ("b.wav", SOUND))], "the form cannot be read: it takes one file"),
     ],
 )

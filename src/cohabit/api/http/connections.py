@@ -1,8 +1,8 @@
-"""Connections: what a client may send and how long it may take, before there is a request; and ending one at once.
+"""Connections: bounds on what a client sends before there is a request, and on its time; aborting a connection.
 
-uvicorn bounds neither the head of a request nor the time in which head and body arrive, so that whoever drips bytes
-holds a connection for ever. Here a connection is looked at every few seconds (no timer for each request), and ended
-if its client has not done its part in time: to send, or to read what it was answered.
+uvicorn bounds neither the size of a request's head nor the time in which head and body arrive, so that a client that
+sends a byte now and then holds a connection without end. Here every connection is checked every few seconds (there is
+no timer for each request). It is ended if its client is late: with sending, or with reading its answer.
 """
 
 import asyncio
@@ -142,7 +142,7 @@ class Connection(HttpToolsProtocol):
                 except httptools.HttpParserUpgrade as upgrade:
                     unread += (piece[upgrade.args[0] :], memoryview(self._without_upgrade()))
         except httptools.HttpParserError:
-            self._refuse(self._refusal or BadRequest("this is not HTTP that can be read", code="invalid_http"))
+            self._refuse(self._refusal or BadRequest("this is not valid HTTP", code="invalid_http"))
         except ApiError as error:
             self._refuse(error)
         else:
@@ -165,7 +165,7 @@ class Connection(HttpToolsProtocol):
             self._refusal = self._too_large()
             raise self._refusal
         if len(self.pipeline) >= self.limits.pipelined:
-            self._refusal = BadRequest("too many requests wait behind one another here", code="too_many_pipelined")
+            self._refusal = BadRequest("too many pipelined requests; wait for answers", code="too_many_pipelined")
             raise self._refusal
         super().on_headers_complete()
         self._unanswered.append(self.cycle)
@@ -245,7 +245,9 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         else:
             what = f"{'head' if self._phase is _Phase.HEAD else 'body'} of the request"
-            self._refuse(ApiError(408, f"the {what} came too slowly", kind="timeout_error", code="request_too_slow"))
+            self._refuse(
+                ApiError(408, f"the {what} arrived too slowly", kind="timeout_error", code="request_too_slow")
+            )
 
     def _refuse(self, error: ApiError) -> None:
         """Answer with an error and close; only close if that would stand inside another answer.
@@ -274,7 +276,7 @@ class Connection(HttpToolsProtocol):
 
     def _too_large(self) -> ApiError:
         most, headers = self.limits.head_bytes >> 10, self.limits.headers
-        message = f"at most {most} KiB of address and headers are taken, and {headers} headers"
+        message = f"the head is too large: at most {most} KiB of URL and headers, and {headers} headers"
         return ApiError(431, message, code="head_too_large")
 
     def _without_upgrade(self) -> bytes:
@@ -285,7 +287,7 @@ class Connection(HttpToolsProtocol):
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
-            raise ApiError(405, "this is no proxy", code="method_not_allowed")
+            raise ApiError(405, "CONNECT is not supported: this is no proxy", code="method_not_allowed")
         lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self.url, b"".join(lines))
         self.parser = httptools.HttpRequestParser(self)
@@ -333,14 +335,14 @@ class Connection(HttpToolsProtocol):
             await self._app(scope, receive, send)
             return
         log.info("refused before it was a request", code="too_many_connections")
-        message = "the server has as many connections as it takes; close some or try again later"
+        message = "the server has reached its number of connections; close some or try again later"
         error = ApiError(503, message, kind="server_error", code="too_many_connections")
         error.headers["connection"] = "close"
         await error.response()(scope, receive, send)
 
 
 def _too_much() -> ApiError:
-    message = "the server holds as many bytes of requests as it takes; send this again when some are answered"
+    message = "the server holds too many bytes of requests that are not answered yet; try again later"
     return ApiError(503, message, kind="server_error", code="too_many_bytes", retry_after=5.0)
 
 

@@ -1,10 +1,9 @@
 """Pictures and sound at addresses elsewhere, fetched by the server itself so that no engine ever does.
 
-A client names the address, so the server must not become its arm into the network it stands in. A name is looked up
-once; every address it has must be a public one, and the connection goes to one of just these, with the certificate
+A client names the address, so the server must not give it access to the network that the server is in. A name is
+looked up once. All its addresses must be public, and the connection goes to one of just these, with the certificate
 checked for the name: there is no second look-up that could say something else. Redirects are followed by hand and
-checked the same way. What comes is bounded in bytes and in time, and is taken for what it is, not for what it is
-said to be.
+checked the same way. What comes is bounded in bytes and in time, and its declared type is not trusted.
 """
 
 import asyncio
@@ -86,7 +85,7 @@ class RemoteMedia:
                     return await self._read(response, param)
                 url = str(target.join(response.headers.get("location", "")))
             except httpx2.InvalidURL:
-                raise not_fetched(param, "leads to an address that cannot be read") from None
+                raise not_fetched(param, "redirects to an invalid URL") from None
             finally:
                 await response.aclose()
         raise not_fetched(param, f"has too many redirects (at most {MOST_REDIRECTS} are followed)")
@@ -95,17 +94,17 @@ class RemoteMedia:
         try:
             target = httpx2.URL(url)
         except httpx2.InvalidURL:
-            raise not_fetched(param, "is not an address that can be read") from None
+            raise not_fetched(param, "is not a valid URL") from None
         name = target.raw_host.decode("ascii")
         if target.scheme != "https" or not name:
-            raise not_fetched(param, "must be an https address or a data URL")
+            raise not_fetched(param, "must be an https URL or a data URL")
         if target.userinfo:
-            raise not_fetched(param, "holds credentials, which are not sent on; leave them out")
+            raise not_fetched(param, "holds credentials, which are never sent on; leave them out")
         if target.port not in {None, 443}:
-            raise not_fetched(param, "names a port; only that of https, 443, is fetched from")
+            raise not_fetched(param, "names a port; only port 443 is fetched from")
         allowed = self._config.allow_hosts
         if allowed and not any(name == host or name.endswith(f".{host}") for host in allowed):
-            raise not_fetched(param, "is not on a host that server.remote_media.allow_hosts in the config has")
+            raise not_fetched(param, "is not on a host of server.remote_media.allow_hosts in the config")
         return target
 
     async def _asked(self, target: httpx2.URL, addresses: Sequence[str], param: str) -> httpx2.Response:
@@ -131,7 +130,7 @@ class RemoteMedia:
                 continue
             except httpx2.TransportError:
                 break
-        raise not_fetched(param, "could not be fetched: no connection, or no certificate for that name")
+        raise not_fetched(param, "could not be fetched: no connection, or no valid certificate for that host")
 
     def _way(self) -> httpx2.AsyncBaseTransport:
         """Made when it is first needed, since reading certificates takes a while.
@@ -159,9 +158,9 @@ class RemoteMedia:
                 if len(data) > most:
                     raise _too_large(param, most)
         except httpx2.TransportError:
-            raise not_fetched(param, "could not be fetched: the connection broke off") from None
+            raise not_fetched(param, "could not be fetched: the connection was lost") from None
         return bytes(data)
 
 
 def _too_large(param: str, most: int) -> BadRequest:
-    return not_fetched(param, f"is larger than {most >> 10} KiB, the most that is fetched")
+    return not_fetched(param, f"is larger than {most >> 10} KiB, the maximum that is fetched")

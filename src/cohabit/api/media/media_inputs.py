@@ -57,12 +57,12 @@ class Fetcher:
         if self._remote is None:
             raise not_fetched(
                 param,
-                "is an address, and this server fetches nothing from elsewhere; send the data itself as a data URL, "
-                "or let the owner set server.remote_media.enabled in the config",
+                "is a URL, and this server fetches nothing; send the data itself as a data URL, or let the operator "
+                "set server.remote_media.enabled in the config",
             )
         self._count += 1
         if self._count > MOST_ADDRESSES:
-            raise not_fetched(param, f"is one address too many: at most {MOST_ADDRESSES} are fetched for one request")
+            raise not_fetched(param, f"is one URL too many: at most {MOST_ADDRESSES} are fetched for one request")
         return await self._remote.fetch(url, param)
 
     async def fetch_all(self, places: Mapping[str, str]) -> dict[str, bytes]:
@@ -124,7 +124,7 @@ def media_of(request: Request) -> Media:
 
 
 async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What ``work`` returns, as long as the client waits for it: until he leaves, or his x-request-timeout is over.
+    """What ``work`` returns, as long as the client waits for it: until it leaves, or his x-request-timeout is over.
 
     Raises ClientDisconnect, ApiError, and as ``work`` does.
     """

@@ -1,8 +1,8 @@
-"""Web pages that are not ours, and names that are not the server's: what a browser might do for a stranger.
+"""Refuses requests for a host name that is not the server's, and those that a foreign web page makes a browser send.
 
-A page that its owner visits can send requests to a server on the same machine, keys or not: forms and plain text need
-no leave. And whoever holds a domain can have its name lead to 127.0.0.1, whereupon the browser takes the server for a
-part of that page (DNS rebinding). Clients that are no browsers send none of what is looked at here but the name.
+Any page that a user visits can send requests to a server on the same machine: for forms and plain text browsers ask
+no permission. And whoever owns a domain can point its name at 127.0.0.1, so that the browser takes the server for a
+part of that page (DNS rebinding). Of the headers checked here, clients that are no browsers send only ``host``.
 """
 
 import re
@@ -30,7 +30,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllowedHosts:
-    """Which names the server goes by, and which pages may use it."""
+    """The host names of the server, and the origins whose pages may use it."""
 
     hosts: frozenset[str] | None = None
     """Beside those of the loopback; None for any name. In lower case, addresses without brackets."""
@@ -39,7 +39,7 @@ class AllowedHosts:
 
     @classmethod
     def of(cls, address: str, hosts: list[str], origins: list[str]) -> "AllowedHosts":
-        """For a server that listens on ``address``: on the loopback only known names, elsewhere if any are told."""
+        """For a server that listens on ``address``: hosts are checked on the loopback, or if any are configured."""
         everyone = ANY in hosts or not (hosts or ip_address(address).is_loopback)
         return cls(hosts=None if everyone else frozenset(hosts), origins=frozenset(origins))
 
@@ -48,16 +48,14 @@ ANY_HOST = AllowedHosts()
 
 
 class AllowedHostsMiddleware:
-    """Turns away requests to another name, and those that a page of another origin has a browser send."""
+    """Refuses requests for another host, and those of pages of another origin."""
 
     def __init__(self, app: ASGIApp, allowed: AllowedHosts) -> None:
-        """Wrap the app."""
         self._app = app
         self._origins = allowed.origins
         self._ours = None if allowed.hosts is None else _decides(allowed.hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Speak ASGI."""
         error = self._refusal(scope) if scope["type"] == "http" else None
         await (self._app if error is None else error.response())(scope, receive, send)
 
@@ -92,11 +90,10 @@ class AllowedHostsMiddleware:
 class Cors(CORSMiddleware):
     """Starlette's, for listed origins, without cookies; with our errors.
 
-    It stands round everything, so that a page can read errors too, and is not asked for a key it cannot send yet.
+    It is the outermost middleware, so that a page can read errors too, and a preflight needs no key.
     """
 
     def __init__(self, app: ASGIApp, origins: frozenset[str]) -> None:
-        """Wrap the app."""
         super().__init__(
             app,
             allow_origins=origins,
@@ -107,7 +104,7 @@ class Cors(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """A browser's question whether a page may ask what it is about to."""
+        """A browser asks whether a page may send its request."""
         answer = super().preflight_response(request_headers)
         if answer.status_code == 200:
             return answer

@@ -1,7 +1,7 @@
-"""The door for keys: whoever has none, or not the right one, is told so and nothing else.
+"""API keys: a request without a known key gets 401 and nothing else.
 
-With keys on every route asks for one, unknown addresses too. What is on the way from ourselves, the lines of a batch,
-carries its owner's key in the scope's state, where no client can put anything.
+Where keys are on, every route asks for one, unknown paths too. The lines of a batch, which the server sends to
+itself, carry their owner's key in the scope's state, where no client can put anything.
 """
 
 import base64
@@ -25,7 +25,7 @@ _MOST_SECRET = 512  # bytes; nothing longer is hashed
 
 @dataclass(frozen=True, slots=True)
 class AuthConfig:
-    """Who is let in, and how much each may ask."""
+    """The known keys, and how much each may ask."""
 
     keyring: Keyring
     limits: RateLimits
@@ -33,15 +33,13 @@ class AuthConfig:
 
 
 class Authentication:
-    """Lets in who has a key."""
+    """Lets in requests with a known key."""
 
     def __init__(self, app: ASGIApp, auth: AuthConfig) -> None:
-        """Wrap the app."""
         self._app = app
         self._auth = auth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Speak ASGI."""
         state = scope.setdefault("state", {})
         if scope["type"] != "http" or (self._auth.open_health and scope["path"] in _OPEN):
             await self._app(scope, receive, send)
@@ -62,11 +60,11 @@ class Authentication:
     def _known(self, scope: Scope) -> Key:
         secrets = {_secret(name, value) for name, value in scope["headers"] if name in _SCHEMES}
         if not secrets:
-            raise _unknown(scope, "missing_api_key", "a key is needed: send it as authorization: Bearer KEY")
+            raise _unknown(scope, "missing_api_key", "an API key is needed: send it as authorization: Bearer KEY")
         secret = secrets.pop()
         key = self._auth.keyring.find(secret) if secret is not None and not secrets else None
         if key is None:
-            raise _unknown(scope, "invalid_api_key", "this key is not known; it may have been revoked")
+            raise _unknown(scope, "invalid_api_key", "this API key is unknown; it may have been revoked")
         return key
 
     def _admit(self, scope: Scope, key: Key, *, line: bool) -> None:

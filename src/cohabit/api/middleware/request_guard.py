@@ -1,4 +1,4 @@
-"""What is refused of any request, whatever its route."""
+"""What is refused on every route: keys in the URL, and compressed bodies."""
 
 from urllib.parse import parse_qsl
 
@@ -12,24 +12,22 @@ KEYS = frozenset(
         *("key", "password", "secret", "subscription_key", "token", "x_api_key"),
     }
 )
-"""What keys are called in addresses; also with hyphens."""
+"""Names of keys in query strings; also with hyphens."""
 
 
 _AS_IT_IS = {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}
 
 
 class RequestGuard:
-    """Turns away keys in the address, which proxies and browsers write down, and bodies that are packed.
+    """Refuses keys in the URL, which proxies and browsers log, and compressed bodies.
 
-    A packed body would have to be unpacked to be measured; a megabyte of it can hold gigabytes.
+    A compressed body would have to be decompressed to be measured: one megabyte can hold gigabytes.
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        """Wrap the app."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Speak ASGI."""
         error = _refusal(scope) if scope["type"] == "http" else None
         await (self._app if error is None else error.response())(scope, receive, send)
 
@@ -39,11 +37,11 @@ def _refusal(scope: Scope) -> ApiError | None:
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         if any(name.strip().lower().replace("-", "_") in KEYS for name, _ in query):
             return BadRequest(
-                "keys in the address end up in logs; send yours in the header authorization: Bearer KEY, and replace "
-                "it if it was a real one",
+                "keys in the URL end up in logs; send yours in the header authorization: Bearer KEY, and replace it "
+                "if it was a real one",
                 code="key_in_address",
             )
     for name, value in scope["headers"]:
         if name in _AS_IT_IS and value.strip().lower() not in {_AS_IT_IS[name], b""}:
-            return ApiError(415, "compressed bodies are not taken; send it as it is", code="compressed_body")
+            return ApiError(415, "compressed bodies are not accepted; send it uncompressed", code="compressed_body")
     return None

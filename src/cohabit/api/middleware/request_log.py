@@ -1,4 +1,4 @@
-"""Round every request: its id, the last word on what went wrong, one line in the log."""
+"""Every request: its id, its last chance to have an error in our shape, one line in the log."""
 
 import asyncio
 import itertools
@@ -22,19 +22,17 @@ _QUIET = ("/health", "/metrics", "/admin/status")  # polled every few seconds; l
 
 
 class RequestLog:
-    """Takes over or makes ``x-request-id`` and writes one line when the answer has ended.
+    """Keeps or makes ``x-request-id``, and writes one line when the answer has ended.
 
     The line has method, route, status, time and model: never what a client wrote, be it in a path, a prompt or
     a key. An exception ends here: further out it would be logged with its text.
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        """Wrap the app."""
         self._app = app
         self._numbers = itertools.count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Speak ASGI."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

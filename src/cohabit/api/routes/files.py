@@ -109,7 +109,7 @@ async def send_file(request: Request) -> Response:
 def _file_of(form: FormData) -> _Sent:
     file = form.get("file")
     if not isinstance(file, _Sent):
-        raise BadRequest("file is missing: send the lines in it, with a file name", param="file")
+        raise BadRequest("file is missing: send the file's lines in this field, with a file name", param="file")
     return file
 
 
