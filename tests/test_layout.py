@@ -17,6 +17,10 @@ CODE = sorted(path for folder in ("src", "tests", "benchmarks") for path in (ROO
 DUMPING_GROUNDS = {"common", "helper", "helpers", "misc", "types", "util", "utils"}
 MAX_LINES = 400
 SILENCED = re.compile(r"# (?:noqa|type: ignore|pragma: no cover)(?P<rest>.*)")
+DOCS = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
+NOT_OURS = {"engines/NAME.py", "test_NAME.py", "cache/", "state/"}
+PATH = re.compile(r"`((?:[\w.*-]+/)*[\w*-]+\.(?:py|md)|(?:[\w-]+/)+)`")
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 REASON = re.compile(r"(?:: [A-Z]+[0-9]+(?:, [A-Z]+[0-9]+)*|\[[a-z, -]+\]|) +(?:# |- )\w.*")
 
 
@@ -49,6 +53,31 @@ def test_whatever_is_silenced_has_its_reason_beside_it() -> None:
         if (found := SILENCED.search(line)) and not REASON.fullmatch(found["rest"]) and path != Path(__file__)
     ]
     assert bare == []
+
+
+@pytest.mark.parametrize("page", DOCS, ids=at)
+def test_every_path_in_the_docs_exists(page: Path) -> None:
+    named = set() if page.name == "CHANGELOG.md" else set(PATH.findall(page.read_text())) - NOT_OURS
+    roots = (ROOT, ROOT / "src" / "cohabit")
+    modules = {path.name for path in (*CODE, *(ROOT / "benchmarks").rglob("*.py"))}
+    missing = {path for path in named - modules if not any(next(root.glob(path), None) for root in roots)}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("page", DOCS, ids=at)
+def test_every_link_in_the_docs_leads_somewhere(page: Path) -> None:
+    broken = []
+    for path, anchor in LINK.findall(page.read_text()):
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(f"{path}#{anchor}")
+    assert broken == []
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("name", ENGINES)
