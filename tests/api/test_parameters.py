@@ -74,7 +74,7 @@ async def test_what_is_not_heeded_is_told(stream: bool, http: httpx2.AsyncClient
     service.reply = as_asked
     answer = await http.post(CHATS, json={**SEEN, "seed": 1, "temperature": 0, "store": True, "stream": stream})
     assert answer.status_code == 200
-    assert answer.headers["x-cohabit-warning"] == "labels does not heed temperature, seed, store"
+    assert answer.headers["x-cohabit-warning"] == "labels ignores temperature, seed, store"
 
 
 @pytest.mark.parametrize("field", ["functions", "function_call", "audio", "web_search_options", "modalities"])

@@ -129,7 +129,7 @@ def test_what_cannot_be_done_is_refused_or_told(server: Running, client: openai.
     seen = client.responses.with_raw_response.create(
         model="vision", input=[{"role": "user", "content": parts}], temperature=0
     )
-    assert seen.headers["x-cohabit-warning"] == "vision does not heed temperature"
+    assert seen.headers["x-cohabit-warning"] == "vision ignores temperature"
     assert "picture" in seen.parse().output_text
     with pytest.raises(openai.BadRequestError, match="vision cannot call tools; models that can: llm"):
         client.responses.create(model="vision", input=[{"role": "user", "content": parts}], tools=[TOOL])

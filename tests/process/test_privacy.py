@@ -232,7 +232,7 @@ def test_what_libraries_print_of_a_request_is_in_no_log(level: str, folder: Path
         (worker,) = server.workers()
         assert WORD not in server.http.get("/admin/models/llm/log").text.lower()
         os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: "worker ended unasked" in server.log.read_text())
+        wait_until(lambda: "worker ended unexpectedly" in server.log.read_text())
         assert WORD not in server.http.get("/admin/models/llm/log").text.lower()
         assert server.chat("Say it.", max_tokens=2).status_code == 200, "with a new worker"
     assert WORD not in server.log.read_text().lower()
@@ -266,7 +266,7 @@ def test_a_killed_server_leaves_nothing_that_the_next_one_cannot_erase(folder: P
         assert server.embed(WORD).status_code == 200
         (worker,) = server.workers()
         os.kill(worker, signal.SIGKILL)  # the log has its last words
-        wait_until(lambda: "worker ended unasked" in server.log.read_text())
+        wait_until(lambda: "worker ended unexpectedly" in server.log.read_text())
         file, batch_id = begin_batch(server, 2000, padding=2000)
         path = f"/v1/batches/{batch_id}"
         wait_until(lambda: server.http.get(path).json()["request_counts"]["completed"] > 0)

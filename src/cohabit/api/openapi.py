@@ -48,7 +48,7 @@ HEADERS: dict[str, tuple[dict[str, Any], str]] = {
     "x-cohabit-queue-ms": ({"type": "integer", "minimum": 0}, "Milliseconds spent waiting, without what follows."),
     "x-cohabit-load-ms": ({"type": "integer", "minimum": 0}, "Milliseconds in which the model was loaded or woken."),
     "x-cohabit-run-ms": ({"type": "integer", "minimum": 0}, "Milliseconds of the run; not on streams."),
-    "x-cohabit-warning": ({"type": "string"}, "What of the request was not heeded."),
+    "x-cohabit-warning": ({"type": "string"}, "Which fields were ignored or dropped."),
     "retry-after": ({"type": "integer", "minimum": 1}, "Seconds after which another try makes sense."),
     "x-should-retry": ({"const": "false"}, "For clients that would send it again."),
 }

@@ -1,5 +1,5 @@
 """What a chat or a completion asks for beside an answer: checked, refused where the model cannot, told of where it
-does not heed it."""
+ignores it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -36,7 +36,7 @@ def check(
     require(service, info, task, needed, prefix)
     sampling = [] if Ability.SAMPLING in info.abilities else [name for name in _SAMPLING if _sent(body, name)]
     names = [*sampling, *unheeded]
-    return f"{info.name} does not heed {', '.join(names)}" if names else None
+    return f"{info.name} ignores {', '.join(names)}" if names else None
 
 
 def _sent(body: Sampling, name: str) -> bool:

@@ -11,17 +11,17 @@ _Wait = Annotated[float, typer.Option(min=0, max=600, help="Seconds to wait unti
 
 
 def load(model: _Model, *, url: Url = HERE, wait: _Wait = 60.0) -> None:
-    """Bring a model in on a running server. Exits with 1 if it cannot be done."""
+    """Load a model on a running server. Exits with 1 if it cannot be done."""
     _tell(url, model, "load", wait)
 
 
 def sleep(model: _Model, *, url: Url = HERE, wait: _Wait = 60.0) -> None:
-    """Let a model fall asleep once what runs on it has ended. Exits with 1 if it cannot be done."""
+    """Put a model to sleep once its running requests have ended. Exits with 1 if it cannot be done."""
     _tell(url, model, "sleep", wait)
 
 
 def unload(model: _Model, *, url: Url = HERE, wait: _Wait = 60.0) -> None:
-    """Stop a model once what runs on it has ended. Exits with 1 if it cannot be done."""
+    """Unload a model once its running requests have ended. Exits with 1 if it cannot be done."""
     _tell(url, model, "unload", wait)
 
 

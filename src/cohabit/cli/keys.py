@@ -64,7 +64,7 @@ def change(
 
 @app.command()
 def revoke(name: _Name) -> None:
-    """Let a key open nothing any more. What runs with it still ends."""
+    """Make a key invalid. What runs with it still ends."""
     with _edited() as keys:
         if keys.pop(name, None) is None:
             raise leave(Code.FAILED, f"there is no key {name}")

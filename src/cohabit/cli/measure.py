@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def measure(config: ConfigArgument = None) -> None:
-    """Load every model in turn, run large requests, let it sleep and wake, and keep what it took.
+    """Load every model in turn, run large requests, let it sleep and wake, and keep the figures.
 
     What is measured is used from the next start on. Nothing else should run meanwhile. Exits with 1 if a model
     could not be measured, 2 if the config is wrong, 3 if one turns out never to fit.

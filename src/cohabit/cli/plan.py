@@ -25,7 +25,7 @@ def plan(
     budget: BudgetOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Show what every model needs, who says so, and whether all fit at once. Starts nothing.
+    """Show what every model needs, where the figures come from, and whether all fit at once. Starts nothing.
 
     Exits with 2 if the config is wrong and with 3 if a model can never fit.
     """

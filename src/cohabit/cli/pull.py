@@ -31,7 +31,7 @@ def pull(
 ) -> None:
     """Fetch the weights of all models of a config, so that serving needs no network.
 
-    Prints where each file is. Exits with 1 if anything cannot be had, with 2 if the config is wrong.
+    Prints where each file is. Exits with 1 if anything cannot be fetched, with 2 if the config is wrong.
     """
     try:
         loaded = load_config(config)

@@ -14,7 +14,10 @@ def status(
     url: Url = HERE,
     as_json: Annotated[bool, typer.Option("--json", help="The whole snapshot, for programs.")] = False,
 ) -> None:
-    """Show who holds the memory of a running server, and who waits for what. Exits with 1 if it does not answer."""
+    """Show what holds the memory of a running server, and what each request waits for.
+
+    Exits with 1 if it does not answer.
+    """
     state = ask("GET", url, "/admin/status", seconds=5.0)
     with understood(url):
         text = as_text(state)

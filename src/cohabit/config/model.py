@@ -86,9 +86,9 @@ class Section(BaseModel):
 class RemoteMediaConfig(Section):
     """Pictures and sound that requests point to with an https address."""
 
-    enabled: bool = Field(False, description="Fetch them; else requests that hold an address are refused.")
-    max_bytes: Size = Field(10 << 20, description="The most that one may have.")
-    timeout: Seconds = Field(10.0, description="In which one must be there.")
+    enabled: bool = Field(False, description="Fetch them; otherwise requests with a URL are refused.")
+    max_bytes: Size = Field(10 << 20, description="The largest image or audio file.")
+    timeout: Seconds = Field(10.0, description="For one fetch, redirects included.")
     allow_hosts: list[HostName] = Field(
         default_factory=list, description="Hosts to fetch from, subdomains included; default: any that is public."
     )
@@ -97,7 +97,7 @@ class RemoteMediaConfig(Section):
 class TlsConfig(Section):
     """Serve https; the files are looked at again as they change."""
 
-    certificate: Path = Field(description="PEM file with the certificate, and after it those that vouch for it.")
+    certificate: Path = Field(description="PEM file with the certificate and its chain.")
     key: Path = Field(description="PEM file with its private key.")
     password_file: Path | None = Field(None, description="File whose first line is the password of the key.")
 
@@ -105,22 +105,24 @@ class TlsConfig(Section):
 class ServerConfig(Section):
     """Where the server listens, and what it takes."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on. The default answers this machine only.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on. The default is reachable from this machine only."
+    )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     drain: Seconds = Field(30.0, description="At stop, how long accepted requests may go on.")
-    stall: Seconds = Field(60.0, description="Something waits and nothing goes on for so long: health is red.")
+    stall: Seconds = Field(60.0, description="Requests wait without progress for so long: health is red.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     journal: Size | None = Field(
         None, description="Record what is decided, for `cohabit replay`, up to this size; default: do not."
     )
     max_connections: int = Field(1024, ge=1, le=65536, description="Connections of all clients at once.")
     max_bodies: Size = Field(
-        1 << 30, description="Bytes that the bodies of all requests which are not answered yet may have together."
+        1 << 30, description="The most that bodies of all unanswered requests may have together."
     )
     tls: TlsConfig | None = Field(None, description="Serve https with this certificate; default: http.")
     hosts: list[Annotated[str, AfterValidator(_served_name)]] = Field(
         default_factory=list,
-        description="Names that clients may call the server by, beside those of this machine; `*` for any. Default: "
+        description="Host names that clients may use, beside those of this machine; `*` for any. Default: "
         "any, but on a loopback address none.",
     )
     cors: list[Annotated[str, AfterValidator(_origin)]] = Field(
@@ -129,14 +131,14 @@ class ServerConfig(Section):
     )
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = Field(
         default_factory=list,
-        description="Addresses or networks of reverse proxies, whose word on who their clients are is taken.",
+        description="Addresses or networks of reverse proxies whose `x-forwarded-...` headers are trusted.",
     )
     keys: bool | None = Field(
-        None, description="Ask for API keys; default: on every address but this machine's own (loopback)."
+        None, description="Whether API keys are required; default: on every address but loopback."
     )
     open_health: bool = Field(False, description="Answer /health/... without a key, for load balancers.")
     remote_media: RemoteMediaConfig = Field(
-        RemoteMediaConfig(), description="What is fetched for requests that hold an address instead of the data."
+        RemoteMediaConfig(), description="What is fetched for requests that have a URL instead of the data."
     )
 
 
@@ -148,10 +150,10 @@ class BatchesConfig(Section):
         description="Where they are kept: `sqlite:///PATH` or `postgresql://USER@HOST/NAME`; default: a file in the "
         "state folder. The environment's COHABIT_BATCHES_DATABASE goes before it, for a URL with a password.",
     )
-    retention: Seconds = Field(30 * 86400.0, description="How long files are kept, and what batches have made.")
-    max_file: Size = Field(200 << 20, description="The most that one file may have.")
+    retention: Seconds = Field(30 * 86400.0, description="How long files and results of batches are kept.")
+    max_file: Size = Field(200 << 20, description="The largest file.")
     max_lines: int = Field(100_000, ge=1, le=1_000_000, description="Requests in one batch.")
-    max_stored: Size = Field(10 << 30, description="The most that all files may have together; then none is taken.")
+    max_stored: Size = Field(10 << 30, description="All files together; beyond it uploads are refused.")
 
 
 class DeviceConfig(Section):
@@ -173,13 +175,13 @@ class DeviceConfig(Section):
 
 
 class SchedulingConfig(Section):
-    """How models take turns. Each but `policy` may also be set for one model."""
+    """How models are scheduled. Each field but `policy` may also be set for one model."""
 
-    policy: Literal["gdsf", "lru"] = Field("gdsf", description="Who is evicted first.")
+    policy: Literal["gdsf", "lru"] = Field("gdsf", description="Which model is evicted first.")
     patience: float = Field(
-        4.0, ge=0, allow_inf_nan=False, description="How many times the cost of a switch a busy model serves first."
+        4.0, ge=0, allow_inf_nan=False, description="How many times the cost of a swap a busy model serves first."
     )
-    max_wait: Seconds = Field(30.0, description="A request that has waited so long has room made for it at once.")
+    max_wait: Seconds = Field(30.0, description="After a request has waited for so long, room is made for its model.")
     max_run: Seconds = Field(600.0, description="A request may run for so long.")
     max_stall: Seconds = Field(120.0, description="A worker whose runs make no progress for so long is ended.")
     max_batch: int = Field(1, ge=1, description="Requests in one run, for engines that batch.")
@@ -209,7 +211,7 @@ class ModelConfig(Section):
         1.0, gt=0, allow_inf_nan=False, description="A weight: more is a larger share of the device's time."
     )
     pin: bool = Field(False, description="Never evicted.")
-    preload: bool = Field(False, description="Brought in at start rather than by its first request.")
+    preload: bool = Field(False, description="Loaded at the start, not only by its first request.")
     keep_alive: KeepAlive = Field(
         None, description="Asleep after so long without work, stopped after as long again; `never`: on pressure only."
     )
@@ -232,7 +234,7 @@ class Config(Section):
 
     server: ServerConfig = Field(ServerConfig(), description="Where the server listens.")
     device: DeviceConfig = Field(DeviceConfig(), description="The one device that all models share.")
-    scheduling: SchedulingConfig = Field(SchedulingConfig(), description="How models take turns.")
+    scheduling: SchedulingConfig = Field(SchedulingConfig(), description="How models are scheduled.")
     batches: BatchesConfig = Field(BatchesConfig(), description="Files and batches.")
     models: dict[Name, ModelConfig] = Field(min_length=1, description="Models by the name clients use.")
 

@@ -83,4 +83,4 @@ class LogWriter:
             if not self._lines and not dropped:
                 self._written.set()
         if dropped:
-            log.warning("lines of the log were dropped, since nobody read them", lines=dropped)
+            log.warning("lines of the log were dropped", lines=dropped)

@@ -102,7 +102,7 @@ def _take_over() -> None:
     def ignored(failed: Any) -> None:
         error = failed.exc_value
         if error is not None:
-            log.error("error that nobody could be told of", error=said(error), where=where(error))
+            log.error("unraisable error", error=said(error), where=where(error))
 
     threading.excepthook = in_thread
     sys.unraisablehook = ignored

@@ -107,7 +107,7 @@ class _Watch:
                 Ending.FAILED, f"{model.name} does not start: {model.health.failure or 'its worker died'}"
             )
         if model.unloaded and not model.load_requested:
-            return AdminOutcome(Ending.SUPERSEDED, f"{model.name} was told to leave before it was in")
+            return AdminOutcome(Ending.SUPERSEDED, f"{model.name} was told to unload before it was loaded")
         return AdminOutcome(Ending.UNDER_WAY)
 
     def _leaving(self) -> AdminOutcome:
@@ -120,5 +120,5 @@ class _Watch:
         if model.unload_requested is not None or model.state in _LEAVING:
             return AdminOutcome(Ending.UNDER_WAY)
         if model.state is State.READY:
-            return AdminOutcome(Ending.SUPERSEDED, f"{model.name} was told to stay before it could leave")
+            return AdminOutcome(Ending.SUPERSEDED, f"{model.name} was told to load before it was unloaded")
         return AdminOutcome(Ending.DONE if asleep_is_enough else Ending.UNDER_WAY)

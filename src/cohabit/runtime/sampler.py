@@ -77,7 +77,7 @@ class Sampler:
             overdue = time.monotonic() - self._read_at >= UNREADABLE_AFTER
             if overdue and not self._told:
                 why = self._failure or f"a reading has not ended within {UNREADABLE_AFTER:g} s"
-                log.error("device cannot be read; nothing new is brought in", why=why)
+                log.error("device cannot be read; no model is loaded", why=why)
                 self._post(DeviceUnreadable(why))
             elif self._told and not overdue:
                 log.warning("device can be read again")

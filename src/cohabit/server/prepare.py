@@ -108,7 +108,7 @@ def auth_for(server: "ServerConfig", address: str, tell: Tell) -> "AuthConfig | 
     here = ip_address(address).is_loopback
     if server.keys is False or (server.keys is None and here):
         if not here:
-            tell(f"warning: anybody who reaches {address} may use this server; see docs/keys.md")
+            tell(f"warning: every client that reaches {address} may use this server; see docs/keys.md")
         return None
     keyring = Keyring(keys_file())
     if not keyring:

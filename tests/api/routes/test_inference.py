@@ -53,7 +53,7 @@ async def test_what_a_model_cannot_is_refused_or_told(http: httpx2.AsyncClient, 
     service.reply = as_asked
     data = {"messages": asking(picture()), "temperature": 0}
     told = await http.post("/inference", json={"type": "chat", "model": "labels", "data": data})
-    assert told.headers["x-cohabit-warning"] == "labels does not heed temperature"
+    assert told.headers["x-cohabit-warning"] == "labels ignores temperature"
     refused = await http.post("/inference", json={"type": "chat", "model": "labels", "data": {**data, "stop": "a"}})
     assert refused.json()["error"]["param"] == "data.stop"
 

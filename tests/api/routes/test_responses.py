@@ -144,7 +144,7 @@ async def test_pictures_are_for_models_that_see(http: httpx2.AsyncClient, servic
     body = {"model": "labels", "input": [{"role": "user", "content": parts}], "temperature": 0}
     seen = await http.post(PATH, json=body)
     assert seen.status_code == 200
-    assert seen.headers["x-cohabit-warning"] == "labels does not heed temperature"
+    assert seen.headers["x-cohabit-warning"] == "labels ignores temperature"
     blind = (await http.post(PATH, json={**body, "model": "llm"})).json()["error"]
     assert (blind["code"], blind["param"]) == ("unsupported_content", "input")
     parts[0]["image_url"] = "data:image/png;base64,AAAA"

@@ -271,7 +271,7 @@ class Supervisor:
         tail = worker.process.log_tail if worker.process is not None else []
         self.last_lines[worker.model] = tail
         if not worker.unwanted():
-            log.warning("worker ended unasked", model=worker.model, detail=why.detail, last_lines=tail[-5:])
+            log.warning("worker ended unexpectedly", model=worker.model, detail=why.detail, last_lines=tail[-5:])
         self._post(
             WorkerExited(
                 worker_id,
