@@ -81,9 +81,10 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_an_engine_is_one_file_one_line_one_test_one_row(name: str, project: dict[str, Any]) -> None:
-    module = ENGINES[name].partition(":")[0].rpartition(".")[2]
-    assert list((ROOT / "tests").rglob(f"test_{module}.py")), f"no test_{module}.py"
+def test_engine_has_one_registry_line_one_test_and_one_row(name: str, project: dict[str, Any]) -> None:
+    *folder, module = ENGINES[name].partition(":")[0].split(".")[1:]
+    test = ROOT.joinpath("tests", *folder, f"test_{module}.py")
+    assert test.is_file(), f"no {at(test)}"
     row = re.compile(rf"^\| *`{re.escape(name)}` *\|", re.MULTILINE)
     assert row.search((ROOT / "docs" / "engines.md").read_text()), f"no row for `{name}` in docs/engines.md"
     engine = engine_class(name)

@@ -10,10 +10,10 @@ from typing import Any
 import httpx2
 from starlette.applications import Starlette
 
+from cohabit.access.keys import Principal
 from cohabit.api.app import keeps
 from cohabit.batches import files
 from cohabit.batches.store import BatchStore
-from cohabit.batches.who import Principal
 from cohabit.config.model import BatchesConfig
 from cohabit.runtime.supervision import TaskSupervisor
 from cohabit.schemas.batches import ENDED

@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from cohabit.access.keys import Principal
 from cohabit.batches import files, records
 from cohabit.batches.asgi_client import Caller
 from cohabit.batches.calendar import SETTLED, Calendar
@@ -14,7 +15,6 @@ from cohabit.batches.database import Database
 from cohabit.batches.leader import Leader
 from cohabit.batches.run_context import RunContext
 from cohabit.batches.runner import BatchRunner
-from cohabit.batches.who import Principal
 from cohabit.schemas.batches import ENDED, Batch, BatchRequest
 from cohabit.schemas.files import FileUpload
 from harness import PATIENCE

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import Connection, select
 
 from batches.driving import ANN, MONTH, NOW, Bench, line
+from cohabit.access.keys import Principal
 from cohabit.batches import files, line_store, records, schema
 from cohabit.batches.errors import Conflict, Missing
 from cohabit.batches.results import failed
-from cohabit.batches.who import Principal
 from cohabit.schemas.batches import BatchRequest
 from cohabit.schemas.files import ExpiresAfter
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cohabit.engines.scene import Scene
+from cohabit.engines.scene.engine import Scene
 from cohabit.engines.whisper import Whisper
 from cohabit.protocol.engine import Chunk, EngineRequest, ItemError
 from cohabit.protocol.spec import ModelSpec

@@ -11,8 +11,8 @@ from contextlib import suppress
 
 from PIL import Image
 
-from cohabit.engines.scene import Scene
-from cohabit.media.errors import Unreadable
+from cohabit.engines.scene.engine import Scene
+from cohabit.media import Unreadable
 from cohabit.protocol.inspection import Picture, Piece, Sound
 from cohabit.runtime.inspectors import Inspectors
 from media.making import PLAIN, muxed

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cohabit.engines.audio_decode import windows
-from cohabit.engines.scene import Scene
+from cohabit.engines.scene.engine import Scene
 from cohabit.media.images import load
 from inspector.damage import COUNT, passed, pictures, sounds
 

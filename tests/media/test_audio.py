@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cohabit.engines.audio_encode import Encoder
+from cohabit.media import Unreadable
 from cohabit.media.audio import HIGHEST_RATE, LOWEST_RATE, MOST_SECONDS, check, frames, mono, repacked
-from cohabit.media.errors import Unreadable
 from hostile import flac, mkv
 from media.making import PLAIN, muxed, sine
 from samples import album, film, tagged, tone, wav

@@ -2,8 +2,8 @@
 
 import pytest
 
+from cohabit.media import Unreadable
 from cohabit.media.data_url import decode
-from cohabit.media.errors import Unreadable
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
 from PIL.PngImagePlugin import PngInfo
 
-from cohabit.media.errors import Unreadable
+from cohabit.media import Unreadable
 from cohabit.media.images import FORMATS, MOST_CHUNKS, MOST_PIXELS, MOST_SCANS, load, shrunk
 from hostile import png_chunks, scans
 from samples import animated, bomb, chunk, picture, saved

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cohabit.media.errors import Unreadable
+from cohabit.media import Unreadable
 from cohabit.media.images import load
 from cohabit.protocol.inspection import Picture, Piece, Sound
 from cohabit.runtime.inspectors import Inspectors

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cohabit.engines.llamacpp import LlamaCpp, LlamaCppOptions
+from cohabit.engines.llamacpp.engine import LlamaCpp, LlamaCppOptions
 from cohabit.engines.registry import ENGINES, engine_class
 from cohabit.protocol.parameters import BadParameter, Declared, parameters_of
 from cohabit.protocol.tasks import Task

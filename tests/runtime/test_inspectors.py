@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cohabit.media.errors import Unreadable
+from cohabit.media import Unreadable
 from cohabit.protocol.inspection import Clean, FromInspector, InspectorReady, Picture, PieceRefused, Progress, Sound
 from cohabit.protocol.messages import FrameTooLarge
 from cohabit.runtime import inspectors

@@ -147,7 +147,7 @@ ALONE = {
         "worker/threads.py",  # ends the process if it fails
         "observability/journal.py",  # says so in the log, and the server goes on without
         "observability/log_writer.py",  # is started again by the next line
-        "engines/llamacpp.py",  # hands every error to the thread that waits for it
+        "engines/llamacpp/engine.py",  # hands every error to the thread that waits for it
         "runtime/workers/guard.py",  # hands every error to the task that waits for it, which is started again
     },
     "Timer": {"cli/signals.py"},  # ends the process

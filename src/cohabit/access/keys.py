@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from dataclasses import dataclass
 
 import msgspec
 
@@ -26,6 +27,19 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     def allows(self, model: str) -> bool:
         """Whether it may ask this model."""
         return self.models is None or model in self.models
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The client on whose behalf files and batches are read and written."""
+
+    name: str  # of its key; empty where the server asks for no key
+    sees_all: bool  # an admin, or any client where the server asks for no key
+
+    @property
+    def owner_filter(self) -> str | None:
+        """The owner whose files and batches are visible; None for all of them."""
+        return None if self.sees_all else self.name
 
 
 def new_secret() -> str:

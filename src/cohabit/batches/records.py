@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
+from cohabit.access.keys import Principal
 from cohabit.batches import files
 from cohabit.batches.errors import Conflict, Missing
 from cohabit.batches.schema import ANSWERED, ERASED, FAILED, batches, lines, new_id
 from cohabit.batches.schema import files as files_table
-from cohabit.batches.who import Principal
 from cohabit.schemas.batches import ENDED, Batch, BatchList, BatchRequest, Counts, LineErrors
 from cohabit.schemas.files import kept_for
 
@@ -35,9 +35,9 @@ class PendingWork:
     done: int
 
 
-def create(connection: Connection, who: Principal, asked: BatchRequest, now: float, retention: float) -> Batch:
+def create(connection: Connection, principal: Principal, asked: BatchRequest, now: float, retention: float) -> Batch:
     """Write it down. Raises Missing if there is no such file, Conflict if a batch made it."""
-    source = files.get(connection, who.sees, asked.input_file_id)
+    source = files.get(connection, principal.owner_filter, asked.input_file_id)
     if source.purpose != "batch":
         raise Conflict("this file was made by a batch; send a file of requests first", "wrong_purpose")
     batch_id = new_id("batch_", now)
@@ -45,7 +45,7 @@ def create(connection: Connection, who: Principal, asked: BatchRequest, now: flo
         insert(batches),
         {
             "id": batch_id,
-            "owner": who.name,
+            "owner": principal.name,
             "status": "validating",
             "input_file_id": asked.input_file_id,
             "endpoint": asked.endpoint,

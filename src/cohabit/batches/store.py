@@ -7,6 +7,7 @@ from shutil import disk_usage
 
 from starlette.types import ASGIApp
 
+from cohabit.access.keys import Principal
 from cohabit.batches import files, records
 from cohabit.batches.asgi_client import Caller
 from cohabit.batches.calendar import Calendar
@@ -16,7 +17,6 @@ from cohabit.batches.leader import Leader
 from cohabit.batches.lines import Resolve
 from cohabit.batches.run_context import Identify, RunContext
 from cohabit.batches.runner import BatchRunner
-from cohabit.batches.who import Principal
 from cohabit.config.model import BatchesConfig
 from cohabit.runtime.supervision import TaskSupervisor
 from cohabit.schemas.batches import Batch, BatchList, BatchRequest
@@ -71,59 +71,61 @@ class BatchStore:
         await self._running
         await self._database.close()
 
-    def upload(self, who: Principal, filename: str, gone: Callable[[], bool]) -> "Upload":
+    def upload(self, principal: Principal, filename: str, gone: Callable[[], bool]) -> "Upload":
         """A file that is about to be sent. ``gone`` tells whether its client has hung up."""
-        return Upload(self._database, self._config, who, filename, turns=self._turns, gone=gone, clock=self._clock)
+        return Upload(
+            self._database, self._config, principal, filename, turns=self._turns, gone=gone, clock=self._clock
+        )
 
-    async def file(self, who: Principal, file_id: str) -> FileObject:
+    async def file(self, principal: Principal, file_id: str) -> FileObject:
         """Raises Missing, StorageError."""
-        return await self._database.read(files.get, who.sees, file_id)
+        return await self._database.read(files.get, principal.owner_filter, file_id)
 
     async def files(
-        self, who: Principal, *, purpose: str | None, after: str | None, limit: int, newest: bool
+        self, principal: Principal, *, purpose: str | None, after: str | None, limit: int, newest: bool
     ) -> FileList:
         """One page. Raises StorageError."""
         return await self._database.read(
-            files.page, who.sees, purpose=purpose, after=after, limit=limit, newest=newest
+            files.page, principal.owner_filter, purpose=purpose, after=after, limit=limit, newest=newest
         )
 
-    async def content(self, who: Principal, file_id: str) -> AsyncIterator[bytes]:
+    async def content(self, principal: Principal, file_id: str) -> AsyncIterator[bytes]:
         """All of a file, in pieces. Raises Missing if it is erased meanwhile, StorageError."""
         place = -1
         while True:
-            place, piece = await self._database.read(files.piece, who.sees, file_id, place)
+            place, piece = await self._database.read(files.piece, principal.owner_filter, file_id, place)
             if not piece:
                 return
             yield piece
 
-    async def erase_file(self, who: Principal, file_id: str) -> None:
+    async def erase_file(self, principal: Principal, file_id: str) -> None:
         """For good. Raises Missing, Conflict, StorageError."""
-        await self._database.write(files.hide, who.sees, file_id)
+        await self._database.write(files.hide, principal.owner_filter, file_id)
         await self._erase()
 
-    async def create(self, who: Principal, asked: BatchRequest) -> Batch:
+    async def create(self, principal: Principal, asked: BatchRequest) -> Batch:
         """Take a batch. From now on it is not lost. Raises Missing, Conflict, StorageError."""
-        made = await self._database.write(records.create, who, asked, self._clock(), self._config.retention)
+        made = await self._database.write(records.create, principal, asked, self._clock(), self._config.retention)
         self._runner.poke()
         return made
 
-    async def batch(self, who: Principal, batch_id: str) -> Batch:
+    async def batch(self, principal: Principal, batch_id: str) -> Batch:
         """Raises Missing, StorageError."""
-        return await self._database.read(records.get, who.sees, batch_id)
+        return await self._database.read(records.get, principal.owner_filter, batch_id)
 
-    async def batches(self, who: Principal, *, after: str | None, limit: int) -> BatchList:
+    async def batches(self, principal: Principal, *, after: str | None, limit: int) -> BatchList:
         """One page. Raises StorageError."""
-        return await self._database.read(records.page, who.sees, after=after, limit=limit)
+        return await self._database.read(records.page, principal.owner_filter, after=after, limit=limit)
 
-    async def cancel(self, who: Principal, batch_id: str) -> Batch:
+    async def cancel(self, principal: Principal, batch_id: str) -> Batch:
         """No more of it is begun. Raises Missing, Conflict, StorageError."""
-        found = await self._database.write(records.cancel, who.sees, batch_id, self._clock())
+        found = await self._database.write(records.cancel, principal.owner_filter, batch_id, self._clock())
         self._runner.poke()
         return found
 
-    async def erase_batch(self, who: Principal, batch_id: str) -> None:
+    async def erase_batch(self, principal: Principal, batch_id: str) -> None:
         """With what it made. Raises Missing, Conflict, StorageError."""
-        await self._database.write(records.hide, who.sees, batch_id)
+        await self._database.write(records.hide, principal.owner_filter, batch_id)
         await self._erase()
 
     async def _erase(self) -> None:
@@ -150,7 +152,7 @@ class Upload:
         self,
         database: Database,
         config: BatchesConfig,
-        who: Principal,
+        principal: Principal,
         filename: str,
         *,
         turns: asyncio.Semaphore,
@@ -160,7 +162,7 @@ class Upload:
         """Nothing is written yet."""
         self._database = database
         self._config = config
-        self._owner = who.name
+        self._owner = principal.name
         self._filename = filename
         self._turns = turns
         self._gone = gone

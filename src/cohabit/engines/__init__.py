@@ -1,1 +1,1 @@
-"""One file per engine. An engine's library is imported inside ``load``, never at module level."""
+"""One file or one folder per engine. An engine's library is imported inside ``load``, never at module level."""

@@ -8,9 +8,9 @@ from cohabit.protocol.engine import Engine
 ENGINES: dict[str, str] = {
     "fake": "cohabit.engines.fake:Fake",
     "hibari": "cohabit.engines.hibari:Hibari",
-    "llamacpp": "cohabit.engines.llamacpp:LlamaCpp",
+    "llamacpp": "cohabit.engines.llamacpp.engine:LlamaCpp",
     "onnx-embed": "cohabit.engines.onnx_embed:OnnxEmbed",
-    "scene": "cohabit.engines.scene:Scene",
+    "scene": "cohabit.engines.scene.engine:Scene",
     "whisper": "cohabit.engines.whisper:Whisper",
 }
 

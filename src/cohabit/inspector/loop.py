@@ -5,7 +5,7 @@ import socket
 
 from cohabit.inspector.limits import Allowance, confine
 from cohabit.inspector.pieces import cleaned
-from cohabit.media.errors import Unreadable
+from cohabit.media import Unreadable
 from cohabit.protocol.inspection import (
     Clean,
     FromInspector,

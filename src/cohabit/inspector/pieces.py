@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-from cohabit.media import audio, images
+from cohabit.media import Unreadable, audio, images
 from cohabit.media.data_url import decode
-from cohabit.media.errors import Unreadable
 from cohabit.protocol.inspection import Picture, Piece
 from cohabit.protocol.memory import peak_and_resident, reset_peak
 from cohabit.protocol.messages import MAX_FRAME

@@ -16,7 +16,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from cohabit.media.errors import Unreadable
+from cohabit.media import Unreadable
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream

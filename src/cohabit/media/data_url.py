@@ -3,7 +3,7 @@
 import binascii
 from base64 import b64decode
 
-from cohabit.media.errors import Unreadable
+from cohabit.media import Unreadable
 
 
 def decode(text: str) -> bytes:

@@ -9,7 +9,7 @@ import io
 import struct
 from typing import TYPE_CHECKING
 
-from cohabit.media.errors import Unreadable
+from cohabit.media import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from cohabit.media.errors import Unreadable
+from cohabit.media import Unreadable
 from cohabit.protocol.inspection import (
     Clean,
     FromInspector,

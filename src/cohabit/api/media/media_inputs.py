@@ -14,7 +14,7 @@ from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.api.middleware.disconnects import Watch
 from cohabit.api.routes.models import service_of
 from cohabit.core.commands import Rejection, RejectReason
-from cohabit.media.errors import Unreadable
+from cohabit.media import Unreadable
 from cohabit.protocol.inspection import Picture, Piece, Sound
 from cohabit.runtime.inspectors import RETRY_AFTER, TooBusy
 from cohabit.runtime.requests import CallFailed

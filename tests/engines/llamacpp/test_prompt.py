@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from cohabit.engines.gguf_header import Vocabulary
-from cohabit.engines.llamacpp_prompt import LARGE_STACK, MOST_CONTROL, MOST_RUN, Prompts, longest_run
+from cohabit.engines.llamacpp.gguf_header import Vocabulary
+from cohabit.engines.llamacpp.prompt import LARGE_STACK, MOST_CONTROL, MOST_RUN, Prompts, longest_run
 from cohabit.engines.per_item import BadItem
 
 END = "<|im_end|>"

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from cohabit.engines import grammars
+from cohabit.engines.llamacpp import grammars
 
 
 def test_a_trial_begins_with_the_mark_and_goes_on_as_it_was() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cohabit.engines.llamacpp_body import TOKENS, Asking
+from cohabit.engines.llamacpp.body import TOKENS, Asking
 from cohabit.engines.per_item import BadItem
 
 USER = {"role": "user", "content": "hello"}

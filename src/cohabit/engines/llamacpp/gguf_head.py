@@ -1,4 +1,4 @@
-"""Writes a GGUF file anew with its output head in BF16; run as ``python -m cohabit.engines.gguf_head SOURCE TARGET``.
+"""Writes a GGUF file anew with its output head in BF16: ``python -m cohabit.engines.llamacpp.gguf_head IN OUT``.
 
 The head is multiplied once for every token of every sequence. llama.cpp's CPU build in the xllamacpp wheel is slow at
 some quantized types of it where two or three sequences are at work at once, and not at BF16. Where the embedding of

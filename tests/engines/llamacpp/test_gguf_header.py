@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cohabit.engines.gguf_header import NotGguf, kv_bytes, read_metadata
+from cohabit.engines.llamacpp.gguf_header import NotGguf, kv_bytes, read_metadata
 
 LLAMA: dict[str, str | int] = {
     "general.architecture": "llama",

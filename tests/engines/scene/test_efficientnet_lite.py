@@ -9,8 +9,8 @@ import pytest
 from platformdirs import user_cache_path
 
 from cohabit.config.load import load_config
-from cohabit.engines.efficientnet_lite import STAGES, build
-from cohabit.engines.torch_file import RefusedFile, read_tensors
+from cohabit.engines.scene.efficientnet_lite import STAGES, build
+from cohabit.engines.scene.torch_file import RefusedFile, read_tensors
 from cohabit.sources import resolve
 
 
@@ -56,7 +56,13 @@ def test_weights_of_something_else_are_refused_by_name(weights: Path) -> None:
 def test_as_a_command_it_says_why_it_cannot(tmp_path: Path) -> None:
     (tmp_path / "bad.pth").write_bytes(b"cos\nsystem\n.")
     done = subprocess.run(
-        [sys.executable, "-m", "cohabit.engines.efficientnet_lite", tmp_path / "bad.pth", tmp_path / "out.onnx"],
+        [
+            sys.executable,
+            "-m",
+            "cohabit.engines.scene.efficientnet_lite",
+            tmp_path / "bad.pth",
+            tmp_path / "out.onnx",
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cohabit.engines.grammars import opening
+from cohabit.engines.llamacpp.grammars import opening
 
 Piece = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0's weights as an ONNX model: ``python -m cohabit.engines.efficientnet_lite SOURCE TARGET``.
+"""EfficientNet-Lite0's weights as an ONNX model: ``python -m cohabit.engines.scene.efficientnet_lite SOURCE TARGET``.
 
 SOURCE is the ``.pth`` of github.com/RangiLyu/EfficientNet-Lite, read without running it (``torch_file``). The
 architecture is that of Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks"
@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from cohabit.engines.torch_file import RefusedFile, read_tensors
+from cohabit.engines.scene.torch_file import RefusedFile, read_tensors
 
 SIZE = 224  # pixels of each side
 _EPSILON = 1e-3  # of the batch normalisations, as trained
@@ -158,7 +158,7 @@ def build(tensors: Tensors) -> onnx.ModelProto:
 
 def main() -> int:
     """Convert one file; what is wrong with it is one line on standard output."""
-    parser = argparse.ArgumentParser(prog="cohabit.engines.efficientnet_lite", description=__doc__)
+    parser = argparse.ArgumentParser(prog="cohabit.engines.scene.efficientnet_lite", description=__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     arguments = parser.parse_args()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cohabit.engines.torch_file import MAGIC, VERSION, RefusedFile, read_tensors
+from cohabit.engines.scene.torch_file import MAGIC, VERSION, RefusedFile, read_tensors
 
 
 class Storage:
@@ -223,7 +223,7 @@ def test_random_damage_is_refused_or_changes_numbers_only(path: Path) -> None:
 
 @pytest.mark.process
 def test_the_reader_never_imports_torch() -> None:
-    code = "import sys, cohabit.engines.torch_file; print('torch' in sys.modules)"
+    code = "import sys, cohabit.engines.scene.torch_file; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from cohabit.engines.gguf_header import Vocabulary
+from cohabit.engines.llamacpp.gguf_header import Vocabulary
 from cohabit.engines.per_item import BadItem
 
 MOST_RUN = 60_000  # characters of one kind in a row: half of what LARGE_STACK was seen to take

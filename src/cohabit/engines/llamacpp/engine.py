@@ -17,13 +17,20 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from cohabit.engines import gbnf
 from cohabit.engines.answers import wants_usage
-from cohabit.engines.gguf_header import NotGguf, Vocabulary, head_bytes, kv_bytes, read_metadata, read_vocabulary
-from cohabit.engines.grammars import MARK, trial
-from cohabit.engines.llamacpp_body import Asking
-from cohabit.engines.llamacpp_parameters import REFUSED, ChatParameters, Parameters
-from cohabit.engines.llamacpp_prompt import Prompts
+from cohabit.engines.llamacpp import gbnf
+from cohabit.engines.llamacpp.body import Asking
+from cohabit.engines.llamacpp.gguf_header import (
+    NotGguf,
+    Vocabulary,
+    head_bytes,
+    kv_bytes,
+    read_metadata,
+    read_vocabulary,
+)
+from cohabit.engines.llamacpp.grammars import MARK, trial
+from cohabit.engines.llamacpp.parameters import REFUSED, ChatParameters, Parameters
+from cohabit.engines.llamacpp.prompt import Prompts
 from cohabit.engines.per_item import BadItem
 from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import (
@@ -91,7 +98,11 @@ class LlamaCpp(Engine):
     def derivations(cls, options: msgspec.Struct) -> Mapping[str, Derivation]:
         """The file with another head, where that is asked for."""
         assert isinstance(options, LlamaCppOptions)
-        return {} if options.head is None else {"source": Derivation(".gguf", ".gguf", "cohabit.engines.gguf_head")}
+        return (
+            {}
+            if options.head is None
+            else {"source": Derivation(".gguf", ".gguf", "cohabit.engines.llamacpp.gguf_head")}
+        )
 
     @classmethod
     def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:

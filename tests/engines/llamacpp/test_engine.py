@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cohabit.engines.llamacpp import LlamaCpp, refused
+from cohabit.engines.llamacpp.engine import LlamaCpp, refused
 from cohabit.protocol.engine import Chunk, EngineError, ItemError
 from cohabit.protocol.memory import peak_and_resident, reset_peak, resident_bytes
 from cohabit.protocol.spec import Device, ModelSpec

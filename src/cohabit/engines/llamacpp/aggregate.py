@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from cohabit.engines.tool_calls import Offer, ToolCallReader
+from cohabit.engines.llamacpp.tool_calls import Offer, ToolCallReader
 
 Piece = dict[str, Any]
 

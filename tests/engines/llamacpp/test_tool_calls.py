@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from cohabit.engines.grammars import opening
-from cohabit.engines.tool_calls import Offer, ToolCallReader, told
+from cohabit.engines.llamacpp.grammars import opening
+from cohabit.engines.llamacpp.tool_calls import Offer, ToolCallReader, told
 
 WEATHER = {"name": "weather", "description": "of a city", "parameters": {"type": "object"}}
 CLOCK = {"name": "clock"}

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cohabit.engines import gbnf, grammars
-from cohabit.engines.aggregate import Assembly
+from cohabit.engines.llamacpp import gbnf, grammars
+from cohabit.engines.llamacpp.aggregate import Assembly
+from cohabit.engines.llamacpp.tool_calls import Offer, told
 from cohabit.engines.per_item import BadItem
-from cohabit.engines.tool_calls import Offer, told
 
 Body = dict[str, Any]
 

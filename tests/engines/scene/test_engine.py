@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from cohabit.engines.scene import Finding, Scene, pictures, sentence, sentences
+from cohabit.engines.scene.engine import Finding, Scene, pictures, sentence, sentences
 from cohabit.protocol.engine import EngineError
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task

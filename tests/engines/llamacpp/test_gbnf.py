@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cohabit.engines.gbnf import MOST_DEPTH, MOST_PLACES, MOST_REPETITION, BadGrammar, check, converted
+from cohabit.engines.llamacpp.gbnf import MOST_DEPTH, MOST_PLACES, MOST_REPETITION, BadGrammar, check, converted
 
 JSON = r"""
 root   ::= object

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from cohabit.engines.answers import AnswerBuilder, usage, wants_usage
-from cohabit.engines.labels import Labels
 from cohabit.engines.per_item import BadItem, opening, singly
-from cohabit.engines.reading import LONGEST, OcrReader
+from cohabit.engines.scene.classifier import Labels
+from cohabit.engines.scene.ocr import LONGEST, OcrReader
 from cohabit.media.data_url import decode
 from cohabit.media.images import load
 from cohabit.protocol.engine import Cancelled, Chunk, Count, Derivation, Engine, EngineError, EngineRequest, Output
@@ -62,7 +62,7 @@ class Scene(Engine):
     def derivations(cls, options: msgspec.Struct) -> Mapping[str, Derivation]:
         """A classifier that comes as torch's file."""
         del options
-        return {"labels": Derivation(".pth", ".onnx", "cohabit.engines.efficientnet_lite")}
+        return {"labels": Derivation(".pth", ".onnx", "cohabit.engines.scene.efficientnet_lite")}
 
     @classmethod
     def estimate(cls, spec: ModelSpec, source_bytes: int) -> Estimate:

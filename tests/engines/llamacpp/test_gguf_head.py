@@ -15,9 +15,9 @@ from cohabit.cli.pull import fetch_missing
 from cohabit.config import defaults
 from cohabit.config.load import load_config
 from cohabit.config.paths import derived_dir
-from cohabit.engines.gguf_head import EMBEDDING, HEAD, rewrite
-from cohabit.engines.gguf_header import head_bytes, read_metadata
-from cohabit.engines.llamacpp import LlamaCpp
+from cohabit.engines.llamacpp.engine import LlamaCpp
+from cohabit.engines.llamacpp.gguf_head import EMBEDDING, HEAD, rewrite
+from cohabit.engines.llamacpp.gguf_header import head_bytes, read_metadata
 from cohabit.protocol.engine import Chunk, EngineRequest
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -79,7 +79,7 @@ def test_only_the_head_is_another(names: tuple[str, ...], head: str, kind: Any, 
 def converted(source: Path, target: Path) -> tuple[int, list[str]]:
     """The converter's exit code and what it says."""
     done = subprocess.run(
-        [sys.executable, "-m", "cohabit.engines.gguf_head", source, target],
+        [sys.executable, "-m", "cohabit.engines.llamacpp.gguf_head", source, target],
         capture_output=True,
         text=True,
         check=False,

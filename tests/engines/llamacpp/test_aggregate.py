@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from cohabit.engines.aggregate import Assembly
-from cohabit.engines.tool_calls import Offer
+from cohabit.engines.llamacpp.aggregate import Assembly
+from cohabit.engines.llamacpp.tool_calls import Offer
 
 
 def piece(
