@@ -25,14 +25,14 @@ class Clocks:
         return self.calendar.surely()
 
 
-def test_nothing_is_certain_before_the_clock_was_watched_for_long_enough() -> None:
+def test_time_is_unknown_until_the_clock_has_settled() -> None:
     clocks = Clocks()
     assert clocks.later(SETTLED - 1) == -math.inf
     assert clocks.later(1) == NOW + SETTLED
     assert clocks.later(7) == NOW + SETTLED + 7
 
 
-def test_a_jump_ahead_is_believed_when_it_has_lasted() -> None:
+def test_jump_ahead_counts_after_it_has_lasted() -> None:
     clocks = Clocks()
     clocks.later(SETTLED)
     clocks.wall += 40 * DAY
@@ -42,7 +42,7 @@ def test_a_jump_ahead_is_believed_when_it_has_lasted() -> None:
     assert clocks.later(1) == NOW + 40 * DAY + 2 * SETTLED + 1
 
 
-def test_a_jump_back_is_believed_at_once() -> None:
+def test_jump_back_counts_at_once() -> None:
     clocks = Clocks()
     clocks.later(SETTLED)
     clocks.wall -= DAY
@@ -51,14 +51,14 @@ def test_a_jump_back_is_believed_at_once() -> None:
     assert clocks.later(10) == NOW + SETTLED - DAY + 10, "not so the way ahead again"
 
 
-def test_after_a_time_in_which_nobody_looked_nothing_is_certain() -> None:
+def test_time_is_unknown_after_a_gap_in_observation() -> None:
     clocks = Clocks()
     clocks.later(SETTLED)
     assert clocks.later(SETTLED + 1) == -math.inf
     assert clocks.later(SETTLED) == NOW + 3 * SETTLED + 1
 
 
-def test_what_was_made_since_the_start_has_its_time_at_once() -> None:
+def test_objects_made_since_the_start_expire_on_time() -> None:
     clocks = Clocks()
     assert clocks.calendar.left(NOW + 60, made=int(NOW)) == 60
     assert clocks.calendar.left(NOW + 60, made=NOW - 100) == math.inf
@@ -69,7 +69,7 @@ def test_what_was_made_since_the_start_has_its_time_at_once() -> None:
     assert clocks.calendar.left(NOW + 60, made=NOW - 100) == 60 - SETTLED
 
 
-def test_that_the_clock_was_set_is_logged() -> None:
+def test_clock_change_is_logged() -> None:
     clocks = Clocks()
     with capture_logs() as logged:
         clocks.later(10)

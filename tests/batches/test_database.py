@@ -17,7 +17,7 @@ from cohabit.batches.database import Database, parsed, trouble_of
 from cohabit.batches.errors import StorageError, Trouble
 
 
-async def test_only_its_owner_may_read_it(database: Database) -> None:
+async def test_database_file_is_private(database: Database) -> None:
     await database.read(files.stored)
     path = database.path
     assert path is not None
@@ -38,11 +38,11 @@ async def test_only_its_owner_may_read_it(database: Database) -> None:
         ("temp_store", 2),
     ],
 )
-async def test_what_sqlite_promises(pragma: str, value: object, database: Database) -> None:
+async def test_sqlite_settings_are_durable(pragma: str, value: object, database: Database) -> None:
     assert await database.read(lambda connection: connection.scalar(text(f"PRAGMA {pragma}"))) == value
 
 
-async def test_all_or_nothing(database: Database) -> None:
+async def test_transaction_is_atomic(database: Database) -> None:
     def half(connection: Connection) -> None:
         files.begin(connection, "ann", "in.jsonl", NOW)
         raise ZeroDivisionError
@@ -52,7 +52,7 @@ async def test_all_or_nothing(database: Database) -> None:
     assert await database.read(lambda connection: connection.scalar(select(schema.files.c.id))) is None
 
 
-async def test_an_error_says_nothing_of_what_was_stored(database: Database) -> None:
+async def test_error_does_not_quote_stored_data(database: Database) -> None:
     def twice(connection: Connection) -> None:
         row = {"file_id": "kanarienvogel", "number": 0, "data": b"kanarienvogel"}
         connection.execute(insert(schema.chunks), row)
@@ -65,7 +65,7 @@ async def test_an_error_says_nothing_of_what_was_stored(database: Database) -> N
     assert [line["why"] for line in logged] == ["SQLITE_CONSTRAINT_FOREIGNKEY"]
 
 
-async def test_full_is_said_once_and_what_was_there_is_unharmed(database: Database) -> None:
+async def test_full_disk_is_logged_once_and_keeps_stored_data(database: Database) -> None:
     file_id = await database.write(files.begin, "ann", "in.jsonl", NOW)
     pages = await database.read(lambda connection: connection.scalar(text("PRAGMA page_count")))
     await database.read(lambda connection: connection.execute(text(f"PRAGMA max_page_count = {pages}")))
@@ -80,7 +80,7 @@ async def test_full_is_said_once_and_what_was_there_is_unharmed(database: Databa
     assert await database.read(files.stored) == 100_000
 
 
-async def test_locked_by_something_else(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_locked_database_is_busy(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BUSY_SECONDS", 0.05)
     await database.read(files.stored)
     assert database.path is not None
@@ -95,7 +95,7 @@ async def test_locked_by_something_else(database: Database, monkeypatch: pytest.
     await database.write(files.begin, "ann", "in.jsonl", NOW)
 
 
-async def test_a_folder_that_cannot_be_is_tried_again(tmp_path: Path) -> None:
+async def test_missing_folder_is_tried_again(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("in its place")
     database = Database(f"sqlite:///{tmp_path}/state/batches.db")
     for _ in range(2):
@@ -116,7 +116,7 @@ async def test_tables_of_another_version_are_not_touched(database: Database) -> 
     await again.close()
 
 
-async def test_what_is_erased_is_gone_from_the_disk(database: Database) -> None:
+async def test_deleted_data_are_overwritten_on_disk(database: Database) -> None:
     file_id = await database.write(files.begin, "ann", "in.jsonl", NOW)
     await database.write(files.append, file_id, 0, b"kanarienvogel" * 50_000)
     assert database.path is not None
@@ -130,7 +130,7 @@ async def test_what_is_erased_is_gone_from_the_disk(database: Database) -> None:
 
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "sqlite+aiosqlite:///x", "postgresql+asyncpg://x/y"])
-def test_urls_that_are_not_taken(url: str) -> None:
+def test_unsupported_urls_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"URL|known"):
         parsed(url)
 
@@ -147,12 +147,12 @@ def test_urls_that_are_not_taken(url: str) -> None:
         (SimpleNamespace(sqlstate=None), Trouble.UNREACHABLE),
     ],
 )
-def test_what_a_driver_means(origin: object, trouble: Trouble) -> None:
+def test_driver_errors_are_classified(origin: object, trouble: Trouble) -> None:
     error = IntegrityError(None, None, Exception())
     error.orig = origin  # type: ignore[assignment]  # drivers differ in their errors
     assert trouble_of(error) is trouble
 
 
-def test_what_is_no_drivers_error() -> None:
+def test_other_errors_are_not_classified() -> None:
     assert trouble_of(SQLAlchemyError()) is Trouble.UNREACHABLE
     assert trouble_of(DBAPIError(None, None, OSError(28, "No space left on device"))) is Trouble.FULL

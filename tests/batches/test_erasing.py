@@ -41,7 +41,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_hundred_that_come_while_one_is_erased_are_one_pass(passes: Passes) -> None:
+async def test_deletions_during_a_pass_share_the_next_pass(passes: Passes) -> None:
     passes.eraser.drop("first")
     await settle()
     for number in range(100):
@@ -58,7 +58,7 @@ async def test_a_hundred_that_come_while_one_is_erased_are_one_pass(passes: Pass
     assert len(passes.dropped) == 2
 
 
-async def test_a_pass_that_fails_is_told_and_what_it_was_to_hide_is_kept(passes: Passes) -> None:
+async def test_failed_pass_is_logged_and_repeated(passes: Passes) -> None:
     passes.failing = 2
     passes.eraser.drop("a")
     await settle()
@@ -70,7 +70,7 @@ async def test_a_pass_that_fails_is_told_and_what_it_was_to_hide_is_kept(passes:
     assert passes.dropped == [["a"], ["a"], ["a"]]
 
 
-async def test_who_stops_waiting_stops_no_pass(passes: Passes) -> None:
+async def test_cancelled_waiter_does_not_stop_the_pass(passes: Passes) -> None:
     waiting = asyncio.ensure_future(passes.eraser.erase())
     await settle()
     waiting.cancel()
@@ -84,7 +84,7 @@ async def test_who_stops_waiting_stops_no_pass(passes: Passes) -> None:
     assert len(passes.dropped) == 2
 
 
-async def test_the_end_of_a_server_waits_for_no_pass(passes: Passes) -> None:
+async def test_shutdown_does_not_wait_for_a_pass(passes: Passes) -> None:
     for name in "ab":
         passes.eraser.drop(name)
         await settle()

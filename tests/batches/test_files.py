@@ -38,7 +38,7 @@ async def test_a_file_that_a_batch_made_comes_in_pieces_too(bench: Bench) -> Non
     assert (found.purpose, found.filename) == ("batch_output", f"{batch.id}_output.jsonl")
 
 
-async def test_nobody_sees_what_is_not_whole(bench: Bench) -> None:
+async def test_unfinished_upload_is_invisible(bench: Bench) -> None:
     file_id = await bench.database.write(files.begin, "ann", "in.jsonl", NOW)
     await bench.database.write(files.append, file_id, 0, b"half")
     for owner in ("ann", None):
@@ -59,7 +59,7 @@ async def files_of(bench: Bench, owner: str | None, **how: object) -> FileList:
     return await bench.database.read(files.page, owner, **asked)  # type: ignore[arg-type]  # a test's defaults
 
 
-async def test_whose_it_is_not_sees_nothing_of_it(bench: Bench) -> None:
+async def test_file_is_hidden_from_other_owners(bench: Bench) -> None:
     file_id = await bench.send("x")
     for do in (files.get, files.hide):
         with pytest.raises(Missing):
@@ -70,7 +70,7 @@ async def test_whose_it_is_not_sees_nothing_of_it(bench: Bench) -> None:
     assert [each.id for each in (await files_of(bench, None)).data] == [file_id], "an admin does"
 
 
-async def test_pages(bench: Bench) -> None:
+async def test_files_are_listed_in_pages(bench: Bench) -> None:
     ids = []
     for _ in range(5):
         ids.append(await bench.send("x"))
@@ -85,7 +85,7 @@ async def test_pages(bench: Bench) -> None:
     assert (await files_of(bench, "ann", purpose="batch_output")).data == []
 
 
-async def test_erased(bench: Bench) -> None:
+async def test_deleted_file_is_gone(bench: Bench) -> None:
     file_id = await bench.send("x")
     await bench.database.write(files.hide, "ann", file_id)
     with pytest.raises(Missing):
@@ -94,7 +94,7 @@ async def test_erased(bench: Bench) -> None:
     assert await bench.database.read(files.stored) == 0
 
 
-async def test_what_a_batch_made_is_erased_with_its_answers(bench: Bench) -> None:
+async def test_deleting_output_deletes_its_answers(bench: Bench) -> None:
     bench.start()
     batch = await bench.ended(await bench.create(f"{line(1)}\nrubbish"))
     assert batch.output_file_id is not None
@@ -104,7 +104,7 @@ async def test_what_a_batch_made_is_erased_with_its_answers(bench: Bench) -> Non
     assert len(await bench.text(batch.error_file_id)) == 1
 
 
-async def test_what_a_batch_made_gives_its_room_back(bench: Bench) -> None:
+async def test_deleting_output_frees_its_space(bench: Bench) -> None:
     bench.most_lines = 2000
     bench.app.reply = lambda body: (200, "x" * 400)
     bench.start()
@@ -120,7 +120,7 @@ async def test_what_a_batch_made_gives_its_room_back(bench: Bench) -> None:
     assert (after.status, after.request_counts) == (batch.status, batch.request_counts)
 
 
-async def test_not_while_a_batch_reads_it(bench: Bench) -> None:
+async def test_file_in_use_by_a_batch_is_not_deleted(bench: Bench) -> None:
     batch = await bench.get(await bench.create(line(1)))
     with pytest.raises(Conflict) as raised:
         await bench.database.write(files.hide, "ann", batch.input_file_id)
@@ -130,7 +130,7 @@ async def test_not_while_a_batch_reads_it(bench: Bench) -> None:
     await bench.database.write(files.hide, "ann", batch.input_file_id)
 
 
-async def test_it_is_kept_for_as_long_as_was_said_and_no_longer_than_may_be(bench: Bench) -> None:
+async def test_retention_is_kept_within_its_maximum(bench: Bench) -> None:
     file_id = await bench.send("x")
     for seconds, kept in ((3600, 3600), (2592000, 86400)):
         upload = FileUpload(purpose="batch", expires_after=ExpiresAfter(seconds=seconds))
@@ -141,7 +141,7 @@ async def test_it_is_kept_for_as_long_as_was_said_and_no_longer_than_may_be(benc
         assert len((await files_of(bench, None)).data) == there
 
 
-async def test_what_has_expired_waits_for_the_batch_that_reads_it(bench: Bench) -> None:
+async def test_expired_file_is_kept_while_a_batch_reads_it(bench: Bench) -> None:
     await bench.create(line(1))
     await bench.database.write(files.expire, NOW + 2 * MONTH)
     assert len((await files_of(bench, None)).data) == 1
@@ -151,5 +151,5 @@ async def test_what_has_expired_waits_for_the_batch_that_reads_it(bench: Bench) 
     ("sizes", "most", "numbers"),
     [([], 9, []), ([5, 4, 1], 9, [0, 1]), ([10, 1], 9, [0]), ([3, 3, 3], 9, [0, 1, 2]), ([1, 9, 1], 9, [0])],
 )
-def test_some(sizes: list[int], most: int, numbers: list[int]) -> None:
+def test_page_of_rows_is_bounded_by_bytes(sizes: list[int], most: int, numbers: list[int]) -> None:
     assert files.some(list(enumerate(sizes)), most) == numbers

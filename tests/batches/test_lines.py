@@ -22,12 +22,12 @@ def raw(**changed: Any) -> bytes:
     return json.dumps({**GOOD, **changed}).encode()
 
 
-def test_a_line_that_is_in_order() -> None:
+def test_valid_line_is_parsed() -> None:
     found = parse(b'{"custom_id": "a", "url": "/v1/embeddings", "more": 1, "body": {"model" : "m",  "input": [1.0]}}')
     assert found == Asked("a", "/v1/embeddings", "m", b'{"model" : "m",  "input": [1.0]}'), "the body as it was sent"
 
 
-def test_a_body_without_a_model() -> None:
+def test_body_without_a_model_is_an_error() -> None:
     assert parse(raw(url="/inference", body={"type": "speak", "data": {}})).model is None
     assert parse(raw(body={"model": 7})).model is None, "the route will say what is wrong with that"
 
@@ -56,19 +56,19 @@ def test_a_body_without_a_model() -> None:
         (raw(body={"model": "m", "stream": True}), "stream_in_batch", "a"),
     ],
 )
-def test_a_line_that_is_not(line: bytes, code: str, custom_id: str | None) -> None:
+def test_invalid_line_is_explained(line: bytes, code: str, custom_id: str | None) -> None:
     with pytest.raises(WrongLine) as raised:
         parse(line)
     assert (raised.value.code, raised.value.custom_id) == (code, custom_id)
     assert "kanarienvogel" not in str(raised.value)
 
 
-def test_stream_false_is_no_wish_to_stream() -> None:
+def test_stream_false_is_accepted() -> None:
     assert parse(raw(body={"model": "m", "stream": False})).model == "m"
 
 
 @given(st.lists(st.binary(max_size=20).filter(lambda part: b"\n" not in part)), st.integers(1, 7))
-def test_lines_come_out_whole_however_they_come_in(parts: list[bytes], step: int) -> None:
+def test_lines_are_split_from_any_chunks(parts: list[bytes], step: int) -> None:
     data = b"\n".join(parts)
     splitter = Splitter()
     found = [line for at in range(0, len(data), step) for line in splitter.lines(data[at : at + step])]
@@ -76,7 +76,7 @@ def test_lines_come_out_whole_however_they_come_in(parts: list[bytes], step: int
     assert found == [part.strip() for part in parts or [b""]]
 
 
-def test_a_line_that_is_too_long_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_long_line_is_not_buffered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "MOST_LINE", 10)
     splitter = Splitter()
     assert list(splitter.lines(b"0123456789\n" + b"x" * 8)) == [b"0123456789"]

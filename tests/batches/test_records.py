@@ -21,7 +21,7 @@ def asked(file_id: str, **fields: object) -> BatchRequest:
     return BatchRequest.model_validate({"input_file_id": file_id, "endpoint": "/v1/embeddings", **fields})
 
 
-async def test_made(bench: Bench) -> None:
+async def test_batch_is_created(bench: Bench) -> None:
     batch = await bench.get(await bench.create(line(1), completion_window="90m", metadata={"for": "a test"}))
     assert batch.status == "validating"
     assert batch.model_dump(include={"endpoint", "completion_window", "metadata", "created_at", "expires_at"}) == {
@@ -34,7 +34,7 @@ async def test_made(bench: Bench) -> None:
     assert batch.request_counts.model_dump() == {"total": 0, "completed": 0, "failed": 0}
 
 
-async def test_of_a_file_that_is_not_there_or_not_theirs(bench: Bench) -> None:
+async def test_missing_or_foreign_input_file_is_refused(bench: Bench) -> None:
     file_id = await bench.send(line(1))
     for who, name in ((ANN, "file-none"), (BOB, file_id)):
         with pytest.raises(Missing):
@@ -43,7 +43,7 @@ async def test_of_a_file_that_is_not_there_or_not_theirs(bench: Bench) -> None:
     assert await bench.database.read(records.get, "root", made.id) == made, "an admin's batch is the admin's"
 
 
-async def test_of_a_file_that_a_batch_made(bench: Bench) -> None:
+async def test_output_of_a_batch_is_refused_as_input(bench: Bench) -> None:
     bench.start()
     batch = await bench.ended(await bench.create(line(1)))
     assert batch.output_file_id is not None
@@ -52,7 +52,7 @@ async def test_of_a_file_that_a_batch_made(bench: Bench) -> None:
     assert raised.value.code == "wrong_purpose"
 
 
-async def test_whose_it_is_not_sees_nothing_of_it(bench: Bench) -> None:
+async def test_batch_is_hidden_from_other_owners(bench: Bench) -> None:
     batch_id = await bench.create(line(1))
     with pytest.raises(Missing):
         await bench.database.read(records.get, "bob", batch_id)
@@ -63,7 +63,7 @@ async def test_whose_it_is_not_sees_nothing_of_it(bench: Bench) -> None:
     assert (await bench.database.read(records.page, "bob", after=None, limit=9)).data == []
 
 
-async def test_pages(bench: Bench) -> None:
+async def test_batches_are_listed_in_pages(bench: Bench) -> None:
     ids = []
     for number in range(4):
         ids.append(await bench.create(line(number)))
@@ -75,7 +75,7 @@ async def test_pages(bench: Bench) -> None:
     assert ([each.id for each in page.data], page.has_more) == (ids[:1], False)
 
 
-async def test_cancelling_twice_is_once_and_what_has_ended_cannot_be(bench: Bench) -> None:
+async def test_cancel_is_idempotent_and_refused_after_the_end(bench: Bench) -> None:
     batch_id = await bench.create(line(1))
     first = await bench.database.write(records.cancel, "ann", batch_id, NOW + 1)
     assert (first.status, first.cancelling_at) == ("cancelling", NOW + 1)
@@ -87,7 +87,7 @@ async def test_cancelling_twice_is_once_and_what_has_ended_cannot_be(bench: Benc
     assert raised.value.code == "batch_ended"
 
 
-async def test_erased_once_it_has_ended(bench: Bench) -> None:
+async def test_batch_is_deleted_only_after_its_end(bench: Bench) -> None:
     batch_id = await bench.create(line(1))
     with pytest.raises(Conflict) as raised:
         await bench.database.write(records.hide, "ann", batch_id)
@@ -108,7 +108,7 @@ async def test_erased_once_it_has_ended(bench: Bench) -> None:
     assert await bench.database.read(left) == 1, "the file that was sent"
 
 
-async def test_what_it_made_is_kept_as_long_as_was_said(bench: Bench) -> None:
+async def test_results_are_kept_for_the_requested_time(bench: Bench) -> None:
     bench.start()
     batch = await bench.ended(
         await bench.create(line(1), output_expires_after=ExpiresAfter(seconds=7200).model_dump())
@@ -125,7 +125,7 @@ async def test_what_it_made_is_kept_as_long_as_was_said(bench: Bench) -> None:
 PAGE: dict[str, Any] = {"purpose": "batch_output", "after": None, "limit": 9, "newest": True}
 
 
-async def test_finishing_is_done_once(bench: Bench) -> None:
+async def test_batch_is_finished_once(bench: Bench) -> None:
     bench.start()
     batch = await bench.ended(await bench.create(line(1)))
     await bench.database.write(records.finish, batch.id, "expired", NOW + 9)
@@ -133,7 +133,7 @@ async def test_finishing_is_done_once(bench: Bench) -> None:
     await bench.database.write(records.finish, "batch_none", "expired", NOW + 9)
 
 
-async def test_an_outcome_stays_as_it_was(bench: Bench) -> None:
+async def test_recorded_result_never_changes(bench: Bench) -> None:
     bench.start()
     batch = await bench.ended(await bench.create(line(1)))
     late = failed(batch.id, 1, "c1", "batch_expired", "too late")
@@ -142,7 +142,7 @@ async def test_an_outcome_stays_as_it_was(bench: Bench) -> None:
     assert await bench.answers(batch) == {"c1": {"echo": 1}}
 
 
-async def test_what_waits_comes_in_order_and_no_more_than_was_asked_for(bench: Bench) -> None:
+async def test_waiting_lines_come_in_order_and_within_the_limit(bench: Bench) -> None:
     batch_id = await bench.create("\n".join(line(number) for number in range(9)))
     bench.most_lines = 9
     bench.app.reply = lambda _: (503, {})

@@ -23,7 +23,7 @@ def said(status: int, code: str | None = None, retry_after: float = 0.0) -> Said
         (408, "max_run_exceeded"),
     ],
 )
-def test_what_stands(status: int, code: str | None) -> None:
+def test_final_answers_are_not_retried(status: int, code: str | None) -> None:
     assert RetryPolicy().pause(said(status, code)) is None
 
 
@@ -31,7 +31,7 @@ def test_what_stands(status: int, code: str | None) -> None:
     ("status", "code", "tries"),
     [(503, RejectReason.WORKER_DIED, 2), (503, RejectReason.OUT_OF_MEMORY, 3), (500, "internal_error", 2)],
 )
-def test_what_may_be_the_requests_own_doing_is_tried_a_few_times(status: int, code: str, tries: int) -> None:
+def test_suspicious_failures_are_retried_a_few_times(status: int, code: str, tries: int) -> None:
     verdicts = RetryPolicy()
     assert [verdicts.pause(said(status, code)) is not None for _ in range(tries)] == [True] * (tries - 1) + [False]
 
@@ -48,24 +48,24 @@ def test_what_may_be_the_requests_own_doing_is_tried_a_few_times(status: int, co
         (408, RejectReason.DEADLINE),
     ],
 )
-def test_what_is_the_servers_matter_is_tried_again_and_again_ever_more_rarely(status: int, code: str | None) -> None:
+def test_server_errors_are_retried_with_backoff(status: int, code: str | None) -> None:
     verdicts = RetryPolicy()
     pauses = [verdicts.pause(said(status, code)) for _ in range(12)]
     assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
     assert pauses[-1] == LONGEST_PAUSE
 
 
-def test_not_before_the_server_said() -> None:
+def test_retry_after_is_kept() -> None:
     assert RetryPolicy().pause(said(429, "queue_full", 30.0)) == 30.0
     assert RetryPolicy().pause(said(429, "queue_full", 3000.0)) == LONGEST_PAUSE
 
 
-def test_an_answer_that_is_no_error_of_ours() -> None:
+def test_foreign_error_body_is_final() -> None:
     assert RetryPolicy().pause(Said(503, "", 0.0, b"<html>")) == 1.0
     assert RetryPolicy().pause(Said(418, "", 0.0, b"")) is None
 
 
-def test_a_request_that_its_worker_died_of_twice_is_not_asked_again() -> None:
+def test_request_that_killed_two_workers_is_not_retried() -> None:
     body = json.dumps({"error": {"code": "worker_died"}}).encode()
     assert RetryPolicy().pause(Said(503, "req-1", 1.0, body, final=True)) is None
     assert RetryPolicy().pause(Said(503, "req-1", 1.0, body)) is not None

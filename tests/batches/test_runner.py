@@ -49,7 +49,7 @@ async def test_every_line_is_answered_in_the_order_of_the_input(bench: Bench, ap
     assert sorted(app.inputs()) == list(range(90))
 
 
-async def test_lines_are_asked_as_background_work_in_the_name_of_whose_they_are(bench: Bench, app: Answering) -> None:
+async def test_lines_run_as_best_effort_for_their_owner(bench: Bench, app: Answering) -> None:
     bench.start()
     batch = await bench.ended(await bench.create(line(1), completion_window="10m"))
     (scope, _), *_ = app.asked
@@ -59,7 +59,7 @@ async def test_lines_are_asked_as_background_work_in_the_name_of_whose_they_are(
     assert (scope["method"], scope["path"]) == ("POST", "/v1/embeddings")
 
 
-async def test_what_was_wrong_is_in_the_error_file_and_the_rest_is_answered(bench: Bench, app: Answering) -> None:
+async def test_invalid_lines_are_in_the_error_file_and_others_answered(bench: Bench, app: Answering) -> None:
     app.reply = lambda body: (400, error("invalid_request")) if body["input"] == 2 else (200, {"echo": 1})
     bench.start()
     batch = await bench.ended(await bench.create("\n".join([line(1), line(2), "rubbish", line(1)])))
@@ -77,7 +77,7 @@ async def test_what_was_wrong_is_in_the_error_file_and_the_rest_is_answered(benc
     ]
 
 
-async def test_after_a_crash_it_goes_on_with_what_waits(bench: Bench, app: Answering) -> None:
+async def test_batch_resumes_after_a_crash(bench: Bench, app: Answering) -> None:
     batch_id = await bench.create("\n".join(line(number) for number in range(300)))
     for _ in range(4):
         bench.start()
@@ -91,7 +91,7 @@ async def test_after_a_crash_it_goes_on_with_what_waits(bench: Bench, app: Answe
     assert len(await bench.text(batch.output_file_id)) == 300
 
 
-async def test_a_crash_while_it_is_read_starts_that_over(bench: Bench) -> None:
+async def test_crash_during_validation_restarts_validation(bench: Bench) -> None:
     long = "\n".join(line(number, more="x" * 10_000) for number in range(200))
     batch_id = await bench.create(long)
     bench.start()
@@ -103,7 +103,7 @@ async def test_a_crash_while_it_is_read_starts_that_over(bench: Bench) -> None:
     assert len(await bench.answers(batch)) == batch.request_counts.total == 200
 
 
-async def test_when_the_server_stops_what_runs_ends_and_the_rest_stays(bench: Bench, app: Answering) -> None:
+async def test_shutdown_finishes_running_lines_and_keeps_the_rest(bench: Bench, app: Answering) -> None:
     app.gate = asyncio.Event()
     bench.start()
     batch_id = await bench.create("\n".join(line(number) for number in range(100)))
@@ -118,7 +118,7 @@ async def test_when_the_server_stops_what_runs_ends_and_the_rest_stays(bench: Be
     assert len(await bench.answers(await bench.ended(batch_id))) == 100
 
 
-async def test_a_server_that_refuses_since_it_stops_leaves_the_line(bench: Bench, app: Answering) -> None:
+async def test_refusal_during_shutdown_keeps_the_line(bench: Bench, app: Answering) -> None:
     def stopping(_: Any) -> tuple[int, Any]:
         assert bench.runner is not None
         bench.runner.halt()
@@ -135,7 +135,7 @@ async def test_a_server_that_refuses_since_it_stops_leaves_the_line(bench: Bench
     assert (await bench.ended(batch_id)).request_counts.completed == 1
 
 
-async def test_no_more_than_so_many_of_one_model_at_once(bench: Bench, app: Answering) -> None:
+async def test_lines_in_flight_per_model_are_limited(bench: Bench, app: Answering) -> None:
     app.gate = asyncio.Event()
     bench.start()
     text = "\n".join(line(number) for number in range(50))
@@ -147,9 +147,7 @@ async def test_no_more_than_so_many_of_one_model_at_once(bench: Bench, app: Answ
     assert (await bench.ended(first)).status == (await bench.ended(second)).status == "completed"
 
 
-async def test_so_many_batches_at_once_and_then_the_next(
-    bench: Bench, app: Answering, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_batches_in_progress_are_limited(bench: Bench, app: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "MOST_RUNNING", 2)
     app.gate = asyncio.Event()
     ids = []
@@ -168,7 +166,7 @@ async def test_so_many_batches_at_once_and_then_the_next(
     assert [(await bench.ended(each)).status for each in ids[:4]] == ["completed"] * 4
 
 
-async def test_cancelled(bench: Bench, app: Answering) -> None:
+async def test_cancelled_batch_ends_with_partial_results(bench: Bench, app: Answering) -> None:
     lines = "\n".join(line(number) for number in range(60))
     gate = asyncio.Event()
     bench.start()
@@ -193,7 +191,7 @@ async def test_cancelled(bench: Bench, app: Answering) -> None:
     assert {each["code"] for each in errors.values()} == {"batch_cancelled"}
 
 
-async def test_expired(bench: Bench, app: Answering) -> None:
+async def test_expired_batch_ends_with_partial_results(bench: Bench, app: Answering) -> None:
     app.gate = asyncio.Event()
     batch_id = await bench.create("\n".join(line(number) for number in range(3)), completion_window="1m")
     bench.later(59.9)
@@ -206,7 +204,7 @@ async def test_expired(bench: Bench, app: Answering) -> None:
     assert {each["code"] for each in (await bench.errors(batch)).values()} == {"batch_expired"}
 
 
-async def test_expired_while_no_server_ran(bench: Bench, app: Answering) -> None:
+async def test_batch_expires_while_no_server_runs(bench: Bench, app: Answering) -> None:
     batch_id = await bench.create(line(1), completion_window="1m")
     bench.later(3600)
     bench.start()
@@ -214,7 +212,7 @@ async def test_expired_while_no_server_ran(bench: Bench, app: Answering) -> None
     assert app.asked == []
 
 
-async def test_near_its_end_it_no_longer_gives_way(bench: Bench, app: Answering) -> None:
+async def test_batch_near_expiry_is_no_longer_best_effort(bench: Bench, app: Answering) -> None:
     batch_id = await bench.create(line(1), completion_window="10m")
     bench.later(545)
     bench.start()
@@ -222,7 +220,7 @@ async def test_near_its_end_it_no_longer_gives_way(bench: Bench, app: Answering)
     assert [scope["state"]["background"] for scope, _ in app.asked] == [False]
 
 
-async def test_what_goes_too_slowly_to_be_done_in_time_no_longer_gives_way(bench: Bench, app: Answering) -> None:
+async def test_slow_batch_is_no_longer_best_effort(bench: Bench, app: Answering) -> None:
     def reply(_: Any) -> tuple[int, Any]:
         bench.later(60)
         return 200, {}
@@ -236,7 +234,7 @@ async def test_what_goes_too_slowly_to_be_done_in_time_no_longer_gives_way(bench
     assert asked.index(False) < 53, "long before the last tenth of its time"
 
 
-async def test_a_key_that_was_revoked_asks_no_more(bench: Bench, app: Answering) -> None:
+async def test_revoked_key_ends_its_lines(bench: Bench, app: Answering) -> None:
     bench.known = {}
     bench.start()
     batch = await bench.ended(await bench.create(line(1)))
@@ -244,7 +242,7 @@ async def test_a_key_that_was_revoked_asks_no_more(bench: Bench, app: Answering)
     assert app.asked == []
 
 
-async def test_what_is_the_servers_matter_is_asked_again(bench: Bench, app: Answering) -> None:
+async def test_server_errors_are_retried(bench: Bench, app: Answering) -> None:
     answers = iter([(429, error("queue_full")), (503, error("model_failed")), (200, {"echo": "at last"})])
     app.reply = lambda _: next(answers)
     bench.start()
@@ -256,7 +254,7 @@ async def test_what_is_the_servers_matter_is_asked_again(bench: Bench, app: Answ
     assert pauses == [7.0, 7.0]
 
 
-async def test_a_file_with_nothing_to_answer_fails(bench: Bench, app: Answering) -> None:
+async def test_file_without_valid_lines_fails_the_batch(bench: Bench, app: Answering) -> None:
     bench.start()
     batch = await bench.ended(await bench.create("rubbish\n{}\n"))
     assert batch.status == "failed"
@@ -266,7 +264,7 @@ async def test_a_file_with_nothing_to_answer_fails(bench: Bench, app: Answering)
     assert (batch.output_file_id, batch.error_file_id, app.asked) == (None, None, [])
 
 
-async def test_more_lines_than_may_be(bench: Bench, app: Answering) -> None:
+async def test_too_many_lines_fail_the_batch(bench: Bench, app: Answering) -> None:
     bench.most_lines = 3
     bench.start()
     batch = await bench.ended(await bench.create("\n".join(line(number) for number in range(4))))
@@ -277,7 +275,7 @@ async def test_more_lines_than_may_be(bench: Bench, app: Answering) -> None:
     assert app.asked == []
 
 
-async def test_a_database_that_fails_for_a_while(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_temporary_database_failure_is_survived(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     failures = dict.fromkeys((line_store.record, records.finish, line_store.waiting), 2)
     for name in ("read", "write"):
         real = getattr(bench.database, name)
@@ -297,7 +295,7 @@ async def test_a_database_that_fails_for_a_while(bench: Bench, monkeypatch: pyte
     assert set(failures.values()) == {0}
 
 
-async def test_a_bug_of_ours_is_logged_without_what_was_sent_and_tried_again(bench: Bench, app: Answering) -> None:
+async def test_unexpected_error_is_logged_without_content_and_retried(bench: Bench, app: Answering) -> None:
     bugs = iter([True, False])
 
     def reply(body: Any) -> tuple[int, Any]:
@@ -333,7 +331,7 @@ async def test_a_batch_does_not_end_while_a_line_waits(bench: Bench, monkeypatch
     assert len(await bench.answers(batch)) == 5
 
 
-async def test_two_servers_on_one_database(bench: Bench, app: Answering) -> None:
+async def test_only_one_server_runs_batches_of_a_database(bench: Bench, app: Answering) -> None:
     other = Bench(bench.database, Answering())
     bench.start()
     batch_id = await bench.create(line(1))
@@ -351,7 +349,7 @@ async def test_two_servers_on_one_database(bench: Bench, app: Answering) -> None
     await other.stop()
 
 
-async def test_what_a_killed_server_did_not_overwrite_is_as_the_next_one_begins(bench: Bench) -> None:
+async def test_next_server_overwrites_data_deleted_before_a_kill(bench: Bench) -> None:
     file_id = await bench.send(b"kanarienvogel" * 50_000)
     await bench.database.write(files.hide, None, file_id)
     while await bench.database.write(erasing.step):
@@ -370,7 +368,7 @@ async def test_what_a_killed_server_did_not_overwrite_is_as_the_next_one_begins(
     await eventually(gone)
 
 
-async def test_what_is_over_is_swept(bench: Bench) -> None:
+async def test_expired_batches_and_files_are_deleted(bench: Bench) -> None:
     await bench.database.write(files.begin, "ann", "half.jsonl", bench.now - 10)
     batch_id = await bench.create(line(1))
     bench.start()
@@ -399,7 +397,7 @@ async def kept(bench: Bench) -> bool:
 
 
 @pytest.mark.parametrize("settled", [True, False], ids=["settled", "just started"])
-async def test_a_clock_that_is_wrong_for_a_moment_erases_nothing(bench: Bench, settled: bool) -> None:
+async def test_brief_wrong_clock_deletes_nothing(bench: Bench, settled: bool) -> None:
     bench.settled = settled
     bench.start()
     await bench.ended(await bench.create(line(1)))
@@ -413,7 +411,7 @@ async def test_a_clock_that_is_wrong_for_a_moment_erases_nothing(bench: Bench, s
         assert await kept(bench)
 
 
-async def test_a_server_that_starts_with_a_wrong_clock_erases_nothing(bench: Bench) -> None:
+async def test_wrong_clock_at_start_deletes_nothing(bench: Bench) -> None:
     bench.start()
     await bench.ended(await bench.create(line(1)))
     await bench.stop()
@@ -427,9 +425,7 @@ async def test_a_server_that_starts_with_a_wrong_clock_erases_nothing(bench: Ben
     assert await kept(bench)
 
 
-async def test_a_batch_from_before_does_not_expire_by_a_clock_that_is_wrong_at_the_start(
-    bench: Bench, app: Answering
-) -> None:
+async def test_wrong_clock_at_start_expires_no_batch(bench: Bench, app: Answering) -> None:
     batch_id = await bench.create(line(1), completion_window="24h")
     bench.settled = False
     bench.now += 2 * 86400
@@ -438,9 +434,7 @@ async def test_a_batch_from_before_does_not_expire_by_a_clock_that_is_wrong_at_t
     assert len(app.asked) == 1
 
 
-async def test_a_batch_that_runs_does_not_expire_by_a_clock_that_is_wrong_for_a_moment(
-    bench: Bench, app: Answering
-) -> None:
+async def test_brief_wrong_clock_expires_no_running_batch(bench: Bench, app: Answering) -> None:
     app.gate = asyncio.Event()
     bench.start()
     batch_id = await bench.create(line(1), completion_window="24h")
@@ -454,7 +448,7 @@ async def test_a_batch_that_runs_does_not_expire_by_a_clock_that_is_wrong_for_a_
     assert (await bench.ended(batch_id)).status == "completed"
 
 
-async def test_what_has_expired_is_erased_once_the_clock_is_settled(bench: Bench) -> None:
+async def test_expired_objects_are_deleted_once_the_clock_has_settled(bench: Bench) -> None:
     bench.start()
     await bench.ended(await bench.create(line(1)))
     await bench.stop()

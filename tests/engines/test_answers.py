@@ -21,7 +21,7 @@ def read(data: bytes) -> Any:
 
 
 @pytest.mark.parametrize("task", [Task.CHAT, Task.DESCRIBE])
-def test_a_whole_chat(task: Task) -> None:
+def test_plain_chat_has_openais_shape(task: Task) -> None:
     found = ChatCompletion.model_validate(read(answer(task).whole("hi", "stop", usage(2, 3), findings=[1])))
     assert found.choices[0].message.content == "hi"
     assert found.usage is not None
@@ -41,7 +41,7 @@ def test_pieces_of_a_chat_share_their_id() -> None:
     assert found[2].choices == []
 
 
-def test_a_completion() -> None:
+def test_completion_has_openais_shape() -> None:
     made = answer(Task.COMPLETE)
     assert Completion.model_validate(read(made.whole("x", "length", usage(1, 1)))).choices[0].text == "x"
     assert read(made.piece("y"))["choices"] == [{"index": 0, "finish_reason": None, "logprobs": None, "text": "y"}]
@@ -51,5 +51,5 @@ def test_a_completion() -> None:
     ("body", "wanted"),
     [({}, False), ({"stream_options": None}, False), ({"stream_options": {"include_usage": True}}, True)],
 )
-def test_usage_is_sent_to_who_asks(body: dict[str, Any], wanted: bool) -> None:
+def test_usage_is_sent_only_if_requested(body: dict[str, Any], wanted: bool) -> None:
     assert wants_usage(body) is wanted

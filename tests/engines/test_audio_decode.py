@@ -22,14 +22,14 @@ def noise(seconds: float) -> np.ndarray:
     return np.random.default_rng(1).uniform(-0.5, 0.5, int(seconds * RATE)).astype(np.float32)
 
 
-def test_a_short_one_is_one_window() -> None:
+def test_short_sound_is_one_window() -> None:
     ((began, samples),) = windows(clean_sound(tone(1.5)))
     assert began == 0
     assert len(samples) == int(1.5 * RATE)
     assert samples.dtype == np.float32
 
 
-def test_a_long_one_is_cut_where_it_is_quiet_and_nothing_is_lost() -> None:
+def test_long_sound_is_cut_at_quiet_places_without_loss() -> None:
     sound = noise(75)
     pauses = (24.0, 49.0)
     for pause in pauses:
@@ -43,21 +43,21 @@ def test_a_long_one_is_cut_where_it_is_quiet_and_nothing_is_lost() -> None:
     assert [began for began, _ in found] == pytest.approx([0, *ends[:-1]])
 
 
-def test_the_quietest_place_is_looked_for_at_the_end_only() -> None:
+def test_cut_is_searched_only_at_the_end_of_a_window() -> None:
     sound = noise(WINDOW_SECONDS)
     sound[: RATE * 5] = 0
     assert quietest(sound) > 20 * RATE
 
 
 @pytest.mark.parametrize(("kind", "rate"), [("wav", 8000), ("mp3", 24_000), ("opus", 48_000)])
-def test_any_rate_becomes_the_one_that_is_heard(kind: str, rate: int) -> None:
+def test_sound_of_any_rate_is_resampled(kind: str, rate: int) -> None:
     sound = np.sin(np.arange(rate * 3) * 440 * 2 * np.pi / rate).astype(np.float32) / 2
     ((_, samples),) = windows(clean_sound(file_of(sound, kind, rate)))
     assert len(samples) == pytest.approx(3 * RATE, abs=RATE // 5)
     assert np.abs(np.fft.rfft(samples[RATE : 2 * RATE])).argmax() == pytest.approx(440, abs=1)
 
 
-def test_a_damaged_packet_costs_its_own_sound_only() -> None:
+def test_damaged_packet_loses_only_its_own_sound() -> None:
     data = bytearray(file_of(noise(10), "mp3"))
     middle = len(data) // 2
     data[middle : middle + 200] = bytes(200)
@@ -65,11 +65,11 @@ def test_a_damaged_packet_costs_its_own_sound_only() -> None:
     assert 9 < seconds < 10.5
 
 
-def test_what_no_inspector_has_made_has_no_windows() -> None:
+def test_uninspected_sound_has_no_windows() -> None:
     assert list(windows(b"text")) == []
 
 
-def test_numbers_that_are_no_samples_become_some() -> None:
+def test_nan_samples_become_numbers() -> None:
     data = bytearray(wav([0.0] * RATE * 2))
     struct.pack_into("<HH", data, 20, 3, 1)  # floating point
     struct.pack_into("<IHH", data, 28, RATE * 4, 4, 32)

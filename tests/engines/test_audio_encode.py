@@ -29,7 +29,7 @@ def decoded(data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "pcm"])
-def test_what_went_in_comes_out(kind: str) -> None:
+def test_encoded_sound_decodes_to_the_input(kind: str) -> None:
     sound = decoded(encoded(kind)[1])
     assert len(sound) == pytest.approx(len(TONE), abs=0.1 * RATE), "codecs pad"
     spectrum = np.abs(np.fft.rfft(sound[RATE // 2 : RATE]))
@@ -43,7 +43,7 @@ def test_pcm_is_bare_samples() -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_most_of_what_was_fed_can_be_sent_at_once(kind: str) -> None:
+def test_most_sound_can_be_sent_before_the_end(kind: str) -> None:
     made, whole = encoded(kind)
     assert all(len(part) > 0.7 * len(whole) / 4 - 2000 for part in made), [len(part) for part in made]
 
@@ -55,7 +55,7 @@ def test_a_wav_file_has_a_plain_header() -> None:
     assert len(data) == 44 + 2 * len(TONE)
 
 
-def test_what_is_too_loud_is_clipped() -> None:
+def test_loud_samples_are_clipped() -> None:
     encoder = Encoder("pcm", RATE)
     data = encoder.feed(np.array([2.0, -2.0], np.float32)) + encoder.close()
     assert np.frombuffer(data, "<i2").tolist() == [32767, -32767]

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.process, pytest.mark.model]
 
 
 @pytest.mark.timeout(120 + COUNT * 10)
-async def test_what_passed_never_fails_in_an_engine(preset_specs: dict[str, ModelSpec]) -> None:
+async def test_inspected_media_never_fail_in_an_engine(preset_specs: dict[str, ModelSpec]) -> None:
     seen = await passed(pictures(max(1, COUNT // 10)))
     spoken = await passed(sounds(max(1, COUNT // 10)))
     with loaded(Scene(), preset_specs["vision"]) as scene:

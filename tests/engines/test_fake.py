@@ -47,7 +47,7 @@ class Card:
 
 
 @pytest.mark.parametrize("keep_copy", [False, True])
-def test_on_a_card_it_wakes_from_its_copy(monkeypatch: pytest.MonkeyPatch, *, keep_copy: bool) -> None:
+def test_device_memory_wakes_from_the_host_copy(monkeypatch: pytest.MonkeyPatch, *, keep_copy: bool) -> None:
     monkeypatch.setattr(module, "Card", Card)
     Card.taken.clear()
     engine = Fake()
@@ -61,7 +61,7 @@ def test_on_a_card_it_wakes_from_its_copy(monkeypatch: pytest.MonkeyPatch, *, ke
     engine.close()
 
 
-def test_without_memory_for_a_copy_it_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_host_memory_means_no_host_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Card", Card)
     monkeypatch.setattr(Card, "host_is_full", True)
     Card.taken.clear()
@@ -82,7 +82,7 @@ def test_a_plain_chat_has_openais_shape_and_nothing_of_the_question() -> None:
 
 
 @pytest.mark.parametrize(("field", "count"), [("max_tokens", 2), ("max_completion_tokens", 1)])
-def test_limits_are_heeded(field: str, count: int) -> None:
+def test_token_limits_are_kept(field: str, count: int) -> None:
     assert answer(fake(tokens=3), Task.CHAT, {**CHAT, field: count})["usage"]["completion_tokens"] == count
 
 
@@ -110,7 +110,7 @@ def test_completions_and_embeddings() -> None:
     assert answer(engine, Task.EMBED, {"input": [1, 2], "encoding_format": "base64"})["data"][0]["embedding"]
 
 
-def test_it_reranks_and_makes_vectors_as_long_as_asked() -> None:
+def test_rerank_and_requested_dimensions() -> None:
     engine = fake(dimensions=4)
     found = answer(engine, Task.RERANK, {"query": "a", "documents": ["b", "c"]})
     assert [result["relevance_score"] for result in found["results"]] == [0.5, 1.0]
@@ -122,14 +122,14 @@ def test_it_reranks_and_makes_vectors_as_long_as_asked() -> None:
         assert "from 1 to 4" in error.message
 
 
-def test_it_allocates_what_it_is_told() -> None:
+def test_configured_memory_is_allocated() -> None:
     before = resident_bytes()
     memory = touched(64 << 20)
     assert resident_bytes() - before > 60 << 20
     del memory
 
 
-def test_it_fails_on_demand() -> None:
+def test_configured_failures_happen() -> None:
     with pytest.raises(EngineError):
         fake(fail="load")
     with pytest.raises(MemoryError):
@@ -149,14 +149,14 @@ def test_a_cancel_ends_a_wait() -> None:
     assert time.monotonic() - began < 30, "it did not wait to the end"
 
 
-def test_its_estimate_is_what_it_is_told() -> None:
+def test_estimate_is_the_configured_memory() -> None:
     spec = ModelSpec(name="f", engine="fake", options={"idle": 100 << 20, "activation": 10 << 20}, concurrency=3)
     estimate = Fake.estimate(spec, 0)
     assert estimate.idle == (40 << 20) + (100 << 20)
     assert estimate.activation == (4 << 20) + 3 * (10 << 20)
 
 
-def test_it_sleeps_and_wakes_as_it_is_told() -> None:
+def test_sleep_and_wake_take_the_configured_time() -> None:
     engine = fake(idle=64 << 20, sleep_resident=8 << 20, sleep_seconds=0.02, wake_seconds=0.01, load_seconds=0.03)
     loaded = resident_bytes()
     began = time.monotonic()
@@ -181,7 +181,7 @@ def test_a_wake_takes_as_long_as_a_load_unless_told_otherwise() -> None:
     assert time.monotonic() - began >= 0.05
 
 
-def test_it_fails_to_sleep_and_to_wake_on_demand() -> None:
+def test_configured_failures_of_sleep_and_wake_happen() -> None:
     with pytest.raises(RuntimeError):
         fake(fail="sleep").sleep()
     engine = fake(fail="wake")

@@ -52,11 +52,11 @@ def test_sound_comes_sentence_by_sentence(engine: Hibari) -> None:
     assert len(list(outputs)) >= 19
 
 
-def test_speed(engine: Hibari) -> None:
+def test_speed_changes_the_length(engine: Hibari) -> None:
     assert seconds(spoken(engine, SENTENCE, speed=0.5)) > 1.5 * seconds(spoken(engine, SENTENCE, speed=1.5))
 
 
-def test_a_cancel_is_heard_between_sentences(engine: Hibari) -> None:
+def test_cancel_takes_effect_between_sentences(engine: Hibari) -> None:
     heard = 0
 
     def cancelled(_: int) -> bool:
@@ -87,19 +87,19 @@ def test_a_sentence_without_an_end_is_spoken_in_parts(
 
 
 @pytest.mark.parametrize("text", ["日本語です", "\n \n", "1" * 3000])
-def test_what_cannot_be_spoken(engine: Hibari, text: str) -> None:
+def test_unspeakable_text_is_refused(engine: Hibari, text: str) -> None:
     error = refusal(engine, Task.SPEAK, asked(text))
     assert (error.message, error.param, error.status) == (UNSPEAKABLE, "input", 400)
 
 
-def test_each_of_a_batch_has_its_own(engine: Hibari) -> None:
+def test_each_request_of_a_batch_has_its_own_answer(engine: Hibari) -> None:
     outputs = run(engine, Task.SPEAK, asked("日本語"), asked("Hello."))
     assert not isinstance(outputs[0][0], Chunk)
     assert isinstance(outputs[1][0], Chunk)
 
 
 @pytest.mark.parametrize("text", ["a-" * 16_000, "{" * 32_000, "well-known " * 2_900])
-def test_no_piece_of_a_text_takes_long_to_look_up(engine: Hibari, text: str) -> None:
+def test_looking_up_any_text_is_fast(engine: Hibari, text: str) -> None:
     """A word of 1,000 characters with hyphens once took two minutes and a half, and no cancel was heard."""
     pieces = list(engine._pieces(text))
     assert "".join("".join(pieces).split()) == "".join(text.split()), "nothing is left out"
@@ -107,7 +107,7 @@ def test_no_piece_of_a_text_takes_long_to_look_up(engine: Hibari, text: str) -> 
     assert max(len(word) for piece in pieces for word in piece.split()) <= LONGEST_WORD
 
 
-def test_cancel_is_heard_in_a_text_that_cannot_be_spoken(engine: Hibari) -> None:
+def test_cancel_takes_effect_within_unspeakable_text(engine: Hibari) -> None:
     heard = 0
 
     def cancelled(_: int) -> bool:

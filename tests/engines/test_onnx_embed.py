@@ -41,14 +41,14 @@ def dot(left: list[float], right: list[float]) -> float:
     return sum(a * b for a, b in zip(left, right, strict=True))
 
 
-def test_meaning_is_near_meaning(engine: OnnxEmbed) -> None:
+def test_similar_sentences_have_similar_vectors(engine: OnnxEmbed) -> None:
     eating, meal, stocks = vectors(engine, "A man is eating food", "Someone is having a meal", "Stocks crashed")
     assert dot(eating, eating) == pytest.approx(1, abs=1e-4)
     assert dot(eating, meal) > 0.5
     assert dot(eating, stocks) < 0.2
 
 
-def test_company_in_a_run_changes_little(engine: OnnxEmbed) -> None:
+def test_batching_changes_vectors_little(engine: OnnxEmbed) -> None:
     alone = vectors(engine, "short")[0]
     together = vectors(engine, "short", "a much longer text than the other one, so that the short one is padded")[0]
     assert dot(alone, together) > 0.98, "int8 activations are scaled by the whole run"
@@ -89,22 +89,20 @@ def test_tokens_may_be_sent_instead_of_text(engine: OnnxEmbed) -> None:
         ({"input": "canary", "dimensions": 64}, "dimensions", "384"),
     ],
 )
-def test_what_it_cannot_take_names_the_field(
-    engine: OnnxEmbed, body: dict[str, object], param: str, said: str
-) -> None:
+def test_refusal_names_the_field(engine: OnnxEmbed, body: dict[str, object], param: str, said: str) -> None:
     error = refusal(engine, Task.EMBED, body)
     assert (error.status, error.param) == (400, param)
     assert said in error.message
     assert "canary" not in error.message
 
 
-def test_as_many_texts_as_openai_takes(engine: OnnxEmbed) -> None:
+def test_inputs_are_limited_as_by_openai(engine: OnnxEmbed) -> None:
     found = answer(engine, Task.EMBED, {"input": [f"text {number}" for number in range(2048)]})
     assert [entry["index"] for entry in found["data"]] == list(range(2048))
     assert found["usage"]["prompt_tokens"] >= 4 * 2048
 
 
-def test_a_model_of_nested_vectors_shortens_them(preset_specs: dict[str, ModelSpec]) -> None:
+def test_matryoshka_model_shortens_vectors(preset_specs: dict[str, ModelSpec]) -> None:
     """How, not how well: that the short ones mean something is a matter of training, which this model has not had."""
     spec = preset_specs["embeddings"]
     nested = msgspec.structs.replace(spec, options={**spec.options, "matryoshka": True})
@@ -121,13 +119,13 @@ def test_a_model_of_nested_vectors_shortens_them(preset_specs: dict[str, ModelSp
         assert (error.param, error.message) == ("dimensions", "dimensions must be from 1 to 384 for embeddings")
 
 
-def test_its_own_length_may_be_asked_for(engine: OnnxEmbed) -> None:
+def test_native_dimensions_may_be_requested(engine: OnnxEmbed) -> None:
     found = answer(engine, Task.EMBED, {"input": "a", "dimensions": 384})
     assert len(found["data"][0]["embedding"]) == 384
     assert refusal(engine, Task.EMBED, {"input": "a", "dimensions": 64}).code == "unsupported_parameter"
 
 
-def test_whether_it_can_shorten_is_an_option() -> None:
+def test_shortening_is_an_option() -> None:
     assert OnnxEmbed.able(OnnxEmbedOptions()) == frozenset()
     assert OnnxEmbed.able(OnnxEmbedOptions(matryoshka=True)) == {Ability.SHORTEN}
 
@@ -166,7 +164,7 @@ def test_units_of_all_forms_of_input(body: bytes, units: int) -> None:
     assert OnnxEmbed.units(EngineRequest(1, Task.EMBED, body)) == units
 
 
-def test_an_error_belongs_to_its_item(engine: OnnxEmbed) -> None:
+def test_error_belongs_to_its_item(engine: OnnxEmbed) -> None:
     outputs = run(engine, Task.EMBED, {"input": "fine"}, {"input": ""}, {"input": ["also", "fine"]})
     assert isinstance(outputs[0][0], Chunk)
     assert isinstance(outputs[1][0], ItemError)
@@ -192,7 +190,7 @@ def test_memory_of_a_run_is_bounded_whatever_is_sent(preset_specs: dict[str, Mod
     assert left < 16 * MIB, "and it is given back"
 
 
-async def test_what_it_is_measured_with_fills_its_context(engine: OnnxEmbed) -> None:
+async def test_calibration_request_fills_the_context(engine: OnnxEmbed) -> None:
     async def inspect(_piece: Piece) -> bytes:
         raise AssertionError("there is nothing but text in it")
 
@@ -211,7 +209,7 @@ def test_the_estimate_is_honest(preset_specs: dict[str, ModelSpec]) -> None:
     assert 0.95 * 279 * MIB < estimate.load < 1.3 * 279 * MIB
 
 
-def test_files_that_are_not_there(preset_specs: dict[str, ModelSpec]) -> None:
+def test_missing_files_are_named(preset_specs: dict[str, ModelSpec]) -> None:
     spec = preset_specs["embeddings"]
     without = ModelSpec(name="x", engine="onnx-embed", source=spec.source)
     missing = ModelSpec(name="x", engine="onnx-embed", source="/none.onnx", files=spec.files)
@@ -220,6 +218,6 @@ def test_files_that_are_not_there(preset_specs: dict[str, ModelSpec]) -> None:
             OnnxEmbed().load(wrong, Device("cpu"))
 
 
-def test_a_card_without_the_runtime_for_it(preset_specs: dict[str, ModelSpec]) -> None:
+def test_missing_cuda_runtime_is_explained(preset_specs: dict[str, ModelSpec]) -> None:
     with pytest.raises(EngineError, match="onnxruntime-gpu"):
         OnnxEmbed().load(preset_specs["embeddings"], Device("cuda"))

@@ -11,7 +11,7 @@ from cohabit.protocol.tasks import Task
 BATCH = [EngineRequest(number, Task.CHAT, b"{}") for number in range(3)]
 
 
-def test_a_bad_one_fails_alone() -> None:
+def test_bad_item_fails_alone() -> None:
     after: list[str] = []
 
     def answer(request: EngineRequest) -> Iterator[Output]:
@@ -29,7 +29,7 @@ def test_a_bad_one_fails_alone() -> None:
     assert len(after) == 3
 
 
-def test_anything_else_ends_the_batch_but_not_what_comes_after() -> None:
+def test_unexpected_error_ends_only_its_batch() -> None:
     after: list[str] = []
 
     def answer(request: EngineRequest) -> Iterator[Output]:

@@ -11,7 +11,7 @@ from cohabit.engines.registry import ENGINES, engine_class, missing_libraries
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_every_engine_tells_of_itself(name: str) -> None:
+def test_engine_declares_tasks_options_and_libraries(name: str) -> None:
     engine = engine_class(name)
     assert engine.tasks
     assert engine.Options()

@@ -56,7 +56,7 @@ def heard(engine: Whisper, sound: bytes, **body: Any) -> dict[str, Any]:
     return found
 
 
-def test_what_is_said_is_written_down_with_its_times(engine: Whisper, speech: bytes) -> None:
+def test_transcript_has_segments_with_times(engine: Whisper, speech: bytes) -> None:
     found = heard(engine, speech)
     assert understood(SAID, found["text"])
     seconds = (len(speech) - 44) / 2 / 24_000
@@ -72,7 +72,7 @@ def test_what_is_said_is_written_down_with_its_times(engine: Whisper, speech: by
     assert "words" not in found
 
 
-def test_words_have_times_too(engine: Whisper, speech: bytes) -> None:
+def test_words_have_times(engine: Whisper, speech: bytes) -> None:
     found = heard(engine, speech, timestamp_granularities=["word"])
     assert understood(SAID, " ".join(word["word"] for word in found["words"]))
     starts = [word["start"] for word in found["words"]]
@@ -80,7 +80,7 @@ def test_words_have_times_too(engine: Whisper, speech: bytes) -> None:
     assert all("words" not in segment for segment in found["segments"])
 
 
-def test_a_stream_tells_what_is_heard_before_all_of_it_is_heard(
+def test_stream_sends_segments_as_they_are_transcribed(
     engine: Whisper, speech: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = heard(engine, speech)["text"]
@@ -112,7 +112,7 @@ def test_a_stream_of_silence_ends_at_once(engine: Whisper) -> None:
     assert json.loads(only.data) == {"type": "transcript.text.done", "text": ""}
 
 
-def test_a_model_that_can_is_told_to_translate(
+def test_translation_is_passed_to_a_multilingual_model(
     engine: Whisper, speech: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The preset's weights know no other language, so that here it is only seen what the library is told."""
@@ -130,13 +130,13 @@ def test_a_model_that_can_is_told_to_translate(
     assert (found["task"], found["language"]) == ("translate", "english")
 
 
-def test_silence_is_nothing(engine: Whisper) -> None:
+def test_silence_has_an_empty_transcript(engine: Whisper) -> None:
     found = heard(engine, tone(0.01) + b"\0" * 64_000)
     assert found["text"] == ""
     assert found["segments"] == []
 
 
-def test_a_cancel_ends_it_without_an_answer(engine: Whisper, speech: bytes) -> None:
+def test_cancelled_request_has_no_answer(engine: Whisper, speech: bytes) -> None:
     assert outputs(engine, speech, cancelled=lambda _: True) == []
 
 
@@ -147,21 +147,23 @@ def test_a_cancel_ends_it_without_an_answer(engine: Whisper, speech: bytes) -> N
         (tone(), {"task": "translate"}, "model", "stt hears English only and cannot translate"),
     ],
 )
-def test_what_is_refused(engine: Whisper, sound: bytes, body: dict[str, Any], param: str, why: str) -> None:
+def test_unsupported_requests_are_refused(
+    engine: Whisper, sound: bytes, body: dict[str, Any], param: str, why: str
+) -> None:
     (error,) = outputs(engine, sound, **body)
     assert isinstance(error, ItemError)
     assert (error.status, error.param) == (400, param)
     assert why in error.message
 
 
-def test_what_no_inspector_has_made_is_the_clients_to_mend(engine: Whisper) -> None:
+def test_undecodable_sound_is_a_client_error(engine: Whisper) -> None:
     (error,) = engine.run([EngineRequest(1, Task.TRANSCRIBE, b"{}", {"file": b"some text"})], lambda _: False)
     assert isinstance(error, ItemError)
     assert (error.status, error.param) == (400, "file")
     assert error.message == "file holds no sound that could be decoded"
 
 
-def test_cancel_is_heard_before_each_decoding_of_a_window(
+def test_cancel_takes_effect_before_each_decoding(
     engine: Whisper, speech: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
@@ -200,7 +202,7 @@ def test_silence_is_cancelled_before_its_next_window(engine: Whisper, monkeypatc
     assert len(windows) == 2
 
 
-def test_what_the_client_says_goes_before_is_used_until_something_was_heard(
+def test_prompt_is_used_until_there_is_a_transcript(
     engine: Whisper, speech: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hints: list[str | None] = []
@@ -225,7 +227,7 @@ def test_what_the_client_says_goes_before_is_used_until_something_was_heard(
         (["model.bin", "tokenizer.json"], "the model cannot be loaded"),
     ],
 )
-def test_what_cannot_be_loaded(tmp_path: Path, there: list[str], said: str) -> None:
+def test_incomplete_model_is_not_loaded(tmp_path: Path, there: list[str], said: str) -> None:
     for name in there:
         (tmp_path / name).write_bytes(b"junk")
     spec = ModelSpec(name="stt", engine="whisper", source=str(tmp_path), options={"compute_type": "float128"})

@@ -30,7 +30,7 @@ def seconds(data: bytes) -> float:
 
 
 @pytest.mark.parametrize("kind", ["wav", "mp3", "flac", "opus", "aac"])
-def test_what_is_taken_is_heard_whole(kind: str) -> None:
+def test_supported_formats_decode_completely(kind: str) -> None:
     encoder = Encoder(kind, 24_000)
     data = encoder.feed(sine(3, 24_000)) + encoder.close()
     pieces = heard(data)
@@ -53,7 +53,7 @@ def test_what_is_taken_is_heard_whole(kind: str) -> None:
         ("matroska", "ac3", 48_000, "stereo"),
     ],
 )
-def test_every_codec_is_brought_back(form: str, codec: str, rate: int, layout: str) -> None:
+def test_every_codec_is_decoded(form: str, codec: str, rate: int, layout: str) -> None:
     pieces = heard(muxed(form, codec, rate, layout))
     assert sum(map(len, pieces)) / 16_000 == pytest.approx(2, abs=0.1)
     assert np.abs(np.fft.rfft(pieces[0])).argmax() == pytest.approx(440, abs=1)
@@ -63,7 +63,7 @@ def test_tags_may_be_in_any_encoding() -> None:
     assert heard(tagged("Café".encode("latin-1")))
 
 
-def test_sound_with_a_cover() -> None:
+def test_cover_picture_is_ignored() -> None:
     assert seconds(album(sound=True)) > 0.4
 
 
@@ -73,7 +73,7 @@ def test_a_video_is_refused(sound: bool) -> None:
         heard(film(sound=sound))
 
 
-def test_a_container_without_sound() -> None:
+def test_container_without_sound_is_refused() -> None:
     with pytest.raises(Unreadable, match="holds no sound"):
         heard(album(sound=False))
 
@@ -90,23 +90,23 @@ def test_a_container_without_sound() -> None:
         b"\xff" * 4000,
     ],
 )
-def test_what_is_no_sound(data: bytes) -> None:
+def test_other_data_are_refused(data: bytes) -> None:
     with pytest.raises(Unreadable, match="is not sound that can be read; send wav"):
         heard(data)
 
 
 @pytest.mark.parametrize("data", [wav([]), mkv(chapters=3, sound=b""), flac(16_000, frames=0)])
-def test_sound_of_no_length(data: bytes) -> None:
+def test_empty_sound_is_refused(data: bytes) -> None:
     with pytest.raises(Unreadable, match="holds no sound that could be decoded"):
         heard(data)
 
 
-def test_a_header_that_promises_too_much() -> None:
+def test_header_claiming_too_much_is_refused() -> None:
     with pytest.raises(Unreadable, match="is longer than 4 hours; send it in parts"):
         repacked(wav(bytes((MOST_SECONDS + 60) * 4), 4), lambda _: None)
 
 
-def test_a_header_that_does_not_tell_how_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_header_without_a_length_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cohabit.media.audio.MOST_SECONDS", 60)
     assert seconds(flac(16_000, frames=14)) == pytest.approx(57.3, abs=0.1)
     with pytest.raises(Unreadable, match="send it in parts"):
@@ -114,7 +114,7 @@ def test_a_header_that_does_not_tell_how_long_it_is(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("rate", [1, 50, LOWEST_RATE - 1, HIGHEST_RATE + 1, 2**31 - 1])
-def test_a_rate_that_makes_much_of_little_is_refused(rate: int) -> None:
+def test_low_sample_rate_is_refused(rate: int) -> None:
     with pytest.raises(Unreadable, match=r"at 4000 to 384000 Hz|longer than 4 hours"):
         heard(wav([0.0] * 14_400, rate))
 
@@ -126,7 +126,7 @@ def test_a_frame_of_14400_seconds_is_not_resampled() -> None:
 
 
 @pytest.mark.parametrize("channels", [2, 3, 7, 9, 16, 60])
-def test_channels_without_an_order_are_heard(channels: int) -> None:
+def test_channels_without_a_layout_are_decoded(channels: int) -> None:
     file = io.BytesIO()
     with wave.open(file, "wb") as written:
         written.setnchannels(channels)
@@ -139,7 +139,7 @@ def test_channels_without_an_order_are_heard(channels: int) -> None:
     assert np.abs(np.fft.rfft(pieces[0])).argmax() == pytest.approx(440, abs=1)
 
 
-def test_too_many_channels() -> None:
+def test_too_many_channels_are_refused() -> None:
     data = bytearray(wav([0.0] * 65_535 * 2))
     struct.pack_into("<H", data, 22, 65_535)
     struct.pack_into("<H", data, 32, 65_534)
@@ -149,7 +149,7 @@ def test_too_many_channels() -> None:
 
 @pytest.mark.parametrize(("rate", "layout"), [(24_000, "mono"), (24_000, "stereo"), (44_100, "stereo")])
 @pytest.mark.parametrize(("form", "codec", "options"), [("mp3", "libmp3lame", PLAIN), ("adts", "aac", {})])
-def test_files_that_were_joined_are_heard_to_the_end(
+def test_concatenated_files_are_decoded_to_the_end(
     form: str, codec: str, options: dict[str, str], rate: int, layout: str
 ) -> None:
     first = muxed(form, codec, 24_000, "mono", options=options)
@@ -174,13 +174,13 @@ def test_an_upload_that_broke_off_is_heard_as_far_as_it_goes(form: str, codec: s
         assert 0.5 < seconds(data[:cut]) < 2.1
 
 
-def test_numbers_that_are_no_samples_do_not_stop_it() -> None:
+def test_nan_samples_do_not_stop_decoding() -> None:
     data = muxed("wav", "pcm_f32le", 16_000, "mono")
     odd = struct.pack("<4f", math.nan, math.inf, -math.inf, 3e38)
     assert seconds(data[:-1600] + odd * 100) == pytest.approx(2, abs=0.1)
 
 
-def test_progress_is_told_in_seconds_of_sound() -> None:
+def test_progress_is_in_seconds_of_sound() -> None:
     told: list[float] = []
     check(repacked(tone(2.0), told.append), told.append)
     assert told == sorted(told)

@@ -10,7 +10,7 @@ from cohabit.media.data_url import decode
     "text",
     ["aGVsbG8=", "data:image/png;base64,aGVsbG8=", "DATA:;BASE64,aGVsbG8=", "data:text/plain;a=b;base64,aGVsbG8="],
 )
-def test_what_is_understood(text: str) -> None:
+def test_base64_and_data_urls_are_decoded(text: str) -> None:
     assert decode(text) == b"hello"
 
 
@@ -27,7 +27,7 @@ def test_what_is_understood(text: str) -> None:
         ("größe", "is not valid base64"),
     ],
 )
-def test_what_is_not(text: str, why: str) -> None:
+def test_other_urls_are_refused(text: str, why: str) -> None:
     with pytest.raises(Unreadable, match=why) as caught:
         decode(text)
     assert text not in str(caught.value)

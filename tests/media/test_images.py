@@ -28,7 +28,7 @@ def examine(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_format_that_is_taken(kind: str) -> None:
+def test_supported_formats_are_opened(kind: str) -> None:
     loaded, size = opened(picture(kind))
     assert (loaded.size, loaded.mode, size) == ((64, 48), "RGB", (64, 48))
 
@@ -60,18 +60,18 @@ def test_a_shade_of_sixteen_bits_may_be_transparent() -> None:
     assert loaded.getpixel((3, 3)) == (255, 255, 255)
 
 
-def test_what_is_transparent_is_white() -> None:
+def test_transparent_pixels_become_white() -> None:
     loaded, _ = opened(saved(Image.new("RGBA", (8, 8), (0, 0, 0, 0))))
     assert loaded.getpixel((3, 3)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_large_one_is_made_smaller_and_its_own_size_told(kind: str) -> None:
+def test_large_image_is_scaled_and_keeps_its_original_size(kind: str) -> None:
     loaded, size = opened(picture(kind, (3000, 1500)), 960)
     assert (loaded.size, size) == ((960, 480), (3000, 1500))
 
 
-def test_a_small_one_is_not_blown_up() -> None:
+def test_small_image_is_not_enlarged() -> None:
     assert opened(picture(size=(20, 10)), 960)[0].size == (20, 10)
 
 
@@ -89,7 +89,7 @@ def test_a_photo_taken_upright_stands_upright(longest: int) -> None:
 
 
 @pytest.mark.parametrize("orientation", [0, 9])
-def test_an_orientation_that_is_none_is_upright(orientation: int) -> None:
+def test_invalid_orientation_is_ignored(orientation: int) -> None:
     odd = Image.Exif()
     odd[0x0112] = orientation
     loaded, size = opened(picture(exif=odd))
@@ -114,27 +114,27 @@ def test_a_phones_jpeg_with_a_second_picture_is_one_picture() -> None:
 
 
 @pytest.mark.parametrize("size", [(10_000, 10_000), (40_000, 40_000), (5001, 5000)])
-def test_a_bomb_is_seen_by_its_header(size: tuple[int, int]) -> None:
+def test_decompression_bomb_is_refused_by_its_header(size: tuple[int, int]) -> None:
     data = bomb(*size)
     assert len(data) < 1 << 20
     with pytest.raises(Unreadable, match=f"has {size[0]} x {size[1]} pixels; at most 25 megapixels are taken"):
         examine(data)
 
 
-def test_the_largest_that_is_taken() -> None:
+def test_largest_allowed_image_is_accepted() -> None:
     assert MOST_PIXELS == 5000 * 5000
     assert opened(bomb(5000, 5000), 100)[1] == (5000, 5000)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_truncated_one_is_refused(kind: str) -> None:
+def test_truncated_image_is_refused(kind: str) -> None:
     data = picture(kind, (600, 400))
     for share in (0.3, 0.6, 0.95):
         with pytest.raises(Unreadable):
             examine(data[: int(len(data) * share)])
 
 
-def test_a_damaged_one_is_refused() -> None:
+def test_damaged_image_is_refused() -> None:
     data = bytearray(picture("PNG", (600, 400)))
     data[len(data) // 2] ^= 0xFF
     with pytest.raises(Unreadable, match="is a broken picture"):
@@ -154,19 +154,19 @@ def test_a_damaged_one_is_refused() -> None:
         b"BM" + bytes(60),
     ],
 )
-def test_what_is_no_picture(data: bytes) -> None:
+def test_other_data_are_refused(data: bytes) -> None:
     with pytest.raises(Unreadable):
         examine(data)
 
 
-def test_formats_that_are_not_listed_are_not_even_tried() -> None:
+def test_unlisted_formats_are_not_tried() -> None:
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "TIFF")
     with pytest.raises(Unreadable, match="send PNG, JPEG, WEBP, GIF, BMP"):
         examine(file.getvalue())
 
 
-def test_a_jpeg_that_goes_over_itself_again_and_again() -> None:
+def test_jpeg_of_many_scans_is_refused() -> None:
     assert opened(scans(600, 200))[1] == (600, 600)
     with pytest.raises(Unreadable, match="is a JPEG of 257 scans; save it again"):
         examine(scans(600, MOST_SCANS + 1))
@@ -177,13 +177,13 @@ def test_a_large_jpeg_may_have_few_scans_only() -> None:
         examine(scans(4000, 40))
 
 
-def test_a_png_of_many_chunks() -> None:
+def test_png_of_many_chunks_is_refused() -> None:
     assert opened(png_chunks(100))[1] == (8, 8)
     with pytest.raises(Unreadable, match="is a PNG of more than 20000 chunks; save it again"):
         examine(png_chunks(MOST_CHUNKS))
 
 
-def test_nothing_of_the_clients_own_is_left_but_the_picture() -> None:
+def test_only_pixels_are_kept() -> None:
     about = PngInfo()
     about.add_text("Comment", "kanarienvogel")
     exif = Image.Exif()
@@ -222,7 +222,7 @@ def test_frames_are_not_counted_one_by_one(monkeypatch: pytest.MonkeyPatch) -> N
         (b"tEXt", b"a\0" + bytes(4 << 20)),
     ],
 )
-def test_what_stands_beside_the_picture_is_not_unpacked(name: bytes, data: bytes) -> None:
+def test_metadata_are_not_decompressed(name: bytes, data: bytes) -> None:
     """Or not beyond a megabyte."""
     made = picture()
     tracemalloc.start()

@@ -33,7 +33,7 @@ class Watched(Core):
         return found
 
 
-async def test_a_switch_step_by_step() -> None:
+async def test_swap_is_reported_step_by_step() -> None:
     core = Watched(model("a"), model("b"), budget=150)
     core.bring("a")
     assert await core.told() == [
@@ -57,7 +57,7 @@ async def test_a_switch_step_by_step() -> None:
     assert swap_over == ("swap", {"model": None})
 
 
-async def test_a_process_that_waits_for_room() -> None:
+async def test_prewarmed_process_is_reported() -> None:
     core = Watched(model("a"), model("b", prewarmed=10), budget=150)
     core.bring("a")
     core.ask("a")
@@ -69,7 +69,7 @@ async def test_a_process_that_waits_for_room() -> None:
     ]
 
 
-async def test_sleep_wake_trim_pin_and_a_death() -> None:
+async def test_sleep_wake_trim_pin_and_death_are_reported() -> None:
     core = Watched(model("a", sleep_resident=10, wake_seconds=0.1, keep_alive=1.0))
     core.bring("a")
     core.ring()
@@ -99,14 +99,14 @@ async def test_sleep_wake_trim_pin_and_a_death() -> None:
     ]
 
 
-async def test_a_model_that_failed_is_told_of_as_such() -> None:
+async def test_failed_model_is_reported() -> None:
     core = Watched(model("a"))
     core.ask("a")
     core.gone("a", permanent=True, detail="no such file")
     assert (await core.told())[1] == ("model", {"model": "a", "state": "failed", "why": "no such file"})
 
 
-async def test_refusals_and_alerts() -> None:
+async def test_refusals_and_alerts_are_reported() -> None:
     core = Watched(model("a"), budget=150)
     core.bring("a")
     await core.told()
@@ -122,7 +122,7 @@ async def test_refusals_and_alerts() -> None:
     assert [kind for kind, _ in await core.told() if kind == "alerts"] == [], "told once"
 
 
-async def test_who_comes_later_is_told_by_name_of_what_was_there_before() -> None:
+async def test_late_listener_gets_the_earlier_state() -> None:
     core = Watched(model("a"), model("b"), budget=150)
     core.feed.drop(core.subscription)
     core.bring("a")
@@ -135,7 +135,7 @@ async def test_who_comes_later_is_told_by_name_of_what_was_there_before() -> Non
     assert ("model", "a", "stopped") in kinds
 
 
-async def test_who_does_not_listen_costs_nothing() -> None:
+async def test_no_listener_costs_nothing() -> None:
     core = Watched(model("a"))
     core.feed.drop(core.subscription)
     core.bring("a")

@@ -138,7 +138,7 @@ def structured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[LogWriter]
     structlog.reset_defaults()
 
 
-def test_nobody_waits_for_a_file_that_takes_nothing_and_what_was_dropped_is_told(
+def test_blocked_file_delays_nothing_and_dropped_lines_are_counted(
     structured: Callable[[LogWriter], None],
 ) -> None:
     file = Blocked()
@@ -156,7 +156,7 @@ def test_nobody_waits_for_a_file_that_takes_nothing_and_what_was_dropped_is_told
     assert json.loads("{" + told)["lines"] == 990
 
 
-def test_lines_are_written_whole_by_a_file_that_takes_little_at_a_time() -> None:
+def test_partial_writes_keep_lines_whole() -> None:
     file = Blocked()
     file.piece = 3
     file.open.set()
@@ -166,7 +166,7 @@ def test_lines_are_written_whole_by_a_file_that_takes_little_at_a_time() -> None
     assert file.text == "one line\n"
 
 
-def test_file_that_fails_for_a_while_is_written_to_again(structured: Callable[[LogWriter], None]) -> None:
+def test_failing_file_is_retried(structured: Callable[[LogWriter], None]) -> None:
     file = Blocked()
     file.open.set()
     file.error = OSError(28, "No space left on device")

@@ -27,7 +27,7 @@ def whole(*pieces: dict[str, Any]) -> dict[str, Any]:
 USAGE = {"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}}
 
 
-def test_text_usage_and_the_reason() -> None:
+def test_text_usage_and_finish_reason_are_aggregated() -> None:
     answer = whole(
         piece({"role": "assistant", "content": None}),
         piece({"content": "Hel"}),
@@ -52,12 +52,12 @@ def test_text_usage_and_the_reason() -> None:
     }
 
 
-def test_several_choices_keep_apart() -> None:
+def test_choices_are_aggregated_separately() -> None:
     answer = whole(piece({"content": "a"}, index=1), piece({"content": "b"}), piece({"content": "c"}, index=1))
     assert [choice["message"]["content"] for choice in answer["choices"]] == ["b", "ac"]
 
 
-def test_tool_calls_are_put_together() -> None:
+def test_tool_calls_are_aggregated() -> None:
     def call(index: int, **fields: Any) -> dict[str, Any]:
         return piece({"tool_calls": [{"index": index, **fields}]})
 
@@ -95,7 +95,7 @@ def test_logprobs_and_reasoning_are_kept() -> None:
     assert choice["message"]["reasoning_content"] == "hmhm"
 
 
-def test_logprobs_nobody_asked_for_are_left_out() -> None:
+def test_unrequested_logprobs_are_left_out() -> None:
     one = piece({"content": "a"})
     one["choices"][0]["logprobs"] = {"content": [entry("a", -1.0)]}
     assert whole(one)["choices"][0]["logprobs"] is None
@@ -122,7 +122,7 @@ def test_a_prompt_is_echoed_once_before_each_of_its_answers() -> None:
     assert [choice["text"] for choice in assembly.whole()["choices"]] == ["Pxx", "Px", "Qx", "Qx"]
 
 
-def test_calls_are_read_and_pieces_that_say_nothing_are_not_sent() -> None:
+def test_tool_calls_are_parsed_and_empty_chunks_dropped() -> None:
     assembly = Assembly("llm", chat=True, offer=Offer(({"name": "f"},), forced=True))
     sent = [assembly.add(piece({"content": text})) for text in ('{"name": ', '"f", "arguments": {', "}", "}")]
     sent.append(assembly.add(piece(finish="stop")))
@@ -133,7 +133,7 @@ def test_calls_are_read_and_pieces_that_say_nothing_are_not_sent() -> None:
     assert assembly.tokens == 4
 
 
-def test_what_goes_out_is_as_openai_would_send_it() -> None:
+def test_chunks_have_openais_shape() -> None:
     assembly = Assembly("llm", chat=True)
     assert assembly.add(piece({"content": None}, prompt_progress={"total": 1})) is None
     first = assembly.add(piece({"role": "assistant", "content": None}, timings={"x": 1}))

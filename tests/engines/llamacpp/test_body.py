@@ -26,14 +26,14 @@ def complete(**fields: Any) -> dict[str, Any]:
     return asking().complete({"model": "llm", "prompt": "Once", **fields})[0]
 
 
-def test_what_is_not_ours_passes_untouched() -> None:
+def test_other_fields_pass_unchanged() -> None:
     asked = chat(temperature=0.5, top_k=3, stop=["a"])
     assert asked.items() >= {"temperature": 0.5, "top_k": 3, "stop": ["a"]}.items()
     assert asked["messages"] == [USER]
     assert asked["stream"] is True
 
 
-def test_a_grammar_is_one_of_llguidance_s_and_tried() -> None:
+def test_grammar_is_converted_and_tried() -> None:
     asked = chat(grammar='root ::= "x"')
     assert asked["grammar"] == '%llguidance {}\nstart: "x"\n'
     for usable, grammar in ((False, 'root ::= "x"'), (True, "root ::= x")):
@@ -42,12 +42,12 @@ def test_a_grammar_is_one_of_llguidance_s_and_tried() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 7, -1, 2**32 - 1, 2**63 - 1, -(2**63)])
-def test_no_seed_means_none(seed: int) -> None:
+def test_missing_seed_stays_missing(seed: int) -> None:
     assert 0 <= chat(seed=seed)["seed"] < 2**31
     assert "seed" not in chat()
 
 
-def test_roles_and_parts_that_templates_do_not_know() -> None:
+def test_roles_and_parts_are_adapted_to_templates() -> None:
     parts = [{"type": "refusal", "refusal": "no"}, {"type": "text", "text": "b"}]
     asked = chat(messages=[{"role": "developer", "content": "brief"}, {"role": "assistant", "content": parts}])
     assert asked["messages"][0] == {"role": "system", "content": "brief"}
@@ -89,7 +89,7 @@ def test_a_schema_is_a_grammar_and_json_is_llama_cpps_own() -> None:
         ({"response_format": SCHEMA, "grammar": 'root ::= "x"'}, "grammar"),
     ],
 )
-def test_what_a_chat_cannot_ask(fields: dict[str, Any], param: str) -> None:
+def test_unsupported_chat_is_refused(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(BadItem) as refused:
         chat(**fields)
     assert refused.value.error(1).param == param
@@ -98,7 +98,7 @@ def test_what_a_chat_cannot_ask(fields: dict[str, Any], param: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "param"), [({"tools": TOOLS}, "tools"), ({"response_format": SCHEMA}, "response_format")]
 )
-def test_a_schema_that_cannot_be_held_to_is_refused(fields: dict[str, Any], param: str) -> None:
+def test_unusable_schema_is_refused(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(BadItem) as refused:
         asking(usable=False).chat({"messages": [USER], **fields})
     assert refused.value.error(1).param == param
@@ -119,7 +119,7 @@ def test_completions_have_openais_length() -> None:
         ({"n": 5}, "n"),
     ],
 )
-def test_what_a_completion_cannot_ask(fields: dict[str, Any], param: str) -> None:
+def test_unsupported_completion_is_refused(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(BadItem) as refused:
         complete(**fields)
     assert refused.value.error(1).param == param

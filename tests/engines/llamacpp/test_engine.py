@@ -34,13 +34,13 @@ def chat(text: str, **fields: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
-def test_the_answer_ends_where_it_is_told(engine: LlamaCpp, field: str) -> None:
+def test_answer_ends_at_max_tokens(engine: LlamaCpp, field: str) -> None:
     body = answer(engine, Task.CHAT, chat("Tell me a story.", **{field: 5}))
     assert body["usage"]["completion_tokens"] == 5
     assert body["choices"][0]["finish_reason"] == "length"
 
 
-def test_stop_and_n_are_heeded_and_the_prompt_counts_once(engine: LlamaCpp) -> None:
+def test_stop_and_n_work_and_the_prompt_counts_once(engine: LlamaCpp) -> None:
     stopped = answer(engine, Task.CHAT, chat("Which city is the capital of France?", stop=["Paris"]))
     assert "Paris" not in stopped["choices"][0]["message"]["content"]
     two = answer(engine, Task.CHAT, chat("Hi", n=2, max_tokens=2))
@@ -63,7 +63,7 @@ def test_logprobs_are_in_openais_shape(engine: LlamaCpp, top: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [7, -1, 2**63 - 1])
-def test_a_seed_makes_the_same_answer(engine: LlamaCpp, seed: int) -> None:
+def test_same_seed_gives_the_same_answer(engine: LlamaCpp, seed: int) -> None:
     body = chat("Say something.", max_tokens=8, seed=seed) | {"temperature": 1.5}
     first, second = (answer(engine, Task.CHAT, body)["choices"][0]["message"] for _ in range(2))
     assert first == second
@@ -85,7 +85,7 @@ FORCED = ["required", {"type": "function", "function": {"name": "clock"}}]
 
 
 @pytest.mark.parametrize("choice", FORCED)
-def test_a_call_that_must_be_made_is_made(engine: LlamaCpp, choice: object) -> None:
+def test_required_tool_call_is_made(engine: LlamaCpp, choice: object) -> None:
     body = chat("What is the weather in Paris?", tools=TOOLS, tool_choice=choice, max_tokens=60)
     whole = answer(engine, Task.CHAT, body)["choices"][0]
     assert whole["finish_reason"] == "tool_calls"
@@ -105,7 +105,7 @@ def test_tools_are_in_the_prompt_and_need_not_be_called(engine: LlamaCpp) -> Non
     assert offered["choices"][0]["finish_reason"] == "length"
 
 
-def test_an_answer_is_held_to_its_schema(engine: LlamaCpp) -> None:
+def test_answer_follows_its_schema(engine: LlamaCpp) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}}
     whole = answer(engine, Task.CHAT, chat("Name a city.", response_format=form, max_tokens=40))
     assert set(json.loads(whole["choices"][0]["message"]["content"])) == {"city"}
@@ -114,7 +114,7 @@ def test_an_answer_is_held_to_its_schema(engine: LlamaCpp) -> None:
 @pytest.mark.parametrize(
     "schema", [{"type": "canary"}, {"$ref": "#/$defs/canary"}, {"type": "string", "pattern": "(?=canary)b"}]
 )
-def test_a_schema_it_cannot_hold_to_is_refused_and_not_left_out(
+def test_unusable_schema_is_refused_rather_than_ignored(
     engine: LlamaCpp, schema: dict[str, object], capfd: pytest.CaptureFixture[str]
 ) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
@@ -126,7 +126,7 @@ def test_a_schema_it_cannot_hold_to_is_refused_and_not_left_out(
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_a_keyword_it_does_not_know_is_refused_where_it_is_to_be_strict(engine: LlamaCpp, strict: bool) -> None:
+def test_unknown_keyword_of_a_strict_schema_is_refused(engine: LlamaCpp, strict: bool) -> None:
     schema = {"type": "array", "items": {"type": "integer"}, "maxItems": 2, "uniqueItems": True}
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": strict}}
     body = chat("Two numbers.", max_tokens=20, response_format=form)
@@ -164,18 +164,18 @@ def test_the_context_is_each_requests_own(engine: LlamaCpp) -> None:
         {"grammar": "canary ::="},
     ],
 )
-def test_what_it_cannot_take_is_refused_without_a_quote(engine: LlamaCpp, fields: dict[str, object]) -> None:
+def test_refusal_does_not_quote_the_prompt(engine: LlamaCpp, fields: dict[str, object]) -> None:
     error = refusal(engine, Task.CHAT, chat("canary", **fields))
     assert error.status == 400
     assert "canary" not in error.message
 
 
-def test_its_own_failure_is_not_the_clients_fault() -> None:
+def test_engine_failure_is_a_server_error() -> None:
     assert refused(1, {"code": 500, "message": "canary"}).status == 500
     assert "canary" not in refused(1, {"code": 500, "message": "canary"}).message
 
 
-def test_a_cancel_bites_within_a_few_tokens(engine: LlamaCpp) -> None:
+def test_cancel_takes_effect_within_a_few_tokens(engine: LlamaCpp) -> None:
     seen: list[int] = []
 
     def cancelled(_: int) -> bool:
@@ -189,7 +189,7 @@ def test_a_cancel_bites_within_a_few_tokens(engine: LlamaCpp) -> None:
     assert 5 <= len(seen) <= 8
 
 
-def test_a_cancel_bites_during_a_long_prompt(engine: LlamaCpp) -> None:
+def test_cancel_takes_effect_during_a_long_prompt(engine: LlamaCpp) -> None:
     def cpu_seconds(word: str, cancelled: Callable[[int], bool]) -> float:
         began = time.process_time()
         run(engine, Task.CHAT, chat(f"{word} " * 900, max_tokens=1), cancelled=cancelled)
@@ -235,7 +235,7 @@ def test_the_estimate_is_honest(preset_specs: dict[str, ModelSpec]) -> None:
     assert 0.95 * measured < estimate.idle < 1.3 * measured
 
 
-def test_a_file_that_is_not_there_or_not_a_model(tmp_path: Path) -> None:
+def test_missing_or_broken_file_is_explained(tmp_path: Path) -> None:
     for path in (tmp_path / "none.gguf", tmp_path / "bad.gguf"):
         (tmp_path / "bad.gguf").write_bytes(b"not a model")
         with pytest.raises(EngineError):
@@ -243,7 +243,7 @@ def test_a_file_that_is_not_there_or_not_a_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("splitting", [b"gpt-4o", b"tekken"])
-def test_a_long_run_of_letters_ends_nothing(
+def test_long_run_of_letters_does_not_end_the_worker(
     splitting: bytes, preset_specs: dict[str, ModelSpec], tmp_path: Path
 ) -> None:
     """With these ways to split a text, llama.cpp recurses for each letter."""

@@ -82,7 +82,7 @@ def test_grammars_in_use_are_taken(grammar: str) -> None:
         (r"root ::= [\ud800]", "characters"),
     ],
 )
-def test_others_are_refused_at_once(grammar: str, why: str) -> None:
+def test_unbounded_grammars_are_refused_at_once(grammar: str, why: str) -> None:
     began = time.thread_time()
     with pytest.raises(BadGrammar) as caught:
         check(grammar)
@@ -91,7 +91,7 @@ def test_others_are_refused_at_once(grammar: str, why: str) -> None:
     assert str(caught.value).startswith(("must ", "has "))
 
 
-def test_a_grammar_is_turned_into_llguidances_character_by_character() -> None:
+def test_gbnf_is_converted_to_llguidance() -> None:
     grammar = r"""other-Rule ::= [^"\\\x7F\x00-\x1F]? | .
 root ::= "a\n/" other-Rule{2,3} ("é" | ) # a comment"""
     assert converted(grammar).splitlines() == [
@@ -101,7 +101,7 @@ root ::= "a\n/" other-Rule{2,3} ("é" | ) # a comment"""
     ]
 
 
-def test_groups_in_groups_are_looked_at_once() -> None:
+def test_nested_groups_are_checked_in_linear_time() -> None:
     """Else each level looks through all those below it, and each of those again."""
     text = "root ::= " + " ".join("(" * 60 + '"a"' + ")" * 60 for _ in range(120))
     began = time.thread_time()

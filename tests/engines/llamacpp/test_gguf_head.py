@@ -58,7 +58,7 @@ def plain(tensor: Any) -> Any:
     ("names", "head"), [((EMBEDDING, OTHER, HEAD), HEAD), ((EMBEDDING, OTHER), EMBEDDING), ((OTHER, HEAD), HEAD)]
 )
 @pytest.mark.parametrize("kind", [TYPE.Q8_0, TYPE.Q4_0])
-def test_only_the_head_is_another(names: tuple[str, ...], head: str, kind: Any, tmp_path: Path) -> None:
+def test_only_the_head_is_rewritten(names: tuple[str, ...], head: str, kind: Any, tmp_path: Path) -> None:
     source = written(tmp_path / "source.gguf", *names, kind=kind)
     rewrite(source, tmp_path / "target.gguf")
     before, after = tensors(source), tensors(tmp_path / "target.gguf")
@@ -88,7 +88,7 @@ def converted(source: Path, target: Path) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.splitlines()
 
 
-def test_what_cannot_be_rewritten_is_said_in_one_line(tmp_path: Path) -> None:
+def test_unusable_file_is_explained_in_one_line(tmp_path: Path) -> None:
     headless = written(tmp_path / "headless.gguf", OTHER)
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(written(tmp_path / "whole.gguf", HEAD).read_bytes()[:-500])
@@ -100,7 +100,7 @@ def test_what_cannot_be_rewritten_is_said_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_it_is_made_before_anything_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_head_is_rewritten_before_serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at the first request, when another model would have been stopped for it."""
     monkeypatch.setenv("COHABIT_HOME", str(tmp_path / "home"))
     written(tmp_path / "good.gguf", HEAD)
@@ -119,12 +119,12 @@ def test_it_is_made_before_anything_is_served(tmp_path: Path, monkeypatch: pytes
     assert all(one.here(config.base_dir) == (name == "good") for name, one in wanted(config).items())
 
 
-def test_only_where_it_is_asked_for() -> None:
+def test_head_is_rewritten_only_if_configured() -> None:
     assert LlamaCpp.derivations(LlamaCpp.Options()) == {}
     assert LlamaCpp.derivations(LlamaCpp.Options(head="bf16")).keys() == {"source"}
 
 
-def test_the_plan_knows_that_it_is_larger() -> None:
+def test_plan_includes_the_larger_head() -> None:
     metadata = {"general.architecture": "llama", "llama.vocab_size": 1000, "llama.embedding_length": 64}
     assert head_bytes(metadata) == 128_000
     assert head_bytes({}) == 0
@@ -132,7 +132,7 @@ def test_the_plan_knows_that_it_is_larger() -> None:
 
 @pytest.mark.process
 @pytest.mark.model
-def test_the_presets_model_is_made_once_and_says_what_it_said(tmp_path: Path) -> None:
+def test_preset_model_is_rewritten_once_with_the_same_answers(tmp_path: Path) -> None:
     config = load_config("embedded")
     model = config.models["llm"]
     assert model.source is not None

@@ -49,7 +49,7 @@ def test_a_long_run_has_a_large_stack(text: str, stack: int) -> None:
         "é" * 800_001,
     ],
 )
-def test_what_would_end_the_worker_or_cannot_fit_is_refused(text: str) -> None:
+def test_dangerous_or_too_long_prompt_is_refused(text: str) -> None:
     began = time.thread_time()
     for body in (chat(text), {"prompt": text}, {"prompt": ["", text]}):
         with pytest.raises(BadItem) as refused:
@@ -59,7 +59,7 @@ def test_what_would_end_the_worker_or_cannot_fit_is_refused(text: str) -> None:
     assert time.thread_time() - began < 2.0
 
 
-def test_pictures_are_no_text() -> None:
+def test_pictures_do_not_count_as_text() -> None:
     assert prompts.stack(chat([{"type": "image_url", "image_url": {"url": "a" * 10**7}}])) == 0
 
 
@@ -67,7 +67,7 @@ def test_runs_are_of_one_kind() -> None:
     assert [longest_run(text) for text in ("", "ab1234c", "ab--- c", "a \n\t b", "äb́c")] == [0, 4, 3, 4, 4]
 
 
-def test_what_stands_in_many_turns_counts_together() -> None:
+def test_all_turns_count_together() -> None:
     """The template makes one text of them, so that its control tokens add up."""
     turn = {"role": "user", "content": END * 300}
     for body in ({"messages": [turn] * 20}, {"messages": [{"role": "user", "content": [turn] * 20}]}):

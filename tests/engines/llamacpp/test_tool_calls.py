@@ -42,7 +42,7 @@ def read(*texts: str, finish: str = "stop", offer: Offer = OFFER) -> tuple[str, 
         (tools({"type": "function", "function": {"name": "clock"}}), ["clock"], True),
     ],
 )
-def test_what_is_offered(fields: dict[str, Any], names: list[str], forced: bool) -> None:
+def test_offered_tools_depend_on_tool_choice(fields: dict[str, Any], names: list[str], forced: bool) -> None:
     offer = Offer.of(fields)
     assert offer is not None
     assert [function["name"] for function in offer.functions] == names
@@ -50,12 +50,12 @@ def test_what_is_offered(fields: dict[str, Any], names: list[str], forced: bool)
 
 
 @pytest.mark.parametrize("fields", [{}, {"tools": []}, {"tools": None}, tools("none")])
-def test_nothing_is_offered(fields: dict[str, Any]) -> None:
+def test_no_tools_are_offered(fields: dict[str, Any]) -> None:
     assert Offer.of(fields) is None
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_a_call_is_read_however_it_is_cut_into_pieces(size: int) -> None:
+def test_call_is_parsed_from_any_chunks(size: int) -> None:
     pieces = [CALL[start : start + size] for start in range(0, len(CALL), size)]
     content, calls, finish = read(*pieces)
     assert (content, finish) == ("", "tool_calls")
@@ -63,7 +63,7 @@ def test_a_call_is_read_however_it_is_cut_into_pieces(size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["It is sunny.", "", '{"name": "other', '{"name": "weather"', "{"])
-def test_what_is_no_call_is_text(text: str) -> None:
+def test_other_output_is_text(text: str) -> None:
     assert read(*text) == (text, [], "stop")
 
 
@@ -96,7 +96,7 @@ def test_a_conversation_in_plain_turns() -> None:
     assert turns[3] == {"role": "user", "content": "The function answered:\nnoon\nThe function answered:\nnight"}
 
 
-def test_where_nothing_may_be_called_nothing_is_told_of_it() -> None:
+def test_tools_are_left_out_of_the_prompt_if_none_may_be_called() -> None:
     turns = [{"role": "user", "content": "When?"}]
     assert told(turns, None) == turns
     assert told(turns, OFFER)[0]["role"] == "system"
