@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
-MOST_ERRORS = 0.3
+MAX_ERRORS = 0.3
 """A transcript with more errors than this share of its words was not understood."""
 
 ALIKE = 0.75
@@ -32,7 +32,7 @@ def word_error(said: str, heard: str) -> float:
 
 def understood(said: str, heard: str) -> bool:
     """Whether a transcript tells what was said."""
-    return word_error(said, heard) <= MOST_ERRORS
+    return word_error(said, heard) <= MAX_ERRORS
 
 
 def contains(text: str, written: str) -> bool:

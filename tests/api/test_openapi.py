@@ -26,15 +26,15 @@ from cohabit.config.load import load_config
 from cohabit.core.admin import AdminRefusal
 from cohabit.core.commands import RejectReason
 from cohabit.inspector.limits import CPU_SECONDS, MEMORY, SOUND_SECONDS
-from cohabit.media.audio import HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS, MOST_SECONDS
-from cohabit.media.images import MOST_CHUNKS, MOST_PIXELS, MOST_SCANNED, MOST_SCANS
+from cohabit.media.audio import HIGHEST_RATE, LOWEST_RATE, MAX_CHANNELS, MAX_SECONDS
+from cohabit.media.images import MAX_CHUNKS, MAX_PIXELS, MAX_SCANNED, MAX_SCANS
 from cohabit.runtime.admin import Ending
 from cohabit.runtime.inspectors import MOST_WAITING, WALL_SECONDS
 from cohabit.runtime.service import BYTES_A_TOKEN, MOST_TEXT
 from cohabit.schemas.body import MOST_BODY
 from cohabit.schemas.inference import MOST_ITEMS
 from cohabit.schemas.rerank import MOST_DOCUMENTS
-from cohabit.schemas.speech import MOST_CHARACTERS
+from cohabit.schemas.speech import MAX_CHARACTERS
 from cohabit.schemas.transcription import TranscriptionRequest, TranslationRequest
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
@@ -129,13 +129,13 @@ def test_the_docs_have_the_pace_and_the_bounds() -> None:
     assert f"at most {MOST_BODY >> 20} MiB, with at most {MOST_TEXT >> 20} MiB of text" in DOCS
     assert f"{BYTES_A_TOKEN} bytes for each token of the model's `context`" in DOCS
     assert f"the body is over {MOST_BODY >> 20} MiB, or the upload over {MOST_UPLOAD >> 20} MiB" in DOCS
-    assert f"at most {MOST_PIXELS // 1_000_000} megapixels" in DOCS
-    assert f"at most {MOST_CHARACTERS:,} characters" in DOCS
+    assert f"at most {MAX_PIXELS // 1_000_000} megapixels" in DOCS
+    assert f"at most {MAX_CHARACTERS:,} characters" in DOCS
     assert f"1 to {MOST_ITEMS} of" in DOCS
     assert f"a chat holds at most {MOST_PICTURES} of them" in DOCS
     assert f"through at most {MOST_REDIRECTS} redirects" in DOCS
     assert f"A request may hold {MOST_ADDRESSES}." in DOCS
-    assert f"at\nmost {MOST_UPLOAD >> 20} MiB and {MOST_SECONDS // 3600} hours" in DOCS
+    assert f"at\nmost {MOST_UPLOAD >> 20} MiB and {MAX_SECONDS // 3600} hours" in DOCS
 
 
 def test_the_page_for_owners_has_the_limits() -> None:
@@ -149,12 +149,12 @@ def test_the_page_for_owners_has_the_limits() -> None:
     assert told["body of a form"].startswith(f"{MOST_UPLOAD >> 20} MiB, ")
     assert told["time for a body"] == f"{LIMITS.body:g} s for each {LIMITS.body_step >> 10} KiB"
     assert told["rest of a body that was refused before it ended"] == f"{LIMITS.linger:g} s"
-    pixels = f"{MOST_PIXELS // 1_000_000} megapixels"
-    scanned = f"of a JPEG {MOST_SCANS} scans, and {MOST_SCANNED // 1_000_000} megapixels in all of them"
-    assert told["picture"] == f"{pixels}, one frame; {scanned}; of a PNG {MOST_CHUNKS:,} chunks"
+    pixels = f"{MAX_PIXELS // 1_000_000} megapixels"
+    scanned = f"of a JPEG {MAX_SCANS} scans, and {MAX_SCANNED // 1_000_000} megapixels in all of them"
+    assert told["picture"] == f"{pixels}, one frame; {scanned}; of a PNG {MAX_CHUNKS:,} chunks"
     rates = f"{LOWEST_RATE // 1000} to {HIGHEST_RATE // 1000} kHz"
-    assert told["sound"] == f"{MOST_SECONDS // 3600} hours, {rates}, {MOST_CHANNELS} channels"
-    assert f"at {rates} and of up to {MOST_CHANNELS} channels" in DOCS
+    assert told["sound"] == f"{MAX_SECONDS // 3600} hours, {rates}, {MAX_CHANNELS} channels"
+    assert f"at {rates} and of up to {MAX_CHANNELS} channels" in DOCS
     time = f"{CPU_SECONDS} s of the processor and by the clock, and 1 s more for every {SOUND_SECONDS / 60:g} minutes"
     opening = told["opening a picture or sound"]
     assert opening == f"{time} of sound that were decoded; {MEMORY >> 30} GiB of address space"

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from cohabit.access.keys import Principal
 from cohabit.batches import files, records
-from cohabit.batches.asgi_client import Caller
+from cohabit.batches.asgi_client import AsgiClient
 from cohabit.batches.calendar import SETTLED, Calendar
 from cohabit.batches.database import Database
 from cohabit.batches.leader import Leader
@@ -110,7 +110,7 @@ class Bench:
             assert calendar.surely() == self.now
         means = RunContext(
             self.database,
-            Caller(self.app),
+            AsgiClient(self.app),
             resolve=lambda name: name if name in {"embeddings", "llm"} else None,
             identify=self.known.get,
             most_lines=self.most_lines,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohabit.batches import lines
-from cohabit.batches.lines import MOST_CUSTOM_ID, Asked, Splitter, WrongLine, parse
+from cohabit.batches.lines import MAX_CUSTOM_ID, ParsedLine, Splitter, WrongLine, parse
 
 GOOD: dict[str, Any] = {
     "custom_id": "a",
@@ -24,7 +24,9 @@ def raw(**changed: Any) -> bytes:
 
 def test_valid_line_is_parsed() -> None:
     found = parse(b'{"custom_id": "a", "url": "/v1/embeddings", "more": 1, "body": {"model" : "m",  "input": [1.0]}}')
-    assert found == Asked("a", "/v1/embeddings", "m", b'{"model" : "m",  "input": [1.0]}'), "the body as it was sent"
+    assert found == ParsedLine("a", "/v1/embeddings", "m", b'{"model" : "m",  "input": [1.0]}'), (
+        "the body as it was sent"
+    )
 
 
 def test_body_without_a_model_is_an_error() -> None:
@@ -48,7 +50,7 @@ def test_body_without_a_model_is_an_error() -> None:
         (raw(url=7), "invalid_line", "a"),
         (raw(custom_id=7), "invalid_line", None),
         (raw(custom_id=""), "invalid_custom_id", None),
-        (raw(custom_id="x" * (MOST_CUSTOM_ID + 1)), "invalid_custom_id", None),
+        (raw(custom_id="x" * (MAX_CUSTOM_ID + 1)), "invalid_custom_id", None),
         (raw(custom_id="a\x00b"), "invalid_custom_id", None),
         (raw(method="GET"), "invalid_method", "a"),
         (raw(url="/v1/audio/speech"), "invalid_url", "a"),
@@ -77,7 +79,7 @@ def test_lines_are_split_from_any_chunks(parts: list[bytes], step: int) -> None:
 
 
 def test_too_long_line_is_not_buffered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "MOST_LINE", 10)
+    monkeypatch.setattr(lines, "MAX_LINE", 10)
     splitter = Splitter()
     assert list(splitter.lines(b"0123456789\n" + b"x" * 8)) == [b"0123456789"]
     assert list(splitter.lines(b"xxx")) == []

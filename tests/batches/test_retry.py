@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from cohabit.batches.asgi_client import Said
+from cohabit.batches.asgi_client import AppResponse
 from cohabit.batches.retry import LONGEST_PAUSE, RetryPolicy
 from cohabit.core.commands import RejectReason
 
 
-def said(status: int, code: str | None = None, retry_after: float = 0.0) -> Said:
-    return Said(status, "req-1", retry_after, json.dumps({"error": {"code": code}}).encode())
+def said(status: int, code: str | None = None, retry_after: float = 0.0) -> AppResponse:
+    return AppResponse(status, "req-1", retry_after, json.dumps({"error": {"code": code}}).encode())
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_retry_after_is_kept() -> None:
 
 
 def test_foreign_error_body_is_final() -> None:
-    assert RetryPolicy().pause(Said(503, "", 0.0, b"<html>")) == 1.0
-    assert RetryPolicy().pause(Said(418, "", 0.0, b"")) is None
+    assert RetryPolicy().pause(AppResponse(503, "", 0.0, b"<html>")) == 1.0
+    assert RetryPolicy().pause(AppResponse(418, "", 0.0, b"")) is None
 
 
 def test_request_that_killed_two_workers_is_not_retried() -> None:
     body = json.dumps({"error": {"code": "worker_died"}}).encode()
-    assert RetryPolicy().pause(Said(503, "req-1", 1.0, body, final=True)) is None
-    assert RetryPolicy().pause(Said(503, "req-1", 1.0, body)) is not None
+    assert RetryPolicy().pause(AppResponse(503, "req-1", 1.0, body, final=True)) is None
+    assert RetryPolicy().pause(AppResponse(503, "req-1", 1.0, body)) is not None

@@ -148,7 +148,7 @@ async def test_lines_in_flight_per_model_are_limited(bench: Bench, app: Answerin
 
 
 async def test_batches_in_progress_are_limited(bench: Bench, app: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "MOST_RUNNING", 2)
+    monkeypatch.setattr(runner, "MAX_RUNNING", 2)
     app.gate = asyncio.Event()
     ids = []
     for number in range(5):

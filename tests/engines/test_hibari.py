@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from cohabit.engines.hibari import LONGEST_WORD, MOST_CHARACTERS, MOST_PHONEMES, RATE, UNSPEAKABLE, Hibari
+from cohabit.engines.hibari import LONGEST_WORD, MAX_CHARACTERS, MAX_PHONEMES, RATE, UNSPEAKABLE, Hibari
 from cohabit.protocol.engine import Chunk
 from cohabit.protocol.spec import ModelSpec
 from cohabit.protocol.tasks import Task
@@ -83,7 +83,7 @@ def test_a_sentence_without_an_end_is_spoken_in_parts(
 
     monkeypatch.setattr(engine, "_synthesized", noted)
     assert seconds(spoken(engine, text)) > 1
-    assert longest <= MOST_PHONEMES + 2
+    assert longest <= MAX_PHONEMES + 2
 
 
 @pytest.mark.parametrize("text", ["日本語です", "\n \n", "1" * 3000])
@@ -103,7 +103,7 @@ def test_looking_up_any_text_is_fast(engine: Hibari, text: str) -> None:
     """A word of 1,000 characters with hyphens once took two minutes and a half, and no cancel was heard."""
     pieces = list(engine._pieces(text))
     assert "".join("".join(pieces).split()) == "".join(text.split()), "nothing is left out"
-    assert max(map(len, pieces)) <= MOST_CHARACTERS
+    assert max(map(len, pieces)) <= MAX_CHARACTERS
     assert max(len(word) for piece in pieces for word in piece.split()) <= LONGEST_WORD
 
 

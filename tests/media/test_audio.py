@@ -11,7 +11,7 @@ import pytest
 
 from cohabit.engines.audio_encode import Encoder
 from cohabit.media import Unreadable
-from cohabit.media.audio import HIGHEST_RATE, LOWEST_RATE, MOST_SECONDS, check, frames, mono, repacked
+from cohabit.media.audio import HIGHEST_RATE, LOWEST_RATE, MAX_SECONDS, check, frames, mono, repacked
 from hostile import flac, mkv
 from media.making import PLAIN, muxed, sine
 from samples import album, film, tagged, tone, wav
@@ -103,11 +103,11 @@ def test_empty_sound_is_refused(data: bytes) -> None:
 
 def test_header_claiming_too_much_is_refused() -> None:
     with pytest.raises(Unreadable, match="is longer than 4 hours; send it in parts"):
-        repacked(wav(bytes((MOST_SECONDS + 60) * 4), 4), lambda _: None)
+        repacked(wav(bytes((MAX_SECONDS + 60) * 4), 4), lambda _: None)
 
 
 def test_header_without_a_length_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cohabit.media.audio.MOST_SECONDS", 60)
+    monkeypatch.setattr("cohabit.media.audio.MAX_SECONDS", 60)
     assert seconds(flac(16_000, frames=14)) == pytest.approx(57.3, abs=0.1)
     with pytest.raises(Unreadable, match="send it in parts"):
         heard(flac(16_000, frames=15))

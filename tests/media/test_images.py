@@ -12,7 +12,7 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from cohabit.media import Unreadable
-from cohabit.media.images import FORMATS, MOST_CHUNKS, MOST_PIXELS, MOST_SCANS, load, shrunk
+from cohabit.media.images import FORMATS, MAX_CHUNKS, MAX_PIXELS, MAX_SCANS, load, shrunk
 from hostile import png_chunks, scans
 from samples import animated, bomb, chunk, picture, saved
 
@@ -122,7 +122,7 @@ def test_decompression_bomb_is_refused_by_its_header(size: tuple[int, int]) -> N
 
 
 def test_largest_allowed_image_is_accepted() -> None:
-    assert MOST_PIXELS == 5000 * 5000
+    assert MAX_PIXELS == 5000 * 5000
     assert opened(bomb(5000, 5000), 100)[1] == (5000, 5000)
 
 
@@ -169,7 +169,7 @@ def test_unlisted_formats_are_not_tried() -> None:
 def test_jpeg_of_many_scans_is_refused() -> None:
     assert opened(scans(600, 200))[1] == (600, 600)
     with pytest.raises(Unreadable, match="is a JPEG of 257 scans; save it again"):
-        examine(scans(600, MOST_SCANS + 1))
+        examine(scans(600, MAX_SCANS + 1))
 
 
 def test_a_large_jpeg_may_have_few_scans_only() -> None:
@@ -180,7 +180,7 @@ def test_a_large_jpeg_may_have_few_scans_only() -> None:
 def test_png_of_many_chunks_is_refused() -> None:
     assert opened(png_chunks(100))[1] == (8, 8)
     with pytest.raises(Unreadable, match="is a PNG of more than 20000 chunks; save it again"):
-        examine(png_chunks(MOST_CHUNKS))
+        examine(png_chunks(MAX_CHUNKS))
 
 
 def test_only_pixels_are_kept() -> None:

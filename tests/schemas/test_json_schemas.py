@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cohabit.schemas.json_schemas import MOST_DEPTH, MOST_NAMES, MOST_PATTERN, MOST_REPEATED, BadSchema, Schema, check
+from cohabit.schemas.json_schemas import MAX_DEPTH, MOST_NAMES, MOST_PATTERN, MOST_REPEATED, BadSchema, Schema, check
 
 TEXT: Schema = {"type": "string"}
 
@@ -39,7 +39,7 @@ TAKEN: dict[str, Schema] = {
     "nothing": {},
     "counts up to the bound": array(array(TEXT, maxItems=100), maxItems=MOST_REPEATED // 100),
     "a long text": {"type": "string", "maxLength": MOST_REPEATED},
-    "depth up to the bound": nested(MOST_DEPTH),
+    "depth up to the bound": nested(MAX_DEPTH),
     "properties up to the bound": record(**{f"p{number}": TEXT for number in range(MOST_NAMES)}),
     "properties of all kinds of names": record(**{"properties": TEXT, "items": TEXT, "$ref": TEXT, "enum": TEXT}),
     "a pattern": {"type": "string", "pattern": r"^[a-z]{1,100}-(\d{4}|[^\]{9}]{2,3})$"},
@@ -65,7 +65,7 @@ REFUSED: dict[str, Schema] = {
     "repetitions that add up in a pattern": {"type": "string", "pattern": "(ab){999}" * 100},
     "a long pattern": {"type": "string", "pattern": "é" * (MOST_PATTERN // 2 + 1)},
     "a pattern of names": {"type": "object", "patternProperties": {"a{99999}": TEXT}},
-    "depth": nested(MOST_DEPTH + 1),
+    "depth": nested(MAX_DEPTH + 1),
     "properties": record(**{f"p{number}": TEXT for number in range(MOST_NAMES + 1)}),
     "values": {"enum": [*range(MOST_NAMES + 1)]},
     "properties and values": record(**{f"p{number}": {"enum": ["a"]} for number in range(MOST_NAMES // 2 + 1)}),

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class AppResponse:
     """What the app answered."""
 
     status: int
@@ -22,14 +22,16 @@ class Said:
     final: bool = False  # the same request is not to be sent again
 
 
-class Caller:
+class AsgiClient:
     """Asks an app in this process."""
 
     def __init__(self, app: ASGIApp) -> None:
         """The whole app, its middleware included."""
         self._app = app
 
-    async def ask(self, url: str, body: bytes, *, client: str, seconds: float, state: Mapping[str, Any]) -> Said:
+    async def ask(
+        self, url: str, body: bytes, *, client: str, seconds: float, state: Mapping[str, Any]
+    ) -> AppResponse:
         """POST ``body``. ``seconds`` is how long it may take; ``state`` is what the app finds in its scope's state.
 
         Cancelling this cancels the request as a client does who hangs up.
@@ -55,7 +57,7 @@ class Caller:
         await self._app(_scope(url, client, seconds, state), receive, send)
         headers = Headers(raw=list(start["headers"]))
         wait = headers.get("retry-after", "")
-        return Said(
+        return AppResponse(
             start["status"],
             headers.get("x-request-id", ""),
             float(wait) if wait.isdecimal() else 0.0,

@@ -15,7 +15,7 @@ from cohabit.batches.schema import ERASED, batches, chunks, files, lines, new_id
 from cohabit.schemas.files import FileList, FileObject, FileUpload, kept_for
 
 PIECE = 1 << 19  # bytes of one commit of an upload, and about as much is read at once
-_MOST_LINES = 256  # looked at for one piece
+_MAX_LINES = 256  # looked at for one piece
 
 
 def stored(connection: Connection) -> int:
@@ -100,7 +100,7 @@ def piece(connection: Connection, owner: str | None, file_id: str, after: int) -
         return after + 1, data or b""
     there = (lines.c.batch_id == row.batch_id, lines.c.state == row.state, lines.c.number > after)
     sizes = connection.execute(
-        select(lines.c.number, func.length(lines.c.outcome)).where(*there).order_by(lines.c.number).limit(_MOST_LINES)
+        select(lines.c.number, func.length(lines.c.outcome)).where(*there).order_by(lines.c.number).limit(_MAX_LINES)
     ).all()
     numbers = some(sizes, PIECE)
     if not numbers:

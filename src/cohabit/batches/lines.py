@@ -13,8 +13,8 @@ import msgspec
 from cohabit.schemas.batches import ENDPOINTS
 from cohabit.schemas.body import MOST_BODY
 
-MOST_LINE = MOST_BODY
-MOST_CUSTOM_ID = 512  # characters
+MAX_LINE = MOST_BODY
+MAX_CUSTOM_ID = 512  # characters
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # PostgreSQL keeps no zero bytes, and nobody means the others
 
 
@@ -51,7 +51,7 @@ class WrongLine(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParsedLine:
     """A line that can be."""
 
     custom_id: str
@@ -60,7 +60,7 @@ class Asked:
     body: bytes
 
 
-def parse(raw: bytes) -> Asked:
+def parse(raw: bytes) -> ParsedLine:
     """A line of the input. Raises WrongLine."""
     try:
         found = _line.decode(raw)
@@ -71,7 +71,7 @@ def parse(raw: bytes) -> Asked:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise WrongLine("invalid_json_line", "the line is not valid JSON") from None
     if not _sane(found.custom_id):
-        message = f"custom_id must have 1 to {MOST_CUSTOM_ID} characters, and no control characters"
+        message = f"custom_id must have 1 to {MAX_CUSTOM_ID} characters, and no control characters"
         raise WrongLine("invalid_custom_id", message, param="custom_id")
     if found.method != "POST":
         raise WrongLine("invalid_method", 'method must be "POST"', param="method", custom_id=found.custom_id)
@@ -86,7 +86,7 @@ def parse(raw: bytes) -> Asked:
         message = "a batch has nobody to stream to; leave stream out"
         raise WrongLine("stream_in_batch", message, param="body.stream", custom_id=found.custom_id)
     model = body.model if isinstance(body.model, str) else None
-    return Asked(found.custom_id, found.url, model, bytes(found.body))
+    return ParsedLine(found.custom_id, found.url, model, bytes(found.body))
 
 
 def _custom_id(raw: bytes) -> str | None:
@@ -98,11 +98,11 @@ def _custom_id(raw: bytes) -> str | None:
 
 
 def _sane(custom_id: str) -> bool:
-    return 0 < len(custom_id) <= MOST_CUSTOM_ID and CONTROL.search(custom_id) is None
+    return 0 < len(custom_id) <= MAX_CUSTOM_ID and CONTROL.search(custom_id) is None
 
 
 class Splitter:
-    """Cuts a stream of pieces into lines, of which none is held beyond MOST_LINE."""
+    """Cuts a stream of pieces into lines, of which none is held beyond MAX_LINE."""
 
     def __init__(self) -> None:
         """At the beginning."""
@@ -122,7 +122,7 @@ class Splitter:
         return self._take()
 
     def _add(self, part: bytes) -> None:
-        if len(self._rest) + len(part) > MOST_LINE:
+        if len(self._rest) + len(part) > MAX_LINE:
             self._too_long = True
             self._rest.clear()
         if not self._too_long:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from cohabit.batches.asgi_client import Said
+from cohabit.batches.asgi_client import AppResponse
 from cohabit.batches.schema import ANSWERED, FAILED
 
 
@@ -17,7 +17,7 @@ class LineResult:
     line: bytes  # with its end
 
 
-def answered(batch_id: str, number: int, custom_id: str, said: Said) -> LineResult:
+def answered(batch_id: str, number: int, custom_id: str, said: AppResponse) -> LineResult:
     """The server's answer to it, an error too."""
     body = msgspec.json.format(said.body, indent=-1) if b"\n" in said.body else said.body
     response = {"status_code": said.status, "request_id": said.request_id, "body": msgspec.Raw(body)}

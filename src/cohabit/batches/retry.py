@@ -10,7 +10,7 @@ from math import inf
 
 import msgspec
 
-from cohabit.batches.asgi_client import Said
+from cohabit.batches.asgi_client import AppResponse
 from cohabit.core.commands import RejectReason
 
 LONGEST_PAUSE = 300.0  # seconds
@@ -41,7 +41,7 @@ class RetryPolicy:
         """It has not been asked yet."""
         self._tries: Counter[str | None] = Counter()
 
-    def pause(self, said: Said) -> float | None:
+    def pause(self, said: AppResponse) -> float | None:
         """Seconds until it is to be asked again; None if this answer stands."""
         if said.status < 400:
             return None

@@ -16,13 +16,13 @@ from cohabit.batches.records import PendingWork
 from cohabit.batches.results import LineResult
 from cohabit.batches.retry import RetryPolicy
 from cohabit.batches.run_context import AT_ONCE, Halted, RunContext
-from cohabit.batches.validation import Intake
+from cohabit.batches.validation import InputValidation
 from cohabit.runtime.supervision import awaited
 from cohabit.schemas.batches import ENDED
 
 log = structlog.get_logger()
 
-MOST_BYTES = 8 << 20  # of the lines that are fetched at once
+MAX_BYTES = 8 << 20  # of the lines that are fetched at once
 LAST = 0.1  # of its time: then its lines no longer give way to everything else
 _LOOK = 5.0  # seconds between two looks at whether it has expired
 _MEASURED = 20  # answers after which it is known how fast it goes
@@ -79,7 +79,7 @@ class BatchRun:
         """From the file to lines."""
         means, ended = self._means, False
         while not ended and not self._cancelled.is_set():
-            intake = Intake(self._batch.id, self._batch.input_file_id, means.resolve, means.most_lines)
+            intake = InputValidation(self._batch.id, self._batch.input_file_id, means.resolve, means.most_lines)
             try:
                 while not ended and not self._cancelled.is_set():
                     means.go_on()
@@ -116,7 +116,7 @@ class BatchRun:
         after = 0
         async with asyncio.TaskGroup() as group:
             while page := await self._means.read(
-                line_store.waiting, self._batch.id, model, after, most=AT_ONCE, most_bytes=MOST_BYTES
+                line_store.waiting, self._batch.id, model, after, most=AT_ONCE, most_bytes=MAX_BYTES
             ):
                 for line in page:
                     await room.acquire()

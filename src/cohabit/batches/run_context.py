@@ -7,7 +7,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from cohabit.batches.asgi_client import Caller
+from cohabit.batches.asgi_client import AsgiClient
 from cohabit.batches.calendar import Calendar
 from cohabit.batches.database import Database
 from cohabit.batches.errors import StorageError
@@ -33,7 +33,7 @@ class RunContext:
     def __init__(
         self,
         database: Database,
-        calls: Caller,
+        calls: AsgiClient,
         *,
         resolve: Resolve,
         identify: Identify,

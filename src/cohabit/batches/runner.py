@@ -15,7 +15,7 @@ from cohabit.runtime.supervision import awaited
 
 log = structlog.get_logger()
 
-MOST_RUNNING = 8  # batches at once; the others wait, the oldest first
+MAX_RUNNING = 8  # batches at once; the others wait, the oldest first
 _POLL = 5.0  # seconds; another server may have taken or cancelled a batch
 _SWEEP = 3600.0  # seconds
 _DAY = 86400.0
@@ -68,7 +68,7 @@ class BatchRunner:
             if batch.id in self._runs:
                 if batch.status == "cancelling":
                     self._runs[batch.id][0].cancel()
-            elif over or len(self._runs) < MOST_RUNNING:
+            elif over or len(self._runs) < MAX_RUNNING:
                 run = BatchRun(batch, self._means)
                 self._runs[batch.id] = run, awaited(self._carried(batch.id, run))
 

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 from cohabit.access.keys import Principal
 from cohabit.batches import files, records
-from cohabit.batches.asgi_client import Caller
+from cohabit.batches.asgi_client import AsgiClient
 from cohabit.batches.calendar import Calendar
 from cohabit.batches.database import Database
 from cohabit.batches.errors import Left, StorageError, TooMuch, Trouble
@@ -47,7 +47,7 @@ class BatchStore:
         self._clock = calendar.now
         means = RunContext(
             self._database,
-            Caller(app),
+            AsgiClient(app),
             resolve=resolve,
             identify=identify,
             most_lines=config.max_lines,

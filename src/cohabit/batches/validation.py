@@ -10,14 +10,14 @@ from sqlalchemy import Connection, delete, insert, update
 
 from cohabit.batches import files, records, results
 from cohabit.batches.errors import Missing
-from cohabit.batches.lines import MOST_LINE, Asked, Resolve, Splitter, WrongLine, parse
+from cohabit.batches.lines import MAX_LINE, ParsedLine, Resolve, Splitter, WrongLine, parse
 from cohabit.batches.schema import FAILED, WAITING, batches, lines
 from cohabit.schemas.batches import LineError, LineErrors
 
-MOST_ERRORS = 100  # in ``errors`` of a batch; its error file has all
+MAX_ERRORS = 100  # in ``errors`` of a batch; its error file has all
 
 
-class Intake:
+class InputValidation:
     """Reads one batch: ``step`` is for ``Database.write``, until it says that it is done.
 
     After an error of the database it is of no use; a new one forgets what was read and starts over.
@@ -64,7 +64,7 @@ class Intake:
         except WrongLine as wrong:
             self._wrong += 1
             error = LineError(code=wrong.code, message=str(wrong), line=self._number, param=wrong.param)
-            if len(self._errors) < MOST_ERRORS:
+            if len(self._errors) < MAX_ERRORS:
                 self._errors.append(error)
             said = f"line {self._number}: {wrong}"
             outcome = results.failed(self._batch, self._number, wrong.custom_id, wrong.code, said)
@@ -74,9 +74,9 @@ class Intake:
         kept = {"custom_id": asked.custom_id, "url": asked.url, "body": asked.body, "outcome": None}
         return {**row, "state": WAITING, **kept}
 
-    def _asked(self, raw: bytes | None) -> Asked:
+    def _asked(self, raw: bytes | None) -> ParsedLine:
         if raw is None:
-            raise WrongLine("line_too_long", f"a line may have at most {MOST_LINE >> 20} MiB")
+            raise WrongLine("line_too_long", f"a line may have at most {MAX_LINE >> 20} MiB")
         asked = parse(raw)
         if asked.custom_id in self._seen:
             message = "an earlier line has the same custom_id; only that one is answered"
@@ -96,6 +96,6 @@ class Intake:
         return True
 
     def _refuse(self, connection: Connection, now: float, error: LineError) -> bool:
-        errors = [error, *self._errors][:MOST_ERRORS]
+        errors = [error, *self._errors][:MAX_ERRORS]
         records.refuse(connection, self._batch, LineErrors(data=errors), now)
         return True

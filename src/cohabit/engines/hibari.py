@@ -17,9 +17,9 @@ from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
 PROCESS_BYTES = 180 << 20  # Python with onnxruntime, the model and its pronouncing dictionaries
-MOST_CHARACTERS = 500  # that are looked up at once: between two pieces a cancel is heard
+MAX_CHARACTERS = 500  # that are looked up at once: between two pieces a cancel is heard
 LONGEST_WORD = 48  # characters without a space; looking one up takes time by the cube of its parts ("a-a-a-")
-MOST_PHONEMES = 200  # in one run, which bounds its memory; hibari itself splits only at commas
+MAX_PHONEMES = 200  # in one run, which bounds its memory; hibari itself splits only at commas
 RATE = 24_000  # Hz
 _LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)")
 UNSPEAKABLE = "input holds something that this voice cannot read, or nothing; it reads English"
@@ -94,7 +94,7 @@ class Hibari(Engine):
             if unwanted():
                 return
             for phonemes in self._phonemes(piece):
-                for part in textwrap.wrap(phonemes, MOST_PHONEMES):
+                for part in textwrap.wrap(phonemes, MAX_PHONEMES):
                     ids = self._voice.ids(part)
                     if len(ids) > 2:  # besides the silence at both ends
                         yield self._synthesized(np.asarray([ids], np.int64), speed, random)
@@ -104,7 +104,7 @@ class Hibari(Engine):
     def _pieces(self, text: str) -> Iterator[str]:
         """Sentences, or parts of those that are very long."""
         for sentence in self._voice.split_sentences(_LONG_WORD.sub(r"\g<0> ", text)):
-            yield from textwrap.wrap(sentence, MOST_CHARACTERS, break_on_hyphens=False)
+            yield from textwrap.wrap(sentence, MAX_CHARACTERS, break_on_hyphens=False)
 
     def _phonemes(self, sentence: str) -> list[str]:
         try:

@@ -20,7 +20,7 @@ from cohabit.protocol.spec import Device, Estimate, ModelSpec
 from cohabit.protocol.tasks import Task
 
 PROCESS_BYTES = 70 << 20  # Python with onnxruntime, tokenizers and numpy
-MOST_TEXTS = 2048  # as OpenAI
+MAX_TEXTS = 2048  # as OpenAI
 
 
 class OnnxEmbedOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -198,8 +198,8 @@ class OnnxEmbed(Engine):
         single = isinstance(texts, str) or (texts and isinstance(texts[0], int))
         if single:
             texts = [texts]
-        if not texts or len(texts) > MOST_TEXTS:
-            raise BadItem(f"between 1 and {MOST_TEXTS} texts are needed, not {len(texts)}", param="input")
+        if not texts or len(texts) > MAX_TEXTS:
+            raise BadItem(f"between 1 and {MAX_TEXTS} texts are needed, not {len(texts)}", param="input")
         tokens = [self._tokenize(text, "input" if single else f"input.{index}") for index, text in enumerate(texts)]
         item = _Item(request, body.get("encoding_format") == "base64", tokens, dimensions)
         item.vectors = [None] * len(tokens)

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 _CONTAINERS = "wav,w64,aiff,caf,flac,mp3,aac,ogg,amr,matroska,webm,mov,mp4,m4a,3gp"
 TAKEN = "wav, flac, mp3, ogg or opus, m4a, aac or webm"
-MOST_SECONDS = 4 * 3600  # silence packs so well that a small file can hold months
+MAX_SECONDS = 4 * 3600  # silence packs so well that a small file can hold months
 LOWEST_RATE, HIGHEST_RATE = 4_000, 384_000  # Hz; of a frame at 1 Hz each sample would become 16,000
-MOST_CHANNELS = 64
-_MOST_SAMPLES = 1 << 20  # of all channels in one frame; FLAC may have 65,535 in each of 8
+MAX_CHANNELS = 64
+_MAX_SAMPLES = 1 << 20  # of all channels in one frame; FLAC may have 65,535 in each of 8
 
 # Packets of these are copied: NUT brings them back as they were. Others (ADPCM, ALAC, AMR, AC-3) become FLAC.
 _COPIED = frozenset({"aac", "flac", "mp2", "mp2float", "mp3", "mp3float", "opus", "libopus", "vorbis"})
@@ -64,7 +64,7 @@ def check(data: bytes, progress: Progress) -> None:
             for _ in mono([frame], _ENCODED_RATE):
                 pass  # whether it can be mixed down depends on its kind alone
         seconds += frame.samples / frame.sample_rate
-        if seconds > MOST_SECONDS:
+        if seconds > MAX_SECONDS:
             raise _too_long()
         progress(seconds)
     if not seconds:
@@ -89,8 +89,8 @@ def frames(data: bytes) -> "Iterator[AudioFrame]":
             channels = len(frame.layout.channels)
             if not (
                 LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE
-                and channels <= MOST_CHANNELS
-                and frame.samples * channels <= _MOST_SAMPLES
+                and channels <= MAX_CHANNELS
+                and frame.samples * channels <= _MAX_SAMPLES
             ):
                 return
             yield frame
@@ -191,13 +191,13 @@ def _look(container: "InputContainer") -> None:
         raise Unreadable(f"is a video; send its sound alone, as {TAKEN}")
     if not container.streams.audio:
         raise Unreadable(f"holds no sound; send {TAKEN}")
-    if (container.duration or 0) > MOST_SECONDS * av.time_base:
+    if (container.duration or 0) > MAX_SECONDS * av.time_base:
         raise _too_long()
     told = container.streams.audio[0].codec_context
     if told is None:  # ffmpeg knows no more than the name of its codec
         raise _unknown()
     lowest = LOWEST_RATE if told.sample_rate else 0
-    if not (1 <= told.channels <= MOST_CHANNELS and lowest <= told.sample_rate <= HIGHEST_RATE):
+    if not (1 <= told.channels <= MAX_CHANNELS and lowest <= told.sample_rate <= HIGHEST_RATE):
         raise _empty()  # a muxer crashes over a header like this; frames may still say something else
 
 
@@ -231,7 +231,7 @@ def _encode(source: "InputContainer", stream: "AudioStream", target: "OutputCont
     count = 0
     heard = mono(_decoded(source, stream), _ENCODED_RATE, form="s16", frame_size=flac.codec_context.frame_size)
     for frame in heard:
-        if count > MOST_SECONDS * _ENCODED_RATE:
+        if count > MAX_SECONDS * _ENCODED_RATE:
             raise _too_long()
         frame.pts = count
         frame.time_base = Fraction(1, _ENCODED_RATE)
@@ -274,11 +274,11 @@ def _unknown() -> Unreadable:
 
 def _too_long() -> Unreadable:
     """A header need not tell how long it is, or not the truth."""
-    return Unreadable(f"is longer than {MOST_SECONDS // 3600} hours; send it in parts")
+    return Unreadable(f"is longer than {MAX_SECONDS // 3600} hours; send it in parts")
 
 
 def _empty() -> Unreadable:
     return Unreadable(
         f"holds no sound that could be decoded; send {TAKEN}, at {LOWEST_RATE} to {HIGHEST_RATE} Hz and of up to "
-        f"{MOST_CHANNELS} channels"
+        f"{MAX_CHANNELS} channels"
     )

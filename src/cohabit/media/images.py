@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image, Transpose
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-MOST_PIXELS = 25_000_000
+MAX_PIXELS = 25_000_000
 _SCAN = b"\xff\xda"  # begins one; within its data there is a zero after each ff
-MOST_SCANS = 256  # of a JPEG; a progressive one has about ten, and each goes over all of the picture again
-MOST_SCANNED = 20 * MOST_PIXELS  # pixels of all scans; a second of the processor has about 1,000 million
+MAX_SCANS = 256  # of a JPEG; a progressive one has about ten, and each goes over all of the picture again
+MAX_SCANNED = 20 * MAX_PIXELS  # pixels of all scans; a second of the processor has about 1,000 million
 _PNG = b"\x89PNG\r\n\x1a\n"
-MOST_CHUNKS = 20_000  # of a PNG; one of 40 MiB has 5,000 of the usual 8 KiB, and each is looked at in Python
+MAX_CHUNKS = 20_000  # of a PNG; one of 40 MiB has 5,000 of the usual 8 KiB, and each is looked at in Python
 _MAY_MOVE = {"PNG", "WEBP", "GIF"}  # a phone's JPEG may hold further pictures (MPO), of which the first is meant
 _OWN_SIZE = ("Thumb::Image::Width", "Thumb::Image::Height")  # names of freedesktop.org's thumbnail standard
 
@@ -123,7 +123,7 @@ def _opened(data: bytes) -> "Image":
     from PIL import Image, UnidentifiedImageError
 
     if _many_chunks(data):
-        raise Unreadable(f"is a PNG of more than {MOST_CHUNKS} chunks; save it again")
+        raise Unreadable(f"is a PNG of more than {MAX_CHUNKS} chunks; save it again")
     Image.MAX_IMAGE_PIXELS = None  # ours is lower, and says what would do
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -135,15 +135,15 @@ def _opened(data: bytes) -> "Image":
     except Exception:  # Pillow's readers raise whatever a broken header makes them
         raise Unreadable("is a broken picture") from None
     width, height = picture.size
-    if width * height > MOST_PIXELS:
+    if width * height > MAX_PIXELS:
         raise Unreadable(
-            f"has {width} x {height} pixels; at most {MOST_PIXELS // 1_000_000} megapixels are taken, make it smaller"
+            f"has {width} x {height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are taken, make it smaller"
         )
     if moves and picture.format in _MAY_MOVE:
         raise Unreadable("is animated; send a single frame")
     if picture.format in {"JPEG", "MPO"}:
         scans = data.count(_SCAN)
-        if scans > MOST_SCANS or scans * width * height > max(MOST_SCANNED, width * height):
+        if scans > MAX_SCANS or scans * width * height > max(MAX_SCANNED, width * height):
             raise Unreadable(f"is a JPEG of {scans} scans; save it again with fewer, or make it smaller")
     return picture
 
@@ -153,7 +153,7 @@ def _many_chunks(data: bytes) -> bool:
     if not data.startswith(_PNG):
         return False
     place = len(_PNG)
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         if place + 12 > len(data):
             return False
         (size,) = struct.unpack_from(">I", data, place)

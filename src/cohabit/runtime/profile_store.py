@@ -24,11 +24,11 @@ log = structlog.get_logger()
 
 SCHEMA = 2
 LOCK_SECONDS = 0.5  # to wait for another process that writes the file
-MOST_BYTES = 1 << 46  # 64 TiB: no device has more
-MOST_SECONDS = 86400.0
+MAX_BYTES = 1 << 46  # 64 TiB: no device has more
+MAX_SECONDS = 86400.0
 
-_Bytes = Annotated[int, Meta(ge=0, le=MOST_BYTES)]
-_Seconds = Annotated[float, Meta(ge=0.0, le=MOST_SECONDS)]
+_Bytes = Annotated[int, Meta(ge=0, le=MAX_BYTES)]
+_Seconds = Annotated[float, Meta(ge=0.0, le=MAX_SECONDS)]
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,7 +197,7 @@ def _profile(key: str, raw: msgspec.Raw) -> Profile | None:
         log.warning("a footprint makes no sense and is not used", key=key)
         return None
     for bucket, run in profile.buckets.items():
-        if not (0 <= bucket < 64 and 0 < run.units <= 1 << bucket and 0 <= run.size <= MOST_BYTES):
+        if not (0 <= bucket < 64 and 0 < run.units <= 1 << bucket and 0 <= run.size <= MAX_BYTES):
             log.warning("a footprint makes no sense and is not used", key=key)
             return None
     return profile

@@ -18,8 +18,8 @@ from urllib.parse import unquote
 
 import msgspec
 
-MOST_BYTES = 64 << 10
-MOST_DEPTH = 32
+MAX_BYTES = 64 << 10
+MAX_DEPTH = 32
 MOST_NAMES = 1000  # properties and values of enums
 MOST_REPEATED = 10_000
 MOST_PARTS = 100_000
@@ -72,8 +72,8 @@ def check(schema: Schema) -> None:
 
 
 def _check(schema: Schema) -> None:
-    if len(msgspec.json.encode(schema)) > MOST_BYTES:
-        raise BadSchema(f"must have at most {MOST_BYTES >> 10} KiB")
+    if len(msgspec.json.encode(schema)) > MAX_BYTES:
+        raise BadSchema(f"must have at most {MAX_BYTES >> 10} KiB")
     walk = _Walk(schema)
     walk.visit(schema, 0)
     if walk.names > MOST_NAMES:
@@ -109,8 +109,8 @@ class _Walk:
             return
         if not isinstance(schema, dict):
             raise BadSchema("must be a JSON schema: a schema in it is neither an object nor true or false")
-        if depth > MOST_DEPTH:
-            raise BadSchema(f"must not have schemas inside of schemas deeper than {MOST_DEPTH}")
+        if depth > MAX_DEPTH:
+            raise BadSchema(f"must not have schemas inside of schemas deeper than {MAX_DEPTH}")
         self._visited.add(id(schema))
         self._look(schema)
         for inner in _children(schema):
@@ -166,8 +166,8 @@ class _Walk:
             return
         if id(schema) in above:
             raise BadSchema("must not have references that only lead back to themselves")
-        if len(above) > 4 * MOST_DEPTH:
-            raise BadSchema(f"must not have references that lead to references more than {4 * MOST_DEPTH} times")
+        if len(above) > 4 * MAX_DEPTH:
+            raise BadSchema(f"must not have references that lead to references more than {4 * MAX_DEPTH} times")
         for inner in _same_place(schema):
             self.follow(inner, (*above, id(schema)))
         if "$ref" in schema:
@@ -181,8 +181,8 @@ class _Walk:
         if not isinstance(schema, dict) or id(schema) in above:
             return 1, 1  # recursion goes round again only as the text does
         if id(schema) not in self._weights:
-            if len(above) > 8 * MOST_DEPTH:
-                raise BadSchema(f"must not have references that lead to references more than {8 * MOST_DEPTH} times")
+            if len(above) > 8 * MAX_DEPTH:
+                raise BadSchema(f"must not have references that lead to references more than {8 * MAX_DEPTH} times")
             self._weights[id(schema)] = self._weigh(schema, (*above, id(schema)))
         return self._weights[id(schema)]
 
@@ -233,12 +233,12 @@ class _Walk:
     def possible(self, root: Schema) -> bool:
         """Whether a value can be made that ends. References count once their targets do."""
         done: set[str] = set()
-        for _ in range(4 * MOST_DEPTH):
+        for _ in range(4 * MAX_DEPTH):
             new = {ref for ref, target in self._targets.items() if ref not in done and _possible(target, done)}
             if not new:
                 return _possible(root, done)
             done |= new
-        raise BadSchema(f"must not have references that lead to references more than {4 * MOST_DEPTH} times")
+        raise BadSchema(f"must not have references that lead to references more than {4 * MAX_DEPTH} times")
 
 
 def _possible(schema: Any, done: set[str]) -> bool:

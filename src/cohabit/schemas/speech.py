@@ -6,7 +6,7 @@ from pydantic import Field
 
 from cohabit.schemas.body import Body, Number
 
-MOST_CHARACTERS = 32_768  # about half an hour of speech
+MAX_CHARACTERS = 32_768  # about half an hour of speech
 VOICES = frozenset(
     {
         "alloy",
@@ -30,9 +30,9 @@ VOICES = frozenset(
 class SpeechRequest(Body):
     """Text to be spoken."""
 
-    input: str = Field(min_length=1, max_length=MOST_CHARACTERS)
+    input: str = Field(min_length=1, max_length=MAX_CHARACTERS)
     voice: str = Field("default", min_length=1, max_length=64)
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "mp3"
     speed: Number = Field(1.0, ge=0.25, le=4)
-    instructions: str | None = Field(None, max_length=MOST_CHARACTERS)
+    instructions: str | None = Field(None, max_length=MAX_CHARACTERS)
     stream_format: Literal["audio", "sse"] | None = None

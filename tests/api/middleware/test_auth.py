@@ -20,7 +20,7 @@ from cohabit.access.limits import RateLimits
 from cohabit.api.app import create_app
 from cohabit.api.middleware.auth import AuthConfig
 from cohabit.api.routing import Endpoint
-from cohabit.batches.asgi_client import Caller
+from cohabit.batches.asgi_client import AsgiClient
 from cohabit.runtime.requests import Answer, Call
 from harness import PATIENCE
 
@@ -138,7 +138,7 @@ async def test_lines_of_a_batch_count_for_their_owner(locked: Opened) -> None:
     key = Keyring(locked.path).named("carl")
 
     async def line() -> int:
-        caller = Caller(locked.app)
+        caller = AsgiClient(locked.app)
         body = json.dumps(EMBED).encode()
         said = await caller.ask("/v1/embeddings", body, client="b", seconds=5, state={"key": key, "background": True})
         return said.status

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cohabit.engines.llamacpp.aggregate import Assembly
+from cohabit.engines.llamacpp.aggregate import Aggregate
 from cohabit.engines.llamacpp.tool_calls import Offer
 
 
@@ -18,7 +18,7 @@ def piece(
 
 def whole(*pieces: dict[str, Any]) -> dict[str, Any]:
     """What they add up to."""
-    assembly = Assembly("llm", chat=True)
+    assembly = Aggregate("llm", chat=True)
     for one in pieces:
         assembly.add(one)
     return assembly.whole()
@@ -82,7 +82,7 @@ def entry(token: str, logprob: float, *others: str) -> dict[str, Any]:
 
 
 def test_logprobs_and_reasoning_are_kept() -> None:
-    assembly = Assembly("llm", chat=True, logprobs=1)
+    assembly = Aggregate("llm", chat=True, logprobs=1)
     for token in ("a", "b"):
         one = piece({"content": token, "reasoning_content": "hm"})
         one["choices"][0]["logprobs"] = {"content": [entry(token, -1.0, "x", "y")]}
@@ -103,7 +103,7 @@ def test_unrequested_logprobs_are_left_out() -> None:
 
 @pytest.mark.parametrize(("most", "likeliest"), [(0, None), (1, [{"x": -0.5, "ab": -1.0}, {"x": -0.5, "c": -1.0}])])
 def test_logprobs_of_a_completion_are_lists_beside_each_other(most: int, likeliest: Any) -> None:
-    assembly = Assembly("llm", chat=False, logprobs=most)
+    assembly = Aggregate("llm", chat=False, logprobs=most)
     for token in ("ab", "c"):
         logprobs = {"content": [entry(token, -1.0, "x", "y")]}
         assembly.add({"choices": [{"index": 0, "text": token, "logprobs": logprobs, "finish_reason": None}]})
@@ -116,14 +116,14 @@ def test_logprobs_of_a_completion_are_lists_beside_each_other(most: int, likelie
 
 
 def test_a_prompt_is_echoed_once_before_each_of_its_answers() -> None:
-    assembly = Assembly("llm", chat=False, choices=2, echoed=["P", "Q"])
+    assembly = Aggregate("llm", chat=False, choices=2, echoed=["P", "Q"])
     for index in (0, 1, 2, 3, 0):
         assembly.add({"choices": [{"index": index, "text": "x", "finish_reason": None}]})
     assert [choice["text"] for choice in assembly.whole()["choices"]] == ["Pxx", "Px", "Qx", "Qx"]
 
 
 def test_tool_calls_are_parsed_and_empty_chunks_dropped() -> None:
-    assembly = Assembly("llm", chat=True, offer=Offer(({"name": "f"},), forced=True))
+    assembly = Aggregate("llm", chat=True, offer=Offer(({"name": "f"},), forced=True))
     sent = [assembly.add(piece({"content": text})) for text in ('{"name": ', '"f", "arguments": {', "}", "}")]
     sent.append(assembly.add(piece(finish="stop")))
     assert [one is not None for one in sent] == [False, True, True, True, True]
@@ -134,7 +134,7 @@ def test_tool_calls_are_parsed_and_empty_chunks_dropped() -> None:
 
 
 def test_chunks_have_openais_shape() -> None:
-    assembly = Assembly("llm", chat=True)
+    assembly = Aggregate("llm", chat=True)
     assert assembly.add(piece({"content": None}, prompt_progress={"total": 1})) is None
     first = assembly.add(piece({"role": "assistant", "content": None}, timings={"x": 1}))
     assert first is not None
@@ -147,7 +147,7 @@ def test_chunks_have_openais_shape() -> None:
 
 
 def test_a_prompt_counts_once_however_many_choices_it_has() -> None:
-    completions = Assembly("llm", chat=False, choices=2)
+    completions = Aggregate("llm", chat=False, choices=2)
     for index in (0, 1, 2, 3):
         completions.add({"choices": [{"index": index, "text": "x", "finish_reason": None}]})
         completions.add({"choices": [{"index": index, "text": "", "finish_reason": "stop"}], "usage": USAGE["usage"]})

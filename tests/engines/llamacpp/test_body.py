@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cohabit.engines.llamacpp.body import TOKENS, Asking
+from cohabit.engines.llamacpp.body import TOKENS, RequestTranslator
 from cohabit.engines.per_item import BadItem
 
 USER = {"role": "user", "content": "hello"}
@@ -12,8 +12,8 @@ TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
 
 
-def asking(*, knows_tools: bool = False, usable: bool = True) -> Asking:
-    return Asking("llm", choices=4, knows_tools=knows_tools, usable=lambda _grammar: usable)
+def asking(*, knows_tools: bool = False, usable: bool = True) -> RequestTranslator:
+    return RequestTranslator("llm", choices=4, knows_tools=knows_tools, usable=lambda _grammar: usable)
 
 
 def chat(knows_tools: bool = False, **fields: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cohabit.engines.llamacpp.gbnf import MOST_DEPTH, MOST_PLACES, MOST_REPETITION, BadGrammar, check, converted
+from cohabit.engines.llamacpp.gbnf import MAX_DEPTH, MAX_PLACES, MAX_REPETITION, BadGrammar, check, converted
 
 JSON = r"""
 root   ::= object
@@ -36,8 +36,8 @@ def rules(count: int, rule: str, last: str = '"a"') -> str:
         CHESS,
         'root ::= "a" root | "b"',
         "root ::= [a-z]{1000}",
-        "root ::= " + "(" * MOST_DEPTH + '"a"' + ")" * MOST_DEPTH,
-        "root ::= " + " | ".join(f'"word{number}"' for number in range(MOST_PLACES)),
+        "root ::= " + "(" * MAX_DEPTH + '"a"' + ")" * MAX_DEPTH,
+        "root ::= " + " | ".join(f'"word{number}"' for number in range(MAX_PLACES)),
         "root ::= .*",
         rules(60, "{}"),
     ],
@@ -56,7 +56,7 @@ def test_grammars_in_use_are_taken(grammar: str) -> None:
         (rules(40, "{}? {}? {}?"), "places"),
         (rules(40, '("b" | {}) ({} | {})?', '"a"?'), "places"),
         ('root ::= (("a"{0,500}){0,500}){0,500}', "repeat"),
-        (f'root ::= "a"{{{MOST_REPETITION + 1}}}', "repeat"),
+        (f'root ::= "a"{{{MAX_REPETITION + 1}}}', "repeat"),
         ('root ::= "a"{1,999999999}', "repeat"),
         ("\n".join(["root ::= r0", *(f"r{number} ::= [a]{{900}}" for number in range(40))]), "elements"),
         ('root ::= root "a" | "a"', "begin with themselves"),

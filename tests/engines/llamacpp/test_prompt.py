@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cohabit.engines.llamacpp.gguf_header import Vocabulary
-from cohabit.engines.llamacpp.prompt import LARGE_STACK, MOST_CONTROL, MOST_RUN, Prompts, longest_run
+from cohabit.engines.llamacpp.prompt import LARGE_STACK, MAX_CONTROL, MAX_RUN, Prompts, longest_run
 from cohabit.engines.per_item import BadItem
 
 END = "<|im_end|>"
@@ -25,10 +25,10 @@ def chat(text: Any) -> dict[str, Any]:
         ("a" * 3000, 0),
         ("0aF+" * 30_000, 0),
         ("這是一句話。" * 50_000, 0),
-        ("a" * MOST_RUN, LARGE_STACK),
-        (" " * (MOST_RUN - 1), LARGE_STACK),  # texts of one prompt are joined by a line's end
-        ("a\u0301" * (MOST_RUN // 2), LARGE_STACK),
-        (END * MOST_CONTROL, 0),
+        ("a" * MAX_RUN, LARGE_STACK),
+        (" " * (MAX_RUN - 1), LARGE_STACK),  # texts of one prompt are joined by a line's end
+        ("a\u0301" * (MAX_RUN // 2), LARGE_STACK),
+        (END * MAX_CONTROL, 0),
     ],
 )
 def test_a_long_run_has_a_large_stack(text: str, stack: int) -> None:
@@ -39,12 +39,12 @@ def test_a_long_run_has_a_large_stack(text: str, stack: int) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "a" * (MOST_RUN + 1),
-        "é" * (MOST_RUN + 1),
-        " " * (MOST_RUN + 1),
-        "-" * (MOST_RUN + 1),
-        "a\u0301" * (MOST_RUN // 2 + 1),
-        END * (MOST_CONTROL + 1),
+        "a" * (MAX_RUN + 1),
+        "é" * (MAX_RUN + 1),
+        " " * (MAX_RUN + 1),
+        "-" * (MAX_RUN + 1),
+        "a\u0301" * (MAX_RUN // 2 + 1),
+        END * (MAX_CONTROL + 1),
         "word " * 320_001,
         "é" * 800_001,
     ],

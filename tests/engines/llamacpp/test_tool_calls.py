@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cohabit.engines.llamacpp.grammars import opening
-from cohabit.engines.llamacpp.tool_calls import Offer, ToolCallReader, told
+from cohabit.engines.llamacpp.tool_calls import Offer, ToolCallReader, plain_turns
 
 WEATHER = {"name": "weather", "description": "of a city", "parameters": {"type": "object"}}
 CLOCK = {"name": "clock"}
@@ -79,7 +79,7 @@ def test_a_call_that_is_whole_at_the_last_token_is_a_call() -> None:
 
 def test_a_conversation_in_plain_turns() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
-    turns = told(
+    turns = plain_turns(
         [
             {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
             {"role": "user", "content": "When?"},
@@ -98,5 +98,5 @@ def test_a_conversation_in_plain_turns() -> None:
 
 def test_tools_are_left_out_of_the_prompt_if_none_may_be_called() -> None:
     turns = [{"role": "user", "content": "When?"}]
-    assert told(turns, None) == turns
-    assert told(turns, OFFER)[0]["role"] == "system"
+    assert plain_turns(turns, None) == turns
+    assert plain_turns(turns, OFFER)[0]["role"] == "system"

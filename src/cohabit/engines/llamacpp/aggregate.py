@@ -14,7 +14,7 @@ Piece = dict[str, Any]
 _FOREIGN = ("timings", "__verbose", "usage", "prompt_progress")  # what llama.cpp adds
 
 
-class Assembly:
+class Aggregate:
     """Collects one answer, whatever its number of choices."""
 
     def __init__(

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cohabit.engines.llamacpp import gbnf, grammars
-from cohabit.engines.llamacpp.aggregate import Assembly
-from cohabit.engines.llamacpp.tool_calls import Offer, told
+from cohabit.engines.llamacpp.aggregate import Aggregate
+from cohabit.engines.llamacpp.tool_calls import Offer, plain_turns
 from cohabit.engines.per_item import BadItem
 
 Body = dict[str, Any]
@@ -13,7 +13,7 @@ Body = dict[str, Any]
 TOKENS = 16  # of a completion that does not say how many, as at OpenAI; a chat goes on until it has ended
 
 
-class Asking:
+class RequestTranslator:
     """Knows the model's bounds and its template."""
 
     def __init__(self, model: str, *, choices: int, knows_tools: bool, usable: Callable[[str], bool]) -> None:
@@ -23,7 +23,7 @@ class Asking:
         self._knows_tools = knows_tools
         self._usable = usable
 
-    def chat(self, body: Body) -> tuple[Body, Assembly]:
+    def chat(self, body: Body) -> tuple[Body, Aggregate]:
         """For ``/v1/chat/completions``. Raises BadItem."""
         offer, logprobs = Offer.of(body), None
         asked = {**self._common(body), "messages": [_spoken(message) for message in body["messages"]]}
@@ -33,11 +33,11 @@ class Asking:
             logprobs = body.get("top_logprobs") or 0
             asked["top_logprobs"] = max(1, logprobs)  # with 0 llama.cpp gives none at all
         read = self._constrain(asked, offer)
-        return asked, Assembly(
+        return asked, Aggregate(
             self._model, chat=True, choices=body.get("n") or 1, logprobs=logprobs, offer=offer if read else None
         )
 
-    def complete(self, body: Body) -> tuple[Body, Assembly]:
+    def complete(self, body: Body) -> tuple[Body, Aggregate]:
         """For ``/v1/completions``. Raises BadItem."""
         logprobs, prompt = body.get("logprobs"), body["prompt"]
         asked = {**self._common(body), "max_tokens": body.get("max_tokens") or TOKENS}
@@ -52,7 +52,7 @@ class Asking:
                 raise BadItem("there are no log probabilities of a prompt; leave out echo or logprobs", param="echo")
             if not all(isinstance(one, str) for one in echoed):
                 raise BadItem("tokens cannot be echoed; send the prompt as text", param="echo")
-        return asked, Assembly(self._model, chat=False, choices=body.get("n") or 1, logprobs=logprobs, echoed=echoed)
+        return asked, Aggregate(self._model, chat=False, choices=body.get("n") or 1, logprobs=logprobs, echoed=echoed)
 
     def _common(self, body: Mapping[str, Any]) -> Body:
         if (body.get("n") or 1) > self._choices:
@@ -82,7 +82,7 @@ class Asking:
             if self._knows_tools:
                 return False
         if not self._knows_tools:
-            asked["messages"] = told(asked["messages"], offer)
+            asked["messages"] = plain_turns(asked["messages"], offer)
             for field in ("tools", "tool_choice", "parallel_tool_calls"):
                 asked.pop(field, None)
         elif asked.get("tools"):

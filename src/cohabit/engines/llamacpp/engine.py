@@ -19,7 +19,7 @@ import msgspec
 
 from cohabit.engines.answers import wants_usage
 from cohabit.engines.llamacpp import gbnf
-from cohabit.engines.llamacpp.body import Asking
+from cohabit.engines.llamacpp.body import RequestTranslator
 from cohabit.engines.llamacpp.gguf_header import (
     NotGguf,
     Vocabulary,
@@ -170,7 +170,7 @@ class LlamaCpp(Engine):
         except RuntimeError as error:
             raise EngineError(f"llama.cpp cannot load {Path(spec.source).name}: {error}") from None
         template = options.chat_template or read_metadata(Path(spec.source)).get("tokenizer.chat_template")
-        self._asking = Asking(
+        self._asking = RequestTranslator(
             spec.name,
             choices=spec.concurrency,
             knows_tools="tools" in str(template),

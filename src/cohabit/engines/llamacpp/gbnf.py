@@ -17,10 +17,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-MOST_DEPTH = 64
-MOST_REPETITION = 1000
-MOST_PLACES = 1000
-MOST_ELEMENTS = 20_000  # of the expanded grammar
+MAX_DEPTH = 64
+MAX_REPETITION = 1000
+MAX_PLACES = 1000
+MAX_ELEMENTS = 20_000  # of the expanded grammar
 
 _TOKEN = re.compile(
     r"""(?P<space>(?:\s|\#[^\n]*)+)
@@ -84,8 +84,8 @@ class _Parser:
 
     def _alternatives(self, tokens: list[tuple[str, str]], at: int, depth: int) -> tuple[Alternatives, int]:
         """Up to the end of the group, or to the next rule."""
-        if depth > MOST_DEPTH:
-            raise BadGrammar(f"must not have groups in groups deeper than {MOST_DEPTH}")
+        if depth > MAX_DEPTH:
+            raise BadGrammar(f"must not have groups in groups deeper than {MAX_DEPTH}")
         found: Alternatives = [[]]
         while at < len(tokens):
             kind, text = tokens[at]
@@ -121,9 +121,9 @@ class _Parser:
         return found, at
 
 
-_TOO_DEEP_RULES = BadGrammar(f"must not have rules that begin with rules deeper than {MOST_DEPTH}")
+_TOO_DEEP_RULES = BadGrammar(f"must not have rules that begin with rules deeper than {MAX_DEPTH}")
 _TOO_MANY_PLACES = BadGrammar(
-    f"must not lead to more than {MOST_PLACES} places at once; have fewer optional items one after the other"
+    f"must not lead to more than {MAX_PLACES} places at once; have fewer optional items one after the other"
 )
 
 
@@ -148,8 +148,8 @@ def _read(text: str) -> dict[str, Alternatives]:
         raise BadGrammar("must have a rule named root")
     if not all(name in rules for alternatives in rules.values() for name in _used(alternatives)):
         raise BadGrammar("must define every rule that it uses")
-    if sum(map(_elements, rules.values())) > MOST_ELEMENTS:
-        raise BadGrammar(f"must have at most {MOST_ELEMENTS} elements once its repetitions are written out")
+    if sum(map(_elements, rules.values())) > MAX_ELEMENTS:
+        raise BadGrammar(f"must have at most {MAX_ELEMENTS} elements once its repetitions are written out")
     _Places(rules).check()
     return rules
 
@@ -240,8 +240,8 @@ def _repeat(item: _Item, text: str) -> None:
             first, comma, last = text[1:-1].partition(",")
             item.least = int(first)
             item.most = item.least if not comma else int(last) if last.strip() else None
-            if max(item.least, item.most or 0) > MOST_REPETITION:
-                raise BadGrammar(f"must not repeat anything more than {MOST_REPETITION} times")
+            if max(item.least, item.most or 0) > MAX_REPETITION:
+                raise BadGrammar(f"must not repeat anything more than {MAX_REPETITION} times")
 
 
 class _Places:
@@ -254,7 +254,7 @@ class _Places:
         self._of_groups: dict[int, int] = {}
         self._nothing: dict[int, bool] = {}
         self._empty: set[str] = set()  # rules that can be nothing
-        for _ in range(MOST_DEPTH):
+        for _ in range(MAX_DEPTH):
             grown = {name for name in rules if name not in self._empty and self._can_be_empty(rules[name])}
             if not grown:
                 return
@@ -272,7 +272,7 @@ class _Places:
             follow = 0
             for item in reversed(sequence):
                 follow = self._of_item(item, ()) + (follow if self._skipped(item) else 0)
-                if follow > MOST_PLACES:
+                if follow > MAX_PLACES:
                     raise _TOO_MANY_PLACES
                 if item.group is not None:
                     self._check(item.group)
@@ -281,7 +281,7 @@ class _Places:
         if name not in self._known:
             if name in above:
                 raise BadGrammar("must not have rules that begin with themselves")
-            if len(above) == MOST_DEPTH:
+            if len(above) == MAX_DEPTH:
                 raise _TOO_DEEP_RULES
             self._known[name] = self._of(self._rules[name], (*above, name))
         return self._known[name]
@@ -297,7 +297,7 @@ class _Places:
         for sequence in alternatives:
             for item in sequence:
                 places += self._of_item(item, above)
-                if places > MOST_PLACES:
+                if places > MAX_PLACES:
                     raise _TOO_MANY_PLACES
                 if not self._skipped(item):
                     break
@@ -337,9 +337,9 @@ def _elements(alternatives: Alternatives, times: int = 1) -> int:
         found += times
         for item in sequence:
             repeated = times * max(1, item.least, item.most or 1)
-            if repeated > MOST_REPETITION:
+            if repeated > MAX_REPETITION:
                 raise BadGrammar(
-                    f"must not repeat anything more than {MOST_REPETITION} times, with nested ones multiplied"
+                    f"must not repeat anything more than {MAX_REPETITION} times, with nested ones multiplied"
                 )
             found += repeated * max(1, len(item.characters))
             if item.group is not None:

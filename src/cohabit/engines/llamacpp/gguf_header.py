@@ -18,8 +18,8 @@ _U32, _U64 = _SCALARS[4], _SCALARS[10]
 _HEAD = struct.Struct("<4sIQQ")
 _ARRAY_HEAD = struct.Struct("<IIQ")  # that it is one, the type of its entries, their number
 _STRING, _ARRAY = 8, 9
-_MOST_CONTROL = 1024  # control tokens that are kept: Llama 3 has 256
-_MOST_KEYS = 10_000
+_MAX_CONTROL = 1024  # control tokens that are kept: Llama 3 has 256
+_MAX_KEYS = 10_000
 _LONGEST = 64 << 20  # bytes of one string that is kept
 
 
@@ -106,7 +106,7 @@ class _Header:
             for begin, length, kind in zip(begins, lengths, kinds, strict=False)
             if kind == _CONTROL and length
         ]
-        return Vocabulary(max(lengths, default=_LONGEST_TOKEN), tuple(control[:_MOST_CONTROL]))
+        return Vocabulary(max(lengths, default=_LONGEST_TOKEN), tuple(control[:_MAX_CONTROL]))
 
     def _tokens(self, at: int) -> tuple[list[int], list[int]]:
         """Lengths of strings in bytes, and where each begins."""
@@ -133,7 +133,7 @@ class _Header:
     def metadata(self) -> dict[str, Any]:
         try:
             magic, version, _tensors, count = self._unpack(_HEAD)
-            if magic != b"GGUF" or version < 2 or count > _MOST_KEYS:
+            if magic != b"GGUF" or version < 2 or count > _MAX_KEYS:
                 raise NotGguf(f"{self._name} is not a GGUF file of version 2 or later")
             pairs = [self._pair() for _ in range(count)]
         except (struct.error, OverflowError, RecursionError):  # beyond its end, or arrays in arrays without one

@@ -17,7 +17,7 @@ Tokens = Annotated[int, Meta(ge=-1, le=1 << 20)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Kwarg = bool | int | float | str
 
-MOST_GRAMMAR = 16 << 10  # bytes
+MAX_GRAMMAR = 16 << 10  # bytes
 
 
 class Parameters(msgspec.Struct, kw_only=True):
@@ -70,7 +70,7 @@ class Parameters(msgspec.Struct, kw_only=True):
             str,
             Meta(
                 description="GBNF that the answer is held to; only with the option `grammar`",
-                extra_json_schema={"maxBytes": MOST_GRAMMAR},
+                extra_json_schema={"maxBytes": MAX_GRAMMAR},
             ),
         ]
         | None

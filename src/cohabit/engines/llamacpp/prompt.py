@@ -15,8 +15,8 @@ from typing import Any
 from cohabit.engines.llamacpp.gguf_header import Vocabulary
 from cohabit.engines.per_item import BadItem
 
-MOST_RUN = 60_000  # characters of one kind in a row: half of what LARGE_STACK was seen to take
-MOST_CONTROL = 4096  # control tokens such as <|im_end|> in one text: a fifth of a second
+MAX_RUN = 60_000  # characters of one kind in a row: half of what LARGE_STACK was seen to take
+MAX_CONTROL = 4096  # control tokens such as <|im_end|> in one text: a fifth of a second
 LARGE_STACK = 64 << 20  # bytes; some 550 are taken by each character of a run
 _SMALL_RUN = 4000  # characters that the usual stack of 8 MiB takes with room to spare
 
@@ -27,7 +27,7 @@ class Prompts:
     def __init__(self, context: int, vocabulary: Vocabulary) -> None:
         """``context`` in tokens."""
         self._most = context * vocabulary.longest
-        self._most_control = min(context, MOST_CONTROL)
+        self._most_control = min(context, MAX_CONTROL)
         self._control = vocabulary.control
 
     def stack(self, body: Mapping[str, Any]) -> int:
@@ -47,8 +47,8 @@ class Prompts:
                 raise _too_long(f"{param} has more than {self._most_control} control tokens", param)
             if len(text) >= _SMALL_RUN:
                 longest = max(longest, longest_run(text))
-        if longest > MOST_RUN:
-            raise _too_long(f"{param} has more than {MOST_RUN} letters, spaces or signs in a row", param)
+        if longest > MAX_RUN:
+            raise _too_long(f"{param} has more than {MAX_RUN} letters, spaces or signs in a row", param)
         return LARGE_STACK if longest > _SMALL_RUN else 0
 
 

@@ -35,7 +35,7 @@ class Offer:
         return cls(functions, forced=choice != "auto")
 
 
-def told(messages: Sequence[Piece], offer: Offer | None) -> list[Piece]:
+def plain_turns(messages: Sequence[Piece], offer: Offer | None) -> list[Piece]:
     """A conversation in plain turns: what may be called, what was called and what came back, as text."""
     turns: list[Piece] = []
     for message in messages:

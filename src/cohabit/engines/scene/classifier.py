@@ -15,7 +15,7 @@ SIZE = 224  # pixels of a side
 _CROPPED = 0.875  # share of the shorter side that the centre crop keeps
 
 
-class Labels:
+class Classifier:
     """EfficientNet-Lite0 as ONNX: input ``x`` (1, 3, 224, 224), output probabilities (1, 1000)."""
 
     def __init__(self, model: str, names: str, *, threads: int, device: Device) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from cohabit.engines.answers import AnswerBuilder, usage, wants_usage
 from cohabit.engines.per_item import BadItem, opening, singly
-from cohabit.engines.scene.classifier import Labels
+from cohabit.engines.scene.classifier import Classifier
 from cohabit.engines.scene.ocr import LONGEST, OcrReader
 from cohabit.media.data_url import decode
 from cohabit.media.images import load
@@ -78,7 +78,9 @@ class Scene(Engine):
                 raise EngineError(f"the model needs files: {{{role}: ...}}")
         self._name = spec.name
         try:
-            self._labels = Labels(spec.files["labels"], spec.files["names"], threads=options.threads, device=device)
+            self._labels = Classifier(
+                spec.files["labels"], spec.files["names"], threads=options.threads, device=device
+            )
             self._reader = OcrReader(threads=options.threads)
         except ImportError as error:
             raise EngineError(f"{error.name} is missing: pip install 'cohabit[scene]'") from None
