@@ -47,7 +47,7 @@ def watch(server: Running, until: str) -> tuple[threading.Thread, list[tuple[str
     return thread, found
 
 
-def test_from_the_shell(tmp_path: Path) -> None:
+def test_admin_commands_work_from_the_shell(tmp_path: Path) -> None:
     with serving(tmp_path, CONFIG) as server:
         reader, found = watch(server, '"pinned":false')
         assert told(server, "load", "alias") == (0, "a: done, it is ready")
@@ -68,7 +68,7 @@ def test_from_the_shell(tmp_path: Path) -> None:
     assert told(server, "load", "a")[0] == 1, "nobody is there"
 
 
-def test_a_load_takes_the_room_of_who_is_idle_and_leaves_who_is_pinned(tmp_path: Path) -> None:
+def test_load_evicts_idle_models_but_not_pinned_ones(tmp_path: Path) -> None:
     with serving(tmp_path, CONFIG.replace("130MiB", "80MiB")) as server:
         assert server.http.post("/admin/models/a/load").json()["state"] == "ready"
         assert server.http.post("/admin/models/b/load").json()["state"] == "ready"
@@ -77,7 +77,7 @@ def test_a_load_takes_the_room_of_who_is_idle_and_leaves_who_is_pinned(tmp_path:
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "pin_leaves_no_room")
 
 
-def test_a_busy_model_finishes_first(tmp_path: Path) -> None:
+def test_busy_model_finishes_before_it_is_evicted(tmp_path: Path) -> None:
     with serving(tmp_path, CONFIG) as server:
         server.chat(model="a").raise_for_status()
         answers: list[int] = []
@@ -98,7 +98,7 @@ def test_a_busy_model_finishes_first(tmp_path: Path) -> None:
         assert answers == [200]
 
 
-def test_the_last_words_of_a_worker_that_died(tmp_path: Path) -> None:
+def test_last_output_of_a_dead_worker_is_shown(tmp_path: Path) -> None:
     with serving(tmp_path, CONFIG) as server:
         assert server.http.get("/admin/models/broken/log").text == ""
         server.http.post("/admin/models/broken/load")

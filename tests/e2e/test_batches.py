@@ -15,7 +15,7 @@ CHAT = {"model": "llm", "max_tokens": 4, "messages": [{"role": "user", "content"
 SPEAK = {"type": "speak", "data": {"text": "Hello."}}
 
 
-def test_a_batch_of_every_kind(server: Running, client: openai.OpenAI) -> None:
+def test_batch_of_all_kinds_is_answered(server: Running, client: openai.OpenAI) -> None:
     asks = [("/v1/embeddings", EMBED)] * 20 + [("/v1/chat/completions", CHAT)] * 3 + [("/inference", SPEAK)]
     lines = [
         json.dumps({"custom_id": f"c{number}", "method": "POST", "url": url, "body": body})

@@ -97,7 +97,7 @@ def test_models_take_turns_within_the_budget(tmp_path: Path, names: tuple[str, .
     check(memory, budget)
 
 
-def test_both_stay_when_both_fit(tmp_path: Path) -> None:
+def test_models_that_fit_together_stay_loaded(tmp_path: Path) -> None:
     with serving(tmp_path, preset("llm", "embeddings"), "--budget", "900MiB") as server:
         failed = load(server, 2, "llm", "embeddings")
         loads = loaded(server)
@@ -105,7 +105,7 @@ def test_both_stay_when_both_fit(tmp_path: Path) -> None:
     assert loads == {"llm": 1, "embeddings": 1}
 
 
-def test_a_batch_over_all_of_them_brings_each_in_once(tmp_path: Path) -> None:
+def test_batch_over_all_models_loads_each_once(tmp_path: Path) -> None:
     speech = base64.b64encode(tone(3)).decode()
     kinds: list[dict[str, object]] = [
         {"type": "chat", "data": {"prompt": "Tell me of the sea.", "max_tokens": 48}},

@@ -90,7 +90,7 @@ def models(server: Running) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("measured")
-def test_models_wake_from_their_copies_and_the_budget_holds(server: Running, card: Path) -> None:
+def test_models_wake_from_host_copies_within_the_budget(server: Running, card: Path) -> None:
     with watched(card) as watch:
         for _ in range(3):
             for name in "abc":
@@ -109,7 +109,7 @@ def test_models_wake_from_their_copies_and_the_budget_holds(server: Running, car
 
 
 @pytest.mark.parametrize("host_cache", ["0"])
-def test_without_room_for_copies_they_are_stopped(server: Running, card: Path) -> None:
+def test_models_without_host_memory_are_stopped(server: Running, card: Path) -> None:
     with watched(card) as watch:
         for name in "abca":
             assert chat(server, name) == 200
@@ -121,13 +121,13 @@ def test_without_room_for_copies_they_are_stopped(server: Running, card: Path) -
 
 @pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize("host_cache", ["250MiB"])
-def test_copies_take_no_more_than_they_may(server: Running) -> None:
+def test_host_copies_stay_within_their_limit(server: Running) -> None:
     for name in "abcabc":
         assert chat(server, name) == 200
         assert server.http.get("/admin/status").json()["devices"][0]["host_copies"] <= 250 * MIB
 
 
-def test_a_process_waits_for_room_with_nothing_on_the_card(server: Running, card: Path) -> None:
+def test_prewarmed_process_holds_no_device_memory(server: Running, card: Path) -> None:
     for name in "ab":
         assert chat(server, name) == 200
     with ThreadPoolExecutor(3) as pool:
@@ -142,7 +142,7 @@ def test_a_process_waits_for_room_with_nothing_on_the_card(server: Running, card
     assert models(server)["c"]["pid"] == found["pid"]
 
 
-def test_memory_that_the_card_shows_late_is_not_given_twice(server: Running, card: Path) -> None:
+def test_memory_reported_late_is_not_given_twice(server: Running, card: Path) -> None:
     for name in "ab":
         assert chat(server, name) == 200
     for name in "ab":
@@ -155,7 +155,7 @@ def test_memory_that_the_card_shows_late_is_not_given_twice(server: Running, car
     assert server.http.get("/admin/status").json()["alerts"] == []
 
 
-def test_a_stranger_on_the_card_is_seen_and_what_is_left_is_shared(server: Running, card: Path) -> None:
+def test_foreign_memory_shrinks_the_budget(server: Running, card: Path) -> None:
     assert chat(server, "a") == 200
     with books.changing(card):
         books.hold(card, 700 * MIB)  # this process: 1024 - 700 - 100 are left

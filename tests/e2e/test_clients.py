@@ -15,7 +15,7 @@ MIB = 1 << 20
     "question",
     ["What is the capital of France?", "Which city is the capital of France?", "The capital of France is"],
 )
-def test_the_capital_of_france(client: openai.OpenAI, question: str) -> None:
+def test_chat_answers_a_question(client: openai.OpenAI, question: str) -> None:
     answer = client.chat.completions.create(
         model="llm", messages=[{"role": "user", "content": question}], temperature=0, seed=1, max_tokens=24
     )
@@ -25,7 +25,7 @@ def test_the_capital_of_france(client: openai.OpenAI, question: str) -> None:
     assert answer.model == "llm"
 
 
-def test_a_stream_says_the_same_in_pieces(client: openai.OpenAI) -> None:
+def test_stream_has_the_text_of_the_plain_answer(client: openai.OpenAI) -> None:
     messages = [{"role": "user", "content": "Which city is the capital of France?"}]
     settings = {"model": "gpt-4o-mini", "messages": messages, "temperature": 0, "seed": 1, "max_tokens": 24}
     whole = client.chat.completions.create(**settings)  # type: ignore[call-overload]  # one dict for both calls
@@ -39,7 +39,7 @@ def test_a_stream_says_the_same_in_pieces(client: openai.OpenAI) -> None:
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == whole.choices[0].finish_reason
 
 
-def test_completions(client: openai.OpenAI) -> None:
+def test_completion_is_answered(client: openai.OpenAI) -> None:
     answer = client.completions.create(model="llm", prompt="The capital of France is", temperature=0, max_tokens=8)
     assert "Paris" in answer.choices[0].text
     pieces = client.completions.create(
@@ -49,7 +49,7 @@ def test_completions(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
-def test_eating_is_nearer_to_a_meal_than_to_stocks(client: openai.OpenAI, encoding: str) -> None:
+def test_similar_texts_have_similar_embeddings(client: openai.OpenAI, encoding: str) -> None:
     answer = client.embeddings.create(
         model="text-embedding-3-small",
         input=["A man is eating food", "Someone is having a meal", "Stocks crashed"],
@@ -96,7 +96,7 @@ def test_tools_and_json_schema_reach_the_model(client: openai.OpenAI) -> None:
     assert set(person) == {"name", "age"}
 
 
-def test_inference_has_its_own_words(server: Running) -> None:
+def test_inference_route_answers_in_its_own_shape(server: Running) -> None:
     chat = server.http.post(
         "/inference",
         json={
@@ -128,14 +128,14 @@ def test_models_lists_names_and_aliases(client: openai.OpenAI) -> None:
         ({"model": "embeddings", "messages": [{"role": "user", "content": "a"}]}, "unsupported_task"),
     ],
 )
-def test_bad_chats_are_refused_by_name(server: Running, body: dict[str, object], code: str) -> None:
+def test_refusal_of_a_chat_names_the_field(server: Running, body: dict[str, object], code: str) -> None:
     answer = server.http.post("/v1/chat/completions", json=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == code
     assert "word word" not in answer.text
 
 
-def test_too_long_a_text_for_embeddings(server: Running) -> None:
+def test_too_long_text_for_embeddings_is_refused(server: Running) -> None:
     answer = server.embed("fine", "word " * 1000)
     assert answer.status_code == 400
     assert "input.1 has 1002 tokens and the model takes 256" in answer.json()["error"]["message"]
@@ -149,7 +149,7 @@ def test_the_control_plane_is_small_and_knows_no_engine_library(server: Running)
     assert not any(library in mapped for library in ("torch", "onnxruntime", "xllamacpp", "tokenizers", "numpy"))
 
 
-def test_nothing_of_what_was_asked_is_logged(server: Running) -> None:
+def test_prompts_and_answers_are_not_logged(server: Running) -> None:
     canary = "Xylophonecanary"
     server.chat(f"Repeat: {canary}", max_tokens=8)
     server.embed(canary)
@@ -159,7 +159,7 @@ def test_nothing_of_what_was_asked_is_logged(server: Running) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_hangs_up_stops_the_real_model(server: Running, stream: bool) -> None:
+def test_disconnect_stops_the_model(server: Running, stream: bool) -> None:
     server.chat(max_tokens=1)
     before = server.metric("cohabit_overrun_tokens_total", model="llm")
     cancelled = {"model": "llm", "task": "chat", "outcome": "cancelled"}
@@ -181,7 +181,7 @@ def test_a_client_that_hangs_up_stops_the_real_model(server: Running, stream: bo
     assert server.metric("cohabit_overrun_tokens_total", model="llm") - before <= 3
 
 
-def test_a_client_that_hangs_up_during_a_long_prompt(server: Running) -> None:
+def test_disconnect_during_a_long_prompt_stops_the_model(server: Running) -> None:
     server.chat(max_tokens=1)
     body = {"model": "llm", "messages": [{"role": "user", "content": "wurd " * 1000}], "max_tokens": 5}
     connection = chat_over_socket(server, body)

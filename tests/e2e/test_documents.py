@@ -44,28 +44,30 @@ WORK: list[tuple[dict[str, Any], type[BaseModel]]] = [
         ("embeddings", {**EXAMPLES["EmbeddingRequest"], "encoding_format": "base64"}, EmbeddingAnswer),
     ],
 )
-def test_an_answer_in_openais_words(server: Running, path: str, body: dict[str, Any], kind: type[BaseModel]) -> None:
+def test_openai_answer_matches_its_schema(
+    server: Running, path: str, body: dict[str, Any], kind: type[BaseModel]
+) -> None:
     answer = server.http.post(f"/v1/{path}", json=body)
     assert answer.status_code == 200
     assert kind.model_validate_json(answer.content, strict=True)
 
 
 @pytest.mark.parametrize(("body", "kind"), WORK)
-def test_a_result_in_our_own_words(server: Running, body: dict[str, Any], kind: type[BaseModel]) -> None:
+def test_inference_result_has_its_own_shape(server: Running, body: dict[str, Any], kind: type[BaseModel]) -> None:
     answer = server.http.post("/inference", json=body)
     assert answer.status_code == 200
     result = kind.model_validate_json(answer.content, strict=True)
     assert result.model_dump(exclude_unset=True) == answer.json(), "no more than the document says"
 
 
-def test_a_batch_of_all(server: Running) -> None:
+def test_batch_route_answers_all_items(server: Running) -> None:
     answer = server.http.post("/batch", json=[*(body for body, _ in WORK), {"type": "none"}])
     results = BatchResult.model_validate_json(answer.content, strict=True).results
     assert [type(item.result) for item in results] == [*(kind for _, kind in WORK), type(None)]
     assert [item.error is None for item in results] == [True] * len(WORK) + [False]
 
 
-def test_what_is_told_of_the_models(server: Running) -> None:
+def test_models_are_listed_with_capabilities(server: Running) -> None:
     listed = server.http.get("/v1/models")
     assert ModelList.model_validate_json(listed.content, strict=True).data
     assert {model.state for model in conforming(server.status()).models} & {"ready", "stopped"}

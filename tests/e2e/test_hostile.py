@@ -104,7 +104,7 @@ def error_of(got: bytes) -> dict[str, Any]:
         pytest.param(b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 200 + b"\r\n", "head_too_large", id="many headers"),
     ],
 )
-def test_what_is_no_request(raw: bytes, code: str, server: Running) -> None:
+def test_malformed_requests_are_refused(raw: bytes, code: str, server: Running) -> None:
     assert error_of(spoken(server, raw))["code"] == code
 
 
@@ -138,13 +138,13 @@ def test_nothing_is_smuggled_behind_a_request(raw: bytes, server: Running) -> No
     assert b"connection: close" in got.lower()
 
 
-def test_a_wish_for_another_protocol_smuggles_nothing(server: Running) -> None:
+def test_upgrade_header_smuggles_nothing(server: Running) -> None:
     got = spoken(server, whole("upgrade: h2c", "connection: upgrade", user=SMUGGLED.decode()))
     assert statuses(got) == [200]
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, identity", CANARY])
-def test_a_packed_body_is_not_unpacked(encoding: str, server: Running) -> None:
+def test_compressed_body_is_not_decompressed(encoding: str, server: Running) -> None:
     """A megabyte of it might hold gigabytes."""
     packed = gzip.compress(bytes(64 << 20))
     answer = server.http.post(CHATS, content=packed, headers={"content-encoding": encoding})
@@ -152,7 +152,7 @@ def test_a_packed_body_is_not_unpacked(encoding: str, server: Running) -> None:
     assert CANARY not in answer.text
 
 
-def test_nor_one_that_is_packed_in_transfer(server: Running) -> None:
+def test_compressed_transfer_encoding_is_refused(server: Running) -> None:
     got = spoken(server, post(b"0\r\n\r\n", "transfer-encoding: gzip, chunked"))
     assert error_of(got)["code"] == "compressed_body"
     assert statuses(spoken(server, whole("content-encoding: identity"))) == [200]
@@ -168,7 +168,7 @@ def test_nor_one_that_is_packed_in_transfer(server: Running) -> None:
         ('a"\r\nx-injected: y', 400),
     ],
 )
-def test_names_of_files_are_not_heeded(name: str, status: int, server: Running) -> None:
+def test_file_names_are_ignored(name: str, status: int, server: Running) -> None:
     """The model that is asked cannot hear, which is told; the name is not."""
     encoded = name.encode("utf-8", "surrogateescape")
     body = b'--x\r\ncontent-disposition: form-data; name="file"; filename="%b"\r\n\r\nRIFF\r\n' % encoded
@@ -180,14 +180,14 @@ def test_names_of_files_are_not_heeded(name: str, status: int, server: Running) 
 
 
 @pytest.mark.parametrize("value", [f"a{CANARY}\tb", "a b", "é", "x" * 129])
-def test_no_header_of_a_client_gets_into_an_answer_as_it_is(value: str, server: Running) -> None:
+def test_request_headers_are_not_reflected(value: str, server: Running) -> None:
     got = spoken(server, whole(f"x-request-id: {value}"))
     assert statuses(got) == [200]
     assert CANARY.encode() not in got
     assert len(re.findall(rb"(?im)^x-request-id: [0-9a-f]{16}\r$", got)) == 1
 
 
-def test_nor_one_that_breaks_it(server: Running) -> None:
+def test_line_breaks_never_reach_headers(server: Running) -> None:
     got = spoken(server, whole("x-request-id: a\r\n\tb"))  # folded over two lines
     assert b"\r\n\tb" not in got
     got = spoken(server, get("/v1/models/%0d%0aset-cookie:%20a"))
@@ -201,7 +201,7 @@ def test_nor_one_that_breaks_it(server: Running) -> None:
     "name", ["api_key", "api-key", "API_KEY", "key", "token", "access_token", "%6bey", "x-api-key", "password"]
 )
 @pytest.mark.parametrize("path", ["/v1/models", "/health/live", "/nowhere", "/admin/status"])
-def test_a_key_in_the_address_is_refused(name: str, path: str, server: Running) -> None:
+def test_key_in_the_url_is_refused(name: str, path: str, server: Running) -> None:
     answer = server.http.get(f"{path}?a=b&{name}={CANARY}")
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (400, "key_in_address")
@@ -210,7 +210,7 @@ def test_a_key_in_the_address_is_refused(name: str, path: str, server: Running) 
 
 
 @pytest.mark.parametrize("value", [f"Bearer {CANARY}", f"Basic {CANARY}", f"é{CANARY}"])
-def test_a_key_in_its_header_is_not_told(value: str, server: Running) -> None:
+def test_key_in_a_header_is_not_reflected(value: str, server: Running) -> None:
     """The log is looked at when all is done."""
     assert CANARY.encode() not in spoken(server, whole(f"authorization: {value}"))
 
@@ -231,7 +231,7 @@ def test_a_key_in_its_header_is_not_told(value: str, server: Running) -> None:
         "*",
     ],
 )
-def test_addresses_that_lead_nowhere(path: str, server: Running) -> None:
+def test_unknown_paths_are_not_found(path: str, server: Running) -> None:
     got = spoken(server, get(path))
     assert statuses(got) == [404]
     assert error_of(got)["code"] in {"unknown_url", "model_not_found"}
@@ -239,7 +239,7 @@ def test_addresses_that_lead_nowhere(path: str, server: Running) -> None:
 
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PUT", "DELETE", "PATCH", "PROPFIND", "HEAD"])
 @pytest.mark.parametrize("path", [CHATS, "/v1/models", "/inference"])
-def test_other_methods(method: str, path: str, server: Running) -> None:
+def test_other_methods_are_refused(method: str, path: str, server: Running) -> None:
     answer = server.http.request(method, path, headers={"x-canary": CANARY})
     assert CANARY not in answer.text
     if method == "HEAD":
@@ -249,19 +249,19 @@ def test_other_methods(method: str, path: str, server: Running) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
 
 
-def test_an_old_client(server: Running) -> None:
+def test_http_1_0_client_is_answered(server: Running) -> None:
     body = json.dumps(CHAT).encode()
     got = spoken(server, post(body, f"content-length: {len(body)}", version="1.0"))
     assert statuses(got) == [200]
     assert b"connection: close" in got
 
 
-def test_requests_in_one_go(server: Running) -> None:
+def test_pipelined_requests_are_answered_in_order(server: Running) -> None:
     live = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
     assert statuses(spoken(server, live * 50 + whole())) == [200] * 51
 
 
-def test_a_websocket_is_answered_as_what_else_it_is(server: Running) -> None:
+def test_websocket_upgrade_is_answered_as_plain_http(server: Running) -> None:
     headers = ("upgrade: websocket", "connection: upgrade", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==")
     assert statuses(spoken(server, get("/v1/models", *headers))) == [200]
 
@@ -279,7 +279,7 @@ def test_a_websocket_is_answered_as_what_else_it_is(server: Running) -> None:
         (CHATS, zlib.compress(bytes(1 << 20))),
     ],
 )
-def test_bodies_that_would_keep_it_busy(path: str, sent: bytes, server: Running) -> None:
+def test_expensive_bodies_do_not_block_the_server(path: str, sent: bytes, server: Running) -> None:
     before = cpu_seconds(server)
     answer = server.http.post(path, content=sent, headers={"content-type": "application/json"})
     assert 400 <= answer.status_code < 500
@@ -299,7 +299,7 @@ def seeing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.mark.model
-def test_a_server_that_may_fetch_is_no_way_into_its_network(seeing: Running) -> None:
+def test_media_fetch_cannot_reach_private_addresses(seeing: Running) -> None:
     with socket.create_server(("127.0.0.1", 0)) as inside:
         port = inside.getsockname()[1]
         for host in ("127.0.0.1", "localhost", "[::1]", "169.254.169.254", "2130706433", "[::ffff:127.0.0.1]"):
@@ -333,7 +333,7 @@ def beside(name: bytes, data: bytes) -> bytes:
         pytest.param(lambda: beside(b"zTXt", b"a\0\0" + zlib.compress(bytes(256 << 20), 9)), id="text"),
     ],
 )
-def test_a_picture_that_would_fill_the_memory(made: Callable[[], bytes], seeing: Running) -> None:
+def test_decompression_bomb_is_refused(made: Callable[[], bytes], seeing: Running) -> None:
     before, cpu_before = psutil.Process(seeing.pid).memory_info().rss, cpu_seconds(seeing)
     answer = seeing.http.post("/inference", json={"type": "describe_image", "data": {"image": data_url(made())}})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_image")
@@ -343,21 +343,21 @@ def test_a_picture_that_would_fill_the_memory(made: Callable[[], bytes], seeing:
 
 
 @pytest.mark.parametrize("value", [CANARY, "é", "", ",,,", "1.2.3.4:99999999", "[::1", "1.2.3.4, " * 5000])
-def test_who_a_client_says_that_it_is(value: str, server: Running) -> None:
+def test_forwarded_client_address_is_ignored(value: str, server: Running) -> None:
     """Nobody is believed but proxies that the owner trusts."""
     got = spoken(server, whole(f"x-forwarded-for: {value}", f"x-forwarded-proto: {value[:100]}"))
     assert statuses(got) == [200]
     assert CANARY.encode() not in got
 
 
-def test_nor_by_which_scheme_it_came(server: Running) -> None:
+def test_forwarded_scheme_is_ignored(server: Running) -> None:
     """Or a page of another scheme were one of ours."""
     got = spoken(server, whole("origin: https://localhost", "x-forwarded-proto: https"))
     assert error_of(got)["code"] == "foreign_origin"
 
 
 @pytest.mark.parametrize("path", ["/admin/models/llm/unload", CHATS, "/v1/files"])
-def test_what_any_page_can_have_a_browser_send(path: str, server: Running) -> None:
+def test_cross_site_requests_are_refused(path: str, server: Running) -> None:
     """Forms and plain text need no leave."""
     for origin in ("https://evil.example", "null", "http://localhost:3000"):
         got = spoken(
@@ -368,7 +368,7 @@ def test_what_any_page_can_have_a_browser_send(path: str, server: Running) -> No
 
 
 @pytest.mark.parametrize("host", [f"{CANARY}.example", "localhost.example", "169.254.169.254", "0.0.0.0:8000"])
-def test_a_name_that_leads_here_is_not_ours(host: str, server: Running) -> None:
+def test_unknown_host_names_are_refused(host: str, server: Running) -> None:
     """As a page's own name does once its owner has it rebound."""
     raw = f"GET /v1/models HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode()
     assert error_of(spoken(server, raw))["code"] == "foreign_host"

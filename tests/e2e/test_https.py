@@ -53,7 +53,7 @@ def trusted(server: Running, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.usefixtures("trusted")
-def test_the_official_client(server: Running) -> None:
+def test_official_client_works_over_https(server: Running) -> None:
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
         asked: Any = {"model": "llm", "messages": [{"role": "user", "content": "hello"}]}
         whole = client.chat.completions.create(**asked)
@@ -62,7 +62,7 @@ def test_the_official_client(server: Running) -> None:
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "0 1 2 3 "
 
 
-def test_our_own_commands(server: Running, trusted: str) -> None:
+def test_commands_work_over_https(server: Running, trusted: str) -> None:
     def run(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         return cohabit(*arguments, "--url", server.url, env=environment)
 
@@ -78,7 +78,7 @@ def test_our_own_commands(server: Running, trusted: str) -> None:
 
 
 @pytest.mark.usefixtures("trusted")
-def test_pages(server: Running) -> None:
+def test_web_pages_work_over_https(server: Running) -> None:
     with httpx2.Client(base_url=server.url) as client:
         for origin, status in ((server.url, 200), ("https://app.example.org", 200), ("https://evil.example", 403)):
             answer = client.get("/v1/models", headers={"origin": origin})
@@ -88,7 +88,7 @@ def test_pages(server: Running) -> None:
 
 
 @pytest.mark.usefixtures("trusted")
-def test_a_renewed_certificate_and_one_that_is_not_to_be_had(server: Running, authority: trustme.CA) -> None:
+def test_renewed_certificate_is_loaded_and_a_missing_one_is_survived(server: Running, authority: trustme.CA) -> None:
     url = httpx2.URL(server.url)
 
     def shown() -> str:
@@ -116,7 +116,7 @@ def test_a_renewed_certificate_and_one_that_is_not_to_be_had(server: Running, au
     assert lines.count("certificate cannot be renewed") == 1
 
 
-def test_it_stops_at_once_though_a_client_stays(tmp_path: Path, authority: trustme.CA) -> None:
+def test_open_connection_does_not_delay_shutdown(tmp_path: Path, authority: trustme.CA) -> None:
     put(authority.issue_cert("127.0.0.1"), tmp_path)
     context = ssl.create_default_context()
     authority.configure_trust(context)
@@ -133,7 +133,7 @@ def started(folder: Path) -> subprocess.CompletedProcess[str]:
     return cohabit("serve", "config.yaml", "--port", "0", cwd=folder, env=environment)
 
 
-def test_what_cannot_be_served_with_is_told_in_a_line(tmp_path: Path, authority: trustme.CA) -> None:
+def test_unusable_certificate_is_explained_in_one_line(tmp_path: Path, authority: trustme.CA) -> None:
     ended = started(tmp_path)
     line = f"server.tls.certificate: {tmp_path}/cert.pem cannot be read: No such file or directory\n"
     assert (ended.returncode, ended.stderr) == (2, line)
@@ -144,7 +144,7 @@ def test_what_cannot_be_served_with_is_told_in_a_line(tmp_path: Path, authority:
     assert (ended.returncode, ended.stderr) == (2, line)
 
 
-def test_one_that_has_expired_is_a_warning(tmp_path: Path, authority: trustme.CA) -> None:
+def test_expired_certificate_is_a_warning(tmp_path: Path, authority: trustme.CA) -> None:
     until = datetime.now(UTC) - timedelta(days=1)
     put(authority.issue_cert("127.0.0.1", not_before=until - timedelta(days=1), not_after=until), tmp_path)
     with serving(tmp_path, CONFIG) as running:

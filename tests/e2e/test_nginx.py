@@ -116,7 +116,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
 CHAT = {"model": "slow", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
 
 
-def test_a_stream_comes_as_it_is_made(proxied: Proxied) -> None:
+def test_stream_is_not_buffered(proxied: Proxied) -> None:
     """Nothing of it is kept until there is more: what comes first is here while the rest is not even made."""
     with proxied.client.stream(
         "POST", "/v1/chat/completions", json=CHAT, extensions={"sni_hostname": NAME}
@@ -141,25 +141,25 @@ def test_an_upload_gets_through_and_leaves_no_trace(proxied: Proxied) -> None:
     assert "buffered to a temporary file" not in (proxied.folder / "error.log").read_text()
 
 
-def test_what_is_too_large_for_a_form_is_refused_by_us(proxied: Proxied) -> None:
+def test_too_large_form_is_refused_by_the_server(proxied: Proxied) -> None:
     form = {"file": ("a.wav", bytes(61 << 20))}
     answer = proxied.ask("POST", "/v1/audio/transcriptions", files=form, data={"model": "slow"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
 
 
-def test_another_name_is_refused(proxied: Proxied) -> None:
+def test_unknown_host_name_is_refused(proxied: Proxied) -> None:
     answer = proxied.ask("GET", "/v1/models", headers={"host": "rebound.example"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "foreign_host")
 
 
-def test_its_own_pages_are_known_through_the_proxy(proxied: Proxied) -> None:
+def test_own_pages_are_same_origin_through_the_proxy(proxied: Proxied) -> None:
     """By the scheme that the proxy hands on; what a client says of itself is not believed."""
     for origin, status in ((proxied.origin, 200), (proxied.origin.replace("https", "http"), 403)):
         headers = {"origin": origin, "x-forwarded-proto": "http", "x-forwarded-for": "192.0.2.1"}
         assert proxied.ask("GET", "/v1/models", headers=headers).status_code == status
 
 
-def test_keys_are_asked_for_though_all_come_from_here(proxied: Proxied) -> None:
+def test_keys_are_required_behind_the_proxy(proxied: Proxied) -> None:
     assert proxied.ask("GET", "/v1/models", headers={"authorization": ""}).status_code == 401
     assert httpx2.get(f"{proxied.server.url}/v1/models").status_code == 401
 

@@ -40,7 +40,7 @@ def test_the_number_of_an_invoice_is_read(client: openai.OpenAI) -> None:
     assert contains(describe(client, page), "2026-00417")
 
 
-def test_a_cup_of_coffee_is_an_espresso(client: openai.OpenAI, coffee: bytes) -> None:
+def test_picture_of_coffee_is_labelled(client: openai.OpenAI, coffee: bytes) -> None:
     assert "espresso" in describe(client, coffee)
 
 
@@ -53,7 +53,7 @@ def test_a_description_has_its_findings(server: Running, coffee: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "opus", "aac", "pcm"])
-def test_what_is_spoken_is_heard(client: openai.OpenAI, kind: Any) -> None:
+def test_speech_is_transcribed_back(client: openai.OpenAI, kind: Any) -> None:
     sound = client.audio.speech.create(model="tts", voice="default", input=SAID, response_format=kind).content
     if kind == "pcm":  # has no header to tell what it is
         file = io.BytesIO()
@@ -67,7 +67,7 @@ def test_what_is_spoken_is_heard(client: openai.OpenAI, kind: Any) -> None:
     assert understood(SAID, heard.text), heard.text
 
 
-def test_every_shape_of_a_transcript(client: openai.OpenAI) -> None:
+def test_transcript_has_every_response_format(client: openai.OpenAI) -> None:
     sound = client.audio.speech.create(model="tts-1", voice="alloy", input=SAID, response_format="wav").content
     file = ("speech.wav", sound)
     plain = client.audio.transcriptions.create(model="whisper-1", file=file, response_format="text")
@@ -87,7 +87,7 @@ def test_every_shape_of_a_transcript(client: openai.OpenAI) -> None:
     assert verbose.words[0].start < verbose.words[-1].start < seconds
 
 
-def test_sound_leaves_before_the_last_sentence_was_spoken(server: Running) -> None:
+def test_sound_is_streamed_sentence_by_sentence(server: Running) -> None:
     server.http.post("/v1/audio/speech", json={"model": "tts", "input": "Hello."})
     body = {"model": "tts", "input": f"{SAID} " * 60, "response_format": "pcm"}
     with server.http.stream("POST", "/v1/audio/speech", json=body) as answer:
@@ -99,7 +99,7 @@ def test_sound_leaves_before_the_last_sentence_was_spoken(server: Running) -> No
     assert len(first) < rest / 20
 
 
-def test_a_client_that_hangs_up_stops_the_voice(server: Running) -> None:
+def test_disconnect_stops_speech(server: Running) -> None:
     body = {"model": "tts", "input": f"{SAID} " * 300, "response_format": "pcm"}
     with server.http.stream("POST", "/v1/audio/speech", json=body) as answer:
         next(answer.iter_bytes())
@@ -107,12 +107,12 @@ def test_a_client_that_hangs_up_stops_the_voice(server: Running) -> None:
     assert server.metric("cohabit_finished_total", model="tts", task="speak", outcome="cancelled") >= 1
 
 
-def test_a_warning_for_a_voice_that_is_not_there(server: Running) -> None:
+def test_unknown_voice_is_a_warning(server: Running) -> None:
     answer = server.http.post("/v1/audio/speech", json={"model": "tts", "voice": "nova", "input": "Hello."})
     assert "no voice of that name" in answer.headers["x-cohabit-warning"]
 
 
-def test_lines_of_a_batch_through_real_models(server: Running) -> None:
+def test_batch_lines_run_on_real_models(server: Running) -> None:
     items = [
         {"type": "embed", "data": {"text": "hello"}},
         {"type": "speak", "data": {"text": "Hello there."}},
@@ -181,7 +181,7 @@ WRONG: list[tuple[str, dict[str, Any], str, str | None]] = [
 ]
 
 
-def test_whatever_is_wrong_is_told_and_queues_nothing(tmp_path: Path) -> None:
+def test_invalid_media_are_refused_before_they_queue(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         for path, sent, message, param in WRONG:
             answer = server.http.post(path, **sent)
@@ -197,7 +197,7 @@ def test_whatever_is_wrong_is_told_and_queues_nothing(tmp_path: Path) -> None:
     assert CANARY not in server.log.read_text()
 
 
-def test_a_model_refuses_what_only_it_can_tell_and_goes_on(server: Running) -> None:
+def test_engine_refusal_does_not_end_the_worker(server: Running) -> None:
     asked = {"data": {"model": "stt", "language": "de"}, "files": {"file": ("a.wav", tone())}}
     answer = server.http.post(HEAR, **asked)  # type: ignore[arg-type]  # keywords
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "language")

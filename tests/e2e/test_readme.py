@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.needs("curl")
-def test_every_curl(server: Running, folder: Path) -> None:
+def test_readme_curl_commands_work(server: Running, folder: Path) -> None:
     expected = ["Paris", "Paris", '"embedding"', READ, "", HEARD, "Paris", '"schema":2']
     for command, answer in zip(CURLS, expected, strict=True):
         line = command.replace(SHOWN, server.url).replace("curl ", "curl --fail-with-body -sS ", 1)
@@ -42,7 +42,7 @@ def test_every_curl(server: Running, folder: Path) -> None:
     assert (folder / "hello.mp3").stat().st_size > 5000
 
 
-def test_every_python_snippet(server: Running, folder: Path) -> None:
+def test_readme_python_snippets_work(server: Running, folder: Path) -> None:
     first, *others = SNIPPETS
     expected = ["Paris", "Paris", "384", READ, "", HEARD, '"custom_id":"three"']
     for snippet, answer in zip(others, expected, strict=True):
@@ -63,7 +63,7 @@ def shows(printed: str, answer: str) -> bool:
     return answer in printed or (answer in {HEARD, READ} and contains(printed, answer))
 
 
-def test_the_config_it_shows_is_right(tmp_path: Path) -> None:
+def test_readme_config_is_valid(tmp_path: Path) -> None:
     from cohabit.config.load import parse_config
 
     (shown,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)

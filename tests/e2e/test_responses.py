@@ -29,7 +29,7 @@ WEATHER: dict[str, Any] = {"name": "weather", "description": "of a city", "param
 TOOL: Any = {"type": "function", "strict": True, **WEATHER}
 
 
-def test_a_response(client: openai.OpenAI) -> None:
+def test_response_has_openais_shape(client: openai.OpenAI) -> None:
     whole = client.responses.create(**ASKED)
     assert "Paris" in whole.output_text
     assert (whole.status, whole.model, whole.store) == ("completed", "llm", False)
@@ -48,7 +48,7 @@ def test_a_response(client: openai.OpenAI) -> None:
     assert kinds[-1] == "response.completed"
 
 
-def test_a_response_that_is_cut_off(client: openai.OpenAI) -> None:
+def test_truncated_response_is_incomplete(client: openai.OpenAI) -> None:
     cut = client.responses.create(
         model="llm", input="Tell me a long story.", instructions="Go on.", max_output_tokens=3
     )
@@ -57,7 +57,7 @@ def test_a_response_that_is_cut_off(client: openai.OpenAI) -> None:
     assert cut.incomplete_details.reason == "max_output_tokens"
 
 
-def test_a_call_and_what_came_of_it(client: openai.OpenAI) -> None:
+def test_tool_call_and_its_output_round_trip(client: openai.OpenAI) -> None:
     asked: Any = {"model": "llm", "tools": [TOOL], "temperature": 0}
     first = client.responses.create(input="What is the weather in Paris?", tool_choice="required", **asked)
     (call,) = first.output
@@ -76,7 +76,7 @@ def test_a_call_and_what_came_of_it(client: openai.OpenAI) -> None:
     assert "".join(deltas) == call.arguments
 
 
-def test_answers_are_parsed(client: openai.OpenAI) -> None:
+def test_structured_answers_are_parsed(client: openai.OpenAI) -> None:
     response = client.responses.parse(model="llm", input="Name a city.", text_format=City, temperature=0)
     assert isinstance(response.output_parsed, City)
     chat = client.chat.completions.parse(
@@ -103,7 +103,7 @@ def test_a_chat_calls_a_tool_by_name(client: openai.OpenAI) -> None:
     assert final.tool_calls[0].function.arguments == call.function.arguments
 
 
-def test_log_probabilities(client: openai.OpenAI) -> None:
+def test_logprobs_are_returned(client: openai.OpenAI) -> None:
     chat = client.chat.completions.create(
         model="llm", messages=[{"role": "user", "content": QUESTION}], max_tokens=2, logprobs=True, top_logprobs=3
     )
@@ -117,7 +117,7 @@ def test_log_probabilities(client: openai.OpenAI) -> None:
     assert len(lists.tokens or []) == len(lists.token_logprobs or []) == len(lists.top_logprobs or []) == 2
 
 
-def test_what_cannot_be_done_is_refused_or_told(server: Running, client: openai.OpenAI) -> None:
+def test_unsupported_fields_are_refused_or_warned_about(server: Running, client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.responses.create(model="llm", input="hello", previous_response_id="resp_1")
     assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "previous_response_id")

@@ -34,7 +34,7 @@ def asking(**fake: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("token_seconds", [0.0, 0.01])
-async def test_a_hundred_at_once_lose_nothing_and_keep_their_order(fakes: Running, token_seconds: float) -> None:
+async def test_hundred_streams_at_once_are_complete_and_in_order(fakes: Running, token_seconds: float) -> None:
     """With and without pauses: the chunks of all are mixed on the worker's one socket, or come in bursts."""
     everything = httpx2.Limits(max_connections=None)
     async with httpx2.AsyncClient(base_url=fakes.url, timeout=50.0, limits=everything) as http:
@@ -54,7 +54,7 @@ async def test_a_hundred_at_once_lose_nothing_and_keep_their_order(fakes: Runnin
     assert len(ids) == STREAMS, "no chunk is in another's stream"
 
 
-def test_a_chunk_is_there_before_the_next_is_made(fakes: Running) -> None:
+def test_chunk_arrives_before_the_next_is_made(fakes: Running) -> None:
     """How soon is measured by benchmarks/streams.py; here only that nothing is kept back to be sent with more."""
     stamps, arrivals = [], []
     with fakes.http.stream(

@@ -50,7 +50,7 @@ def cues(written: str) -> list[tuple[float, float, str]]:
 
 
 @pytest.mark.parametrize("form", ["srt", "vtt"])
-def test_subtitles_of_what_was_spoken(client: openai.OpenAI, speech: tuple[str, bytes], form: str) -> None:
+def test_speech_becomes_subtitles(client: openai.OpenAI, speech: tuple[str, bytes], form: str) -> None:
     written = str(
         client.audio.transcriptions.create(
             model="stt",
@@ -82,7 +82,7 @@ def test_times_of_words_rise(client: openai.OpenAI, speech: tuple[str, bytes]) -
     assert found.usage.seconds == found.duration
 
 
-def test_a_transcript_comes_as_it_is_heard(server: Running, client: openai.OpenAI, speech: tuple[str, bytes]) -> None:
+def test_transcript_is_streamed(server: Running, client: openai.OpenAI, speech: tuple[str, bytes]) -> None:
     events = client.audio.transcriptions.create(model="stt", file=speech, stream=True)
     first = next(events)
     assert first.type == "transcript.text.delta"
@@ -100,9 +100,7 @@ def test_a_transcript_comes_as_it_is_heard(server: Running, client: openai.OpenA
     assert understood(SAID, done.text)
 
 
-def test_who_hangs_up_is_listened_for_no_longer(
-    server: Running, client: openai.OpenAI, speech: tuple[str, bytes]
-) -> None:
+def test_disconnect_stops_transcription(server: Running, client: openai.OpenAI, speech: tuple[str, bytes]) -> None:
     with client.audio.transcriptions.create(model="stt", file=speech, stream=True) as events:
         next(events)
     server.until(lambda: server.model("stt")["in_flight"] == 0)
@@ -110,13 +108,13 @@ def test_who_hangs_up_is_listened_for_no_longer(
 
 
 @pytest.mark.filterwarnings("ignore:deprecated")  # the client's word for the whole route
-def test_who_hears_english_only_does_not_translate(client: openai.OpenAI, speech: tuple[str, bytes]) -> None:
+def test_english_only_model_refuses_translation(client: openai.OpenAI, speech: tuple[str, bytes]) -> None:
     with pytest.raises(openai.BadRequestError, match="stt hears English only and cannot translate") as refused:
         client.audio.translations.create(model="whisper-1", file=speech)
     assert (refused.value.param, refused.value.code) == ("model", "unsupported_task")
 
 
-def test_sound_as_events_is_the_same_sound(server: Running) -> None:
+def test_sound_as_events_equals_plain_sound(server: Running) -> None:
     body = {"model": "tts", "input": SAID, "response_format": "wav"}
     plain = server.http.post("/v1/audio/speech", json=body).content
     with server.http.stream("POST", "/v1/audio/speech", json={**body, "stream_format": "sse"}) as answer:
@@ -130,7 +128,7 @@ def test_sound_as_events_is_the_same_sound(server: Running) -> None:
     assert done["usage"] == {"input_tokens": len(SAID), "output_tokens": 0, "total_tokens": len(SAID)}
 
 
-def test_the_short_words_for_it_still_do(server: Running, speech: tuple[str, bytes]) -> None:
+def test_short_inference_types_still_work(server: Running, speech: tuple[str, bytes]) -> None:
     data = {"audio": base64.b64encode(speech[1]).decode()}
     answer = server.http.post("/inference", json={"type": "transcribe", "data": data})
     assert understood(SAID, answer.json()["text"])

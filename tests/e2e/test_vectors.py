@@ -42,7 +42,7 @@ def test_every_form_of_input_gives_the_same_vector(client: openai.OpenAI) -> Non
     assert vectors[1] == vectors[3]
 
 
-def test_as_many_as_openai_takes_and_not_one_more(client: openai.OpenAI) -> None:
+def test_inputs_are_limited_as_by_openai(client: openai.OpenAI) -> None:
     found = client.embeddings.create(model="embeddings", input=[f"text {number}" for number in range(2048)])
     assert [entry.index for entry in found.data] == list(range(2048))
     with pytest.raises(openai.BadRequestError, match="input must have at most 2048 entries"):
@@ -58,13 +58,13 @@ def test_as_many_as_openai_takes_and_not_one_more(client: openai.OpenAI) -> None
         ({"dimensions": 64}, "embeddings cannot shorten its vectors; no configured model can", "dimensions"),
     ],
 )
-def test_what_is_refused(client: openai.OpenAI, change: dict[str, Any], message: str, param: str) -> None:
+def test_invalid_inputs_are_refused(client: openai.OpenAI, change: dict[str, Any], message: str, param: str) -> None:
     with pytest.raises(openai.BadRequestError, match=message) as refused:
         client.embeddings.create(**{"model": "embeddings", "input": "a", **change})
     assert refused.value.param == param
 
 
-def test_what_answers_comes_first(server: Running) -> None:
+def test_best_document_comes_first(server: Running) -> None:
     body = {"query": QUERY, "documents": [*DOCUMENTS[:2], {"text": DOCUMENTS[2]}, DOCUMENTS[3]]}
     answer = server.http.post("/v1/rerank", json=body)
     found = answer.json()
@@ -80,21 +80,21 @@ def test_what_answers_comes_first(server: Running) -> None:
     assert result["document"] == {"text": DOCUMENTS[result["index"]]}
 
 
-def test_a_document_that_is_too_long_is_named(server: Running) -> None:
+def test_too_long_document_is_named(server: Running) -> None:
     answer = server.http.post("/v1/rerank", json={"query": "a", "documents": ["b", "word " * 300]})
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (400, "documents.1")
     assert error["message"].startswith("documents.1 has 302 tokens and the model takes 256")
 
 
-def test_as_many_documents_as_are_taken(server: Running) -> None:
+def test_documents_are_limited(server: Running) -> None:
     documents = [f"document number {number}" for number in range(1000)]
     found = server.http.post("/v1/rerank", json={"query": "document number 512", "documents": documents}).json()
     assert found["results"][0]["index"] == 512
     assert len(found["results"]) == 1000
 
 
-def test_a_model_that_can_rerank_is_asked(tmp_path: Path) -> None:
+def test_rerank_goes_to_a_capable_model(tmp_path: Path) -> None:
     with serving(tmp_path, "models: {judge: {engine: fake}}") as server:
         answer = server.http.post("/v1/rerank", json={"query": QUERY, "documents": DOCUMENTS, "top_n": 2})
         assert [result["index"] for result in answer.json()["results"]] == [3, 2]
