@@ -19,8 +19,6 @@ _JUMP = 60.0  # seconds by which a clock may be corrected without a word
 
 
 class Calendar:
-    """Of one server."""
-
     def __init__(
         self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
     ) -> None:

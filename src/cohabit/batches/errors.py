@@ -11,8 +11,6 @@ from enum import StrEnum
 
 
 class Trouble(StrEnum):
-    """Of a database."""
-
     FULL = "storage_full"
     BUSY = "storage_busy"
     UNREACHABLE = "storage_unreachable"

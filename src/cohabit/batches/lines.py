@@ -105,7 +105,6 @@ class Splitter:
     """Cuts a stream of pieces into lines, of which none is held beyond MAX_LINE."""
 
     def __init__(self) -> None:
-        """At the beginning."""
         self._rest = bytearray()
         self._too_long = False
 

@@ -35,8 +35,6 @@ _decoder = msgspec.json.Decoder(_Body)
 
 
 class RetryPolicy:
-    """Of one line."""
-
     def __init__(self) -> None:
         """It has not been asked yet."""
         self._tries: Counter[str | None] = Counter()

@@ -38,7 +38,6 @@ class BatchRun:
     """Brings one batch to its end, or as far as it gets until the server stops."""
 
     def __init__(self, batch: PendingWork, means: RunContext) -> None:
-        """Not begun."""
         self._batch = batch
         self._means = means
         self._cancelled = asyncio.Event()

@@ -56,7 +56,6 @@ class RunContext:
         return self._halt.is_set()
 
     def halt(self) -> None:
-        """Begin nothing new."""
         self._halt.set()
 
     def go_on(self) -> None:

@@ -13,7 +13,6 @@ from cohabit.protocol.tasks import Task
 
 
 def usage(prompt: int, completion: int) -> dict[str, int]:
-    """Tokens."""
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 

@@ -79,7 +79,6 @@ class Pinned:
         self.start = (ctypes.c_char * len(content)).from_buffer(content)
 
     def __len__(self) -> int:
-        """Bytes."""
         return len(self.start)
 
 

@@ -64,7 +64,6 @@ class Hibari(Engine):
         return singly(batch, partial(self._answer, cancelled=cancelled))
 
     def close(self) -> None:
-        """Free the model."""
         del self._voice, self._session
 
     def _answer(self, request: EngineRequest, cancelled: Cancelled) -> Iterator[Output]:

@@ -145,7 +145,6 @@ class OnnxEmbed(Engine):
                     yield Chunk(item.request.id, self._answer(item))
 
     def close(self) -> None:
-        """Free the model."""
         del self._session
 
     def _cut(self, texts: list[tuple[_Item, int]]) -> list[tuple[_Item, int]]:

@@ -90,7 +90,6 @@ class Whisper(Engine):
         return Estimate(idle=resident, load=resident + source_bytes, activation=(120 << 20) + source_bytes // 2)
 
     def load(self, spec: ModelSpec, device: Device) -> None:
-        """Open the model."""
         try:
             from faster_whisper import WhisperModel
         except ImportError as error:
@@ -124,7 +123,6 @@ class Whisper(Engine):
         return singly(batch, partial(self._answer, cancelled=cancelled), after=give_back)
 
     def close(self) -> None:
-        """Free the model."""
         del self._model, self._decoder
 
     def _answer(self, request: EngineRequest, cancelled: Cancelled) -> Iterator[Output]:

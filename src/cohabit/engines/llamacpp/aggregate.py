@@ -62,7 +62,6 @@ class Aggregate:
         return piece if any(_says(choice) for choice in piece["choices"]) else None
 
     def whole(self) -> Piece:
-        """The plain answer."""
         kind = "chat.completion" if self._chat else "text_completion"
         choices = [self._choices[index] for index in sorted(self._choices)]
         return {**self._framed(kind), "choices": choices, "usage": self._usage}

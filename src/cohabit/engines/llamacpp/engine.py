@@ -70,8 +70,6 @@ class LlamaCppOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class LlamaCpp(Engine):
-    """One GGUF model."""
-
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.COMPLETE})
     Options: ClassVar[type[msgspec.Struct]] = LlamaCppOptions
     Parameters: ClassVar[Mapping[Task, type[msgspec.Struct]]] = MappingProxyType(
@@ -193,7 +191,6 @@ class LlamaCpp(Engine):
             yield from self._answer(request, cancelled)
 
     def close(self) -> None:
-        """Free the model."""
         del self._server, self._calls, self._asking
 
     def _known_usable(self, grammar: str) -> bool:

@@ -101,7 +101,6 @@ class _Graph:
         return _Value(output, size, to)
 
     def clipped(self, value: _Value) -> _Value:
-        """ReLU6."""
         return value._replace(name=self.node("Clip", value.name, "bound_0", "bound_6"))
 
     def block(self, value: _Value, name: str, stage: _Stage, *, first: bool) -> _Value:

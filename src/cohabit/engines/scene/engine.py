@@ -98,7 +98,6 @@ class Scene(Engine):
         return singly(batch, partial(self._answer, cancelled=cancelled), after=give_back)
 
     def close(self) -> None:
-        """Free the models."""
         del self._labels, self._reader
 
     def _answer(self, request: EngineRequest, cancelled: Cancelled) -> Iterator[Output]:
