@@ -19,8 +19,7 @@ from cohabit.api.http.connections import GONE
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.runtime.service import BYTES_A_TOKEN, MOST_TEXT
 from cohabit.schemas.body import MOST_BODY, Fields
-from cohabit.schemas.chat import ChatRequest
-from cohabit.schemas.completion import CompletionRequest
+from cohabit.schemas.chat import ChatRequest, CompletionRequest
 from cohabit.schemas.embedding import EmbeddingRequest
 
 NOT_JSON = [

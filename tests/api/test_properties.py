@@ -13,8 +13,7 @@ from structlog.testing import capture_logs
 
 from api.driving import CANARY, CHAT, FakeService, as_asked
 from cohabit.api.app import create_app
-from cohabit.schemas.chat import ChatRequest
-from cohabit.schemas.completion import CompletionRequest
+from cohabit.schemas.chat import ChatRequest, CompletionRequest
 from cohabit.schemas.embedding import EmbeddingRequest
 from cohabit.schemas.inference import (
     ChatData,

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from api.driving import conforming
 from cohabit.api.examples import EXAMPLES
-from cohabit.schemas.answers import ChatAnswer, CompletionAnswer
+from cohabit.schemas.answers import ChatAnswer, CompletionAnswer, ModelList
 from cohabit.schemas.embedding import EmbeddingAnswer
 from cohabit.schemas.inference import (
     BatchResult,
@@ -18,7 +18,6 @@ from cohabit.schemas.inference import (
     SpeakResult,
     TranscribeResult,
 )
-from cohabit.schemas.models import ModelList
 from harness import Running
 from samples import asking, data_url, saved, tone, written
 

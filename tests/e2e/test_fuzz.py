@@ -14,8 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from cohabit.protocol.tasks import Task
-from cohabit.schemas.chat import ChatRequest
-from cohabit.schemas.completion import CompletionRequest
+from cohabit.schemas.chat import ChatRequest, CompletionRequest
 from cohabit.schemas.embedding import EmbeddingRequest
 from cohabit.schemas.responses import ResponseRequest
 from cohabit.schemas.speech import SpeechRequest

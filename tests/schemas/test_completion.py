@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cohabit.schemas.completion import CompletionRequest
+from cohabit.schemas.chat import CompletionRequest
 
 
 def completion(prompt: Any, **fields: Any) -> CompletionRequest:

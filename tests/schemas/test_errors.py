@@ -9,7 +9,7 @@ import pytest
 from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.core.commands import Rejection, RejectReason
 from cohabit.runtime.requests import CallFailed
-from cohabit.schemas.errors import ErrorResponse
+from cohabit.schemas.answers import ErrorResponse
 
 
 def answering(error: ApiError, sent: list[httpx2.Request]) -> Callable[[httpx2.Request], httpx2.Response]:

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 from cohabit.api.examples import EXAMPLES
 from cohabit.api.routing import Endpoint, Operation, Responses
-from cohabit.schemas.errors import ErrorResponse
+from cohabit.schemas.answers import ErrorResponse
 
 _REF = "#/components/schemas/{model}"
 _HEADER = "#/components/headers/{name}"

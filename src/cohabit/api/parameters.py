@@ -9,8 +9,7 @@ from cohabit.api.errors import BadRequest
 from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.service import ModelInfo, Service
-from cohabit.schemas.chat import ChatRequest, NamedTool, Sampling
-from cohabit.schemas.completion import CompletionRequest
+from cohabit.schemas.chat import ChatRequest, CompletionRequest, NamedTool, Sampling
 
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "seed")
 

@@ -1,6 +1,7 @@
-"""Whole answers of chats and completions, for the document of the API: engines make them, and they pass through.
+"""Answers that the OpenAPI document describes: errors, models, whole chats and completions.
 
-Source: OpenAI's API reference, "The chat completion object" and "The completion object".
+Engines make chats and completions, and they pass through. Source: OpenAI's API reference, "The chat completion
+object", "The completion object" and "List models".
 """
 
 from typing import Any, Literal
@@ -8,6 +9,39 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from cohabit.schemas.chat import ToolCall
+
+
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    message: str = Field(description="What happened and what would do. Never holds what was sent.")
+    type: str
+    param: str | None = Field(None, description="The field it is about.")
+    code: str | None = Field(None, description="Stable, for programs.")
+
+
+class ErrorResponse(BaseModel):
+    """OpenAI's envelope."""
+
+    error: ErrorBody
+
+
+class ModelEntry(BaseModel):
+    """A model, or an alias of one."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="Unix seconds.")
+    owned_by: str = "cohabit"
+    root: str | None = Field(None, description="Of an alias: the name of its model.")
+
+
+class ModelList(BaseModel):
+    """All of them."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelEntry]
+
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 

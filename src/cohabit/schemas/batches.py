@@ -7,8 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from cohabit.config.units import parse_duration
 from cohabit.schemas.body import Fields
-from cohabit.schemas.files import ExpiresAfter
-from cohabit.schemas.pages import Entry, Page
+from cohabit.schemas.files import Entry, ExpiresAfter, Page
 
 Endpoint = Literal[
     "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/rerank", "/inference"

@@ -1,4 +1,6 @@
-"""``/v1/chat/completions``. Source: OpenAI's API reference, "Create chat completion"."""
+"""``/v1/chat/completions`` and ``/v1/completions``. Source: OpenAI's API reference, "Create chat completion" and
+"Create completion".
+"""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -7,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticKnownError
 
-from cohabit.schemas.body import Body, Inner, Number, Seed, size
+from cohabit.schemas.body import Body, Inner, Number, Seed, Tokens, size
 
 
 class TextPart(Inner):
@@ -255,3 +257,23 @@ def _part_bytes(part: TextPart | ImagePart | RefusalPart) -> int:
             return size(part.refusal)
         case ImagePart():
             return 0
+
+
+class CompletionRequest(Sampling):
+    """Text to go on with."""
+
+    prompt: (
+        str
+        | Annotated[list[str], Field(min_length=1, max_length=64, fail_fast=True)]
+        | Tokens
+        | Annotated[list[Tokens], Field(min_length=1, max_length=64, fail_fast=True)]
+    )
+    logprobs: int | None = Field(None, ge=0, le=5)
+    echo: bool | None = None
+    suffix: str | None = None
+    best_of: int | None = Field(None, ge=1, le=16)
+
+    def text_bytes(self) -> int:
+        """Text of all prompts."""
+        prompts = self.prompt if isinstance(self.prompt, list) else [self.prompt]
+        return sum(size(prompt) for prompt in prompts if isinstance(prompt, str))

@@ -1,11 +1,38 @@
-"""``/v1/files``. Source: OpenAI's API reference, "Files"."""
+"""``/v1/files``, and the pages of its list, which batches have too. Source: OpenAI's API reference, "Files"."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cohabit.schemas.body import Fields, Inner
-from cohabit.schemas.pages import Entry, Page
+
+
+class Entry(BaseModel):
+    """What is in one."""
+
+    id: str
+
+
+T = TypeVar("T", bound=Entry)
+
+
+class Page(BaseModel, Generic[T]):
+    """Some of them."""
+
+    object: Literal["list"] = "list"
+    data: list[T]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+    @classmethod
+    def of(cls, found: Sequence[T], limit: int) -> Self:
+        """Up to ``limit`` of what was found when one more was looked for."""
+        data = list(found[:limit])
+        ends = (data[0].id, data[-1].id) if data else (None, None)
+        return cls(data=data, first_id=ends[0], last_id=ends[1], has_more=len(found) > limit)
+
 
 Purpose = Literal["batch", "batch_output"]
 

@@ -4,10 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from cohabit.schemas.answers import Usage
+from cohabit.schemas.answers import ErrorBody, Usage
 from cohabit.schemas.body import Fields
 from cohabit.schemas.embedding import Texts
-from cohabit.schemas.errors import ErrorBody
 
 MOST_ITEMS = 4096  # of one /batch
 MOST_SPOKEN = 4096  # characters: the sound is held whole here, while /v1/audio/speech sends it as it is made

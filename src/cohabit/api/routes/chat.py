@@ -19,8 +19,7 @@ from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer
 from cohabit.runtime.service import MOST_TEXT, ModelInfo
 from cohabit.schemas.answers import ChatAnswer, CompletionAnswer
-from cohabit.schemas.chat import ChatRequest, Sampling
-from cohabit.schemas.completion import CompletionRequest
+from cohabit.schemas.chat import ChatRequest, CompletionRequest, Sampling
 
 S = TypeVar("S", bound=Sampling)
 

@@ -14,7 +14,7 @@ from cohabit.api.openapi import only
 from cohabit.api.routing import Router, json_response
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.service import ModelInfo, Service
-from cohabit.schemas.models import ModelEntry, ModelList
+from cohabit.schemas.answers import ModelEntry, ModelList
 
 router = Router("models", only())
 

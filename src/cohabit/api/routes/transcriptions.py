@@ -22,8 +22,7 @@ from cohabit.api.uploads import read_form
 from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer
-from cohabit.schemas.subtitles import srt, vtt
-from cohabit.schemas.transcription import Transcription, TranscriptionRequest, TranslationRequest
+from cohabit.schemas.transcription import Transcription, TranscriptionRequest, TranslationRequest, srt, vtt
 
 _Written = tuple[str, Callable[[dict[str, Any]], str]]
 _AS_TEXT: Mapping[str, _Written] = MappingProxyType(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cohabit.schemas.subtitles import srt, vtt
+from cohabit.schemas.transcription import srt, vtt
 
 
 def segment(start: float, end: float, text: str) -> dict[str, Any]:
