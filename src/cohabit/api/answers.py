@@ -6,10 +6,9 @@ import time
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cohabit.api.context import key_of, service_of, state_of
 from cohabit.api.errors import BadRequest
-from cohabit.api.middleware.auth import key_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE, Watch
-from cohabit.api.routes.models import service_of
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call
 
@@ -29,7 +28,7 @@ def submit(
     batch: int | None = None,
 ) -> Answer:
     """Queue a request for a model. Raises BadRequest for a malformed time limit."""
-    state = request.scope.setdefault("state", {})
+    state = state_of(request.scope)
     state["model"] = model
     call = Call(
         model=model,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect, Request
 
 from cohabit.access.keys import Principal
+from cohabit.api.context import key_of
 from cohabit.api.errors import ApiError, NotFound
-from cohabit.api.middleware.auth import key_of
 from cohabit.batches.errors import Conflict, Left, Missing, StorageError, TooMuch, Trouble
 
 if TYPE_CHECKING:

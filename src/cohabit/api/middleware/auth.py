@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cohabit.access.keys import Key
 from cohabit.access.keys_file import Keyring
 from cohabit.access.limits import Exceeded, RateLimits
+from cohabit.api.context import key_of, state_of
 from cohabit.api.errors import ApiError
 
 _OWNERS = ("/admin/", "/metrics")
@@ -40,7 +41,7 @@ class Authentication:
         self._auth = auth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        state = scope.setdefault("state", {})
+        state = state_of(scope)
         if scope["type"] != "http" or (self._auth.open_health and scope["path"] in _OPEN):
             await self._app(scope, receive, send)
             return
@@ -92,12 +93,6 @@ def limited(request: Request) -> Limited | None:
 def too_many(over: Exceeded) -> ApiError:
     """The answer to a request beyond the limits of its key."""
     return ApiError(429, over.message, kind="rate_limit_error", code=over.code, retry_after=over.retry_after)
-
-
-def key_of(request: Request) -> Key | None:
-    """Whose request it is; None where no keys are asked for."""
-    key: Key | None = request.scope.get("state", {}).get("key")
-    return key
 
 
 def still_valid(request: Request) -> Callable[[], bool]:

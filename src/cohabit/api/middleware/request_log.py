@@ -9,6 +9,7 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cohabit.api.context import state_of
 from cohabit.api.errors import Refused, unexpected
 from cohabit.api.http.connections import drop
 from cohabit.core.admission import SHUTTING_DOWN
@@ -39,7 +40,7 @@ class RequestLog:
         began = time.perf_counter()
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = given if _SANE_ID.fullmatch(given) else b"%b%06x" % (_OURS, next(self._numbers))
-        state = scope.setdefault("state", {})
+        state = state_of(scope)
         state["request_id"] = request_id.decode()
         status = 0
         method = scope["method"]

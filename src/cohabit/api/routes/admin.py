@@ -9,10 +9,11 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cohabit.api.context import service_of, state_of
 from cohabit.api.errors import ApiError
 from cohabit.api.middleware.auth import still_valid
 from cohabit.api.openapi import only
-from cohabit.api.routes.models import find, service_of
+from cohabit.api.routes.models import find
 from cohabit.api.routing import Responses, Router, json_response, query_of
 from cohabit.api.streams import Stream, StreamTimeouts
 from cohabit.core.admin import AdminRefusal, Objection
@@ -112,7 +113,7 @@ def _model(request: Request) -> str:
 
 async def _told(request: Request, asked: AdminRequest, wait: float) -> Response:
     service = service_of(request)
-    request.scope.setdefault("state", {})["model"] = asked.model
+    state_of(request.scope)["model"] = asked.model
     found = await service.tell(asked, wait)
     if isinstance(found, Objection):
         if found.refusal is AdminRefusal.SHUTTING_DOWN:

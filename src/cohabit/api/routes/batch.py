@@ -23,6 +23,7 @@ from starlette.responses import Response
 
 from cohabit.api.answers import submit, timeout_of, warn
 from cohabit.api.bodies import LARGE, NotJson, read_buffer
+from cohabit.api.context import service_of
 from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.api.fields import apart, warnings
 from cohabit.api.inference_tasks import Work, item_of, understood
@@ -30,7 +31,6 @@ from cohabit.api.media.media_inputs import Media, attended, media_of
 from cohabit.api.middleware.auth import limited, too_many
 from cohabit.api.middleware.disconnects import CLIENT_GONE, Watch
 from cohabit.api.openapi import list_of, only
-from cohabit.api.routes.models import service_of
 from cohabit.api.routing import Responses, Router
 from cohabit.api.slices import Slices
 from cohabit.api.streams import Stream, StreamTimeouts

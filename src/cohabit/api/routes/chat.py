@@ -8,11 +8,12 @@ from starlette.responses import Response
 from cohabit.api import parameters
 from cohabit.api.answers import plain, submit
 from cohabit.api.bodies import bounded
+from cohabit.api.context import service_of
 from cohabit.api.fields import Taken, received, warnings
 from cohabit.api.media import image_inputs
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.openapi import ERRORS, body_of, streamed
-from cohabit.api.routes.models import choose, service_of
+from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router
 from cohabit.api.streams import events
 from cohabit.protocol.tasks import Task

@@ -6,9 +6,10 @@ from starlette.responses import Response
 from cohabit.api.answers import plain, submit
 from cohabit.api.bodies import bounded
 from cohabit.api.capabilities import require
+from cohabit.api.context import service_of
 from cohabit.api.fields import received
 from cohabit.api.openapi import ERRORS, body_of
-from cohabit.api.routes.models import choose, service_of
+from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router
 from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.tasks import Task

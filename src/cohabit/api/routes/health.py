@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cohabit.api.context import service_of
 from cohabit.api.errors import ApiError
 from cohabit.api.openapi import only
-from cohabit.api.routes.models import service_of
 from cohabit.api.routes.status import Status
 from cohabit.api.routing import Responses, Router, json_response, query_of
 from cohabit.core.snapshot import LISTED, MAX_LISTED

@@ -1,15 +1,10 @@
 """Which model a request means; ``/v1/models``."""
 
-from collections.abc import Mapping
-from functools import cached_property
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cohabit.access.keys import Key
+from cohabit.api.context import service_of
 from cohabit.api.errors import BadRequest, NotFound
-from cohabit.api.middleware.auth import key_of
 from cohabit.api.openapi import only
 from cohabit.api.routing import Router, json_response
 from cohabit.protocol.tasks import Task
@@ -24,32 +19,6 @@ _VERBS = {
     Task.DESCRIBE: "describe pictures",
     Task.EMBED: "make embeddings",
 }
-
-
-def service_of(request: Request) -> Service:
-    """The runtime behind this app, as far as the key of the request sees it."""
-    service: Service = request.app.state.service
-    key = key_of(request)
-    return service if key is None or key.models is None else Seen(service, key)
-
-
-class Seen:
-    """A service of which a key may ask only some models: to it there are no others."""
-
-    def __init__(self, service: Service, key: Key) -> None:
-        """What is asked of it goes to ``service``."""
-        self._service = service
-        self._key = key
-
-    @cached_property
-    def models(self) -> Mapping[str, ModelInfo]:
-        """Those that it may ask, by name or by an alias."""
-        found = self._service.models.items()
-        return {name: info for name, info in found if any(map(self._key.allows, (name, *info.aliases)))}
-
-    def __getattr__(self, name: str) -> Any:
-        """All but the models."""
-        return getattr(self._service, name)
 
 
 def choose(service: Service, name: str | None, task: Task, *, unnamed: str = "type") -> ModelInfo:

@@ -13,10 +13,11 @@ from starlette.responses import Response
 
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import bounded
+from cohabit.api.context import service_of
 from cohabit.api.fields import received, warnings
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.api.openapi import ERRORS, body_of
-from cohabit.api.routes.models import choose, service_of
+from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router, json_response
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.executors import PARSING

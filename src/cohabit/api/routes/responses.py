@@ -10,13 +10,14 @@ from starlette.responses import Response
 from cohabit.api import parameters
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import bounded
+from cohabit.api.context import service_of
 from cohabit.api.errors import BadRequest, Refused
 from cohabit.api.fields import apart, received, take_plain, warnings
 from cohabit.api.media import image_inputs
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.api.openapi import ERRORS, body_of, streamed
-from cohabit.api.routes.models import choose, service_of
+from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router
 from cohabit.api.streams import EventStream, StreamTimeouts, events
 from cohabit.protocol.tasks import Task

@@ -11,10 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cohabit.api.answers import submit
+from cohabit.api.context import service_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import received, warnings
 from cohabit.api.openapi import ERRORS, body_of
-from cohabit.api.routes.models import choose, service_of
+from cohabit.api.routes.models import choose
 from cohabit.api.routing import Responses, Router
 from cohabit.api.streams import StreamTimeouts, TypedEventStream, events, sound
 from cohabit.protocol.engine import Speech

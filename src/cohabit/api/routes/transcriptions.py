@@ -10,12 +10,13 @@ from starlette.responses import Response
 
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.capabilities import require
+from cohabit.api.context import service_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import take_plain
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.api.openapi import ERRORS, form_of
-from cohabit.api.routes.models import choose, service_of
+from cohabit.api.routes.models import choose
 from cohabit.api.routing import Responses, Router
 from cohabit.api.streams import TypedEventStream, events
 from cohabit.api.uploads import read_form
