@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from pydantic import BaseModel
+import msgspec
 
 from cohabit.engines.registry import engine_class
 from cohabit.protocol.parameters import parameters_of
@@ -52,9 +52,9 @@ PATTERNS = (
 )  # fmt: skip
 
 
-def fields(kind: type[BaseModel], engine: str, task: Task) -> dict[str, JsonSchema]:
+def fields(kind: type[msgspec.Struct], engine: str, task: Task) -> dict[str, JsonSchema]:
     """JSON schemas by field: those of the route, and those of the engine."""
-    found: dict[str, JsonSchema] = dict(inlined(kind.model_json_schema())["properties"])
+    found: dict[str, JsonSchema] = dict(inlined(msgspec.json.schema(kind))["properties"])
     declared = engine_class(engine).Parameters
     if task in declared:
         found |= {name: parameter.schema for name, parameter in parameters_of(declared[task]).items()}

@@ -34,7 +34,8 @@ KINDS = (
     *(ChatData, DescribeData, EmbedData, SpeakData, TranscribeData),
 )
 FIELDS = sorted(
-    {name for kind in KINDS for name in kind.model_fields} | {"role", "content", "type", "text", "function", "name"}
+    {name for kind in KINDS for name in kind.__struct_fields__}
+    | {"role", "content", "type", "text", "function", "name"}
 )
 # Right values in wrong places get further than wrong ones anywhere.
 WORDS = ["user", "assistant", "tool", "text", "image_url", "function", "json_schema", "chat", "embed", "auto", "llm"]
@@ -147,7 +148,7 @@ def test_any_batch(items: list[Any]) -> None:
         assert answer.json()["error"]["code"] == "invalid_json"
 
 
-FORM_FIELDS = [*TranscriptionRequest.model_fields, "timestamp_granularities[]", "include[]", "file", "model"]
+FORM_FIELDS = [*TranscriptionRequest.__struct_fields__, "timestamp_granularities[]", "include[]", "file", "model"]
 FORM_FIELDS += ["chunking_strategy[type]"]
 BLIP = tone(0.02)
 FORM_WORDS = ["0.5", "json", "verbose_json", "srt", "true", "auto", "word", "en", "whisper-1", "stt", "1e999"]

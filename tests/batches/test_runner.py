@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -38,7 +39,7 @@ async def test_every_line_is_answered_in_the_order_of_the_input(bench: Bench, ap
     bench.start()
     batch = await bench.ended(await bench.create("\n".join(lines), metadata={"a": "b"}))
     assert batch.status == "completed"
-    assert batch.request_counts.model_dump() == {"total": 90, "completed": 90, "failed": 0}
+    assert msgspec.to_builtins(batch.request_counts) == {"total": 90, "completed": 90, "failed": 0}
     assert batch.error_file_id is None
     output = await bench.text(batch.output_file_id)
     assert [each["custom_id"] for each in output] == [f"c{number}" for number in range(90)]
@@ -64,7 +65,7 @@ async def test_invalid_lines_are_in_the_error_file_and_others_answered(bench: Be
     bench.start()
     batch = await bench.ended(await bench.create("\n".join([line(1), line(2), "rubbish", line(1)])))
     assert batch.status == "completed"
-    assert batch.request_counts.model_dump() == {"total": 4, "completed": 1, "failed": 3}
+    assert msgspec.to_builtins(batch.request_counts) == {"total": 4, "completed": 1, "failed": 3}
     first, second, third = await bench.text(batch.error_file_id)
     assert first["custom_id"] == "c2"
     assert first["response"]["status_code"] == 400
@@ -86,7 +87,7 @@ async def test_batch_resumes_after_a_crash(bench: Bench, app: Answering) -> None
         await bench.crash()
     bench.start()
     batch = await bench.ended(batch_id)
-    assert batch.request_counts.model_dump() == {"total": 300, "completed": 300, "failed": 0}
+    assert msgspec.to_builtins(batch.request_counts) == {"total": 300, "completed": 300, "failed": 0}
     assert await bench.answers(batch) == {f"c{number}": {"echo": number} for number in range(300)}
     assert len(await bench.text(batch.output_file_id)) == 300
 

@@ -3,8 +3,8 @@
 import base64
 from typing import Any
 
+import msgspec
 import pytest
-from pydantic import BaseModel
 
 from api.driving import conforming
 from cohabit.api.examples import EXAMPLES
@@ -24,7 +24,7 @@ from samples import asking, data_url, saved, tone, written
 pytestmark = [pytest.mark.process, pytest.mark.model]
 
 PICTURE = saved(written("Invoice no. 2026-00417"))
-WORK: list[tuple[dict[str, Any], type[BaseModel]]] = [
+WORK: list[tuple[dict[str, Any], type[msgspec.Struct]]] = [
     ({"type": "chat", "data": {"prompt": "Say hello.", "max_tokens": 4}}, ChatResult),
     ({"type": "describe_image", "data": {"image": data_url(PICTURE)}}, DescribeResult),
     ({"type": "embed", "data": {"texts": ["one", "two"]}}, EmbedResult),
@@ -44,29 +44,30 @@ WORK: list[tuple[dict[str, Any], type[BaseModel]]] = [
     ],
 )
 def test_openai_answer_matches_its_schema(
-    server: Running, path: str, body: dict[str, Any], kind: type[BaseModel]
+    server: Running, path: str, body: dict[str, Any], kind: type[msgspec.Struct]
 ) -> None:
     answer = server.http.post(f"/v1/{path}", json=body)
     assert answer.status_code == 200
-    assert kind.model_validate_json(answer.content, strict=True)
+    assert msgspec.json.decode(answer.content, type=kind)
 
 
 @pytest.mark.parametrize(("body", "kind"), WORK)
-def test_inference_result_has_its_own_shape(server: Running, body: dict[str, Any], kind: type[BaseModel]) -> None:
+def test_inference_result_has_its_own_shape(server: Running, body: dict[str, Any], kind: type[msgspec.Struct]) -> None:
     answer = server.http.post("/inference", json=body)
     assert answer.status_code == 200
-    result = kind.model_validate_json(answer.content, strict=True)
-    assert result.model_dump(exclude_unset=True) == answer.json(), "no more than the document says"
+    result = msgspec.json.decode(answer.content, type=kind)
+    assert answer.json().items() <= msgspec.to_builtins(result).items(), "no more than the document says"
 
 
 def test_batch_route_answers_all_items(server: Running) -> None:
     answer = server.http.post("/batch", json=[*(body for body, _ in WORK), {"type": "none"}])
-    results = BatchResult.model_validate_json(answer.content, strict=True).results
-    assert [type(item.result) for item in results] == [*(kind for _, kind in WORK), type(None)]
-    assert [item.error is None for item in results] == [True] * len(WORK) + [False]
+    results = msgspec.json.decode(answer.content, type=BatchResult).results
+    for item, (_, kind) in zip(results, WORK, strict=False):
+        assert msgspec.convert(item.result, kind)
+    assert [item.error is msgspec.UNSET for item in results] == [True] * len(WORK) + [False]
 
 
 def test_models_are_listed_with_capabilities(server: Running) -> None:
     listed = server.http.get("/v1/models")
-    assert ModelList.model_validate_json(listed.content, strict=True).data
+    assert msgspec.json.decode(listed.content, type=ModelList).data
     assert {model.state for model in conforming(server.status()).models} & {"ready", "stopped"}

@@ -10,8 +10,8 @@ from random import Random
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
-from pydantic import BaseModel
 
 from cohabit.protocol.tasks import Task
 from cohabit.schemas.chat import ChatRequest, CompletionRequest
@@ -30,7 +30,7 @@ LONGEST = 60.0  # seconds of one request; a hang takes ten minutes
 MESSAGES = [{"role": "user", "content": "Say hello."}]
 CHAT = {"model": "llm", "messages": MESSAGES, "max_tokens": 4}
 
-ROUTES: dict[str, list[tuple[str, type[BaseModel], Task, dict[str, Any]]]] = {
+ROUTES: dict[str, list[tuple[str, type[msgspec.Struct], Task, dict[str, Any]]]] = {
     "llm": [
         ("/v1/chat/completions", ChatRequest, Task.CHAT, CHAT),
         ("/v1/completions", CompletionRequest, Task.COMPLETE, {"model": "llm", "prompt": "Once", "max_tokens": 4}),

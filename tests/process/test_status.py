@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from api.driving import conforming
+from cohabit.api.routes.status import RunningRequest, WaitingRequest
 from harness import Running, chat_over_socket, serving
 
 pytestmark = pytest.mark.process
@@ -42,9 +43,9 @@ def test_while_one_runs_and_another_waits_for_its_room(tmp_path: Path) -> None:
         assert busy.pid in server.workers()
         assert busy.footprint.idle.origin == "measured"
         assert broken.failure
-        assert {(request.model, request.state) for request in status.requests} == {
-            ("busy", "running"),
-            ("next", "waiting"),
+        assert {(request.model, type(request)) for request in status.requests} == {
+            ("busy", RunningRequest),
+            ("next", WaitingRequest),
         }
         assert status.swap is not None
         assert status.devices[0].total is not None

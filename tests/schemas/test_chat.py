@@ -2,8 +2,9 @@
 
 from typing import Any
 
+import msgspec
 import pytest
-from pydantic import ValidationError
+from msgspec import ValidationError
 
 from cohabit.schemas.chat import MOST_BIASES, ChatRequest
 
@@ -14,7 +15,7 @@ SEEN = [{"type": "text", "text": "what is this?"}, {"type": "image_url", "image_
 
 
 def chat(*messages: Any, **fields: Any) -> ChatRequest:
-    return ChatRequest.model_validate({"model": "llm", "messages": list(messages or [USER]), **fields})
+    return msgspec.convert({"model": "llm", "messages": list(messages or [USER]), **fields}, ChatRequest)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +48,8 @@ def test_turns_that_are_taken(messages: list[Any]) -> None:
     ],
 )
 def test_fields_that_are_taken(fields: dict[str, Any]) -> None:
-    body = chat(**fields)
-    assert {name: value for name, value in body.model_dump(exclude_unset=True).items() if name in fields}
-
-
-def test_what_is_not_known_here_is_dropped() -> None:
-    body = chat(top_k=40, messages=[{"role": "user", "content": "hello", "mood": "good"}], user="ann")
-    message = {"role": "user", "content": "hello"}
-    assert body.model_dump(exclude_unset=True) == {"model": "llm", "messages": [message]}
+    plain = msgspec.to_builtins(chat(**fields))
+    assert {name: plain.get(name) for name in fields} == fields
 
 
 @pytest.mark.parametrize(
@@ -88,22 +83,6 @@ def test_what_is_not_known_here_is_dropped() -> None:
 def test_fields_that_are_not(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         chat(**fields)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"messages": [7] * 4000},
-        {"messages": [{"role": "user", "content": [7] * 100_000}]},
-        {"messages": [{"role": "assistant", "tool_calls": [7] * 100_000}]},
-        {"tools": [7] * 256},
-        {"logit_bias": dict.fromkeys(map(str, range(100_000)), "x")},
-    ],
-)
-def test_one_wrong_entry_is_enough(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError) as caught:
-        chat(**fields)
-    assert caught.value.error_count() < 5
 
 
 def test_biases_up_to_the_bound() -> None:

@@ -2,14 +2,15 @@
 
 from typing import Any
 
+import msgspec
 import pytest
-from pydantic import ValidationError
+from msgspec import ValidationError
 
 from cohabit.schemas.chat import CompletionRequest
 
 
 def completion(prompt: Any, **fields: Any) -> CompletionRequest:
-    return CompletionRequest.model_validate({"model": "llm", "prompt": prompt, **fields})
+    return msgspec.convert({"model": "llm", "prompt": prompt, **fields}, CompletionRequest)
 
 
 @pytest.mark.parametrize(
@@ -19,17 +20,13 @@ def test_prompts(prompt: Any, size: int) -> None:
     assert completion(prompt).text_bytes() == size
 
 
-@pytest.mark.parametrize("prompt", [None, 1, [], [[]], [-1], [2**31], [1.5], ["a"] * 65, [["a"]], {}])
+@pytest.mark.parametrize(
+    "prompt",
+    [None, 1, [], [[]], [-1], [2**31], [1.5], ["a"] * 65, [["a"]], {}, ["a", 7], [7, "a"], [[1], 2], [[1]] * 65],
+)
 def test_prompts_that_are_none(prompt: Any) -> None:
     with pytest.raises(ValidationError):
         completion(prompt)
-
-
-@pytest.mark.parametrize("prompt", [["a", *[7] * 50], [1.5] * 100_000, [[1.5]] * 64])
-def test_one_wrong_entry_is_enough(prompt: Any) -> None:
-    with pytest.raises(ValidationError) as caught:
-        completion(prompt)
-    assert caught.value.error_count() < 6
 
 
 def test_fields() -> None:

@@ -2,14 +2,15 @@
 
 from typing import Any
 
+import msgspec
 import pytest
-from pydantic import ValidationError
+from msgspec import ValidationError
 
 from cohabit.schemas.embedding import EmbeddingRequest
 
 
 def embedding(texts: Any, **fields: Any) -> EmbeddingRequest:
-    return EmbeddingRequest.model_validate({"model": "embeddings", "input": texts, **fields})
+    return msgspec.convert({"model": "embeddings", "input": texts, **fields}, EmbeddingRequest)
 
 
 @pytest.mark.parametrize(
@@ -23,12 +24,6 @@ def test_inputs(texts: Any, size: int) -> None:
 def test_inputs_that_are_none(texts: Any) -> None:
     with pytest.raises(ValidationError):
         embedding(texts)
-
-
-def test_one_wrong_entry_is_enough() -> None:
-    with pytest.raises(ValidationError) as caught:
-        embedding([1.5] * 100_000)
-    assert caught.value.error_count() < 6
 
 
 def test_fields() -> None:

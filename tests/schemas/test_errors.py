@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import httpx2
+import msgspec
 import openai
 import pytest
 
@@ -31,7 +32,7 @@ def listed(error: ApiError, sent: list[httpx2.Request]) -> None:
 
 def test_the_client_reads_our_errors() -> None:
     error = BadRequest("temperature must be a number", param="temperature")
-    assert ErrorResponse.model_validate(error.body).model_dump() == error.body
+    assert msgspec.to_builtins(msgspec.convert(error.body, ErrorResponse)) == error.body
     with pytest.raises(openai.BadRequestError, match="temperature must be a number") as caught:
         listed(error, [])
     told = (caught.value.param, caught.value.code, caught.value.type)

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+import msgspec
 import pytest
-from pydantic import ValidationError
+from msgspec import ValidationError
 
 from cohabit.schemas.chat import ChatRequest
 from cohabit.schemas.responses import ResponseRequest
@@ -15,13 +16,14 @@ SCHEMA = {"type": "object"}
 
 
 def asked(given: Any = "hello", **fields: Any) -> ResponseRequest:
-    return ResponseRequest.model_validate({"model": "llm", "input": given, **fields})
+    data = ResponseRequest.completed({"model": "llm", "input": given, **fields})
+    return msgspec.convert(data, ResponseRequest)
 
 
 def chat(given: Any = "hello", **fields: Any) -> dict[str, Any]:
     """The chat's body, which is a valid one."""
     body = chat_of(asked(given, **fields))
-    ChatRequest.model_validate(body)
+    msgspec.convert(body, ChatRequest)
     return body
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
@@ -17,7 +18,7 @@ TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}, "stri
 
 
 def telling(**fields: Any) -> Telling:
-    return Telling(ResponseRequest.model_validate({"model": "gpt", "input": "hello", **fields}), "llm")
+    return Telling(msgspec.convert({"model": "gpt", "input": "hello", **fields}, ResponseRequest), "llm")
 
 
 def chunk(finish: str | None = None, logprobs: Any = None, **delta: Any) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Request bodies: read whole up to a limit, decoded, validated. Which of their fields are: see ``fields``."""
 
-from collections.abc import AsyncGenerator, Mapping
+import ast
+import re
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
 from cohabit.api.errors import ApiError, BadRequest
@@ -16,39 +17,30 @@ from cohabit.runtime.executors import PARSING
 from cohabit.runtime.service import MOST_TEXT
 from cohabit.schemas.body import MOST_BODY
 
+MAX_DEPTH = 200  # of arrays and objects inside each other
 LARGE = 64 << 10  # bytes of JSON from which on it is dealt with in a thread
 MOST_SENT = MAX_FRAME - (1 << 20)  # bytes; a request goes to a worker in one frame
 
-M = TypeVar("M", bound=BaseModel)
+S = TypeVar("S", bound=msgspec.Struct)
 
-# By pydantic's type of an error. Only what the schema expects is filled in: pydantic's own messages quote the input.
-_SAYS: Mapping[str, str] = {
-    "missing": "is missing",
-    "string_type": "must be a string",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "list_type": "must be an array",
-    "dict_type": "must be an object",
-    "model_type": "must be an object",
-    "model_attributes_type": "must be an object",
-    "literal_error": "must be {expected}",
-    "union_tag_invalid": "must have one of these as its {discriminator}: {expected_tags}",
-    "union_tag_not_found": "must have the field {discriminator}",
-    "string_pattern_mismatch": "must match {pattern}",
-    "float_parsing": "must be a number",
-    "int_parsing": "must be a whole number",
-    "duration": "must be a time such as 90m, 24h or 7d",
-    "window": "must be a time between 1m and 30d",
-    "string_too_short": "must have at least {min_length} characters",
-    "string_too_long": "must have at most {max_length} characters",
-    "too_short": "must have at least {min_length} entries",
-    "too_long": "must have at most {max_length} entries",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be less than {lt}",
-    "less_than_equal": "must be at most {le}",
+_TYPES: Mapping[str, str] = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "an array",
+    "object": "an object",
 }
+_BOUNDS: Mapping[str, str] = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
+# msgspec's messages, which quote what was sent in some cases: only the parts that are ours are taken from them.
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_TYPE = re.compile(r"Expected `([^`]+)`, got `[^`]+`")
+_RANGE = re.compile(r"Expected `(?:int|float)` (>=|<=|>|<) (\S+)")
+_LENGTH = re.compile(r"Expected `(str|array|object)` of length (>=|<=) (\d+)")
+_PATTERN = re.compile(r"Expected `str` matching regex (.*)")
+_CHOICE = re.compile(r"Invalid (?:enum )?value ")
+_OURS = re.compile(r"(\w+) (must .*)")
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
 async def read(request: Request) -> bytes:
@@ -88,11 +80,11 @@ def decoded(raw: bytes) -> Any:
     That is invalid JSON or UTF-8, nesting deeper than 200 levels, and numbers that are not finite.
     """
     try:
-        found = from_json(raw, allow_inf_nan=False)
-        msgspec.json.decode(raw)  # refuses 1e999 too, which the other takes for infinity
+        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+            from_json(raw)  # refuses what is nested too deeply, where msgspec only has the limit of the interpreter
+        return msgspec.json.decode(raw)
     except (ValueError, RecursionError):
         raise NotJson from None
-    return found
 
 
 class NotJson(BadRequest):
@@ -111,15 +103,15 @@ def encoded(body: Any) -> bytes:
     return raw
 
 
-def parsed(kind: type[M], data: Any, prefix: str = "") -> M:
-    """Plain data as a model; ``prefix`` goes before a field's name.
+def parsed(kind: type[S], data: Any, prefix: str = "", *, strict: bool = True) -> S:
+    """Plain data as a Struct; ``prefix`` goes before a field's name. Not ``strict``: numbers may be in strings.
 
     Raises BadRequest naming a field that is wrong, never its value.
     """
     try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise _told(error, kind, data, prefix) from None
+        return msgspec.convert(data, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error), kind, prefix) from None
 
 
 def bounded(size: int, param: str, most: int = MOST_TEXT) -> None:
@@ -132,61 +124,69 @@ def bounded(size: int, param: str, most: int = MOST_TEXT) -> None:
         )
 
 
-def _told(error: ValidationError, kind: type[BaseModel], data: Any, prefix: str) -> BadRequest:
-    found = error.errors(include_url=False, include_input=False)
-    same = [each for each in found if each["loc"][:1] == found[0]["loc"][:1]]
-    meant = max(same, key=_reach)
-    known = _field_names(kind)
-    place = _place(meant, data, known)
-    says = [_says(meant)]
-    if meant["type"].endswith("_type"):
-        others = [each for each in same if each["type"].endswith("_type") and _place(each, data, known) == place]
-        says = list(dict.fromkeys(map(_says, others)))
-    what = " or ".join([says[0], *(each.removeprefix("must be ") for each in says[1:])])
+def _explained(text: str, kind: type[msgspec.Struct], prefix: str) -> BadRequest:
+    """What is wrong and where. Indices and our own names of fields, not keys that a client made up."""
+    text, _, path = text.partition(" - at `$")
+    steps = [name or index for name, index in _STEP.findall(path)]
+    if found := _MISSING.fullmatch(text):
+        steps.append(found[1])
+        what = "is missing"
+    elif found := _OURS.fullmatch(text):
+        steps.append(found[1])
+        what = found[2]
+    else:
+        what = _wrong(text, kind, steps)
+    place = ".".join(steps)
     return BadRequest(f"{prefix + place or 'the body'} {what}", param=prefix + place or None)
 
 
-def _reach(detail: ErrorDetails) -> tuple[bool, int, bool]:
-    """Each branch of a union has its say; the one that got furthest is the one that was meant.
+def _wrong(text: str, kind: type[msgspec.Struct], steps: Sequence[str]) -> str:
+    if found := _TYPE.fullmatch(text):
+        types = [_TYPES[name] for name in found[1].split(" | ") if name in _TYPES]
+        choices = _choices(kind, steps)
+        return "must be " + _either([*choices, *(name for name in types if not choices or name != _TYPES["str"])])
+    if found := _RANGE.fullmatch(text):
+        return f"must be {_BOUNDS[found[1]]} {found[2]}"
+    if found := _LENGTH.fullmatch(text):
+        if found[2] == ">=" and found[3] == "1":
+            return "must not be empty"
+        return f"must have {_BOUNDS[found[2]]} {found[3]} {'characters' if found[1] == 'str' else 'entries'}"
+    if found := _PATTERN.fullmatch(text):
+        return f"must match {ast.literal_eval(found[1])}"
+    if _CHOICE.match(text):
+        return f"must be {_either(_choices(kind, steps))}"
+    return "is not valid"
 
-    One that only found a list too long had found nothing wrong in it.
-    """
-    return detail["type"] == "too_long", len(detail["loc"]), not detail["type"].endswith("_type")
+
+def _either(words: Sequence[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
 
 
-def _says(detail: ErrorDetails) -> str:
-    expected = detail.get("ctx", {})
-    if expected.get("min_length") == 1 and detail["type"] in ("too_short", "string_too_short"):
-        return "must not be empty"
-    return _SAYS.get(detail["type"], "is not valid").format_map(expected)
-
-
-def _place(detail: ErrorDetails, data: Any, known: frozenset[str]) -> str:
-    """``messages.0.role``: indices and field names of ours.
-
-    Not the names of a union's branches, which pydantic puts in between, nor keys that a client made up.
-    """
-    parts = []
-    for part in detail["loc"]:
-        if isinstance(part, int):
-            parts.append(str(part))
-            data = data[part]
-        elif isinstance(data, dict) and part in data:
-            if part in known:
-                parts.append(part)
-            data = data[part]
-    if detail["type"] == "missing":
-        parts.append(str(detail["loc"][-1]))
-    return ".".join(parts)
+def _choices(kind: type[msgspec.Struct], steps: Sequence[str]) -> list[str]:
+    """The values that are allowed at a place in a body, if they are named one by one."""
+    parts = _schemas_of(kind)
+    nodes = list(_branches(parts[kind.__name__], parts))
+    for step in steps:
+        inner = (node.get("items") if step.isdecimal() else node.get("properties", {}).get(step) for node in nodes)
+        nodes = [branch for node in inner if node is not None for branch in _branches(node, parts)]
+    return [repr(value) for node in nodes for value in node.get("enum", ()) if value is not None]
 
 
 @cache
-def _field_names(kind: type[BaseModel]) -> frozenset[str]:
-    schema: dict[str, Any] = kind.model_json_schema()
-    names = set(schema.get("properties", {}))
-    for definition in schema.get("$defs", {}).values():
-        names |= set(definition.get("properties", {}))
-    return frozenset(names)
+def _schemas_of(kind: type[msgspec.Struct]) -> Mapping[str, Any]:
+    return msgspec.json.schema_components([kind])[1]
+
+
+def _branches(node: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The node, or all that it may be."""
+    if "$ref" in node:
+        yield from _branches(parts[node["$ref"].rpartition("/")[2]], parts)
+    elif "anyOf" in node:
+        for branch in node["anyOf"]:
+            yield from _branches(branch, parts)
+    else:
+        yield node
 
 
 def _too_large() -> ApiError:

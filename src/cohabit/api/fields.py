@@ -9,13 +9,12 @@ that nobody reads may hold millions of values; and what is large is read in thre
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from pydantic import BaseModel
 from starlette.requests import Request
 
 from cohabit.api.bodies import LARGE, NotJson, decoded, encoded, parsed, read
@@ -165,12 +164,17 @@ def take(kind: type[F], found: Split, prefix: str = "") -> Taken[F]:
     return _taken(kind, data, prefix, found, unheeded)
 
 
-def take_plain(kind: type[F], data: Mapping[str, Any], size: int = 0, prefix: str = "") -> Taken[F]:
-    """Like ``take``, for the fields of a form, or what was made of a body of so many bytes."""
+def take_form(kind: type[F], data: Mapping[str, Any]) -> Taken[F]:
+    """Like ``take``, for the fields of a form, which are all texts."""
+    return take_plain(kind, data, strict=False)
+
+
+def take_plain(kind: type[F], data: Mapping[str, Any], size: int = 0, *, strict: bool = True) -> Taken[F]:
+    """Like ``take``, for what was made of a body of so many bytes."""
     rest = {name: msgspec.Raw(msgspec.json.encode(data[name])) for name in data if name not in _names(kind)}
     found = Split({}, rest, False, size)
-    _refuse(kind, {name for name, value in data.items() if value not in (None, False, "")}, prefix)
-    return _taken(kind, {name: data[name] for name in data if name in _typed(kind)}, prefix, found, [])
+    _refuse(kind, {name for name, value in data.items() if value not in (None, False, "")}, "")
+    return _taken(kind, {name: data[name] for name in data if name in _typed(kind)}, "", found, [], strict=strict)
 
 
 def _refuse(kind: type[Fields], asked_for: set[str], prefix: str) -> None:
@@ -183,19 +187,22 @@ def _refuse(kind: type[Fields], asked_for: set[str], prefix: str) -> None:
             raise BadRequest(why, param=prefix + name)
 
 
-def _taken(kind: type[F], data: dict[str, Any], prefix: str, found: Split, unheeded: list[str]) -> Taken[F]:
-    body = parsed(kind, data, prefix)
+def _taken(
+    kind: type[F], data: dict[str, Any], prefix: str, found: Split, unheeded: list[str], *, strict: bool = True
+) -> Taken[F]:
+    body = parsed(kind, kind.completed(data), prefix, strict=strict)
     for place, schema in body.schemas():
         try:
             check(schema)
         except BadSchema as bad:
             raise BadRequest(f"{prefix}{place} {bad}", param=prefix + place) from None
-    plain = body.model_dump(by_alias=True, exclude_unset=True)
+    dropped: list[str] = []
+    plain = _known(body, data, "", dropped)
     return Taken(
         body,
-        {name: value for name, value in plain.items() if value is not None},
+        {name: value for name, value in plain.items() if value is not None and name not in kind.unsent},
         found.others,
-        list(_unknown(body, data, "")),
+        dropped,
         unheeded,
         found.countless,
         found.size,
@@ -228,26 +235,32 @@ def _many(values: list[bytes], factor: int) -> bool:
     return containers > factor * MOST_CONTAINERS or sum(value.count(b",") for value in values) > factor * MOST_VALUES
 
 
-def _unknown(typed: Any, data: Any, place: str) -> Iterator[str]:
-    """Names of fields within known ones that the models do not know, by the path of names that leads there."""
+def _known(typed: Any, data: Any, place: str, dropped: list[str]) -> Any:
+    """Plain data without what is not known.
+
+    ``dropped`` is given the names of fields within known ones that the Structs do not know, by the path of names.
+    """
     if isinstance(typed, list) and isinstance(data, list):
-        for inner, given in zip(typed, data, strict=False):
-            if isinstance(given, dict | list):
-                yield from _unknown(inner, given, place)
-    elif isinstance(typed, BaseModel) and isinstance(data, dict):
-        known = _attributes(type(typed))
-        ignored: frozenset[str] = getattr(typed, "ignored", frozenset())
-        for name, given in data.items():
-            if name in known:
-                if isinstance(given, dict | list):
-                    yield from _unknown(getattr(typed, known[name]), given, f"{place}{name}.")
-            elif name not in ignored:
-                yield place + name
+        return [_known(inner, given, place, dropped) for inner, given in zip(typed, data, strict=True)]
+    if not isinstance(typed, msgspec.Struct) or not isinstance(data, dict):
+        return data
+    known, ignored = _attributes(type(typed)), getattr(typed, "ignored", ())
+    kept = {}
+    for name, given in data.items():
+        if name in known:
+            inner = known[name] and getattr(typed, known[name])
+            kept[name] = _known(inner, given, f"{place}{name}.", dropped) if isinstance(given, list | dict) else given
+        elif name not in ignored:
+            dropped.append(place + name)
+    return kept
 
 
 @cache
-def _attributes(kind: type[BaseModel]) -> Mapping[str, str]:
-    return {info.alias or name: name for name, info in kind.model_fields.items()}
+def _attributes(kind: type[msgspec.Struct]) -> Mapping[str, str]:
+    """Attributes by the names that clients use; that of a tag is empty."""
+    tag = kind.__struct_config__.tag_field
+    named = {info.encode_name: info.name for info in msgspec.structs.fields(kind)}
+    return named if tag is None else {tag: "", **named}
 
 
 @cache

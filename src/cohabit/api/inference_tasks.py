@@ -192,8 +192,9 @@ async def _transcribe(media: Media, asked: Item) -> Work:
     data = taken.body
     info = choose(media.service, asked.model, Task.TRANSCRIBE)
     warning = asked.chosen(taken, info, Task.TRANSCRIBE)
-    fields = data.model_dump(include={"language", "prompt"}, exclude_none=True)
-    typed = parsed(TranscriptionRequest, {"model": info.name, **fields}, prefix="data.")
+    fields = {"language": data.language, "prompt": data.prompt}
+    given = {name: value for name, value in fields.items() if value is not None}
+    typed = parsed(TranscriptionRequest, {"model": info.name, **given}, prefix="data.")
     sound = await media.sound(data.audio, "data.audio")
     return Work(
         model=info.name,

@@ -3,22 +3,22 @@
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-from pydantic import BaseModel, TypeAdapter
 from starlette.applications import Starlette
 
 from cohabit.api.examples import EXAMPLES
 from cohabit.api.routing import Endpoint, Operation, Responses
 from cohabit.schemas.answers import ErrorResponse
 
-_REF = "#/components/schemas/{model}"
+_REF = "#/components/schemas/{name}"
 _HEADER = "#/components/headers/{name}"
 JsonSchema = dict[str, Any]
 DESCRIPTION = "Many AI models on one GPU behind one OpenAI-compatible server."
 
-_bodies: dict[str, type[BaseModel]] = {}
+Kind = type[msgspec.Struct]
+_bodies: list[Kind] = []
 
 
 def _errors(descriptions: dict[int, str]) -> Responses:
@@ -71,7 +71,7 @@ _TIMEOUT = {
 }
 
 
-def streamed(whole: type[BaseModel]) -> Responses:
+def streamed(whole: Kind) -> Responses:
     """Of a route that answers with one object, or with a stream."""
     description = "One object, or with `stream` server-sent events."
     return {200: {"model": whole, "description": description, "content": {"text/event-stream": {}}}}
@@ -82,15 +82,15 @@ def only(*statuses: int) -> Responses:
     return {status: _ALL[status] for status in (*statuses, *EVERYWHERE)}
 
 
-def body_of(kind: type[BaseModel], *others: type[BaseModel], waits: bool = True) -> dict[str, Any]:
+def body_of(kind: Kind, *others: Kind, waits: bool = True) -> dict[str, Any]:
     """The ``request`` of a route that reads one of these bodies itself and, if it ``waits``, a time limit."""
     kinds = (kind, *others)
-    _bodies.update((each.__name__, each) for each in kinds)
-    references = [{"$ref": _REF.format(model=each.__name__)} for each in kinds]
+    _bodies.extend(kinds)
+    references = [{"$ref": _REF.format(name=each.__name__)} for each in kinds]
     return _asking({"application/json": {"schema": {"anyOf": references} if others else references[0]}}, waits=waits)
 
 
-def list_of(kind: type[BaseModel], most: int) -> dict[str, Any]:
+def list_of(kind: Kind, most: int) -> dict[str, Any]:
     """The ``request`` of a route whose body is a list of these."""
     extra = body_of(kind)
     content = extra["requestBody"]["content"]["application/json"]
@@ -98,24 +98,27 @@ def list_of(kind: type[BaseModel], most: int) -> dict[str, Any]:
     return extra
 
 
-def form_of(kind: type[BaseModel], *, waits: bool = True) -> dict[str, Any]:
+def form_of(kind: Kind, *, waits: bool = True) -> dict[str, Any]:
     """The ``request`` of a route that reads a form of these fields and a file, and if it ``waits`` a limit."""
-    schema = kind.model_json_schema()  # with the file inside: it takes no other fields, so ``allOf`` would be empty
-    inner = schema.pop("$defs", {})
-    fields = dict(each for name, field in schema["properties"].items() for each in _fields(name, field, inner))
+    _, parts = msgspec.json.schema_components([kind])
+    schema = parts[kind.__name__]  # with the file inside: it takes no other fields, so ``allOf`` would be empty
+    fields = dict(each for name, field in schema["properties"].items() for each in _fields(name, field, parts))
     schema["properties"] = {"file": {"type": "string", "format": "binary"}} | fields
     schema["required"] = [*schema["required"], "file"]
     return _asking({"multipart/form-data": {"schema": schema}}, waits=waits)
 
 
-def _fields(name: str, field: dict[str, Any], inner: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _fields(name: str, field: dict[str, Any], parts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """As it is in a form: it has no null, calls a list ``x[]``, and y of the object ``x`` is ``x[y]``."""
+    field = {key: value for key, value in field.items() if value is not None}
     if "anyOf" in field:
-        given, _null = field.pop("anyOf")
-        del field["default"]
+        (given,) = (branch for branch in field.pop("anyOf") if branch.get("type") != "null")
         field |= given
+    if "enum" in field:
+        field["enum"] = [value for value in field["enum"] if value is not None]
+        field["type"] = "string"
     if "$ref" in field:
-        for part, its in inner[field["$ref"].rpartition("/")[2]]["properties"].items():
+        for part, its in parts[field["$ref"].rpartition("/")[2]]["properties"].items():
             yield f"{name}[{part}]", its
     else:
         yield f"{name}[]" if field["type"] == "array" else name, field
@@ -157,18 +160,18 @@ def document(app: Starlette) -> dict[str, Any]:
 def _schemas(operations: Iterable[tuple[Endpoint, Operation]]) -> tuple[Mapping[Any, JsonSchema], JsonSchema]:
     """Of each type in an answer its schema, and all schemas that these and the bodies refer to, by name."""
     answers = [
-        response["model"]
+        kind
         for _, operation in operations
         for response in operation.responses.values()
-        if "model" in response
+        for kind in _several(response.get("model", ()))
     ]
-    kinds: list[tuple[Any, Literal["validation", "serialization"], TypeAdapter[Any]]] = [
-        *((kind, "serialization", TypeAdapter(kind)) for kind in dict.fromkeys(answers)),
-        *((kind, "validation", TypeAdapter(kind)) for kind in _bodies.values()),
-    ]
-    found, definitions = TypeAdapter.json_schemas(kinds, ref_template=_REF)
-    schemas = {kind: schema for (kind, mode), schema in found.items() if mode == "serialization"}
-    return schemas, dict(sorted(definitions["$defs"].items()))
+    kinds = list(dict.fromkeys([*answers, *_bodies]))
+    found, components = msgspec.json.schema_components(kinds, ref_template=_REF)
+    return dict(zip(kinds, found, strict=True)), dict(sorted(components.items()))
+
+
+def _several(kinds: Any) -> tuple[Kind, ...]:
+    return kinds if isinstance(kinds, tuple) else (kinds,)
 
 
 def _operation(route: Endpoint, operation: Operation, schemas: Mapping[Any, JsonSchema]) -> JsonSchema:
@@ -191,7 +194,8 @@ def _operation(route: Endpoint, operation: Operation, schemas: Mapping[Any, Json
 def _response(status: int, told: Mapping[str, Any], schemas: Mapping[Any, JsonSchema]) -> JsonSchema:
     content = {**told.get("content", {})}
     if "model" in told:
-        content = {"application/json": {"schema": schemas[told["model"]]}, **content}
+        one, *others = [schemas[kind] for kind in _several(told["model"])]
+        content = {"application/json": {"schema": {"anyOf": [one, *others]} if others else one}, **content}
     return {"description": told.get("description", HTTPStatus(status).phrase), "content": content}
 
 
@@ -227,7 +231,7 @@ def _of_query(kind: type[msgspec.Struct] | None) -> list[JsonSchema]:
 def _tell_of_keys(schema: dict[str, Any]) -> None:
     schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     schema["security"] = [{"key": []}]
-    error = {"application/json": {"schema": {"$ref": _REF.format(model=ErrorResponse.__name__)}}}
+    error = {"application/json": {"schema": {"$ref": _REF.format(name=ErrorResponse.__name__)}}}
     told = {"401": "No key, or none that is known.", "403": "The key may not.", "429": "The key has asked too much."}
     for operation in (operation for path in schema["paths"].values() for operation in path.values()):
         for status, description in told.items():

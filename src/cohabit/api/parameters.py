@@ -9,7 +9,7 @@ from cohabit.api.errors import BadRequest
 from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.service import ModelInfo, Service
-from cohabit.schemas.chat import ChatRequest, CompletionRequest, NamedTool, Sampling
+from cohabit.schemas.chat import ChatRequest, CompletionRequest, NamedTool, Sampling, TextFormat
 
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "seed")
 
@@ -51,7 +51,7 @@ def _needed(body: Sampling) -> Iterator[tuple[str, Ability]]:
         case ChatRequest():
             if body.tools and body.tool_choice != "none":
                 yield "tools", Ability.TOOLS
-            if body.response_format is not None and body.response_format.type != "text":
+            if body.response_format is not None and not isinstance(body.response_format, TextFormat):
                 yield "response_format", Ability.SCHEMA
             if body.logprobs:
                 yield "logprobs", Ability.LOGPROBS

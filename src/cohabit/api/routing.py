@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
-from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,7 +15,7 @@ from cohabit.api.errors import BadRequest
 
 Handler = Callable[[Request], Awaitable[Response]]
 Responses = Mapping[int, Mapping[str, Any]]
-"""By status, as OpenAPI has it, with a pydantic type under ``model`` instead of its JSON schema."""
+"""By status, as OpenAPI has it, with a Struct under ``model`` instead of its JSON schema."""
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 
@@ -69,7 +68,10 @@ class Router:
         request: Mapping[str, Any] = MappingProxyType({}),
         query: type[msgspec.Struct] | None = None,
     ) -> Callable[[Handler], Handler]:
-        """Decorates a handler. ``answer`` is the pydantic type of a 200; ``query`` has the parameters of the URL."""
+        """Decorates a handler.
+
+        ``answer`` is the Struct of a 200, or several that it may be; ``query`` has the parameters of the URL.
+        """
         told = {200: {"model": answer}} if answer is not None else {}
         operation = Operation(
             tag=self._tag, responses={**self._responses, **told, **responses}, request=request, query=query
@@ -102,6 +104,5 @@ def query_of(request: Request, kind: type[Q]) -> Q:
         raise BadRequest("a parameter of the URL is not valid") from None
 
 
-def json_response(answer: BaseModel, status: int = 200, *, exclude_none: bool = False) -> Response:
-    """A model as JSON."""
-    return Response(answer.model_dump_json(exclude_none=exclude_none), status, media_type="application/json")
+def json_response(answer: msgspec.Struct, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(answer), status, media_type="application/json")

@@ -134,7 +134,9 @@ def refuse(connection: Connection, batch_id: str, errors: LineErrors, now: float
 
 def tell(connection: Connection, batch_id: str, errors: LineErrors) -> None:
     """What was wrong with lines of it."""
-    connection.execute(update(batches).where(batches.c.id == batch_id).values(errors=errors.model_dump_json()))
+    connection.execute(
+        update(batches).where(batches.c.id == batch_id).values(errors=msgspec.json.encode(errors).decode())
+    )
 
 
 def finish(connection: Connection, batch_id: str, status: str, now: float) -> None:
@@ -203,10 +205,10 @@ def _shown(connection: Connection, row: Row[Any]) -> Batch:
         made = {each.state: each.id for each in connection.execute(found)}
     fields = row._asdict()
     return Batch(
-        **{name: value for name, value in fields.items() if name in Batch.model_fields and name not in _ENCODED},
+        **{name: value for name, value in fields.items() if name in Batch.__struct_fields__ and name not in _ENCODED},
         output_file_id=made.get(ANSWERED),
         error_file_id=made.get(FAILED),
-        errors=None if row.errors is None else LineErrors.model_validate_json(row.errors),
+        errors=None if row.errors is None else msgspec.json.decode(row.errors, type=LineErrors),
         metadata=None if row.metadata is None else msgspec.json.decode(row.metadata),
         request_counts=Counts(total=row.total, completed=row.completed, failed=row.failed),
     )

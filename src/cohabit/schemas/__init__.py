@@ -1,1 +1,1 @@
-"""OpenAI's request and response bodies, as pydantic models."""
+"""OpenAI's request and response bodies, as msgspec Structs."""

@@ -4,39 +4,39 @@ Engines make chats and completions, and they pass through. Source: OpenAI's API 
 object", "The completion object" and "List models".
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from cohabit.schemas.chat import ToolCall
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(Struct, kw_only=True):
     """What went wrong."""
 
-    message: str = Field(description="What happened and what would do. Never holds what was sent.")
+    message: Annotated[str, Meta(description="What happened and what would do. Never holds what was sent.")]
     type: str
-    param: str | None = Field(None, description="The field it is about.")
-    code: str | None = Field(None, description="Stable, for programs.")
+    param: Annotated[str | None, Meta(description="The field it is about.")] = None
+    code: Annotated[str | None, Meta(description="Stable, for programs.")] = None
 
 
-class ErrorResponse(BaseModel):
+class ErrorResponse(Struct, kw_only=True):
     """OpenAI's envelope."""
 
     error: ErrorBody
 
 
-class ModelEntry(BaseModel):
+class ModelEntry(Struct, kw_only=True):
     """A model, or an alias of one."""
 
     id: str
     object: Literal["model"] = "model"
-    created: int = Field(description="Unix seconds.")
+    created: Annotated[int, Meta(description="Unix seconds.")]
     owned_by: str = "cohabit"
-    root: str | None = Field(None, description="Of an alias: the name of its model.")
+    root: Annotated[str | UnsetType, Meta(description="Of an alias: the name of its model.")] = UNSET
 
 
-class ModelList(BaseModel):
+class ModelList(Struct, kw_only=True):
     """All of them."""
 
     object: Literal["list"] = "list"
@@ -46,7 +46,7 @@ class ModelList(BaseModel):
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
-class Usage(BaseModel):
+class Usage(Struct, kw_only=True):
     """Tokens. A prompt counts once, however many its choices."""
 
     prompt_tokens: int
@@ -54,7 +54,7 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class Answered(BaseModel):
+class Answered(Struct, kw_only=True):
     """What the model said."""
 
     role: Literal["assistant"]
@@ -62,7 +62,7 @@ class Answered(BaseModel):
     tool_calls: list[ToolCall] | None = None
 
 
-class ChatChoice(BaseModel):
+class ChatChoice(Struct, kw_only=True):
     """One of ``n``."""
 
     index: int
@@ -71,27 +71,27 @@ class ChatChoice(BaseModel):
     logprobs: dict[str, Any] | None = None
 
 
-class ChatAnswer(BaseModel):
+class ChatAnswer(Struct, kw_only=True):
     """The answer to a chat."""
 
     id: str
     object: Literal["chat.completion"]
-    created: int = Field(description="Unix seconds.")
+    created: Annotated[int, Meta(description="Unix seconds.")]
     model: str
     choices: list[ChatChoice]
     usage: Usage
 
 
-class CompletionLogprobs(BaseModel):
+class CompletionLogprobs(Struct, kw_only=True):
     """Lists beside each other, an entry for each token."""
 
     tokens: list[str]
     token_logprobs: list[float]
     top_logprobs: list[dict[str, float]] | None
-    text_offset: list[int] = Field(description="Characters into the text of the choice.")
+    text_offset: Annotated[list[int], Meta(description="Characters into the text of the choice.")]
 
 
-class CompletionChoice(BaseModel):
+class CompletionChoice(Struct, kw_only=True):
     """One of ``n`` for each prompt."""
 
     index: int
@@ -100,12 +100,12 @@ class CompletionChoice(BaseModel):
     logprobs: CompletionLogprobs | None = None
 
 
-class CompletionAnswer(BaseModel):
+class CompletionAnswer(Struct, kw_only=True):
     """The text that goes on."""
 
     id: str
     object: Literal["text_completion"]
-    created: int = Field(description="Unix seconds.")
+    created: Annotated[int, Meta(description="Unix seconds.")]
     model: str
     choices: list[CompletionChoice]
     usage: Usage

@@ -2,8 +2,7 @@
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
-from pydantic_core import PydanticCustomError
+from msgspec import Meta, Struct
 
 from cohabit.config.units import parse_duration
 from cohabit.schemas.body import Fields
@@ -24,48 +23,53 @@ MINUTE = 60  # seconds
 LONGEST = 30 * 86400
 
 
-def _window(text: str) -> str:
-    if not MINUTE <= parse_duration(text) <= LONGEST:
-        raise PydanticCustomError("window", "must be a time between 1m and 30d")
-    return text
-
-
-class BatchRequest(Fields):
+class BatchRequest(Fields, kw_only=True):
     """A file of lines to be answered."""
 
-    input_file_id: str = Field(min_length=1, max_length=64)
-    endpoint: Endpoint = Field(description="What most lines ask for; each line's own `url` is what counts.")
-    completion_window: Annotated[str, AfterValidator(_window)] = Field(
-        "24h", description="How long it may take, up to 30 days; what is not answered by then is in the error file."
-    )
+    input_file_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    endpoint: Annotated[Endpoint, Meta(description="What most lines ask for; each line's own `url` is what counts.")]
+    completion_window: Annotated[
+        str,
+        Meta(description="How long it may take, up to 30 days; what is not answered by then is in the error file."),
+    ] = "24h"
     metadata: (
-        dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]]
+        Annotated[
+            dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+        ]
         | None
-    ) = Field(None, max_length=16)
+    ) = None
     output_expires_after: ExpiresAfter | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            seconds = parse_duration(self.completion_window)
+        except ValueError:
+            raise ValueError("completion_window must be a time such as 90m, 24h or 7d") from None
+        if not MINUTE <= seconds <= LONGEST:
+            raise ValueError("completion_window must be a time between 1m and 30d")
 
     def window(self) -> float:
         """Seconds that it may take."""
         return parse_duration(self.completion_window)
 
 
-class LineError(BaseModel):
+class LineError(Struct, kw_only=True):
     """What is wrong with a line of the input, or with all of it."""
 
     code: str
     message: str
-    line: int | None = Field(None, description="Counted from 1.")
+    line: Annotated[int | None, Meta(description="Counted from 1.")] = None
     param: str | None = None
 
 
-class LineErrors(BaseModel):
+class LineErrors(Struct, kw_only=True):
     """The first of them; the error file has all."""
 
     object: Literal["list"] = "list"
     data: list[LineError]
 
 
-class Counts(BaseModel):
+class Counts(Struct, kw_only=True):
     """Lines."""
 
     total: int
@@ -73,7 +77,7 @@ class Counts(BaseModel):
     failed: int
 
 
-class Batch(Entry):
+class Batch(Entry, kw_only=True):
     """A batch and how far it is. Times are Unix seconds."""
 
     object: Literal["batch"] = "batch"
@@ -82,8 +86,10 @@ class Batch(Entry):
     input_file_id: str
     completion_window: str
     status: Status
-    output_file_id: str | None = Field(None, description="The lines that were answered, in the order of the input.")
-    error_file_id: str | None = Field(None, description="The lines that were not, and why.")
+    output_file_id: Annotated[
+        str | None, Meta(description="The lines that were answered, in the order of the input.")
+    ] = None
+    error_file_id: Annotated[str | None, Meta(description="The lines that were not, and why.")] = None
     created_at: int
     in_progress_at: int | None = None
     expires_at: int
@@ -97,5 +103,5 @@ class Batch(Entry):
     metadata: dict[str, Any] | None = None
 
 
-class BatchList(Page[Batch]):
+class BatchList(Page[Batch], kw_only=True):
     """One page of them, the newest first."""

@@ -1,29 +1,28 @@
-"""What all request bodies have in common."""
+"""What all request bodies have in common. A body is a Struct; the annotations of its fields have their bounds."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from msgspec import Meta, Struct
 
 MOST_BODY = 32 << 20  # bytes
-ModelName = Annotated[str, Field(min_length=1, max_length=256, description="A model's name or alias.")]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-# Lists fail at their first wrong entry: a body may hold millions, and an error for each takes seconds to build.
-Token = Annotated[int, Field(ge=0, lt=2**31)]
-Tokens = Annotated[list[Token], Field(min_length=1, max_length=1 << 20, fail_fast=True)]
+ModelName = Annotated[str, Meta(min_length=1, max_length=256, description="A model's name or alias.")]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Token = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Tokens = Annotated[list[Token], Meta(min_length=1, max_length=1 << 20)]
+Texts = Annotated[list[str | Token | Tokens], Meta(min_length=1, max_length=1 << 20)]
+"""Texts, or the tokens of one text, or the tokens of several: see ``check_texts``."""
 
 
-class Inner(BaseModel):
+class Inner(Struct, kw_only=True, omit_defaults=True):
     """An object within a body. Fields that are not known are dropped."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
     ignored: ClassVar[frozenset[str]] = frozenset()
     """Known fields that have no effect, and that are dropped without a warning."""
 
 
-class Fields(Inner):
+class Fields(Inner, kw_only=True):
     """The fields that a route knows, in a JSON body or in a form; see api/fields.py for what becomes of others."""
 
     refused: ClassVar[Mapping[str, str]] = MappingProxyType({})
@@ -32,6 +31,14 @@ class Fields(Inner):
     """Fields of another route, which are refused likewise."""
     unheeded: ClassVar[frozenset[str]] = frozenset()
     """Known fields that have no effect and that one might count on: the client is told."""
+
+    unsent: ClassVar[frozenset[str]] = frozenset()
+    """Known fields that no engine is given."""
+
+    @classmethod
+    def completed(cls, data: Any) -> Any:
+        """Plain data with what may be left out of it, so that it can be read as this Struct."""
+        return data
 
     def text_bytes(self) -> int:
         """Bytes of text in it, bounded at the door: tokens are only counted in the worker."""
@@ -42,13 +49,31 @@ class Fields(Inner):
         return iter(())
 
 
-class Body(Fields):
+class Body(Fields, kw_only=True):
     """A request that names a model."""
 
+    unsent: ClassVar[frozenset[str]] = frozenset({"user"})
+
     model: ModelName
-    user: str | None = Field(None, exclude=True, description="Has no effect.")
+    user: Annotated[str | None, Meta(description="Has no effect.")] = None
 
 
 def size(text: str) -> int:
     """Bytes of a text in UTF-8."""
     return len(text.encode())
+
+
+def check_texts(name: str, texts: str | list[Any], most: int) -> None:
+    """Raises ValueError for a list that has entries of several types, or more texts than ``most``."""
+    if isinstance(texts, str):
+        return
+    kinds = {type(text) for text in texts}
+    if len(kinds) > 1:
+        raise ValueError(f"{name} must have entries of one type")
+    if kinds != {int} and len(texts) > most:
+        raise ValueError(f"{name} must have at most {most} entries")
+
+
+def any_of(*kinds: type[Struct]) -> dict[str, Any]:
+    """JSON schema of a value that is read as one of these later: msgspec has no unions of Structs without a tag."""
+    return {"anyOf": [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in kinds]}

@@ -6,51 +6,48 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticKnownError
+import msgspec
+from msgspec import Meta, field
 
-from cohabit.schemas.body import Body, Inner, Number, Seed, Tokens, size
+from cohabit.schemas.body import Body, Inner, Seed, Texts, check_texts, size
 
 
-class TextPart(Inner):
+class TextPart(Inner, kw_only=True, tag_field="type", tag="text"):
     """A piece of text."""
 
-    type: Literal["text"]
     text: str
 
 
-class ImageUrl(Inner):
+class ImageUrl(Inner, kw_only=True):
     """Where a picture is."""
 
     url: str
     detail: Literal["auto", "low", "high"] | None = None
 
 
-class ImagePart(Inner):
+class ImagePart(Inner, kw_only=True, tag_field="type", tag="image_url"):
     """A picture."""
 
-    type: Literal["image_url"]
     image_url: ImageUrl
 
 
-class RefusalPart(Inner):
+class RefusalPart(Inner, kw_only=True, tag_field="type", tag="refusal"):
     """An earlier refusal of the assistant."""
 
-    type: Literal["refusal"]
     refusal: str
 
 
-Part = Annotated[TextPart | ImagePart | RefusalPart, Field(discriminator="type")]
+Part = TextPart | ImagePart | RefusalPart
 
 
-class FunctionCall(Inner):
+class FunctionCall(Inner, kw_only=True):
     """Which function, with what."""
 
     name: str
     arguments: str
 
 
-class ToolCall(Inner):
+class ToolCall(Inner, kw_only=True):
     """A call that the assistant made."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"index"})  # who puts a stream together may leave it in
@@ -60,21 +57,23 @@ class ToolCall(Inner):
     function: FunctionCall
 
 
-class Message(Inner):
+class Message(Inner, kw_only=True):
     """One turn."""
 
     # Answers of OpenAI's have these, and clients send them back as they came.
     ignored: ClassVar[frozenset[str]] = frozenset({"refusal", "annotations", "audio", "function_call", "id"})
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | Annotated[list[Part], Field(fail_fast=True)] | None = None
-    reasoning_content: str | None = Field(None, description="What it thought, for templates that show it again.")
+    content: str | list[Part] | None = None
+    reasoning_content: Annotated[
+        str | None, Meta(description="What it thought, for templates that show it again.")
+    ] = None
     name: str | None = None
-    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True)] | None = None
+    tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
 
 
-class StreamOptions(Inner):
+class StreamOptions(Inner, kw_only=True):
     """How to stream."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"include_obfuscation"})
@@ -82,89 +81,83 @@ class StreamOptions(Inner):
     include_usage: bool | None = None
 
 
-Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
+# "$" alone would let a line end follow.
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+(?!\n)$")]
 
 
-class Function(Inner):
+class Function(Inner, kw_only=True):
     """What a tool is called and takes."""
 
     name: Name
     description: str | None = None
-    parameters: dict[str, Any] | None = Field(None, description="A JSON schema; without one it takes nothing.")
+    parameters: Annotated[dict[str, Any] | None, Meta(description="A JSON schema; without one it takes nothing.")] = (
+        None
+    )
     strict: bool | None = None
 
 
-class Tool(Inner):
+class Tool(Inner, kw_only=True):
     """Something the model may call."""
 
     type: Literal["function"]
     function: Function
 
 
-class Named(Inner):
+class Named(Inner, kw_only=True):
     """Which function."""
 
     name: Name
 
 
-class NamedTool(Inner):
+class NamedTool(Inner, kw_only=True):
     """The one to be called."""
 
     type: Literal["function"]
     function: Named
 
 
-class JsonSchema(Inner):
+class JsonSchema(Inner, kw_only=True):
     """A JSON schema with a name."""
 
     name: Name
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: dict[str, Any] = field(name="schema")
     description: str | None = None
     strict: bool | None = None
 
 
-class TextFormat(Inner):
+class TextFormat(Inner, kw_only=True, tag_field="type", tag="text"):
     """Any text."""
 
-    type: Literal["text"]
 
-
-class JsonFormat(Inner):
+class JsonFormat(Inner, kw_only=True, tag_field="type", tag="json_object"):
     """Any JSON object, or one as a schema says."""
 
-    type: Literal["json_object"]
-    schema_: dict[str, Any] | None = Field(None, alias="schema", description="Not OpenAI's: a JSON schema.")
+    schema_: Annotated[dict[str, Any] | None, Meta(description="Not OpenAI's: a JSON schema.")] = field(
+        name="schema", default=None
+    )
 
 
-class SchemaFormat(Inner):
+class SchemaFormat(Inner, kw_only=True, tag_field="type", tag="json_schema"):
     """JSON as a schema says."""
 
-    type: Literal["json_schema"]
     json_schema: JsonSchema
 
 
-ResponseFormat = Annotated[TextFormat | JsonFormat | SchemaFormat, Field(discriminator="type")]
+ResponseFormat = TextFormat | JsonFormat | SchemaFormat
 
 
 MOST_BIASES = 4096
+MOST_PROMPTS = 64  # of one completion
 MOST_TOKENS = 2**31 - 1
-Count = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
-Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
-Stop = Annotated[str, Field(max_length=1024)]
+Count = Annotated[int, Meta(ge=1, le=MOST_TOKENS)]
+Bias = Annotated[float, Meta(ge=-100, le=100)]
+Stop = Annotated[str, Meta(max_length=1024)]
 
 
-def _few(biases: Any) -> Any:
-    """Objects have no ``fail_fast``, so their size is looked at before their entries."""
-    if isinstance(biases, dict) and len(biases) > MOST_BIASES:
-        bound = {"field_type": "Dictionary", "max_length": MOST_BIASES, "actual_length": len(biases)}
-        raise PydanticKnownError("too_long", bound)
-    return biases
+Biases = Annotated[dict[str, Bias], Meta(max_length=MOST_BIASES)]
 
 
-Biases = Annotated[dict[str, Bias], Field(max_length=MOST_BIASES), BeforeValidator(_few)]
-
-
-class Sampling(Body):
+class Sampling(Body, kw_only=True):
     """Fields that chat and plain completions share."""
 
     ignored: ClassVar[frozenset[str]] = frozenset(
@@ -180,19 +173,19 @@ class Sampling(Body):
     )
 
     max_tokens: Count | None = None
-    temperature: Number | None = Field(None, ge=0, le=2)
-    top_p: Number | None = Field(None, ge=0, le=1)
-    n: int | None = Field(None, ge=1, le=16)
-    stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    n: Annotated[int, Meta(ge=1, le=16)] | None = None
+    stop: Stop | Annotated[list[Stop], Meta(max_length=16)] | None = None
     seed: Seed | None = None
-    presence_penalty: Number | None = Field(None, ge=-2, le=2)
-    frequency_penalty: Number | None = Field(None, ge=-2, le=2)
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     logit_bias: Biases | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
 
-class ChatRequest(Sampling):
+class ChatRequest(Sampling, kw_only=True):
     """A chat."""
 
     refused: ClassVar[Mapping[str, str]] = MappingProxyType(
@@ -204,17 +197,18 @@ class ChatRequest(Sampling):
         }
     )
     unheeded: ClassVar[frozenset[str]] = frozenset({"store", "prediction"})  # the answer is the same without
+    unsent: ClassVar[frozenset[str]] = frozenset({"user", "modalities"})
 
-    messages: Annotated[list[Message], Field(fail_fast=True)] = Field(min_length=1, max_length=4096)
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=4096)]
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[Tool], Field(max_length=256, fail_fast=True)] | None = None
+    tools: Annotated[list[Tool], Meta(max_length=256)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
-    modalities: Annotated[list[str], Field(max_length=8)] | None = Field(
-        None, exclude=True, description='Only `["text"]`.'
+    modalities: Annotated[Annotated[list[str], Meta(max_length=8)] | None, Meta(description='Only `["text"]`.')] = (
+        None
     )
 
     def pictures(self) -> Iterator[tuple[str, str]]:
@@ -228,7 +222,7 @@ class ChatRequest(Sampling):
     def text_bytes(self) -> int:
         """Text of all turns, with what is called and what may be called: the template puts it all in the prompt."""
         turns = sum(_message_bytes(message) for message in self.messages)
-        return turns + sum(size(tool.model_dump_json()) for tool in self.tools or [])
+        return turns + sum(len(msgspec.json.encode(tool)) for tool in self.tools or [])
 
     def schemas(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Of the answer, and of what functions take."""
@@ -259,19 +253,17 @@ def _part_bytes(part: TextPart | ImagePart | RefusalPart) -> int:
             return 0
 
 
-class CompletionRequest(Sampling):
+class CompletionRequest(Sampling, kw_only=True):
     """Text to go on with."""
 
-    prompt: (
-        str
-        | Annotated[list[str], Field(min_length=1, max_length=64, fail_fast=True)]
-        | Tokens
-        | Annotated[list[Tokens], Field(min_length=1, max_length=64, fail_fast=True)]
-    )
-    logprobs: int | None = Field(None, ge=0, le=5)
+    prompt: Annotated[str | Texts, Meta(description="Text, or tokens, or up to 64 of either.")]
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
     echo: bool | None = None
     suffix: str | None = None
-    best_of: int | None = Field(None, ge=1, le=16)
+    best_of: Annotated[int, Meta(ge=1, le=16)] | None = None
+
+    def __post_init__(self) -> None:
+        check_texts("prompt", self.prompt, MOST_PROMPTS)
 
     def text_bytes(self) -> int:
         """Text of all prompts."""

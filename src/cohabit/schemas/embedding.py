@@ -2,26 +2,29 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from msgspec import Meta, Struct
 
-from cohabit.schemas.body import Body, Tokens, size
+from cohabit.schemas.body import Body, Token, Tokens, check_texts, size
 
-Texts = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=2048, fail_fast=True)]
+MOST_TEXTS = 2048
+Text = Annotated[str, Meta(min_length=1)]
 
 
-class EmbeddingRequest(Body):
+class EmbeddingRequest(Body, kw_only=True):
     """Texts to turn into vectors."""
 
-    input: (
-        Annotated[str, Field(min_length=1)]
-        | Texts
-        | Tokens
-        | Annotated[list[Tokens], Field(min_length=1, max_length=2048, fail_fast=True)]
-    )
+    input: Annotated[
+        Text | Annotated[list[Text | Token | Tokens], Meta(min_length=1, max_length=1 << 20)],
+        Meta(description=f"Text, or tokens, or up to {MOST_TEXTS} of either."),
+    ]
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: int | None = Field(
-        None, ge=1, le=65_536, description="Shorter vectors, of models that were trained for it."
-    )
+    dimensions: (
+        Annotated[int, Meta(ge=1, le=65536, description="Shorter vectors, of models that were trained for it.")]
+        | None
+    ) = None
+
+    def __post_init__(self) -> None:
+        check_texts("input", self.input, MOST_TEXTS)
 
     def text_bytes(self) -> int:
         """Text of all inputs."""
@@ -29,22 +32,24 @@ class EmbeddingRequest(Body):
         return sum(size(text) for text in texts if isinstance(text, str))
 
 
-class Embedding(BaseModel):
+class Embedding(Struct, kw_only=True):
     """Of one input."""
 
     object: Literal["embedding"]
     index: int
-    embedding: list[float] | str = Field(description="Numbers, or with `base64` 32-bit floats, little-endian.")
+    embedding: Annotated[
+        list[float] | str, Meta(description="Numbers, or with `base64` 32-bit floats, little-endian.")
+    ]
 
 
-class EmbeddingUsage(BaseModel):
+class EmbeddingUsage(Struct, kw_only=True):
     """Tokens."""
 
     prompt_tokens: int
     total_tokens: int
 
 
-class EmbeddingAnswer(BaseModel):
+class EmbeddingAnswer(Struct, kw_only=True):
     """A vector for every input, in their order."""
 
     object: Literal["list"]

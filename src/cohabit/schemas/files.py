@@ -1,14 +1,14 @@
 """``/v1/files``, and the pages of its list, which batches have too. Source: OpenAI's API reference, "Files"."""
 
 from collections.abc import Sequence
-from typing import Generic, Literal, Self, TypeVar
+from typing import Annotated, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from msgspec import Meta, Struct
 
 from cohabit.schemas.body import Fields, Inner
 
 
-class Entry(BaseModel):
+class Entry(Struct, kw_only=True):
     """What is in one."""
 
     id: str
@@ -17,7 +17,7 @@ class Entry(BaseModel):
 T = TypeVar("T", bound=Entry)
 
 
-class Page(BaseModel, Generic[T]):
+class Page(Struct, Generic[T], kw_only=True):
     """Some of them."""
 
     object: Literal["list"] = "list"
@@ -37,38 +37,36 @@ class Page(BaseModel, Generic[T]):
 Purpose = Literal["batch", "batch_output"]
 
 
-class FileObject(Entry):
+class FileObject(Entry, kw_only=True):
     """A file that was sent, or that a batch has made."""
 
     object: Literal["file"] = "file"
     bytes: int
-    created_at: int = Field(description="Unix seconds.")
-    expires_at: int | None = Field(None, description="Unix seconds; then it is erased.")
+    created_at: Annotated[int, Meta(description="Unix seconds.")]
+    expires_at: Annotated[int | None, Meta(description="Unix seconds; then it is erased.")] = None
     filename: str
     purpose: Purpose
     status: Literal["processed"] = "processed"
     status_details: None = None
 
 
-class FileList(Page[FileObject]):
+class FileList(Page[FileObject], kw_only=True):
     """One page of them."""
 
 
-class Deleted(BaseModel):
+class Deleted(Struct, kw_only=True):
     """It is gone, with all that was in it."""
 
     id: str
     object: Literal["file", "batch"]
-    deleted: Literal[True] = True
+    deleted: bool = True
 
 
-class ExpiresAfter(Inner):
+class ExpiresAfter(Inner, kw_only=True):
     """When a file is to be erased, if earlier than the server would."""
 
-    model_config = ConfigDict(strict=False)  # in a form it is text
-
     anchor: Literal["created_at"] = "created_at"
-    seconds: int = Field(ge=3600, le=2592000)
+    seconds: Annotated[int, Meta(ge=3600, le=2592000)]
 
 
 def kept_for(retention: float, wanted: ExpiresAfter | None) -> float:
@@ -76,10 +74,8 @@ def kept_for(retention: float, wanted: ExpiresAfter | None) -> float:
     return retention if wanted is None else min(retention, wanted.seconds)
 
 
-class FileUpload(Fields):
+class FileUpload(Fields, kw_only=True):
     """The fields of the form beside the file itself."""
-
-    model_config = ConfigDict(strict=False)
 
     purpose: Literal["batch"]
     expires_after: ExpiresAfter | None = None

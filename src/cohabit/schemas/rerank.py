@@ -2,34 +2,33 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from cohabit.schemas.body import Fields, Inner, ModelName, size
 
 MOST_DOCUMENTS = 1000
 
 
-class Document(Inner):
+class Document(Inner, kw_only=True):
     """A text in the shape that Jina's answers have it."""
 
-    text: str = Field(min_length=1)
+    text: Annotated[str, Meta(min_length=1)]
 
 
 Documents = Annotated[
-    list[Annotated[str, Field(min_length=1)] | Document],
-    Field(min_length=1, max_length=MOST_DOCUMENTS, fail_fast=True),
+    list[Annotated[str, Meta(min_length=1)] | Document], Meta(min_length=1, max_length=MOST_DOCUMENTS)
 ]
 
 
-class RerankRequest(Fields):
+class RerankRequest(Fields, kw_only=True):
     """Documents to be put in order by how well they answer a query."""
 
-    model: ModelName | None = Field(None, description="Without, the first configured one that can.")
-    query: str = Field(min_length=1)
+    model: Annotated[ModelName | None, Meta(description="Without, the first configured one that can.")] = None
+    query: Annotated[str, Meta(min_length=1)]
     documents: Documents
-    top_n: int | None = Field(None, ge=1, le=2**31 - 1, description="Only the best so many; without, all.")
-    return_documents: bool = Field(default=False, description="Repeat each document in its result.")
-    user: str | None = None
+    top_n: Annotated[int, Meta(ge=1, le=2**31 - 1, description="Only the best so many; without, all.")] | None = None
+    return_documents: Annotated[bool, Meta(description="Repeat each document in its result.")] = False
+    user: str | None = None  # has no effect
 
     def texts(self) -> list[str]:
         """The documents, all as text."""
@@ -40,36 +39,36 @@ class RerankRequest(Fields):
         return size(self.query) + sum(map(size, self.texts()))
 
 
-class Ranked(BaseModel):
+class Ranked(Struct, kw_only=True):
     """One document's place."""
 
-    index: int = Field(description="Of the document, in the order in which they were sent.")
-    relevance_score: float = Field(description="From 0 to 1.")
-    document: Document | None = None
+    index: Annotated[int, Meta(description="Of the document, in the order in which they were sent.")]
+    relevance_score: Annotated[float, Meta(description="From 0 to 1.")]
+    document: Document | UnsetType = UNSET
 
 
-class RerankUsage(BaseModel):
+class RerankUsage(Struct, kw_only=True):
     """Where Jina's clients look for it."""
 
     prompt_tokens: int
     total_tokens: int
 
 
-class RerankTokens(BaseModel):
+class RerankTokens(Struct, kw_only=True):
     """Where Cohere's clients look for it."""
 
     input_tokens: int
     output_tokens: Literal[0] = 0
 
 
-class RerankMeta(BaseModel):
+class RerankMeta(Struct, kw_only=True):
     """Cohere's."""
 
     tokens: RerankTokens
-    warnings: list[str] | None = None
+    warnings: list[str] | UnsetType = UNSET
 
 
-class RerankAnswer(BaseModel):
+class RerankAnswer(Struct, kw_only=True):
     """The best document first."""
 
     id: str

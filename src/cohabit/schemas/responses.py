@@ -4,143 +4,127 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from msgspec import Meta, Struct, field
 
-from cohabit.schemas.body import Body, Inner, Number, Seed
+from cohabit.schemas.body import Body, Inner, Seed
 from cohabit.schemas.chat import Biases, Count, Name, Stop
 
 
-class InputText(Inner):
+class InputText(Inner, kw_only=True, tag_field="type", tag="input_text"):
     """A piece of what was said to the model."""
 
-    type: Literal["input_text"]
     text: str
 
 
-class InputImage(Inner):
+class InputImage(Inner, kw_only=True, tag_field="type", tag="input_image"):
     """A picture."""
 
-    type: Literal["input_image"]
-    image_url: str = Field(description="A data URL.")
+    image_url: Annotated[str, Meta(description="A data URL.")]
     detail: Literal["auto", "low", "high", "original"] | None = None
 
 
-class OutputText(Inner):
+class OutputText(Inner, kw_only=True, tag_field="type", tag="output_text"):
     """A piece of what the model said."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"annotations", "logprobs"})  # of an answer that is sent back
 
-    type: Literal["output_text"]
     text: str
 
 
-class Refusal(Inner):
+class Refusal(Inner, kw_only=True, tag_field="type", tag="refusal"):
     """An earlier refusal of the model."""
 
-    type: Literal["refusal"]
     refusal: str
 
 
-Part = Annotated[InputText | InputImage | OutputText | Refusal, Field(discriminator="type")]
-Parts = Annotated[list[Part], Field(fail_fast=True)]
+Part = InputText | InputImage | OutputText | Refusal
+Parts = list[Part]
 
 
-class MessageItem(Inner):
+class MessageItem(Inner, kw_only=True, tag_field="type", tag="message"):
     """One turn."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"id", "status"})  # of an answer that is sent back
 
-    type: Literal["message"] = "message"
     role: Literal["user", "assistant", "system", "developer"]
     content: str | Parts
 
 
-class CallItem(Inner):
+class CallItem(Inner, kw_only=True, tag_field="type", tag="function_call"):
     """A call that the model made."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"id", "status"})  # of an answer that is sent back
 
-    type: Literal["function_call"]
     call_id: str
     name: str
     arguments: str
 
 
-class OutputItem(Inner):
+class OutputItem(Inner, kw_only=True, tag_field="type", tag="function_call_output"):
     """What came of a call."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"id", "status"})  # of an answer that is sent back
 
-    type: Literal["function_call_output"]
     call_id: str
     output: str | Parts
 
 
-class ReasoningItem(Inner):
+class ReasoningItem(Inner, kw_only=True, tag_field="type", tag="reasoning"):
     """What a model thought, elsewhere: no model is told of it."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"id", "status", "summary", "content", "encrypted_content"})
 
-    type: Literal["reasoning"]
+
+Item = MessageItem | CallItem | OutputItem | ReasoningItem
 
 
-def _typed(item: Any) -> Any:
-    """A message need not say that it is one."""
-    return {**item, "type": "message"} if isinstance(item, dict) and "type" not in item else item
-
-
-Item = Annotated[
-    Annotated[MessageItem | CallItem | OutputItem | ReasoningItem, Field(discriminator="type")],
-    BeforeValidator(_typed),
-]
-
-
-class FunctionTool(Inner):
+class FunctionTool(Inner, kw_only=True):
     """Something the model may call. Tools of other types are refused."""
 
-    type: str = Field(description="`function`.")
+    type: Annotated[str, Meta(description="`function`.")]
     name: Name | None = None
     description: str | None = None
-    parameters: dict[str, Any] | None = Field(None, description="A JSON schema.")
+    parameters: Annotated[dict[str, Any] | None, Meta(description="A JSON schema.")] = None
     strict: bool | None = None
 
 
-class NamedFunction(Inner):
+class NamedFunction(Inner, kw_only=True):
     """The one to be called."""
 
     type: Literal["function"]
     name: Name
 
 
-class ResponseTextFormat(Inner):
-    """Any text, or any JSON object."""
-
-    type: Literal["text", "json_object"]
+class ResponseTextFormat(Inner, kw_only=True, tag_field="type", tag="text"):
+    """Any text."""
 
 
-class ResponseSchemaFormat(Inner):
+class ResponseJsonFormat(Inner, kw_only=True, tag_field="type", tag="json_object"):
+    """Any JSON object."""
+
+
+class ResponseSchemaFormat(Inner, kw_only=True, tag_field="type", tag="json_schema"):
     """JSON as a schema says."""
 
-    type: Literal["json_schema"]
     name: Name
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: dict[str, Any] = field(name="schema")
     description: str | None = None
     strict: bool | None = None
 
 
-class TextConfig(Inner):
+class TextConfig(Inner, kw_only=True):
     """What the answer must look like."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"verbosity"})
 
-    format: Annotated[ResponseTextFormat | ResponseSchemaFormat, Field(discriminator="type")] | None = None
+    format: ResponseTextFormat | ResponseJsonFormat | ResponseSchemaFormat | None = None
 
 
 _ALL = "nothing is kept here; send the whole input each time"
 _OF_CHATS = ("messages", "max_tokens", "max_completion_tokens", "n", "response_format", "logprobs")
 
 
-class ResponseRequest(Body):
+class ResponseRequest(Body, kw_only=True):
     """What to answer. Nothing is kept here, so all of the conversation is sent each time."""
 
     ignored: ClassVar[frozenset[str]] = frozenset(
@@ -167,31 +151,44 @@ class ResponseRequest(Body):
         {name: f"{name} belongs to chat completions, not to responses" for name in _OF_CHATS}
     )
 
-    input: str | Annotated[list[Item], Field(min_length=1, max_length=4096, fail_fast=True)]
+    input: str | Annotated[list[Item], Meta(min_length=1, max_length=4096)]
     instructions: str | None = None
     max_output_tokens: Count | None = None
-    temperature: Number | None = Field(None, ge=0, le=2)
-    top_p: Number | None = Field(None, ge=0, le=1)
-    top_logprobs: int | None = Field(None, ge=0, le=20)
-    tools: Annotated[list[FunctionTool], Field(max_length=256, fail_fast=True)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    tools: Annotated[list[FunctionTool], Meta(max_length=256)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
-    reasoning: dict[str, Any] | None = Field(None, description="Has no effect.")
-    include: Annotated[list[str], Field(max_length=64, fail_fast=True)] | None = None
+    reasoning: Annotated[dict[str, Any] | None, Meta(description="Has no effect.")] = None
+    include: Annotated[list[str], Meta(max_length=64)] | None = None
     metadata: (
-        dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]]
+        Annotated[
+            dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+        ]
         | None
-    ) = Field(None, max_length=16)
+    ) = None
     # Not OpenAI's, and as in a chat:
     seed: Seed | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = None
-    presence_penalty: Number | None = Field(None, ge=-2, le=2)
-    frequency_penalty: Number | None = Field(None, ge=-2, le=2)
+    stop: Stop | Annotated[list[Stop], Meta(max_length=16)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     logit_bias: Biases | None = None
-    truncation: Literal["auto", "disabled"] | None = Field(None, description="Only `disabled`.")
-    store: bool | None = Field(None, description="Nothing is stored, whatever is asked.")
+    truncation: Annotated[Literal["auto", "disabled"] | None, Meta(description="Only `disabled`.")] = None
+    store: Annotated[bool | None, Meta(description="Nothing is stored, whatever is asked.")] = None
     stream: bool | None = None
+
+    @classmethod
+    def completed(cls, data: Any) -> Any:
+        """A message need not say that it is one."""
+        if not isinstance(data, dict) or not isinstance(data.get("input"), list):
+            return data
+        items = [
+            {**item, "type": "message"} if isinstance(item, dict) and "type" not in item else item
+            for item in data["input"]
+        ]
+        return {**data, "input": items}
 
     def pictures(self) -> Iterator[tuple[str, str]]:
         """Where each picture stands, such as ``input.0.content.1.image_url``, and its URL."""
@@ -216,7 +213,7 @@ class ResponseRequest(Body):
                 yield f"tools.{place}.parameters", tool.parameters
 
 
-class ResponseUsage(BaseModel):
+class ResponseUsage(Struct, kw_only=True):
     """Tokens."""
 
     input_tokens: int
@@ -226,17 +223,15 @@ class ResponseUsage(BaseModel):
     total_tokens: int
 
 
-class ResponseObject(BaseModel):
+class ResponseObject(Struct, kw_only=True):
     """The answer; with ``stream`` the last event holds it."""
-
-    model_config = ConfigDict(extra="allow")
 
     id: str
     object: Literal["response"]
     created_at: int
     status: Literal["in_progress", "completed", "incomplete", "failed"]
     model: str
-    output: list[dict[str, Any]] = Field(description="Items of the types `message` and `function_call`.")
+    output: Annotated[list[dict[str, Any]], Meta(description="Items of the types `message` and `function_call`.")]
     usage: ResponseUsage | None
     error: dict[str, Any] | None
     incomplete_details: dict[str, Any] | None

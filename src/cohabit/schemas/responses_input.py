@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from cohabit.schemas.responses import (
     CallItem,
     InputImage,
@@ -50,7 +52,7 @@ def chat_of(asked: ResponseRequest) -> dict[str, Any]:
         "parallel_tool_calls": asked.parallel_tool_calls,
         "response_format": {"type": "json_schema", "json_schema": _described(form, "type")}
         if isinstance(form, ResponseSchemaFormat)
-        else form and {"type": form.type},
+        else form and msgspec.to_builtins(form),
         "stream": asked.stream,
         "stream_options": {"include_usage": True} if asked.stream else None,
     }
@@ -60,8 +62,8 @@ def chat_of(asked: ResponseRequest) -> dict[str, Any]:
 
 
 def _described(what: Any, *left_out: str) -> dict[str, Any]:
-    found: dict[str, Any] = what.model_dump(by_alias=True, exclude_none=True, exclude=set(left_out))
-    return found
+    plain: dict[str, Any] = msgspec.to_builtins(what)
+    return {name: value for name, value in plain.items() if name not in left_out}
 
 
 def _turns(asked: ResponseRequest) -> Iterator[Turn]:

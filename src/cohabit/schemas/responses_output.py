@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from cohabit.schemas.responses import NamedFunction, ResponseRequest
 
 Event = dict[str, Any]
@@ -179,9 +181,9 @@ def _repeated(asked: ResponseRequest) -> Event:
         "parallel_tool_calls": True if asked.parallel_tool_calls is None else asked.parallel_tool_calls,
         "reasoning": {"effort": None, "summary": None},
         "temperature": asked.temperature,
-        "text": {"format": {"type": "text"} if form is None else form.model_dump(by_alias=True, exclude_none=True)},
-        "tool_choice": choice.model_dump() if isinstance(choice, NamedFunction) else choice or "auto",
-        "tools": [{"parameters": None, "strict": None, **tool.model_dump()} for tool in asked.tools or []],
+        "text": {"format": {"type": "text"} if form is None else msgspec.to_builtins(form)},
+        "tool_choice": msgspec.to_builtins(choice) if isinstance(choice, NamedFunction) else choice or "auto",
+        "tools": [{"parameters": None, "strict": None, **msgspec.to_builtins(tool)} for tool in asked.tools or []],
         "top_p": asked.top_p,
         "user": asked.user,
     }

@@ -1,10 +1,10 @@
 """``/v1/audio/speech``. Source: OpenAI's API reference, "Create speech"."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from msgspec import Meta
 
-from cohabit.schemas.body import Body, Number
+from cohabit.schemas.body import Body
 
 MAX_CHARACTERS = 32_768  # about half an hour of speech
 VOICES = frozenset(
@@ -27,12 +27,12 @@ VOICES = frozenset(
 """OpenAI's names, which clients send whatever the model."""
 
 
-class SpeechRequest(Body):
+class SpeechRequest(Body, kw_only=True):
     """Text to be spoken."""
 
-    input: str = Field(min_length=1, max_length=MAX_CHARACTERS)
-    voice: str = Field("default", min_length=1, max_length=64)
+    input: Annotated[str, Meta(min_length=1, max_length=MAX_CHARACTERS)]
+    voice: Annotated[str, Meta(min_length=1, max_length=64)] = "default"
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "mp3"
-    speed: Number = Field(1.0, ge=0.25, le=4)
-    instructions: str | None = Field(None, max_length=MAX_CHARACTERS)
+    speed: Annotated[float, Meta(ge=0.25, le=4)] = 1.0
+    instructions: Annotated[str, Meta(max_length=MAX_CHARACTERS)] | None = None
     stream_format: Literal["audio", "sse"] | None = None

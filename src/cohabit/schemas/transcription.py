@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from msgspec import Meta, Struct
 
-from cohabit.schemas.body import Fields, ModelName, Number
+from cohabit.schemas.body import Fields, ModelName
 
 _NO_SPEAKERS = "speakers are not told apart here; leave it out"
 
 
-class HearingRequest(Fields):
+class HearingRequest(Fields, kw_only=True):
     """What both forms have beside ``file``; fields come as text."""
 
-    model_config = ConfigDict(strict=False)
     refused: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             name: f"{name} is not supported: {_NO_SPEAKERS}"
@@ -23,49 +22,59 @@ class HearingRequest(Fields):
     )
 
     model: ModelName
-    language: str | None = Field(None, pattern=r"^[a-z]{2,3}$", description="What is spoken: a code such as `en`.")
-    prompt: str | None = Field(None, max_length=4096, description="What was said before, or how names are spelt.")
+    language: (
+        Annotated[str, Meta(pattern=r"^[a-z]{2,3}(?!\n)$", description="What is spoken: a code such as `en`.")] | None
+    ) = None
+    prompt: (
+        Annotated[str, Meta(max_length=4096, description="What was said before, or how names are spelt.")] | None
+    ) = None
     response_format: Literal["json", "text", "srt", "vtt", "verbose_json"] = "json"
-    temperature: Number = Field(0.0, ge=0, le=1)
+    temperature: Annotated[float, Meta(ge=0, le=1)] = 0.0
     user: str | None = None
 
+    def _shared(self) -> dict[str, Any]:
+        words = {"language": self.language, "prompt": self.prompt, "temperature": self.temperature}
+        return {name: value for name, value in words.items() if value is not None}
 
-class TranscriptionRequest(HearingRequest):
+
+class TranscriptionRequest(HearingRequest, kw_only=True):
     """Sound to be written down in its own language."""
 
-    timestamp_granularities: list[Literal["segment", "word"]] | None = Field(None, max_length=2)
+    timestamp_granularities: Annotated[list[Literal["segment", "word"]], Meta(max_length=2)] | None = None
     stream: bool = False
-    include: list[Literal["logprobs"]] | None = Field(None, max_length=1)
-    chunking_strategy: Literal["auto"] | None = Field(
-        None, description="Sound is always cut where nobody speaks, so that there is nothing to set."
-    )
+    include: Annotated[list[Literal["logprobs"]], Meta(max_length=1)] | None = None
+    chunking_strategy: Annotated[
+        Literal["auto"] | None,
+        Meta(description="Sound is always cut where nobody speaks, so that there is nothing to set."),
+    ] = None
 
     def words(self) -> dict[str, Any]:
         """What the engine is told."""
-        told = {"language", "prompt", "temperature", "timestamp_granularities"}
-        return self.model_dump(include=told, exclude_none=True) | ({"stream": True} if self.stream else {})
+        words = {
+            **self._shared(),
+            "timestamp_granularities": self.timestamp_granularities,
+            "stream": self.stream or None,
+        }
+        return {name: value for name, value in words.items() if value is not None}
 
 
-class TranslationRequest(HearingRequest):
+class TranslationRequest(HearingRequest, kw_only=True):
     """Sound to be written down in English. OpenAI's has no ``language``; without, it is found out."""
 
     def words(self) -> dict[str, Any]:
         """What the engine is told."""
-        told = {"language", "prompt", "temperature"}
-        return {"task": "translate", **self.model_dump(include=told, exclude_none=True)}
+        return {"task": "translate", **self._shared()}
 
 
-class Duration(BaseModel):
+class Duration(Struct, kw_only=True):
     """What was heard."""
 
     type: Literal["duration"] = "duration"
     seconds: float
 
 
-class Transcription(BaseModel):
+class Transcription(Struct, kw_only=True):
     """The answer in the format ``json``; ``verbose_json`` has more."""
-
-    model_config = ConfigDict(extra="allow")
 
     text: str
     usage: Duration

@@ -96,7 +96,11 @@ async def test_no_model_has_the_task(http: httpx2.AsyncClient, service: FakeServ
         ({"type": "chat", "data": {}}, "data needs either prompt or messages", "data"),
         ({"type": "chat", "data": {"prompt": "a", "messages": []}}, "data needs either prompt or messages", "data"),
         ({"type": "chat", "data": {"prompt": 1}}, "data.prompt must be a string", "data.prompt"),
-        ({"type": "chat", "data": {"prompt": "a", "stream": True}}, "data.stream must be False", "data.stream"),
+        (
+            {"type": "chat", "data": {"prompt": "a", "stream": True}},
+            "data.stream must be false: there is one answer here",
+            "data.stream",
+        ),
         ({"type": "chat", "data": {"messages": [1]}}, "data.messages.0 must be an object", "data.messages.0"),
         ({"type": "embed", "data": {}}, "data needs either text or texts", "data"),
         (

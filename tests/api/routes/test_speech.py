@@ -86,7 +86,7 @@ async def test_warnings_share_one_header(http: httpx2.AsyncClient, service: Fake
         ({"voice": CANARY}, "tts has no such voice; it has default, heart, alloy, boss", "voice"),
         ({"speed": 0.3}, "speed must be from 0.5 to 2 for tts", "speed"),
         ({"speed": 5}, "speed must be at most 4.0", "speed"),
-        ({"response_format": "midi"}, "response_format must be 'mp3', 'opus', 'aac', 'flac', 'wav' or 'pcm'", None),
+        ({"response_format": "midi"}, "response_format must be 'aac', 'flac', 'mp3', 'opus', 'pcm' or 'wav'", None),
         ({"stream_format": "ws"}, "stream_format must be 'audio' or 'sse'", "stream_format"),
         ({"model": "llm"}, "llm cannot speak; models that can speak: tts", "model"),
     ],

@@ -59,7 +59,7 @@ def test_logprobs_are_in_openais_shape(engine: LlamaCpp, top: int) -> None:
     assert set(entries[0]) == {"token", "bytes", "logprob", "top_logprobs"}
     lists = answer(engine, Task.COMPLETE, {"prompt": "The capital of France is", "logprobs": top, "max_tokens": 2})
     assert len(lists["choices"][0]["logprobs"]["tokens"]) == 2
-    assert CompletionAnswer.model_validate(lists), "as the API's document says"
+    assert msgspec.convert(lists, CompletionAnswer), "as the API's document says"
 
 
 @pytest.mark.parametrize("seed", [7, -1, 2**63 - 1])

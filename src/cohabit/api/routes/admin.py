@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
-from pydantic import BaseModel
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -33,10 +32,13 @@ class WaitQuery(msgspec.Struct):
     wait: Annotated[float, Meta(ge=0, le=600, description="Seconds to wait until it is done.")] = 60.0
 
 
-class Told(BaseModel):
+Outcome = Literal["done", "under_way"]
+
+
+class Told(Struct):
     """What has come of the owner's word, and how the model stands."""
 
-    outcome: Literal["done", "under_way"]
+    outcome: Outcome
     model: str
     state: str
     pinned: bool
@@ -124,9 +126,8 @@ async def _told(request: Request, asked: AdminRequest, wait: float) -> Response:
     if found.ending is Ending.FAILED:
         raise CallFailed(rejection=Rejection(RejectReason.MODEL_FAILED, found.detail, 10.0))
     state, pinned = service.standing(asked.model)
-    told = Told.model_validate(
-        {"outcome": found.ending.value, "model": asked.model, "state": state, "pinned": pinned}
-    )
+    outcome: Outcome = "done" if found.ending is Ending.DONE else "under_way"
+    told = Told(outcome=outcome, model=asked.model, state=state, pinned=pinned)
     return json_response(told, 200 if found.ending is Ending.DONE else 202)
 
 

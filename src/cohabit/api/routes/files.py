@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from cohabit.api.answers import warn
 from cohabit.api.errors import BadRequest
-from cohabit.api.fields import take_plain
+from cohabit.api.fields import take_form
 from cohabit.api.http.connections import gone
 from cohabit.api.openapi import form_of, only
 from cohabit.api.routing import Router, json_response, query_of
@@ -96,7 +96,7 @@ async def send_file(request: Request) -> Response:
     parser = partial(_ToStore, begin=begin, sent=sent)
     try:
         form = await parse_form(request, parser, "purpose", store.most_upload + _FORM)
-        taken = take_plain(FileUpload, fields_of(form))
+        taken = take_form(FileUpload, fields_of(form))
         response = json_response(await _file_of(form).seal(taken.body))
     except BaseException:
         for each in sent:

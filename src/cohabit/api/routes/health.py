@@ -3,8 +3,7 @@
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
-from pydantic import BaseModel
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -29,13 +28,13 @@ class StatusQuery(msgspec.Struct):
     ] = LISTED
 
 
-class Alive(BaseModel):
+class Alive(Struct):
     """The process answers."""
 
     status: Literal["ok"] = "ok"
 
 
-class Ready(Alive):
+class Ready(Alive, kw_only=True):
     """Requests make progress."""
 
     detail: str

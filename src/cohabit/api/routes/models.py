@@ -1,5 +1,6 @@
 """Which model a request means; ``/v1/models``."""
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -57,7 +58,7 @@ def find(service: Service, name: str) -> ModelInfo:
 
 
 def _entry(info: ModelInfo, name: str) -> ModelEntry:
-    return ModelEntry(id=name, created=info.created, root=None if name == info.name else info.name)
+    return ModelEntry(id=name, created=info.created, root=UNSET if name == info.name else info.name)
 
 
 @router.get("/v1/models", answer=ModelList)
@@ -65,11 +66,11 @@ async def list_models(request: Request) -> Response:
     """All models, aliases included."""
     infos = service_of(request).models.values()
     entries = [_entry(info, name) for info in infos for name in (info.name, *info.aliases)]
-    return json_response(ModelList(data=entries), exclude_none=True)
+    return json_response(ModelList(data=entries))
 
 
 @router.get("/v1/models/{name:path}", answer=ModelEntry, responses=only(404))
 async def get_model(request: Request) -> Response:
     """One model by name or alias."""
     name = request.path_params["name"]
-    return json_response(_entry(find(service_of(request), name), name), exclude_none=True)
+    return json_response(_entry(find(service_of(request), name), name))

@@ -68,9 +68,9 @@ async def rerank(request: Request) -> Response:
         model=info.name,
         results=_best(scores, body, texts),
         usage=RerankUsage(prompt_tokens=tokens, total_tokens=tokens),
-        meta=RerankMeta(tokens=RerankTokens(input_tokens=tokens), warnings=[warning] if warning else None),
+        meta=RerankMeta(tokens=RerankTokens(input_tokens=tokens), warnings=[warning] if warning else msgspec.UNSET),
     )
-    response = json_response(ranked, exclude_none=True)
+    response = json_response(ranked)
     response.headers.update(timings(answer, run=True, warning=warnings(warning, taken.warning)))
     return response
 
@@ -87,7 +87,7 @@ def _best(scores: Sequence[float], asked: RerankRequest, texts: Sequence[str]) -
         Ranked(
             index=index,
             relevance_score=scores[index],
-            document=Document(text=texts[index]) if asked.return_documents else None,
+            document=Document(text=texts[index]) if asked.return_documents else msgspec.UNSET,
         )
         for index in order
     ]

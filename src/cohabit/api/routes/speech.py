@@ -95,7 +95,13 @@ def understood(
         unheeded.append(f"{info.name} has no voice of that name; its default was used, config can map the name")
     if body.instructions:
         unheeded.append("instructions are not supported and were not used")
-    told = {**body.model_dump(exclude={"instructions", "stream_format", "user"}), "model": info.name, "voice": voice}
+    told = {
+        "model": info.name,
+        "input": body.input,
+        "voice": voice,
+        "response_format": body.response_format,
+        "speed": body.speed,
+    }
     return info, told, warnings(*unheeded)
 
 

@@ -12,7 +12,7 @@ from cohabit.api.answers import collect, submit, timings
 from cohabit.api.capabilities import require
 from cohabit.api.context import service_of
 from cohabit.api.errors import BadRequest
-from cohabit.api.fields import take_plain
+from cohabit.api.fields import take_form
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.api.openapi import ERRORS, form_of
@@ -49,7 +49,7 @@ router = Router("audio", {**_TEXT, **ERRORS})
 async def transcribe(request: Request) -> Response:
     """Write down what was said, at once or as it is heard."""
     fields, data = await read_form(request)
-    taken = take_plain(TranscriptionRequest, fields)
+    taken = take_form(TranscriptionRequest, fields)
     asked = taken.body
     _check(asked)
     service = service_of(request)
@@ -66,7 +66,7 @@ async def transcribe(request: Request) -> Response:
 async def translate(request: Request) -> Response:
     """Write down in English what was said in any language."""
     fields, data = await read_form(request)
-    taken = take_plain(TranslationRequest, fields)
+    taken = take_form(TranslationRequest, fields)
     asked = taken.body
     service = service_of(request)
     info = choose(service, asked.model, Task.TRANSCRIBE)
