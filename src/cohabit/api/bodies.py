@@ -181,7 +181,8 @@ def _schemas_of(kind: type[msgspec.Struct]) -> Mapping[str, Any]:
 def _branches(node: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The node, or all that it may be."""
     if "$ref" in node:
-        yield from _branches(parts[node["$ref"].rpartition("/")[2]], parts)
+        # What a field is read as later (``any_of``) is not among the parts.
+        yield from _branches(parts.get(node["$ref"].rpartition("/")[2], {}), parts)
     elif "anyOf" in node:
         for branch in node["anyOf"]:
             yield from _branches(branch, parts)

@@ -31,7 +31,6 @@ class Fields(Inner, kw_only=True):
     """Fields of another route, which are refused likewise."""
     unheeded: ClassVar[frozenset[str]] = frozenset()
     """Known fields that have no effect and that one might count on: the client is told."""
-
     unsent: ClassVar[frozenset[str]] = frozenset()
     """Known fields that no engine is given."""
 
