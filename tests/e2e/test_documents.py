@@ -52,7 +52,9 @@ def test_openai_answer_matches_its_schema(
 
 
 @pytest.mark.parametrize(("body", "kind"), WORK)
-def test_inference_result_has_its_own_shape(server: Running, body: dict[str, Any], kind: type[msgspec.Struct]) -> None:
+def test_inference_result_has_its_own_shape(
+    server: Running, body: dict[str, Any], kind: type[msgspec.Struct]
+) -> None:
     answer = server.http.post("/inference", json=body)
     assert answer.status_code == 200
     result = msgspec.json.decode(answer.content, type=kind)
