@@ -1,5 +1,6 @@
 """The shape of the repository, where no tool looks."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -38,6 +39,15 @@ def at(path: Path) -> str:
 def test_no_module_is_a_dumping_ground() -> None:
     names = {part for path in CODE for part in (path.stem, path.parent.name)}
     assert not names & DUMPING_GROUNDS
+
+
+def test_no_public_class_name_exists_twice() -> None:
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(at(path))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 def test_no_module_is_long() -> None:

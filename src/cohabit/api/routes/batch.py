@@ -61,7 +61,7 @@ async def batch(request: Request) -> Response:
     timeout_of(request)  # what is wrong with it is wrong with the batch, even if no item gets as far as the queue
     items = await attended(request, _understood(media_of(request), await _items(request)))
     warning = warnings(*dict.fromkeys(item[0].warning for item in items if isinstance(item, tuple)))
-    running = Running(request, items)
+    running = RunningBatch(request, items)
     timeouts: StreamTimeouts = request.app.state.timeouts
     if NDJSON in request.headers.get("accept", ""):
         lines = Lines(running, {"content-type": NDJSON}, timeouts)
@@ -148,7 +148,7 @@ class Spooled(NamedTuple):
             return bytes(block[self.start : self.stop])
 
 
-class Running:
+class RunningBatch:
     """All answers of a batch, each given as it is done: an async iterator of (index, outcome as JSON)."""
 
     def __init__(self, request: Request, items: deque[Item]) -> None:
@@ -335,7 +335,7 @@ class Running:
 class Lines(Stream):
     """One line of JSON for each item."""
 
-    def __init__(self, running: Running, headers: dict[str, str], timeouts: StreamTimeouts) -> None:
+    def __init__(self, running: RunningBatch, headers: dict[str, str], timeouts: StreamTimeouts) -> None:
         """``timeouts`` says how long a client may read nothing."""
         super().__init__(running, headers, timeouts)
         self._running = running
@@ -352,7 +352,7 @@ class Results(Stream):
 
     media_type = "application/json"
 
-    def __init__(self, running: Running, outcomes: Mapping[int, bytes], timeouts: StreamTimeouts) -> None:
+    def __init__(self, running: RunningBatch, outcomes: Mapping[int, bytes], timeouts: StreamTimeouts) -> None:
         """``timeouts`` says how long a client may read nothing."""
         super().__init__(running, {}, timeouts)
         self._parts = [b'{"results":[', outcomes[0]]
