@@ -18,7 +18,7 @@ from cohabit.api.fields import split, take
 from cohabit.api.http.connections import GONE
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.runtime.service import BYTES_A_TOKEN, MOST_TEXT
-from cohabit.schemas.body import MOST_BODY, Fields
+from cohabit.schemas.body import MAX_BODY, Fields
 from cohabit.schemas.chat import ChatRequest, CompletionRequest
 from cohabit.schemas.embedding import EmbeddingRequest
 
@@ -144,14 +144,14 @@ async def test_a_body_of_declared_size_over_the_limit_is_refused_unread(http: ht
         read.append(b" ")
         yield b" "
 
-    answer = await http.post("/v1/chat/completions", content=body(), headers={"content-length": str(MOST_BODY + 1)})
+    answer = await http.post("/v1/chat/completions", content=body(), headers={"content-length": str(MAX_BODY + 1)})
     assert read == []
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "request_too_large"
 
 
 async def test_a_body_of_any_size_is_not_read_beyond_the_limit(app: Starlette) -> None:
-    async with Exchange(app, "/v1/chat/completions", b" " * (2 * MOST_BODY + 2), parts=1) as exchange:
+    async with Exchange(app, "/v1/chat/completions", b" " * (2 * MAX_BODY + 2), parts=1) as exchange:
         await exchange.ended()
     assert exchange.status == 413
 

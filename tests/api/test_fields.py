@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from api.driving import CANARY, CHAT, SOUND, FakeService, as_asked
 from cohabit.api.bodies import LARGE
-from cohabit.api.fields import MOST_CONTAINERS, MOST_NAMED, MOST_VALUES, dropped_warning, split, take
+from cohabit.api.fields import MAX_CONTAINERS, MAX_NAMED, MAX_VALUES, dropped_warning, split, take
 from cohabit.protocol.parameters import BadParameter, Declared
 from cohabit.protocol.tasks import Task
 from cohabit.schemas.chat import ChatRequest
@@ -162,8 +162,8 @@ async def test_a_name_cannot_bring_anything_else_into_the_header(name: str, http
 def test_at_most_eight_are_named() -> None:
     told = dropped_warning([f"field{number}" for number in range(1000)])
     assert told is not None
-    assert told.count("field") == MOST_NAMED + 1
-    assert told.endswith(f"{1000 - MOST_NAMED} more")
+    assert told.count("field") == MAX_NAMED + 1
+    assert told.endswith(f"{1000 - MAX_NAMED} more")
 
 
 def worth(text: str, count: int) -> str:
@@ -209,11 +209,11 @@ ITEMS = worth('{"role": "user", "content": [{"type": "input_text", "text": "a"}]
 @pytest.mark.parametrize(
     ("kind", "raw"),
     [
-        (ChatRequest, _chat(worth(PART, MOST_CONTAINERS))),
-        (ChatRequest, _chat(worth(PART, 10 * MOST_CONTAINERS))),
-        (ChatRequest, body(tools=worth("{}", 4 * MOST_CONTAINERS))),
-        (ChatRequest, body(stop=worth('"a"', MOST_VALUES + 2))),
-        (ChatRequest, _chat(worth('{"type": "text", "text": "a", "mood": []}', MOST_CONTAINERS // 2 + 1))),
+        (ChatRequest, _chat(worth(PART, MAX_CONTAINERS))),
+        (ChatRequest, _chat(worth(PART, 10 * MAX_CONTAINERS))),
+        (ChatRequest, body(tools=worth("{}", 4 * MAX_CONTAINERS))),
+        (ChatRequest, body(stop=worth('"a"', MAX_VALUES + 2))),
+        (ChatRequest, _chat(worth('{"type": "text", "text": "a", "mood": []}', MAX_CONTAINERS // 2 + 1))),
     ],
 )
 def test_more_values_than_a_request_needs_are_refused_before_they_are_made(
@@ -237,8 +237,8 @@ def refused() -> Callable[[type[ChatRequest], bytes], str]:
 
 
 def test_marks_in_texts_are_no_values() -> None:
-    text = json.dumps("[{,:" * MOST_CONTAINERS + '"\\')
-    assert len(take(ChatRequest, split(_chat(text), ChatRequest)).text_bytes * "x") == 4 * MOST_CONTAINERS + 2
+    text = json.dumps("[{,:" * MAX_CONTAINERS + '"\\')
+    assert len(take(ChatRequest, split(_chat(text), ChatRequest)).text_bytes * "x") == 4 * MAX_CONTAINERS + 2
 
 
 def test_a_long_conversation_is_taken() -> None:
@@ -252,7 +252,7 @@ def test_a_long_conversation_is_taken() -> None:
         (body(mood=worth("[]", 10_000_000)), 200),
         (body(**{f"mood{number}": "1" for number in range(1_000_000)}), 200),
         (_chat(worth(PART, 500_000)), 400),
-        (_chat(worth(PART, MOST_CONTAINERS - 10)), 200),
+        (_chat(worth(PART, MAX_CONTAINERS - 10)), 200),
     ],
     ids=["arrays", "fields", "too many parts", "parts"],
 )

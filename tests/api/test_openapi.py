@@ -14,13 +14,13 @@ from api.driving import CHAT, FakeService, as_asked, failing, rejected
 from cohabit.api import errors
 from cohabit.api.errors import REASONS
 from cohabit.api.http.connections import LIMITS
-from cohabit.api.media.image_inputs import MOST_PICTURES
-from cohabit.api.media.media_fetch import MOST_REDIRECTS
-from cohabit.api.media.media_inputs import MOST_ADDRESSES
+from cohabit.api.media.image_inputs import MAX_PICTURES
+from cohabit.api.media.media_fetch import MAX_REDIRECTS
+from cohabit.api.media.media_inputs import MAX_ADDRESSES
 from cohabit.api.openapi import ERRORS, EVERYWHERE, HEADERS
 from cohabit.api.routing import Endpoint
 from cohabit.api.streams import STREAM_TIMEOUTS
-from cohabit.api.uploads import MOST_UPLOAD
+from cohabit.api.uploads import MAX_UPLOAD
 from cohabit.batches.errors import Trouble
 from cohabit.config.load import load_config
 from cohabit.core.admin import AdminRefusal
@@ -31,9 +31,9 @@ from cohabit.media.images import MAX_CHUNKS, MAX_PIXELS, MAX_SCANNED, MAX_SCANS
 from cohabit.runtime.admin import Ending
 from cohabit.runtime.inspectors import MOST_WAITING, WALL_SECONDS
 from cohabit.runtime.service import BYTES_A_TOKEN, MOST_TEXT
-from cohabit.schemas.body import MOST_BODY
-from cohabit.schemas.inference import MOST_ITEMS
-from cohabit.schemas.rerank import MOST_DOCUMENTS
+from cohabit.schemas.body import MAX_BODY
+from cohabit.schemas.inference import MAX_ITEMS
+from cohabit.schemas.rerank import MAX_DOCUMENTS
 from cohabit.schemas.speech import MAX_CHARACTERS
 from cohabit.schemas.transcription import TranscriptionRequest, TranslationRequest
 
@@ -126,16 +126,16 @@ def test_the_docs_have_the_pace_and_the_bounds() -> None:
     assert f"within the first {STREAM_TIMEOUTS.commit_after:g} seconds" in DOCS
     assert f"every {STREAM_TIMEOUTS.comment_every:g} seconds" in DOCS
     assert f"reads nothing for {STREAM_TIMEOUTS.stall_timeout:g} seconds" in DOCS
-    assert f"at most {MOST_BODY >> 20} MiB, with at most {MOST_TEXT >> 20} MiB of text" in DOCS
+    assert f"at most {MAX_BODY >> 20} MiB, with at most {MOST_TEXT >> 20} MiB of text" in DOCS
     assert f"{BYTES_A_TOKEN} bytes for each token of the model's `context`" in DOCS
-    assert f"the body is over {MOST_BODY >> 20} MiB, or the upload over {MOST_UPLOAD >> 20} MiB" in DOCS
+    assert f"the body is over {MAX_BODY >> 20} MiB, or the upload over {MAX_UPLOAD >> 20} MiB" in DOCS
     assert f"at most {MAX_PIXELS // 1_000_000} megapixels" in DOCS
     assert f"at most {MAX_CHARACTERS:,} characters" in DOCS
-    assert f"1 to {MOST_ITEMS} of" in DOCS
-    assert f"a chat holds at most {MOST_PICTURES} of them" in DOCS
-    assert f"through at most {MOST_REDIRECTS} redirects" in DOCS
-    assert f"A request may hold {MOST_ADDRESSES}." in DOCS
-    assert f"at\nmost {MOST_UPLOAD >> 20} MiB and {MAX_SECONDS // 3600} hours" in DOCS
+    assert f"1 to {MAX_ITEMS} of" in DOCS
+    assert f"a chat holds at most {MAX_PICTURES} of them" in DOCS
+    assert f"through at most {MAX_REDIRECTS} redirects" in DOCS
+    assert f"A request may hold {MAX_ADDRESSES}." in DOCS
+    assert f"at\nmost {MAX_UPLOAD >> 20} MiB and {MAX_SECONDS // 3600} hours" in DOCS
 
 
 def test_the_page_for_owners_has_the_limits() -> None:
@@ -145,8 +145,8 @@ def test_the_page_for_owners_has_the_limits() -> None:
     assert told["address and headers"] == f"{head_bytes} KiB, {headers} headers"
     assert f"over {head_bytes} KiB, or over {headers} headers" in DOCS
     assert told["time for them"] == f"{LIMITS.head:g} s"
-    assert told["body of JSON"] == f"{MOST_BODY >> 20} MiB, of it {MOST_TEXT >> 20} MiB of text"
-    assert told["body of a form"].startswith(f"{MOST_UPLOAD >> 20} MiB, ")
+    assert told["body of JSON"] == f"{MAX_BODY >> 20} MiB, of it {MOST_TEXT >> 20} MiB of text"
+    assert told["body of a form"].startswith(f"{MAX_UPLOAD >> 20} MiB, ")
     assert told["time for a body"] == f"{LIMITS.body:g} s for each {LIMITS.body_step >> 10} KiB"
     assert told["rest of a body that was refused before it ended"] == f"{LIMITS.linger:g} s"
     pixels = f"{MAX_PIXELS // 1_000_000} megapixels"
@@ -160,7 +160,7 @@ def test_the_page_for_owners_has_the_limits() -> None:
     assert opening == f"{time} of sound that were decoded; {MEMORY >> 30} GiB of address space"
     assert CPU_SECONDS == WALL_SECONDS
     assert told["pictures and sounds that wait to be opened"] == f"{MOST_WAITING}"
-    assert told["pictures in a chat"] == str(MOST_PICTURES)
+    assert told["pictures in a chat"] == str(MAX_PICTURES)
     assert (
         told["a client that does not read its answer"]
         == f"{LIMITS.stall:g} s"
@@ -171,7 +171,7 @@ def test_the_page_for_owners_has_the_limits() -> None:
     assert f"looked at every {LIMITS.every:g} seconds" in page
     codes = {code for code, *_ in rows("code", "Status", "type")}
     assert set(re.findall(r"`(\w+)`", " ".join(re.findall(r"\| [0-9]{3} .*\|$", page, re.MULTILINE)))) <= codes
-    assert f"1 to {MOST_DOCUMENTS} `documents`" in DOCS
+    assert f"1 to {MAX_DOCUMENTS} `documents`" in DOCS
 
 
 @pytest.mark.parametrize(

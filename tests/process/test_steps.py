@@ -15,7 +15,7 @@ import pytest
 
 import steps
 from cohabit.core.snapshot import LISTED
-from cohabit.schemas.inference import MOST_ITEMS
+from cohabit.schemas.inference import MAX_ITEMS
 from harness import Running, serving
 
 pytestmark = pytest.mark.process
@@ -62,7 +62,7 @@ def measured(folder: Path, config: str = CONFIG) -> Iterator[Measured]:
         yield found
 
 
-def chats(model: str, count: int = MOST_ITEMS, size: int = 10) -> list[dict[str, Any]]:
+def chats(model: str, count: int = MAX_ITEMS, size: int = 10) -> list[dict[str, Any]]:
     """Items of a batch; each has ``size`` bytes of text."""
     text = "x" * size
     return [{"type": "chat", "model": model, "data": {"prompt": f"{text}{index}"}} for index in range(count)]
@@ -94,7 +94,7 @@ def test_a_batch_of_as_many_items_as_may_be(tmp_path: Path, headers: dict[str, s
     body = json.dumps(chats("quick", size=7000)).encode()
     with measured(tmp_path) as found:
         answer = found.server.http.post("/batch", content=body, headers=headers)
-        assert answer.text.count('"result":') == MOST_ITEMS
+        assert answer.text.count('"result":') == MAX_ITEMS
         found.check()
 
 
@@ -108,7 +108,7 @@ def crowd(server: Running, model: str, headers: str = "") -> Iterator[list[socke
         connections = [clients.enter_context(socket.create_connection((url.host, url.port))) for _ in range(CROWD)]
         for connection in connections:
             connection.sendall(head + body)
-        server.until(lambda: accepted(server, model) == CROWD * MOST_ITEMS, seconds=60)
+        server.until(lambda: accepted(server, model) == CROWD * MAX_ITEMS, seconds=60)
         yield connections
 
 
@@ -143,7 +143,7 @@ def test_a_crowd_waits_for_a_model_that_cannot_be_loaded_while_the_events_are_re
             for client in clients:
                 client.settimeout(30)
                 assert client.recv(15).startswith(b"HTTP/1.1 200")
-        assert found.server.metric("cohabit_rejections_total", reason="model_failed") == CROWD * MOST_ITEMS
+        assert found.server.metric("cohabit_rejections_total", reason="model_failed") == CROWD * MAX_ITEMS
         found.check()
 
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from msgspec import ValidationError
 
-from cohabit.schemas.chat import MOST_BIASES, ChatRequest
+from cohabit.schemas.chat import MAX_BIASES, ChatRequest
 
 USER = {"role": "user", "content": "hello"}
 CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"in":"Oslo"}'}}
@@ -86,7 +86,7 @@ def test_fields_that_are_not(fields: dict[str, Any]) -> None:
 
 
 def test_biases_up_to_the_bound() -> None:
-    assert len(chat(logit_bias=dict.fromkeys(map(str, range(MOST_BIASES)), 1)).logit_bias or {}) == MOST_BIASES
+    assert len(chat(logit_bias=dict.fromkeys(map(str, range(MAX_BIASES)), 1)).logit_bias or {}) == MAX_BIASES
 
 
 def test_pictures_are_found_where_they_stand() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cohabit.schemas.json_schemas import MAX_DEPTH, MOST_NAMES, MOST_PATTERN, MOST_REPEATED, BadSchema, Schema, check
+from cohabit.schemas.json_schemas import MAX_DEPTH, MAX_NAMES, MAX_PATTERN, MAX_REPEATED, BadSchema, Schema, check
 
 TEXT: Schema = {"type": "string"}
 
@@ -37,10 +37,10 @@ def choices(count: int) -> Schema:
 
 TAKEN: dict[str, Schema] = {
     "nothing": {},
-    "counts up to the bound": array(array(TEXT, maxItems=100), maxItems=MOST_REPEATED // 100),
-    "a long text": {"type": "string", "maxLength": MOST_REPEATED},
+    "counts up to the bound": array(array(TEXT, maxItems=100), maxItems=MAX_REPEATED // 100),
+    "a long text": {"type": "string", "maxLength": MAX_REPEATED},
     "depth up to the bound": nested(MAX_DEPTH),
-    "properties up to the bound": record(**{f"p{number}": TEXT for number in range(MOST_NAMES)}),
+    "properties up to the bound": record(**{f"p{number}": TEXT for number in range(MAX_NAMES)}),
     "properties of all kinds of names": record(**{"properties": TEXT, "items": TEXT, "$ref": TEXT, "enum": TEXT}),
     "a pattern": {"type": "string", "pattern": r"^[a-z]{1,100}-(\d{4}|[^\]{9}]{2,3})$"},
     "a list that links": record(True, value=TEXT, next={"anyOf": [{"$ref": "#"}, {"type": "null"}]}),
@@ -55,7 +55,7 @@ TAKEN: dict[str, Schema] = {
 REFUSED: dict[str, Schema] = {
     "a count": array(TEXT, minItems=60_000, maxItems=900_000),
     "a count without end": array(TEXT, minItems=10**300),
-    "a long text": {"type": "string", "minLength": MOST_REPEATED + 1},
+    "a long text": {"type": "string", "minLength": MAX_REPEATED + 1},
     "counts that multiply": array(array(TEXT, maxItems=101), maxItems=100),
     "counts of texts in arrays": array({"type": "string", "maxLength": 101}, maxItems=100),
     "counts that multiply by references": chained(3, lambda inner: array(inner, maxItems=100)),
@@ -63,12 +63,12 @@ REFUSED: dict[str, Schema] = {
     "a repetition in a pattern": {"type": "string", "pattern": "a{20000}"},
     "repetitions that multiply in a pattern": {"type": "string", "pattern": "((a{0,50}){0,50}){0,50}"},
     "repetitions that add up in a pattern": {"type": "string", "pattern": "(ab){999}" * 100},
-    "a long pattern": {"type": "string", "pattern": "é" * (MOST_PATTERN // 2 + 1)},
+    "a long pattern": {"type": "string", "pattern": "é" * (MAX_PATTERN // 2 + 1)},
     "a pattern of names": {"type": "object", "patternProperties": {"a{99999}": TEXT}},
     "depth": nested(MAX_DEPTH + 1),
-    "properties": record(**{f"p{number}": TEXT for number in range(MOST_NAMES + 1)}),
-    "values": {"enum": [*range(MOST_NAMES + 1)]},
-    "properties and values": record(**{f"p{number}": {"enum": ["a"]} for number in range(MOST_NAMES // 2 + 1)}),
+    "properties": record(**{f"p{number}": TEXT for number in range(MAX_NAMES + 1)}),
+    "values": {"enum": [*range(MAX_NAMES + 1)]},
+    "properties and values": record(**{f"p{number}": {"enum": ["a"]} for number in range(MAX_NAMES // 2 + 1)}),
     "bytes": {"description": "x" * (64 << 10)},
     "definitions that double": chained(40, lambda inner: record(a=inner, b=inner)),
     "choices that multiply": {"allOf": [choices(10)] * 8},

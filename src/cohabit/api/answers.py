@@ -13,7 +13,7 @@ from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call
 
 _UNSAYABLE = re.compile(r"[^ -~]")  # in a header: it would break it, or could not be written
-_MOST_WARNING = 2048  # characters: the items of a batch may each have their own
+_MAX_WARNING = 2048  # characters: the items of a batch may each have their own
 WARNING = "x-cohabit-warning"
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -87,13 +87,13 @@ def timings(answer: Answer, *, run: bool, warning: str | None = None) -> dict[st
 
 
 def warn(response: Response, warning: str | None) -> None:
-    """Tell the client of a request what of it was not heeded, if anything."""
+    """Tell the client of a request what of it was ignored, if anything."""
     if warning is not None:
         response.headers[WARNING] = _sayable(warning)
 
 
 def _sayable(warning: str) -> str:
-    return _UNSAYABLE.sub("?", warning)[:_MOST_WARNING]
+    return _UNSAYABLE.sub("?", warning)[:_MAX_WARNING]
 
 
 async def plain(request: Request, answer: Answer, warning: str | None = None) -> Response:

@@ -15,11 +15,11 @@ from cohabit.api.http.connections import gone
 from cohabit.protocol.messages import MAX_FRAME
 from cohabit.runtime.executors import PARSING
 from cohabit.runtime.service import MOST_TEXT
-from cohabit.schemas.body import MOST_BODY
+from cohabit.schemas.body import MAX_BODY
 
 MAX_DEPTH = 200  # of arrays and objects inside each other
 LARGE = 64 << 10  # bytes of JSON from which on it is dealt with in a thread
-MOST_SENT = MAX_FRAME - (1 << 20)  # bytes; a request goes to a worker in one frame
+MAX_SENT = MAX_FRAME - (1 << 20)  # bytes; a request goes to a worker in one frame
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -44,7 +44,7 @@ _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
 async def read(request: Request) -> bytes:
-    """The body. Raises ApiError 413 once it is over MOST_BODY, without reading on; ClientDisconnect."""
+    """The body. Raises ApiError 413 once it is over MAX_BODY, without reading on; ClientDisconnect."""
     body = await read_buffer(request)
     # In a thread where it is large: to copy 32 MiB takes tens of milliseconds.
     return await PARSING.run(bytes, body) if len(body) > LARGE else bytes(body)
@@ -53,12 +53,12 @@ async def read(request: Request) -> bytes:
 async def read_buffer(request: Request) -> bytearray:
     """The body as ``read`` gives it, never held twice."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > MOST_BODY:
+    if declared.isdecimal() and int(declared) > MAX_BODY:
         raise _too_large()
     body = bytearray()
     async for chunk in pieces(request):
         body += chunk
-        if len(body) > MOST_BODY:
+        if len(body) > MAX_BODY:
             raise _too_large()
     return body
 
@@ -98,7 +98,7 @@ class NotJson(BadRequest):
 def encoded(body: Any) -> bytes:
     """As JSON again. Raises ApiError 413 where the pictures that were put in have made it too large for a worker."""
     raw = msgspec.json.encode(body)
-    if len(raw) > MOST_SENT:
+    if len(raw) > MAX_SENT:
         raise ApiError(413, "the pictures are too large together; send fewer of them", code="request_too_large")
     return raw
 
@@ -114,7 +114,7 @@ def parsed(kind: type[S], data: Any, prefix: str = "", *, strict: bool = True) -
         raise _explained(str(error), kind, prefix) from None
 
 
-def bounded(size: int, param: str, most: int = MOST_TEXT) -> None:
+def check_size(size: int, param: str, most: int = MOST_TEXT) -> None:
     """Raises BadRequest for more bytes of text than can fit."""
     if size > most:
         raise BadRequest(
@@ -191,4 +191,4 @@ def _branches(node: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[Map
 
 
 def _too_large() -> ApiError:
-    return ApiError(413, f"the body is larger than {MOST_BODY >> 20} MiB", code="request_too_large")
+    return ApiError(413, f"the body is larger than {MAX_BODY >> 20} MiB", code="request_too_large")

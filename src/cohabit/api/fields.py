@@ -27,11 +27,11 @@ from cohabit.runtime.service import ModelInfo
 from cohabit.schemas.body import Fields
 from cohabit.schemas.json_schemas import BadSchema, check
 
-MOST_CONTAINERS = 32_768  # arrays and objects in the fields that are read: a long conversation has some thousands
-MOST_VALUES = 1 << 19  # entries of them; the tokens of all inputs of an embedding are the most
-MOST_NAMED = 8  # dropped fields that a warning names
+MAX_CONTAINERS = 32_768  # arrays and objects in the fields that are read: a long conversation has some thousands
+MAX_VALUES = 1 << 19  # entries of them; the tokens of all inputs of an embedding are the most
+MAX_NAMED = 8  # dropped fields that a warning names
 
-_MOST_COLONS = 1 << 16  # in fields that nobody knows: with more, they are not named one by one
+_MAX_COLONS = 1 << 16  # in fields that nobody knows: with more, they are not named one by one
 _SURELY = 8  # with so many times as many marks not even long texts explain them
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TEXTS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -63,7 +63,7 @@ class Taken(Generic[F]):
     plain: dict[str, Any]  # of ``body`` what is sent on, as plain data
     others: Raws
     dropped: list[str]  # names of those inside of known ones
-    unheeded: list[str]  # known ones that have no effect and that one might count on
+    without_effect: list[str]  # known ones that have no effect and that one might count on
     countless: bool
     size: int  # bytes of the whole
     text_bytes: int
@@ -96,7 +96,7 @@ class Taken(Generic[F]):
 def dropped_warning(names: Iterable[str], *, countless: bool = False) -> str | None:
     """What a client is told of dropped fields; None if there were none."""
     unique = list(dict.fromkeys(names))
-    shown = [name for name in unique if _NAME.fullmatch(name)][:MOST_NAMED]
+    shown = [name for name in unique if _NAME.fullmatch(name)][:MAX_NAMED]
     left = len(unique) - len(shown)
     if not unique and not countless:
         return None
@@ -116,7 +116,7 @@ async def apart(size: int, work: Callable[[], T]) -> T:
     return await PARSING.run(work)
 
 
-async def received(kind: type[F], request: Request) -> Taken[F]:
+async def read_fields(kind: type[F], request: Request) -> Taken[F]:
     """The body of a request. Raises ApiError, ClientDisconnect."""
     raw = await read(request)
     return await apart(len(raw), lambda: take(kind, split(raw, kind)))
@@ -135,7 +135,7 @@ def split(raw: bytes | msgspec.Raw, kind: type[Fields], *more: str) -> Split:
         else:
             found = _read_by_somebody(raw, kind, more)
             colons = raw.count(b":") - sum(bytes(value).count(b":") for value in found.values())
-            countless = colons > _MOST_COLONS
+            countless = colons > _MAX_COLONS
             others = found if countless else _decode(raw, dict[str, msgspec.Raw])
     except msgspec.ValidationError:
         raise BadRequest("the body must be an object") from None
@@ -160,8 +160,10 @@ def take(kind: type[F], found: Split, prefix: str = "") -> Taken[F]:
     if found.size > LARGE:
         _bounded(raws.values())
     data = {name: decoded(bytes(raw)) for name, raw in raws.items()}
-    unheeded = [name for name in kind.unheeded if name in found.known and bytes(found.known[name]) not in _NOTHING]
-    return _taken(kind, data, prefix, found, unheeded)
+    without_effect = [
+        name for name in kind.without_effect if name in found.known and bytes(found.known[name]) not in _NOTHING
+    ]
+    return _taken(kind, data, prefix, found, without_effect)
 
 
 def take_form(kind: type[F], data: Mapping[str, Any]) -> Taken[F]:
@@ -188,7 +190,7 @@ def _refuse(kind: type[Fields], asked_for: set[str], prefix: str) -> None:
 
 
 def _taken(
-    kind: type[F], data: dict[str, Any], prefix: str, found: Split, unheeded: list[str], *, strict: bool = True
+    kind: type[F], data: dict[str, Any], prefix: str, found: Split, without_effect: list[str], *, strict: bool = True
 ) -> Taken[F]:
     body = parsed(kind, kind.completed(data), prefix, strict=strict)
     for place, schema in body.schemas():
@@ -204,7 +206,7 @@ def _taken(
         {name: value for name, value in plain.items() if value is not None and name not in kind.unsent},
         found.others,
         dropped,
-        unheeded,
+        without_effect,
         found.countless,
         found.size,
         body.text_bytes(),
@@ -227,13 +229,13 @@ def _bounded(raws: Iterable[msgspec.Raw]) -> None:
         return
     if _many(values, _SURELY) or _many([_TEXTS.sub(b"", value) for value in values], 1):
         raise BadRequest(
-            f"the body has more than {MOST_CONTAINERS} arrays and objects, or {MOST_VALUES} values; send less at once"
+            f"the body has more than {MAX_CONTAINERS} arrays and objects, or {MAX_VALUES} values; send less at once"
         )
 
 
 def _many(values: list[bytes], factor: int) -> bool:
     containers = sum(value.count(b"[") + value.count(b"{") for value in values)
-    return containers > factor * MOST_CONTAINERS or sum(value.count(b",") for value in values) > factor * MOST_VALUES
+    return containers > factor * MAX_CONTAINERS or sum(value.count(b",") for value in values) > factor * MAX_VALUES
 
 
 def _known(typed: Any, data: Any, place: str, dropped: list[str]) -> Any:
@@ -271,7 +273,7 @@ def _typed(kind: type[Fields]) -> frozenset[str]:
 
 @cache
 def _names(kind: type[Fields]) -> frozenset[str]:
-    return _typed(kind) | kind.refused.keys() | kind.misplaced.keys() | kind.ignored | kind.unheeded
+    return _typed(kind) | kind.refused.keys() | kind.misplaced.keys() | kind.ignored | kind.without_effect
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from cohabit.api import parameters
-from cohabit.api.bodies import bounded, decoded, parsed
+from cohabit.api.bodies import check_size, decoded, parsed
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import F, Raws, Split, Taken, apart, split, take, warnings
 from cohabit.api.media import image_inputs
@@ -88,7 +88,7 @@ def item_of(raw: bytes | msgspec.Raw, kind: str | None = None) -> Item:
     return Item(asked.type, found.known["data"], asked.model, found.others, found.countless)
 
 
-async def understood(media: Media, asked: Item) -> Work:
+async def prepare(media: Media, asked: Item) -> Work:
     """Everything checked that can be before it runs. Raises ApiError."""
     return await _KINDS[asked.kind](media, asked)
 
@@ -99,10 +99,10 @@ async def _chat(media: Media, asked: Item) -> Work:
     sees = asked.model is None and any(typed.pictures())
     info = choose(media.service, asked.model, Task.DESCRIBE if sees else Task.CHAT)
     dropped = asked.chosen(taken, info, Task.CHAT)
-    bounded(taken.text_bytes, text, info.most_text)
+    check_size(taken.text_bytes, text, info.most_text)
     if (typed.n or 1) > 1:
         raise BadRequest("data.n must be 1: there is one answer here", param="data.n")
-    warning = parameters.check(media.service, info, Task.CHAT, typed, taken.unheeded, prefix="data.")
+    warning = parameters.check(media.service, info, Task.CHAT, typed, taken.without_effect, prefix="data.")
     found = [(f"data.{place}", url) for place, url in typed.pictures()]
     image_inputs.put({"data": taken.plain}, await image_inputs.check(media, info, found, "data.messages"))
     taken.plain["model"] = info.name
@@ -136,7 +136,7 @@ async def _describe(media: Media, asked: Item) -> Work:
     info = choose(media.service, asked.model, Task.DESCRIBE)
     warning = asked.chosen(taken, info, Task.DESCRIBE)
     prompt = data.prompt or _LOOK
-    bounded(len(prompt.encode()), "data.prompt")
+    check_size(len(prompt.encode()), "data.prompt")
     url = await media.picture(data.image, info.longest_picture, "data.image")
     parts = [{"type": "text", "text": prompt}, {"type": "image_url", "image_url": {"url": url}}]
     body = {"model": info.name, "messages": [{"role": "user", "content": parts}], **taken.parameters}
@@ -158,7 +158,7 @@ async def _embed(media: Media, asked: Item) -> Work:
     warning = asked.chosen(taken, info, Task.EMBED)
     body = {"model": info.name, "input": data.text or data.texts}
     typed = parsed(EmbeddingRequest, body, prefix="data.")
-    bounded(typed.text_bytes(), "data.text" if data.text else "data.texts")
+    check_size(typed.text_bytes(), "data.text" if data.text else "data.texts")
     return Work(
         model=info.name,
         task=Task.EMBED,
@@ -176,8 +176,8 @@ async def _speak(media: Media, asked: Item) -> Work:
     fields = {"input": data.text, "voice": data.voice, "speed": data.speed}
     given = {name: value for name, value in fields.items() if value is not None}
     typed = parsed(SpeechRequest, {"model": info.name, "response_format": "wav", **given}, prefix="data.")
-    info, told, warning = speech.understood(media.service, typed, prefix="data.", text="text")
-    rate = speech.of(info).rate
+    info, told, warning = speech.prepare(media.service, typed, prefix="data.", text="text")
+    rate = speech.speech_of(info).rate
     return Work(
         model=info.name,
         task=Task.SPEAK,

@@ -1,5 +1,4 @@
-"""What a chat or a completion asks for beside an answer: checked, refused where the model cannot, told of where it
-ignores it."""
+"""Parameters of a chat or a completion: refused if the model cannot do them, with a warning if it ignores them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -19,22 +18,22 @@ def check(
     info: ModelInfo,
     task: Task,
     body: Sampling,
-    unheeded: Sequence[str] = (),
+    without_effect: Sequence[str] = (),
     *,
     prefix: str = "",
     renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> str | None:
-    """Raises BadRequest for what would make another answer; returns what the client should know was not heeded.
+    """Raises BadRequest for what would make another answer; returns what the client should know was ignored.
 
-    ``unheeded`` are fields of it that have no effect; ``prefix`` goes before a field's name; ``renamed`` has the
-    client's own names of a chat's fields.
+    ``without_effect`` are fields of it that have no effect; ``prefix`` goes before a field's name; ``renamed`` has
+    the client's own names of a chat's fields.
     """
     if isinstance(body, ChatRequest):
         _check_chat(body, prefix)
     needed = {renamed.get(field, field): ability for field, ability in _needed(body)}
     require(service, info, task, needed, prefix)
     sampling = [] if Ability.SAMPLING in info.abilities else [name for name in _SAMPLING if _sent(body, name)]
-    names = [*sampling, *unheeded]
+    names = [*sampling, *without_effect]
     return f"{info.name} ignores {', '.join(names)}" if names else None
 
 

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from cohabit.api.bodies import pieces
 from cohabit.api.errors import ApiError, BadRequest
 
-MOST_UPLOAD = 60 << 20  # bytes; it goes to the worker in one frame of at most 64 MiB
-_MOST_FIELD = 64 << 10  # bytes of a field that is not the file
-_MOST_FIELDS = 32
+MAX_UPLOAD = 60 << 20  # bytes; it goes to the worker in one frame of at most 64 MiB
+_MAX_FIELD = 64 << 10  # bytes of a field that is not the file
+_MAX_FIELDS = 32
 _ENCODINGS = {b"content-encoding", b"content-transfer-encoding"}
 _AS_IT_IS = {b"identity", b"binary", b"8bit", b"7bit"}
 _INSIDE = re.compile(r"(\w+)\[(\w+)\]", re.ASCII)  # as OpenAI's clients send objects
@@ -33,12 +33,12 @@ class FormParser(MultiPartParser):
 class _InMemory(FormParser):
     """Writes nothing to the temporary folder, where it would outlive a crash."""
 
-    spool_max_size = MOST_UPLOAD + 1
+    spool_max_size = MAX_UPLOAD + 1
 
 
 async def read_form(request: Request) -> tuple[dict[str, Any], bytes]:
     """The fields and the bytes of ``file``. Raises ApiError."""
-    form = await parse_form(request, _InMemory, "model", MOST_UPLOAD)
+    form = await parse_form(request, _InMemory, "model", MAX_UPLOAD)
     file = form.get("file")
     data = await file.read() if isinstance(file, UploadFile) else None
     await form.close()
@@ -55,14 +55,14 @@ async def parse_form(request: Request, kind: Callable[..., FormParser], other: s
         request.headers,
         _bounded(request, most),
         max_files=1,
-        max_fields=_MOST_FIELDS,
-        max_part_size=_MOST_FIELD,
+        max_fields=_MAX_FIELDS,
+        max_part_size=_MAX_FIELD,
     )
     try:
         return await parser.parse()
     except (MultiPartException, ValueError):  # the latter of a charset that is none, or cannot decode
         raise BadRequest(
-            f"the form cannot be read: it takes one file and {_MOST_FIELDS} fields of up to {_MOST_FIELD >> 10} KiB"
+            f"the form cannot be read: it takes one file and {_MAX_FIELDS} fields of up to {_MAX_FIELD >> 10} KiB"
         ) from None
 
 

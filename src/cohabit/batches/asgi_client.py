@@ -18,7 +18,7 @@ class AppResponse:
     request_id: str
     retry_after: float  # seconds; 0 where it does not say
     body: bytes
-    warning: str | None = None  # what of it was not heeded
+    warning: str | None = None  # what of it was ignored
     final: bool = False  # the same request is not to be sent again
 
 

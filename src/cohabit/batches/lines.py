@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from cohabit.schemas.batches import ENDPOINTS
-from cohabit.schemas.body import MOST_BODY
+from cohabit.schemas.body import MAX_BODY
 
-MAX_LINE = MOST_BODY
+MAX_LINE = MAX_BODY
 MAX_CUSTOM_ID = 512  # characters
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # PostgreSQL keeps no zero bytes, and nobody means the others
 

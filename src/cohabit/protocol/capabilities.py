@@ -7,7 +7,7 @@ class Ability(StrEnum):
     """A request that needs one is refused by a model without it, never answered as if it had not asked.
 
     The value completes the sentence "the model cannot ...". SAMPLING alone refuses nothing: clients send it with
-    whatever they ask, so they are only told that it was not heeded.
+    whatever they ask, so they only get a warning.
     """
 
     TOOLS = "call tools"

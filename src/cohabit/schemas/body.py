@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
-MOST_BODY = 32 << 20  # bytes
+MAX_BODY = 32 << 20  # bytes
 ModelName = Annotated[str, Meta(min_length=1, max_length=256, description="A model's name or alias.")]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Token = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -29,7 +29,7 @@ class Fields(Inner, kw_only=True):
     """Known fields that cannot be honoured unless they ask for nothing, with what the client is told."""
     misplaced: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Fields of another route, which are refused likewise."""
-    unheeded: ClassVar[frozenset[str]] = frozenset()
+    without_effect: ClassVar[frozenset[str]] = frozenset()
     """Known fields that have no effect and that one might count on: the client is told."""
     unsent: ClassVar[frozenset[str]] = frozenset()
     """Known fields that no engine is given."""

@@ -146,15 +146,15 @@ class SchemaFormat(Inner, kw_only=True, tag_field="type", tag="json_schema"):
 ResponseFormat = TextFormat | JsonFormat | SchemaFormat
 
 
-MOST_BIASES = 4096
-MOST_PROMPTS = 64  # of one completion
-MOST_TOKENS = 2**31 - 1
-Count = Annotated[int, Meta(ge=1, le=MOST_TOKENS)]
+MAX_BIASES = 4096
+MAX_PROMPTS = 64  # of one completion
+MAX_TOKENS = 2**31 - 1
+Count = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
 Stop = Annotated[str, Meta(max_length=1024)]
 
 
-Biases = Annotated[dict[str, Bias], Meta(max_length=MOST_BIASES)]
+Biases = Annotated[dict[str, Bias], Meta(max_length=MAX_BIASES)]
 
 
 class Sampling(Body, kw_only=True):
@@ -196,7 +196,7 @@ class ChatRequest(Sampling, kw_only=True):
             "web_search_options": "nothing is searched for here; leave out web_search_options",
         }
     )
-    unheeded: ClassVar[frozenset[str]] = frozenset({"store", "prediction"})  # the answer is the same without
+    without_effect: ClassVar[frozenset[str]] = frozenset({"store", "prediction"})  # the answer is the same without
     unsent: ClassVar[frozenset[str]] = frozenset({"user", "modalities"})
 
     messages: Annotated[list[Message], Meta(min_length=1, max_length=4096)]
@@ -263,7 +263,7 @@ class CompletionRequest(Sampling, kw_only=True):
     best_of: Annotated[int, Meta(ge=1, le=16)] | None = None
 
     def __post_init__(self) -> None:
-        check_texts("prompt", self.prompt, MOST_PROMPTS)
+        check_texts("prompt", self.prompt, MAX_PROMPTS)
 
     def text_bytes(self) -> int:
         """Text of all prompts."""

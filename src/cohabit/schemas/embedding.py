@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 from cohabit.schemas.body import Body, Token, Tokens, check_texts, size
 
-MOST_TEXTS = 2048
+MAX_TEXTS = 2048
 Text = Annotated[str, Meta(min_length=1)]
 
 
@@ -15,7 +15,7 @@ class EmbeddingRequest(Body, kw_only=True):
 
     input: Annotated[
         Text | Annotated[list[Text | Token | Tokens], Meta(min_length=1, max_length=1 << 20)],
-        Meta(description=f"Text, or tokens, or up to {MOST_TEXTS} of either."),
+        Meta(description=f"Text, or tokens, or up to {MAX_TEXTS} of either."),
     ]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: (
@@ -24,7 +24,7 @@ class EmbeddingRequest(Body, kw_only=True):
     ) = None
 
     def __post_init__(self) -> None:
-        check_texts("input", self.input, MOST_TEXTS)
+        check_texts("input", self.input, MAX_TEXTS)
 
     def text_bytes(self) -> int:
         """Text of all inputs."""

@@ -6,10 +6,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from cohabit.schemas.answers import ErrorBody, Usage
 from cohabit.schemas.body import Fields, any_of
-from cohabit.schemas.embedding import MOST_TEXTS, Text
+from cohabit.schemas.embedding import MAX_TEXTS, Text
 
-MOST_ITEMS = 4096  # of one /batch
-MOST_SPOKEN = 4096  # characters: the sound is held whole here, while /v1/audio/speech sends it as it is made
+MAX_ITEMS = 4096  # of one /batch
+MAX_SPOKEN = 4096  # characters: the sound is held whole here, while /v1/audio/speech sends it as it is made
 
 
 class ChatData(Fields, kw_only=True):
@@ -35,13 +35,13 @@ class EmbedData(Fields, kw_only=True):
     """``text`` or ``texts``."""
 
     text: Annotated[str, Meta(min_length=1)] | None = None
-    texts: Annotated[list[Text], Meta(min_length=1, max_length=MOST_TEXTS)] | None = None
+    texts: Annotated[list[Text], Meta(min_length=1, max_length=MAX_TEXTS)] | None = None
 
 
 class SpeakData(Fields, kw_only=True):
     """What to say, and in whose voice."""
 
-    text: Annotated[str, Meta(max_length=MOST_SPOKEN)]
+    text: Annotated[str, Meta(max_length=MAX_SPOKEN)]
     voice: str | None = None
     speed: float | None = None
 

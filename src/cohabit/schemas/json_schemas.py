@@ -20,10 +20,10 @@ import msgspec
 
 MAX_BYTES = 64 << 10
 MAX_DEPTH = 32
-MOST_NAMES = 1000  # properties and values of enums
-MOST_REPEATED = 10_000
-MOST_PARTS = 100_000
-MOST_PATTERN = 1024  # bytes
+MAX_NAMES = 1000  # properties and values of enums
+MAX_REPEATED = 10_000
+MAX_PARTS = 100_000
+MAX_PATTERN = 1024  # bytes
 
 _COUNTS = (
     "minItems",
@@ -76,17 +76,17 @@ def _check(schema: Schema) -> None:
         raise BadSchema(f"must have at most {MAX_BYTES >> 10} KiB")
     walk = _Walk(schema)
     walk.visit(schema, 0)
-    if walk.names > MOST_NAMES:
-        raise BadSchema(f"must have at most {MOST_NAMES} properties and values of enums in all")
+    if walk.names > MAX_NAMES:
+        raise BadSchema(f"must have at most {MAX_NAMES} properties and values of enums in all")
     walk.follow(schema, ())
     repeated, parts = walk.weight(schema, ())
-    if repeated > MOST_REPEATED:
+    if repeated > MAX_REPEATED:
         raise BadSchema(
-            f"must not repeat anything more than {MOST_REPEATED} times: the counts (minItems, maxItems, minLength, "
+            f"must not repeat anything more than {MAX_REPEATED} times: the counts (minItems, maxItems, minLength, "
             "maxLength, repetitions in patterns) of nested schemas multiply"
         )
-    if parts > MOST_PARTS:
-        raise BadSchema(f"must have at most {MOST_PARTS} parts once its counts are written out")
+    if parts > MAX_PARTS:
+        raise BadSchema(f"must have at most {MAX_PARTS} parts once its counts are written out")
     if not walk.possible(schema):
         raise BadSchema("cannot be satisfied: something that it requires holds itself without end")
 
@@ -138,8 +138,8 @@ class _Walk:
                 raise BadSchema(f"must have no {name} beyond {_LARGEST:.0e}")
         patterns = [schema["pattern"]] if "pattern" in schema else []
         for pattern in [*patterns, *(schema.get("patternProperties") or {})]:
-            if len(_text(pattern).encode()) > MOST_PATTERN:
-                raise BadSchema(f"must have patterns of at most {MOST_PATTERN} bytes")
+            if len(_text(pattern).encode()) > MAX_PATTERN:
+                raise BadSchema(f"must have patterns of at most {MAX_PATTERN} bytes")
             if _VERBOSE.search(pattern):
                 raise BadSchema("must have no flag x in its patterns")
         self.names += sum(len(schema.get(name) or ()) for name in ("enum", "properties", "patternProperties"))
@@ -205,13 +205,13 @@ class _Walk:
             for inner in joined:
                 product *= self._choices(inner, above)
                 parts += product
-                if product > MOST_PARTS:
+                if product > MAX_PARTS:
                     break
         if "$ref" in schema:
             deep, many = self.weight(self._targets[schema["$ref"]], above)
             repeated, parts = max(repeated, deep), parts + many
         repeated = max(repeated, items, entries)
-        return min(repeated, MOST_REPEATED + 1), min(parts, MOST_PARTS + 1)
+        return min(repeated, MAX_REPEATED + 1), min(parts, MAX_PARTS + 1)
 
     def _choices(self, schema: Any, above: tuple[int, ...]) -> int:
         """Of how many ways a part of an ``allOf`` is one. Each part is counted once, however often it is met."""
@@ -227,7 +227,7 @@ class _Walk:
                 found *= self._choices(inner, above)
             if "$ref" in schema:
                 found *= self._choices(self._targets[schema["$ref"]], above)
-            self._ways[id(schema)] = min(found, MOST_PARTS + 1)
+            self._ways[id(schema)] = min(found, MAX_PARTS + 1)
         return self._ways[id(schema)]
 
     def possible(self, root: Schema) -> bool:
@@ -352,15 +352,15 @@ def _written_out(pattern: str) -> int:
         total[0] += size
         total[1] = size
         at += 1
-        if total[0] > MOST_PARTS:
-            return MOST_PARTS
-    return min(MOST_PARTS, max(1, sum(total[0] for total in totals)))
+        if total[0] > MAX_PARTS:
+            return MAX_PARTS
+    return min(MAX_PARTS, max(1, sum(total[0] for total in totals)))
 
 
 def _count(digits: str) -> int:
     """The number, as far as it matters."""
     digits = digits.lstrip("0") or "0"
-    return MOST_PARTS if len(digits) > len(str(MOST_PARTS)) else int(digits)
+    return MAX_PARTS if len(digits) > len(str(MAX_PARTS)) else int(digits)
 
 
 def _class_end(pattern: str, at: int) -> int:

@@ -6,7 +6,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from cohabit.schemas.body import Fields, Inner, ModelName, size
 
-MOST_DOCUMENTS = 1000
+MAX_DOCUMENTS = 1000
 
 
 class Document(Inner, kw_only=True):
@@ -16,7 +16,7 @@ class Document(Inner, kw_only=True):
 
 
 Documents = Annotated[
-    list[Annotated[str, Meta(min_length=1)] | Document], Meta(min_length=1, max_length=MOST_DOCUMENTS)
+    list[Annotated[str, Meta(min_length=1)] | Document], Meta(min_length=1, max_length=MAX_DOCUMENTS)
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from api.driving import Exchange, FakeService, Served, as_asked
 from cohabit.api.app import create_app
-from cohabit.api.media.image_inputs import MOST_PICTURES
+from cohabit.api.media.image_inputs import MAX_PICTURES
 from cohabit.protocol.inspection import Piece
 from cohabit.runtime.inspectors import TooBusy
 from harness import PATIENCE
@@ -53,7 +53,7 @@ async def test_invalid_pictures_say_what_is_wrong(url: str, why: str, served: Se
 async def test_pictures_in_a_chat_are_limited(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     part = asking(picture())[0]["content"][1]
-    for count, status in ((MOST_PICTURES, 200), (MOST_PICTURES + 1, 400)):
+    for count, status in ((MAX_PICTURES, 200), (MAX_PICTURES + 1, 400)):
         messages = [{"role": "user", "content": [part] * count}]
         answer = await http.post(PATH, json={"model": "seer", "messages": messages})
         assert answer.status_code == status

@@ -19,7 +19,7 @@ from cohabit.api import bodies
 from cohabit.api.app import create_app
 from cohabit.api.errors import BadRequest
 from cohabit.api.media.media_fetch import RemoteMedia
-from cohabit.api.media.media_inputs import MOST_ADDRESSES
+from cohabit.api.media.media_inputs import MAX_ADDRESSES
 from cohabit.config.model import RemoteMediaConfig
 from samples import clean_picture, clean_sound, data_url, picture, tone
 
@@ -313,18 +313,18 @@ async def test_allowed_hosts_are_fetched_from_only(url: str, allowed: bool, sett
 
 async def test_urls_in_a_request_are_limited(setting: Setting) -> None:
     url = "https://pictures.example/a.png"
-    assert (await setting.chat(*[url] * MOST_ADDRESSES)).status_code == 200
-    answer = await setting.chat(*[url] * (MOST_ADDRESSES + 1))
+    assert (await setting.chat(*[url] * MAX_ADDRESSES)).status_code == 200
+    answer = await setting.chat(*[url] * (MAX_ADDRESSES + 1))
     assert "is one URL too many" in answer.json()["error"]["message"]
-    items = [{"type": "describe_image", "data": {"image": url}}] * (MOST_ADDRESSES + 2)
+    items = [{"type": "describe_image", "data": {"image": url}}] * (MAX_ADDRESSES + 2)
     results = (await setting.http.post("/batch", json=items)).json()["results"]
-    assert [set(result) for result in results] == [{"result"}] * MOST_ADDRESSES + [{"error"}] * 2
+    assert [set(result) for result in results] == [{"result"}] * MAX_ADDRESSES + [{"error"}] * 2
 
 
 async def test_fetched_pictures_count_for_the_size_of_the_body(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "MOST_SENT", 300)
+    monkeypatch.setattr(bodies, "MAX_SENT", 300)
     answer = await setting.chat("https://pictures.example/a.png")
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
     assert not setting.service.calls

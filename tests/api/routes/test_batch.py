@@ -17,7 +17,7 @@ from cohabit.api.streams import StreamTimeouts
 from cohabit.core.commands import RejectReason
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, Call
-from cohabit.schemas.inference import MOST_ITEMS
+from cohabit.schemas.inference import MAX_ITEMS
 from samples import data_url, picture
 
 EMBED = {"type": "embed", "data": {"text": "hello"}}
@@ -147,11 +147,11 @@ async def test_batch_client_that_reads_nothing_is_cut_off(service: FakeService) 
     assert exchange.aborted
 
 
-@pytest.mark.parametrize("body", [{}, [], "x", [EMBED] * (MOST_ITEMS + 1)])
+@pytest.mark.parametrize("body", [{}, [], "x", [EMBED] * (MAX_ITEMS + 1)])
 async def test_invalid_batch_is_refused(body: Any, http: httpx2.AsyncClient, service: FakeService) -> None:
     answer = await http.post("/batch", json=body)
     assert answer.status_code == 400
-    assert answer.json()["error"]["message"] == f"the body must be a JSON array of 1 to {MOST_ITEMS} items"
+    assert answer.json()["error"]["message"] == f"the body must be a JSON array of 1 to {MAX_ITEMS} items"
     assert not service.calls
 
 
@@ -168,7 +168,7 @@ async def test_invalid_time_limit_is_refused(
 async def test_results_held_are_bounded(
     http: httpx2.AsyncClient, service: FakeService, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "MOST_HELD", 2 * len(EMBED_ANSWER))
+    monkeypatch.setattr(batch, "MAX_HELD", 2 * len(EMBED_ANSWER))
     service.reply = as_asked
     answer = await http.post("/batch", json=[EMBED] * 20, headers=headers)
     found = [json.loads(line) for line in answer.text.splitlines()] if headers else answer.json()["results"]

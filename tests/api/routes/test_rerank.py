@@ -12,7 +12,7 @@ from cohabit.core.commands import RejectReason
 from cohabit.protocol.engine import ItemError
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import CallFailed
-from cohabit.schemas.rerank import MOST_DOCUMENTS
+from cohabit.schemas.rerank import MAX_DOCUMENTS
 
 PATH = "/v1/rerank"
 ASKED: dict[str, Any] = {"query": "q", "documents": ["away", {"text": "near"}, "across"]}
@@ -126,7 +126,7 @@ async def test_what_the_engine_says_is_told_in_the_words_of_the_request(
         ({"documents": ["x", ""]}, "documents.1 must not be empty", "documents.1"),
         ({"documents": [7]}, "documents.0 must be a string or an object", "documents.0"),
         ({"documents": [{"text": ""}]}, "documents.0.text must not be empty", "documents.0.text"),
-        ({"documents": ["x"] * (MOST_DOCUMENTS + 1)}, "documents must have at most 1000 entries", "documents"),
+        ({"documents": ["x"] * (MAX_DOCUMENTS + 1)}, "documents must have at most 1000 entries", "documents"),
         ({"documents": ["x" * (1 << 20)]}, "the request holds 1048577 bytes of text", "documents"),
         ({"top_n": 0}, "top_n must be at least 1", "top_n"),
         ({"return_documents": "yes"}, "return_documents must be true or false", "return_documents"),

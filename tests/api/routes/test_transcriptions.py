@@ -284,7 +284,7 @@ async def test_a_part_that_is_packed(
 async def test_an_upload_that_is_too_large_is_not_read_on(
     http: httpx2.AsyncClient, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "MOST_UPLOAD", 1000)
+    monkeypatch.setattr(uploads, "MAX_UPLOAD", 1000)
     answer = await asked(http, {"file": ("a.wav", tone(1))})
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "request_too_large"

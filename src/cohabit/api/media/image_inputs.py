@@ -8,7 +8,7 @@ from cohabit.api.media.media_inputs import Media
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.service import ModelInfo
 
-MOST_PICTURES = 32  # in one chat
+MAX_PICTURES = 32  # in one chat
 
 
 async def check(media: Media, info: ModelInfo, pictures: Iterable[tuple[str, str]], param: str) -> Mapping[str, str]:
@@ -28,8 +28,8 @@ async def check(media: Media, info: ModelInfo, pictures: Iterable[tuple[str, str
             param=param,
             code="unsupported_content",
         )
-    if len(found) > MOST_PICTURES:
-        raise BadRequest(f"{param} may hold at most {MOST_PICTURES} pictures", param=param)
+    if len(found) > MAX_PICTURES:
+        raise BadRequest(f"{param} may hold at most {MAX_PICTURES} pictures", param=param)
     return await media.pictures(found, info.longest_picture)
 
 

@@ -18,8 +18,8 @@ from cohabit.api.media.media_inputs import not_fetched
 from cohabit.config.model import RemoteMediaConfig
 from cohabit.runtime.executors import LOOKUPS
 
-MOST_REDIRECTS = 3
-MOST_AT_ONCE = 8  # fetches of all requests together
+MAX_REDIRECTS = 3
+MAX_AT_ONCE = 8  # fetches of all requests together
 _CONNECT_SECONDS = 5.0  # for one address, of which a name may have several
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _UNICAST = IPv6Network("2000::/3")  # all that has been given out
@@ -63,7 +63,7 @@ class RemoteMedia:
         self._config = config
         self._resolve = resolve
         self._transport = transport
-        self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
+        self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def fetch(self, url: str, param: str) -> bytes:
         """What is there; ``param`` is the field that points to it. Raises BadRequest."""
@@ -74,7 +74,7 @@ class RemoteMedia:
             raise not_fetched(param, f"could not be fetched within {self._config.timeout:g} seconds") from None
 
     async def _fetch(self, url: str, param: str) -> bytes:
-        for _ in range(1 + MOST_REDIRECTS):
+        for _ in range(1 + MAX_REDIRECTS):
             target = self._checked(url, param)
             addresses = await self._resolve(target.raw_host.decode("ascii"))
             if not addresses or not all(map(is_public, addresses)):
@@ -88,7 +88,7 @@ class RemoteMedia:
                 raise not_fetched(param, "redirects to an invalid URL") from None
             finally:
                 await response.aclose()
-        raise not_fetched(param, f"has too many redirects (at most {MOST_REDIRECTS} are followed)")
+        raise not_fetched(param, f"has too many redirects (at most {MAX_REDIRECTS} are followed)")
 
     def _checked(self, url: str, param: str) -> httpx2.URL:
         try:
@@ -140,7 +140,7 @@ class RemoteMedia:
         """
         if self._transport is None:
             self._transport = httpx2.AsyncHTTPTransport(
-                trust_env=False, limits=httpx2.Limits(max_connections=MOST_AT_ONCE, max_keepalive_connections=0)
+                trust_env=False, limits=httpx2.Limits(max_connections=MAX_AT_ONCE, max_keepalive_connections=0)
             )
         return self._transport
 

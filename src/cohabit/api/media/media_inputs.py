@@ -23,7 +23,7 @@ from cohabit.runtime.supervision import awaited
 
 T = TypeVar("T")
 
-MOST_ADDRESSES = 8  # in one request
+MAX_ADDRESSES = 8  # in one request
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -61,8 +61,8 @@ class Fetcher:
                 "set server.remote_media.enabled in the config",
             )
         self._count += 1
-        if self._count > MOST_ADDRESSES:
-            raise not_fetched(param, f"is one URL too many: at most {MOST_ADDRESSES} are fetched for one request")
+        if self._count > MAX_ADDRESSES:
+            raise not_fetched(param, f"is one URL too many: at most {MAX_ADDRESSES} are fetched for one request")
         return await self._remote.fetch(url, param)
 
     async def fetch_all(self, places: Mapping[str, str]) -> dict[str, bytes]:

@@ -21,7 +21,7 @@ from cohabit.api.errors import ApiError
 _OWNERS = ("/admin/", "/metrics")
 _OPEN = frozenset({"/health/live", "/health/ready"})
 _SCHEMES = {b"authorization", b"x-api-key", b"api-key"}  # the latter two of Anthropic's and Azure's clients
-_MOST_SECRET = 512  # bytes; nothing longer is hashed
+_MAX_SECRET = 512  # bytes; nothing longer is hashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def still_valid(request: Request) -> Callable[[], bool]:
 
 def _secret(name: bytes, value: bytes) -> str | None:
     """What a header holds; None for what holds none. Of Basic, for browsers, it is the password."""
-    if len(value) > _MOST_SECRET:
+    if len(value) > _MAX_SECRET:
         return None
     text = value.decode("latin-1").strip()
     if name != b"authorization":

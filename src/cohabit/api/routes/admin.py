@@ -54,31 +54,31 @@ _ANSWERS: Responses = {
 @router.post("/models/{name:path}/load", responses=_ANSWERS, query=WaitQuery)
 async def load(request: Request) -> Response:
     """Bring a model in, by the rules that hold for a request: others leave for it as they would for a client."""
-    return await _told(request, LoadRequested(_model(request)), query_of(request, WaitQuery).wait)
+    return await _apply(request, LoadRequested(_model(request)), query_of(request, WaitQuery).wait)
 
 
 @router.post("/models/{name:path}/sleep", responses=_ANSWERS, query=WaitQuery)
 async def sleep(request: Request) -> Response:
     """Let a model finish what runs and fall asleep. The next request wakes it."""
-    return await _told(request, SleepRequested(_model(request)), query_of(request, WaitQuery).wait)
+    return await _apply(request, SleepRequested(_model(request)), query_of(request, WaitQuery).wait)
 
 
 @router.post("/models/{name:path}/unload", responses=_ANSWERS, query=WaitQuery)
 async def unload(request: Request) -> Response:
     """Let a model finish what runs and end its process. The next request brings it back."""
-    return await _told(request, UnloadRequested(_model(request)), query_of(request, WaitQuery).wait)
+    return await _apply(request, UnloadRequested(_model(request)), query_of(request, WaitQuery).wait)
 
 
 @router.post("/models/{name:path}/pin", responses=_ANSWERS)
 async def pin(request: Request) -> Response:
     """Never evict a model, from now on until the server ends or it is unpinned. Does not bring it in."""
-    return await _told(request, PinRequested(_model(request), pinned=True), 1.0)
+    return await _apply(request, PinRequested(_model(request), pinned=True), 1.0)
 
 
 @router.post("/models/{name:path}/unpin", responses=_ANSWERS)
 async def unpin(request: Request) -> Response:
     """Let a model be evicted like any other."""
-    return await _told(request, PinRequested(_model(request), pinned=False), 1.0)
+    return await _apply(request, PinRequested(_model(request), pinned=False), 1.0)
 
 
 _TEXT: Responses = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **only(404)}
@@ -113,7 +113,7 @@ def _model(request: Request) -> str:
     return find(service_of(request), request.path_params["name"]).name
 
 
-async def _told(request: Request, asked: AdminRequest, wait: float) -> Response:
+async def _apply(request: Request, asked: AdminRequest, wait: float) -> Response:
     service = service_of(request)
     state_of(request.scope)["model"] = asked.model
     found = await service.tell(asked, wait)

@@ -26,7 +26,7 @@ from cohabit.api.bodies import LARGE, NotJson, read_buffer
 from cohabit.api.context import service_of
 from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.api.fields import apart, warnings
-from cohabit.api.inference_tasks import Work, item_of, understood
+from cohabit.api.inference_tasks import Work, item_of, prepare
 from cohabit.api.media.media_inputs import Media, attended, media_of
 from cohabit.api.middleware.auth import limited, too_many
 from cohabit.api.middleware.disconnects import CLIENT_GONE, Watch
@@ -37,7 +37,7 @@ from cohabit.api.streams import Stream, StreamTimeouts
 from cohabit.runtime.executors import PARSING
 from cohabit.runtime.requests import Answer
 from cohabit.runtime.supervision import supervise
-from cohabit.schemas.inference import MOST_ITEMS, BatchResult, InferenceRequest
+from cohabit.schemas.inference import MAX_ITEMS, BatchResult, InferenceRequest
 
 NDJSON = "application/x-ndjson"
 _RESULTS: Responses = {200: {"model": BatchResult, "content": {NDJSON: {"schema": {"type": "string"}}}}}
@@ -45,7 +45,7 @@ router = Router("inference", {**_RESULTS, **only(400, 413)})
 _batches = itertools.count(1)
 
 LOOK_EVERY = 0.1  # seconds between two looks for a place in a queue that others have filled
-MOST_HELD = 256 << 20  # bytes of results of one batch in memory
+MAX_HELD = 256 << 20  # bytes of results of one batch in memory
 BLOCK = 256 << 10  # bytes of small texts that are held together
 _PIECE = 256 << 10  # bytes of results that are sent at once
 _list = msgspec.json.Decoder(list[msgspec.Raw])
@@ -54,12 +54,12 @@ Item: TypeAlias = "tuple[Work, Spooled] | dict[str, Any]"
 """What is to be done, without its body, and the body; or the body of the error that says why it cannot be done."""
 
 
-@router.post("/batch", request=list_of(InferenceRequest, MOST_ITEMS))
+@router.post("/batch", request=list_of(InferenceRequest, MAX_ITEMS))
 async def batch(request: Request) -> Response:
     """A list of what ``/inference`` takes, answered in its order; with ``Accept: application/x-ndjson`` a line as
     each is done, with its ``index``."""
     timeout_of(request)  # what is wrong with it is wrong with the batch, even if no item gets as far as the queue
-    items = await attended(request, _understood(media_of(request), await _items(request)))
+    items = await attended(request, _prepare(media_of(request), await _items(request)))
     warning = warnings(*dict.fromkeys(item[0].warning for item in items if isinstance(item, tuple)))
     running = RunningBatch(request, items)
     timeouts: StreamTimeouts = request.app.state.timeouts
@@ -89,24 +89,24 @@ async def _items(request: Request) -> deque["Spooled"]:
 
 def _split(raw: bytearray) -> deque["Spooled"]:
     items = _list.decode(raw)
-    if not 1 <= len(items) <= MOST_ITEMS:
+    if not 1 <= len(items) <= MAX_ITEMS:
         raise _not_so_many()
     spool = Spool()
     return deque(spool.put(bytes(item)) for item in items)
 
 
 def _not_so_many() -> BadRequest:
-    return BadRequest(f"the body must be a JSON array of 1 to {MOST_ITEMS} items")
+    return BadRequest(f"the body must be a JSON array of 1 to {MAX_ITEMS} items")
 
 
-async def _understood(media: Media, items: deque["Spooled"]) -> deque[Item]:
+async def _prepare(media: Media, items: deque["Spooled"]) -> deque[Item]:
     """Raises BadRequest if one is not JSON: then nothing of the body is to be trusted."""
     slices, spool = Slices(), Spool()
     found: deque[Item] = deque()
     while items:
         raw = items.popleft().bytes()
         try:
-            work = await understood(media, await apart(len(raw), partial(item_of, raw)))
+            work = await prepare(media, await apart(len(raw), partial(item_of, raw)))
             found.append((replace(work, body=b""), spool.put(work.body)))
         except NotJson:
             raise
@@ -301,11 +301,11 @@ class RunningBatch:
             outcome = Refused(answer.failure).body
         elif await self._whole(answer):
             outcome = {"result": self._results[answer.id](bytes(self._parts[answer.id]))}
-        elif self._held <= MOST_HELD:
+        elif self._held <= MAX_HELD:
             return
         else:
             answer.cancel()
-            message = f"the results of this batch are larger than {MOST_HELD >> 20} MiB; send it in parts"
+            message = f"the results of this batch are larger than {MAX_HELD >> 20} MiB; send it in parts"
             outcome = ApiError(413, message, code="batch_too_large").body
         del self._answers[answer.id], self._results[answer.id]
         self._give_back()
@@ -314,7 +314,7 @@ class RunningBatch:
 
     async def _whole(self, answer: Answer) -> bool:
         part = self._parts.setdefault(answer.id, bytearray())
-        while answer.ready and self._held <= MOST_HELD:
+        while answer.ready and self._held <= MAX_HELD:
             chunks = await answer.some()
             if not chunks:
                 return True

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from cohabit.api.answers import warn
 from cohabit.api.errors import BadRequest
-from cohabit.api.fields import received
+from cohabit.api.fields import read_fields
 from cohabit.api.openapi import body_of, only
 from cohabit.api.routes.files import After
 from cohabit.api.routing import Router, json_response, query_of
@@ -29,7 +29,7 @@ class ListBatches(msgspec.Struct):
 @router.post("", request=body_of(BatchRequest, waits=False), answer=Batch, responses=only(413, 507))
 async def create_batch(request: Request) -> Response:
     """Have every line of a file answered. It survives the server, and gives way to whoever waits for an answer."""
-    taken = await received(BatchRequest, request)
+    taken = await read_fields(BatchRequest, request)
     warning = taken.drop_others()
     async with asked(request) as (store, who):
         try:

@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from cohabit.api import parameters
 from cohabit.api.answers import plain, submit
-from cohabit.api.bodies import bounded
+from cohabit.api.bodies import check_size
 from cohabit.api.context import service_of
-from cohabit.api.fields import Taken, received, warnings
+from cohabit.api.fields import Taken, read_fields, warnings
 from cohabit.api.media import image_inputs
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.openapi import ERRORS, body_of, streamed
@@ -30,27 +30,27 @@ router = Router("text", ERRORS)
 @router.post("/v1/chat/completions", request=body_of(ChatRequest), responses=streamed(ChatAnswer))
 async def chat(request: Request) -> Response:
     """Answer a conversation, at once or as a stream."""
-    taken = await received(ChatRequest, request)
-    info, warning = _understood(request, taken, Task.CHAT, "messages")
+    taken = await read_fields(ChatRequest, request)
+    info, warning = _prepare(request, taken, Task.CHAT, "messages")
     found = image_inputs.check(media_of(request), info, taken.body.pictures(), "messages")
     image_inputs.put(taken.plain, await attended(request, found))
-    return await _told(request, taken.body, submit(request, info.name, Task.CHAT, await taken.sent()), warning)
+    return await _respond(request, taken.body, submit(request, info.name, Task.CHAT, await taken.sent()), warning)
 
 
 @router.post("/v1/completions", request=body_of(CompletionRequest), responses=streamed(CompletionAnswer))
 async def complete(request: Request) -> Response:
     """Go on with a text, at once or as a stream."""
-    taken = await received(CompletionRequest, request)
-    info, warning = _understood(request, taken, Task.COMPLETE, "prompt")
-    return await _told(request, taken.body, submit(request, info.name, Task.COMPLETE, await taken.sent()), warning)
+    taken = await read_fields(CompletionRequest, request)
+    info, warning = _prepare(request, taken, Task.COMPLETE, "prompt")
+    return await _respond(request, taken.body, submit(request, info.name, Task.COMPLETE, await taken.sent()), warning)
 
 
-def _understood(request: Request, taken: Taken[S], task: Task, param: str) -> tuple[ModelInfo, str | None]:
+def _prepare(request: Request, taken: Taken[S], task: Task, param: str) -> tuple[ModelInfo, str | None]:
     """Which model, and what the client should know of its request. Raises ApiError."""
     info = choose(service_of(request), taken.body.model, task)
     taken.choose(info, task)
-    bounded(taken.text_bytes, param, _most_text(info, taken.body))
-    told = parameters.check(service_of(request), info, task, taken.body, taken.unheeded)
+    check_size(taken.text_bytes, param, _most_text(info, taken.body))
+    told = parameters.check(service_of(request), info, task, taken.body, taken.without_effect)
     return info, warnings(told, taken.warning)
 
 
@@ -60,5 +60,5 @@ def _most_text(info: ModelInfo, body: Sampling) -> int:
     return max(info.most_text, min(MOST_TEXT, several * info.most_text))
 
 
-async def _told(request: Request, body: Sampling, answer: Answer, warning: str | None) -> Response:
+async def _respond(request: Request, body: Sampling, answer: Answer, warning: str | None) -> Response:
     return events(request, answer, warning) if body.stream else await plain(request, answer, warning)

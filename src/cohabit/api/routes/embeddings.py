@@ -4,10 +4,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cohabit.api.answers import plain, submit
-from cohabit.api.bodies import bounded
+from cohabit.api.bodies import check_size
 from cohabit.api.capabilities import require
 from cohabit.api.context import service_of
-from cohabit.api.fields import received
+from cohabit.api.fields import read_fields
 from cohabit.api.openapi import ERRORS, body_of
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router
@@ -23,11 +23,11 @@ router = Router("embeddings", ERRORS)
 @router.post("/v1/embeddings", request=body_of(EmbeddingRequest), answer=EmbeddingAnswer)
 async def embed(request: Request) -> Response:
     """Turn texts into vectors."""
-    taken = await received(EmbeddingRequest, request)
+    taken = await read_fields(EmbeddingRequest, request)
     service = service_of(request)
     info = choose(service, taken.body.model, Task.EMBED)
     taken.choose(info, Task.EMBED)
-    bounded(taken.text_bytes, "input")
+    check_size(taken.text_bytes, "input")
     answer = submit(request, info.name, Task.EMBED, await taken.sent())
     try:
         return await plain(request, answer, taken.warning)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 router = Router("files", only(404, 503), prefix="/v1/files")
 
-_MOST_NAME = 255  # characters
+_MAX_NAME = 255  # characters
 _FORM = 1 << 20  # bytes of a form beside its file
 
 After = Annotated[Annotated[str, Meta(max_length=64)] | None, Meta(description="The last id of the page before.")]
@@ -46,7 +46,7 @@ class _Sent(UploadFile):
     """The file of a form, on its way into the store instead of a folder."""
 
     def __init__(self, begin: "Callable[[str], Upload]", filename: str) -> None:
-        super().__init__(BytesIO(), filename=CONTROL.sub("", filename)[:_MOST_NAME] or "file")
+        super().__init__(BytesIO(), filename=CONTROL.sub("", filename)[:_MAX_NAME] or "file")
         self._upload = begin(self.filename or "")
 
     async def write(self, data: bytes) -> None:

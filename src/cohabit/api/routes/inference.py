@@ -10,7 +10,7 @@ from starlette.responses import Response
 from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import read
 from cohabit.api.fields import apart
-from cohabit.api.inference_tasks import item_of, understood
+from cohabit.api.inference_tasks import item_of, prepare
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.api.openapi import ERRORS, body_of
@@ -36,7 +36,7 @@ async def inference(request: Request) -> Response:
     request_type = query_of(request, InferenceQuery).request_type
     raw = await read(request)
     item = await apart(len(raw), lambda: item_of(raw, request_type))
-    work = await attended(request, understood(media_of(request), item))
+    work = await attended(request, prepare(media_of(request), item))
     answer = submit(request, work.model, work.task, work.body, blobs=work.blobs)
     found = await collect(request, answer)
     if found is None:

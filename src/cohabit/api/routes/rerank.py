@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cohabit.api.answers import collect, submit, timings
-from cohabit.api.bodies import bounded
+from cohabit.api.bodies import check_size
 from cohabit.api.context import service_of
-from cohabit.api.fields import received, warnings
+from cohabit.api.fields import read_fields, warnings
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.api.openapi import ERRORS, body_of
 from cohabit.api.routes.models import choose
@@ -39,13 +39,13 @@ router = Router("embeddings", ERRORS)
 @router.post("/v1/rerank", request=body_of(RerankRequest), answer=RerankAnswer)
 async def rerank(request: Request) -> Response:
     """Put documents in order by how well they answer a query."""
-    taken = await received(RerankRequest, request)
+    taken = await read_fields(RerankRequest, request)
     body = taken.body
     service = service_of(request)
     task = _task(service)
     info = choose(service, body.model, task, unnamed="model")
     taken.choose(info, task)
-    bounded(taken.text_bytes, "documents")
+    check_size(taken.text_bytes, "documents")
     texts = body.texts()
     if task is Task.RERANK:
         told, warning = {"query": body.query, "documents": texts}, None
@@ -56,12 +56,12 @@ async def rerank(request: Request) -> Response:
     try:
         found = await collect(request, answer)
     except CallFailed as failure:
-        raise _in_our_words(failure) from None
+        raise _with_our_field(failure) from None
     if found is None:
         return Response(status_code=CLIENT_GONE)
     whole = msgspec.json.decode(found)
     # Off the loop: a thousand long vectors take a tenth of a second.
-    scores = _told(whole) if task is Task.RERANK else await PARSING.run(_nearness, whole)
+    scores = _scores(whole) if task is Task.RERANK else await PARSING.run(_similarities, whole)
     tokens = whole["usage"]["total_tokens"]
     ranked = RerankAnswer(
         id=f"rerank-{uuid.uuid4().hex}",
@@ -93,13 +93,13 @@ def _best(scores: Sequence[float], asked: RerankRequest, texts: Sequence[str]) -
     ]
 
 
-def _told(whole: dict[str, Any]) -> list[float]:
+def _scores(whole: dict[str, Any]) -> list[float]:
     """By document, as the model said."""
     scores = {result["index"]: float(result["relevance_score"]) for result in whole["results"]}
     return [scores[index] for index in range(len(scores))]
 
 
-def _nearness(whole: dict[str, Any]) -> list[float]:
+def _similarities(whole: dict[str, Any]) -> list[float]:
     """By document: the cosine of its vector and the query's, from [-1, 1] to [0, 1]."""
     query, *documents = (_vector(entry["embedding"]) for entry in whole["data"])
     return [(1 + _cosine(query, document)) / 2 for document in documents]
@@ -116,7 +116,7 @@ def _cosine(left: Sequence[float], right: Sequence[float]) -> float:
     return max(-1.0, min(1.0, product / lengths)) if lengths else 0.0
 
 
-def _in_our_words(failure: CallFailed) -> CallFailed:
+def _with_our_field(failure: CallFailed) -> CallFailed:
     """An embedding model speaks of its ``input``: the query, then the documents."""
     error = failure.error
     if error is None or error.param is None or not error.param.startswith("input."):

@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 from cohabit.api import parameters
 from cohabit.api.answers import collect, submit, timings
-from cohabit.api.bodies import bounded
+from cohabit.api.bodies import check_size
 from cohabit.api.context import service_of
 from cohabit.api.errors import BadRequest, Refused
-from cohabit.api.fields import apart, received, take_plain, warnings
+from cohabit.api.fields import apart, read_fields, take_plain, warnings
 from cohabit.api.media import image_inputs
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
@@ -33,7 +33,7 @@ router = Router("text", {**streamed(ResponseObject), **ERRORS})
 @router.post("/v1/responses", request=body_of(ResponseRequest))
 async def respond(request: Request) -> Response:
     """Answer an input, at once or as a stream of typed events."""
-    taken = await received(ResponseRequest, request)
+    taken = await read_fields(ResponseRequest, request)
     body = taken.body
     _check(body)
     service = service_of(request)
@@ -43,7 +43,7 @@ async def respond(request: Request) -> Response:
         taken.size, lambda: take_plain(ChatRequest, {**chat_of(body), "model": info.name}, size=taken.size)
     )
     chat.parameters = taken.parameters
-    bounded(chat.text_bytes, "input", info.most_text)
+    check_size(chat.text_bytes, "input", info.most_text)
     told = parameters.check(service, info, Task.CHAT, chat.body, renamed=NAMES)
     warning = warnings(told, taken.warning)
     urls = await attended(request, image_inputs.check(media_of(request), info, body.pictures(), "input"))
@@ -56,7 +56,7 @@ async def respond(request: Request) -> Response:
     try:
         found = await collect(request, answer)
     except CallFailed as failure:
-        raise _in_our_words(failure) from None
+        raise _with_our_field(failure) from None
     if found is None:
         return Response(status_code=CLIENT_GONE)
     whole = telling.whole(msgspec.json.decode(found))
@@ -78,7 +78,7 @@ class TypedStream(EventStream):
         try:
             await super()._begin()
         except CallFailed as failure:
-            raise _in_our_words(failure) from None
+            raise _with_our_field(failure) from None
 
     def _first(self) -> bytes:
         return _encoded(self._telling.begun())
@@ -99,7 +99,7 @@ def _encoded(told: Iterable[Event]) -> bytes:
     )
 
 
-def _in_our_words(failure: CallFailed) -> CallFailed:
+def _with_our_field(failure: CallFailed) -> CallFailed:
     """An engine names the field of the chat that it was asked."""
     error = failure.error
     if error is None or error.param is None or error.param not in NAMES:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from cohabit.api.answers import submit
 from cohabit.api.context import service_of
 from cohabit.api.errors import BadRequest
-from cohabit.api.fields import received, warnings
+from cohabit.api.fields import read_fields, warnings
 from cohabit.api.openapi import ERRORS, body_of
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Responses, Router
@@ -47,9 +47,9 @@ router = Router("audio", {**_SOUND, **ERRORS})
 @router.post("/v1/audio/speech", request=body_of(SpeechRequest))
 async def speak(request: Request) -> Response:
     """Speak a text."""
-    taken = await received(SpeechRequest, request)
+    taken = await read_fields(SpeechRequest, request)
     body = taken.body
-    info, told, warning = understood(service_of(request), body)
+    info, told, warning = prepare(service_of(request), body)
     taken.choose(info, Task.SPEAK)
     warning = warnings(warning, taken.warning)
     answer = submit(request, info.name, Task.SPEAK, msgspec.json.encode({**told, **taken.parameters}))
@@ -74,7 +74,7 @@ class SpokenStream(TypedEventStream):
         return super()._events([msgspec.json.encode({"type": "speech.audio.done", "usage": self._usage})])
 
 
-def understood(
+def prepare(
     service: Service, body: SpeechRequest, *, prefix: str = "", text: str = "input"
 ) -> tuple[ModelInfo, dict[str, Any], str | None]:
     """Which model, what its engine is told, and what the client should know of it. Raises ApiError.
@@ -82,19 +82,19 @@ def understood(
     ``prefix`` goes before a field's name; ``text`` is what the client calls ``input``.
     """
     info = choose(service, body.model, Task.SPEAK)
-    can = of(info)
+    can = speech_of(info)
     if not body.input.strip():
         raise BadRequest(f"{prefix}{text} is empty; send some text", param=f"{prefix}{text}")
     if not can.slowest <= body.speed <= can.fastest:
         raise BadRequest(
             f"{prefix}speed must be from {can.slowest:g} to {can.fastest:g} for {info.name}", param=f"{prefix}speed"
         )
-    voice, unheeded = _voice(info, body.voice, prefix), []
+    voice, without_effect = _voice(info, body.voice, prefix), []
     if voice is None:
         voice = "default"
-        unheeded.append(f"{info.name} has no voice of that name; its default was used, config can map the name")
+        without_effect.append(f"{info.name} has no voice of that name; its default was used, config can map the name")
     if body.instructions:
-        unheeded.append("instructions are not supported and were not used")
+        without_effect.append("instructions are not supported and were not used")
     told = {
         "model": info.name,
         "input": body.input,
@@ -102,10 +102,10 @@ def understood(
         "response_format": body.response_format,
         "speed": body.speed,
     }
-    return info, told, warnings(*unheeded)
+    return info, told, warnings(*without_effect)
 
 
-def of(info: ModelInfo) -> Speech:
+def speech_of(info: ModelInfo) -> Speech:
     """What a model with the task ``speak`` can be asked for."""
     if info.speech is None:
         raise AssertionError("a model that speaks says how")
@@ -114,7 +114,7 @@ def of(info: ModelInfo) -> Speech:
 
 def _voice(info: ModelInfo, name: str, prefix: str) -> str | None:
     """The engine's name of a voice; None for one of OpenAI's that is not mapped. Raises BadRequest."""
-    own = of(info).voices
+    own = speech_of(info).voices
     if name in info.voices:
         return info.voices[name]
     if name in own:

@@ -56,10 +56,10 @@ async def transcribe(request: Request) -> Response:
     info = choose(service, asked.model, Task.TRANSCRIBE)
     taken.choose(info, Task.TRANSCRIBE)
     require(service, info, Task.TRANSCRIBE, _needed(asked))
-    answer = await _heard(request, info.name, {**asked.words(), **taken.parameters}, data)
+    answer = await _submit(request, info.name, {**asked.words(), **taken.parameters}, data)
     if asked.stream:
         return events(request, answer, taken.warning, TypedEventStream)
-    return await _told(request, answer, asked.response_format, asked.timestamp_granularities, taken.warning)
+    return await _respond(request, answer, asked.response_format, asked.timestamp_granularities, taken.warning)
 
 
 @router.post("/v1/audio/translations", request=form_of(TranslationRequest))
@@ -72,8 +72,8 @@ async def translate(request: Request) -> Response:
     info = choose(service, asked.model, Task.TRANSCRIBE)
     taken.choose(info, Task.TRANSCRIBE)
     require(service, info, Task.TRANSCRIBE, {"model": Ability.TRANSLATE})
-    answer = await _heard(request, info.name, {**asked.words(), **taken.parameters}, data)
-    return await _told(request, answer, asked.response_format, warning=taken.warning)
+    answer = await _submit(request, info.name, {**asked.words(), **taken.parameters}, data)
+    return await _respond(request, answer, asked.response_format, warning=taken.warning)
 
 
 def _check(asked: TranscriptionRequest) -> None:
@@ -96,13 +96,13 @@ def _needed(asked: TranscriptionRequest) -> dict[str, Ability]:
     return needed
 
 
-async def _heard(request: Request, model: str, words: dict[str, Any], data: bytes) -> Answer:
+async def _submit(request: Request, model: str, words: dict[str, Any], data: bytes) -> Answer:
     """The answer to come. Raises ApiError, ClientDisconnect."""
     sound = await attended(request, media_of(request).sound(data, "file"))
     return submit(request, model, Task.TRANSCRIBE, msgspec.json.encode(words), blobs={"file": sound})
 
 
-async def _told(
+async def _respond(
     request: Request, answer: Answer, form: str, times: Sequence[str] | None = None, warning: str | None = None
 ) -> Response:
     """``verbose_json`` in the format that was asked for."""
