@@ -21,7 +21,7 @@ from cohabit.runtime.requests import Answer, Call
         ("/v1/embeddings", {"model": "embeddings", "input": ["a", "b"]}, Task.EMBED, EMBED_ANSWER),
     ],
 )
-async def test_an_engine_is_asked_for_all_of_it_and_its_answer_passes_through(
+async def test_answer_of_the_engine_passes_through(
     path: str, body: dict[str, object], task: Task, answer: bytes, *, http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     service.reply = as_asked
@@ -41,12 +41,12 @@ async def test_an_engine_is_asked_for_all_of_it_and_its_answer_passes_through(
     )
 
 
-async def test_an_answer_in_pieces_is_put_together(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_answer_in_pieces_is_put_together(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = at_once(CHAT_ANSWER[:10], CHAT_ANSWER[10:])
     assert (await http.post("/v1/chat/completions", json=CHAT)).content == CHAT_ANSWER
 
 
-async def test_the_headers_say_where_the_time_went(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_headers_have_the_timings(http: httpx2.AsyncClient, service: FakeService) -> None:
     def reply(_call: Call, answer: Answer) -> None:
         answer.dispatched = answer.arrived + 3.0
         answer.load_seconds = 1.5
@@ -61,7 +61,9 @@ async def test_the_headers_say_where_the_time_went(http: httpx2.AsyncClient, ser
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30", 30.0), ("0.5", 0.5), ("007", 7.0)])
-async def test_a_time_limit(text: str, seconds: float, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_time_limit_reaches_the_runtime(
+    text: str, seconds: float, http: httpx2.AsyncClient, service: FakeService
+) -> None:
     service.reply = as_asked
     await http.post("/v1/chat/completions", json=CHAT, headers={"x-request-timeout": text})
     assert service.calls[0].timeout == seconds
@@ -70,7 +72,7 @@ async def test_a_time_limit(text: str, seconds: float, http: httpx2.AsyncClient,
 @pytest.mark.parametrize(
     "text", ["0", "0.0", "-1", "nan", "inf", "1e3", "1_0", "+5", "5s", "", "1.", ".5", "9" * 400]
 )
-async def test_a_time_limit_that_is_none(text: str, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_invalid_time_limit_is_refused(text: str, http: httpx2.AsyncClient, service: FakeService) -> None:
     answer = await http.post("/v1/chat/completions", json=CHAT, headers={"x-request-timeout": text})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "x-request-timeout"
@@ -78,9 +80,7 @@ async def test_a_time_limit_that_is_none(text: str, http: httpx2.AsyncClient, se
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/inference"])
-async def test_a_client_that_leaves_while_it_waits_is_cancelled_at_once(
-    path: str, app: Starlette, service: FakeService
-) -> None:
+async def test_request_is_cancelled_when_its_client_leaves(path: str, app: Starlette, service: FakeService) -> None:
     body = CHAT if path != "/inference" else {"type": "chat", "data": {"prompt": "hello"}}
     async with Exchange(app, path, body) as exchange:
         await service.asked.get()
@@ -90,7 +90,7 @@ async def test_a_client_that_leaves_while_it_waits_is_cancelled_at_once(
     assert service.cancelled == [1]
 
 
-async def test_a_client_that_got_its_answer_cancels_nothing(app: Starlette, service: FakeService) -> None:
+async def test_answered_request_is_not_cancelled(app: Starlette, service: FakeService) -> None:
     service.reply = as_asked
     async with Exchange(app, "/v1/chat/completions", CHAT) as exchange:
         await exchange.until(2)
@@ -101,7 +101,7 @@ async def test_a_client_that_got_its_answer_cancels_nothing(app: Starlette, serv
 
 
 @pytest.mark.parametrize("name", ["a\r\nset-cookie: b", "日本語", "a\x00\x7f\udcff"])
-def test_a_warning_never_breaks_its_header(name: str) -> None:
+def test_warning_never_breaks_its_header(name: str) -> None:
     warning = timings(Answer(1, cancel=lambda _: None, taken=lambda *_: None), run=True, warning=f"{name} spoke")
     headers = Response(headers=warning).raw_headers
     assert all(0x20 <= byte < 0x7F for _, value in headers for byte in value)

@@ -42,9 +42,7 @@ POSTS = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/inferenc
 
 @pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize("raw", NOT_JSON)
-async def test_what_is_not_json_is_a_400(
-    path: str, raw: bytes, http: httpx2.AsyncClient, service: FakeService
-) -> None:
+async def test_invalid_json_is_a_400(path: str, raw: bytes, http: httpx2.AsyncClient, service: FakeService) -> None:
     answer = await http.post(path, content=raw)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_json"
@@ -52,7 +50,7 @@ async def test_what_is_not_json_is_a_400(
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"1e999", b"-1e999", b"Infinity"])
-async def test_a_number_that_is_not_finite_never_reaches_an_engine(
+async def test_infinite_number_never_reaches_an_engine(
     number: bytes, http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     whole = json.dumps({**CHAT, "logit_bias": {"1": 7}, "not_known_here": 7}).encode()
@@ -111,7 +109,7 @@ def content(value: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_the_error_names_the_field_and_what_it_must_be(kind: type[Fields], body: Any, message: str) -> None:
+def test_error_names_the_field_and_what_it_must_be(kind: type[Fields], body: Any, message: str) -> None:
     with pytest.raises(BadRequest) as caught:
         take(kind, split(json.dumps(body).encode(), kind))
     assert str(caught.value) == message
@@ -119,7 +117,7 @@ def test_the_error_names_the_field_and_what_it_must_be(kind: type[Fields], body:
     assert caught.value.body["error"]["param"] == (None if param == "the" else param)
 
 
-def test_the_schema_of_a_body_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_schema_of_a_body_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     class Anew(ChatRequest, kw_only=True):
         pass
 
@@ -137,7 +135,7 @@ def test_the_schema_of_a_body_is_made_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert made == [Anew]
 
 
-async def test_a_body_of_declared_size_over_the_limit_is_refused_unread(http: httpx2.AsyncClient) -> None:
+async def test_body_declared_over_the_limit_is_refused_unread(http: httpx2.AsyncClient) -> None:
     read: list[bytes] = []
 
     async def body() -> AsyncIterator[bytes]:
@@ -150,13 +148,13 @@ async def test_a_body_of_declared_size_over_the_limit_is_refused_unread(http: ht
     assert answer.json()["error"]["code"] == "request_too_large"
 
 
-async def test_a_body_of_any_size_is_not_read_beyond_the_limit(app: Starlette) -> None:
+async def test_body_is_not_read_beyond_the_limit(app: Starlette) -> None:
     async with Exchange(app, "/v1/chat/completions", b" " * (2 * MAX_BODY + 2), parts=1) as exchange:
         await exchange.ended()
     assert exchange.status == 413
 
 
-async def test_a_client_that_leaves_while_it_sends_is_no_error(
+async def test_client_that_leaves_while_it_sends_is_no_error(
     app: Starlette, service: FakeService, logged: list[MutableMapping[str, Any]]
 ) -> None:
     async with Exchange(app, "/v1/chat/completions", CHAT, parts=1) as exchange:
@@ -198,7 +196,7 @@ MESSAGES = [{"role": "user", "content": "hello"}]
         ("/inference", {"type": "embed", "data": {"texts": [LONG, "x"]}}),
     ],
 )
-async def test_text_is_bounded_wherever_it_stands(
+async def test_text_is_bounded_in_every_field(
     path: str, body: dict[str, Any], http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     answer = await http.post(path, json=body)
@@ -207,7 +205,7 @@ async def test_text_is_bounded_wherever_it_stands(
     assert not service.calls
 
 
-async def test_text_up_to_the_bound_is_taken(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_text_up_to_the_bound_is_accepted(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     assert (await http.post("/v1/chat/completions", json=content(FITS))).status_code == 200
     several = {"model": "llm", "prompt": [FITS] * 3}

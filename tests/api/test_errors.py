@@ -18,7 +18,7 @@ Lines = list[MutableMapping[str, Any]]
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("reason", RejectReason)
-async def test_every_rejection(
+async def test_every_rejection_has_its_status_and_code(
     reason: RejectReason, stream: bool, service: FakeService, http: httpx2.AsyncClient
 ) -> None:
     service.reply = failing(rejected(reason, retry_after=6.2))
@@ -37,7 +37,7 @@ def test_each_reason_has_a_status() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_retry_after_is_there_even_if_nobody_knows(
+async def test_retry_after_is_sent_even_if_unknown(
     status: int, service: FakeService, http: httpx2.AsyncClient
 ) -> None:
     reason = next(reason for reason, (code, _) in REASONS.items() if code == status)
@@ -46,7 +46,7 @@ async def test_retry_after_is_there_even_if_nobody_knows(
 
 
 @pytest.mark.parametrize("reason", RejectReason)
-async def test_clients_are_told_not_to_send_again_what_ran_into_a_limit(
+async def test_request_over_a_limit_is_not_to_be_retried(
     reason: RejectReason, service: FakeService, http: httpx2.AsyncClient
 ) -> None:
     service.reply = failing(rejected(reason))
@@ -67,7 +67,7 @@ async def test_clients_are_told_not_to_send_again_what_ran_into_a_limit(
         (ItemError(1, "it broke", status=500, code="engine_error"), 502, "server"),
     ],
 )
-async def test_an_engine_s_words_pass_through(
+async def test_engine_error_passes_through(
     error: ItemError, status: int, kind: str, service: FakeService, http: httpx2.AsyncClient
 ) -> None:
     service.reply = failing(CallFailed(error=error))
@@ -85,7 +85,7 @@ async def test_an_engine_s_words_pass_through(
     ("method", "path", "status", "code"),
     [("GET", f"/{CANARY}", 404, "unknown_url"), ("DELETE", "/v1/models", 405, "method_not_allowed")],
 )
-async def test_what_the_framework_refuses(
+async def test_unknown_url_and_method_have_the_shape_of_errors(
     method: str, path: str, status: int, code: str, http: httpx2.AsyncClient
 ) -> None:
     answer = await http.request(method, path)
@@ -96,7 +96,7 @@ async def test_what_the_framework_refuses(
 
 
 @pytest.mark.parametrize("path", ["/admin/status?limit=", "/v1/files?order=", "/v1/batches?limit="])
-async def test_a_wrong_parameter_of_a_url_is_a_400_without_its_value(path: str, http: httpx2.AsyncClient) -> None:
+async def test_invalid_url_parameter_is_a_400_without_its_value(path: str, http: httpx2.AsyncClient) -> None:
     answer = await http.get(f"{path}{CANARY}")
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
@@ -107,9 +107,7 @@ def broken(_call: Call, _answer: Answer) -> None:
     raise RuntimeError(CANARY)
 
 
-async def test_a_bug_of_ours_ends_in_our_middleware(
-    service: FakeService, http: httpx2.AsyncClient, logged: Lines
-) -> None:
+async def test_bug_is_a_500_with_a_request_id(service: FakeService, http: httpx2.AsyncClient, logged: Lines) -> None:
     service.reply = broken
     answer = await http.post("/v1/chat/completions", json=CHAT, headers={"x-request-id": "abc"})
     assert answer.status_code == 500
@@ -123,7 +121,7 @@ async def test_a_bug_of_ours_ends_in_our_middleware(
     assert CANARY not in answer.text + str(logged)
 
 
-async def test_a_bug_after_the_answer_began_ends_the_connection(
+async def test_bug_after_the_answer_began_ends_the_connection(
     app: Starlette, service: FakeService, monkeypatch: pytest.MonkeyPatch, logged: Lines
 ) -> None:
     async def some(_self: Answer) -> list[bytes]:

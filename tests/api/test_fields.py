@@ -62,7 +62,7 @@ every_route = pytest.mark.parametrize(("path", "body"), ROUTES.values(), ids=ROU
 
 
 @every_route
-async def test_an_unknown_field_is_dropped_and_named(
+async def test_unknown_field_is_dropped_and_named(
     path: str, body: dict[str, Any], http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     answer = await http.post(path, json={**body, "mood": CANARY, "depth": 3})
@@ -76,7 +76,7 @@ async def test_an_unknown_field_is_dropped_and_named(
 
 @every_route
 @pytest.mark.parametrize("depth", [10, -1, 1.5, CANARY, [], True, 9])
-async def test_a_value_that_an_engine_cannot_honour_is_refused(
+async def test_invalid_engine_parameter_is_refused(
     depth: Any, path: str, body: dict[str, Any], http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     answer = await http.post(path, json={**body, "depth": depth})
@@ -89,7 +89,7 @@ async def test_a_value_that_an_engine_cannot_honour_is_refused(
 
 
 @every_route
-async def test_what_a_library_would_take_unsafely_is_refused(
+async def test_dangerous_engine_parameter_is_refused(
     path: str, body: dict[str, Any], http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     answer = await http.post(path, json={**body, "dangerous": CANARY})
@@ -100,14 +100,14 @@ async def test_what_a_library_would_take_unsafely_is_refused(
 
 
 @every_route
-async def test_a_request_of_known_fields_has_no_warning_of_dropped_ones(
+async def test_request_of_known_fields_has_no_warning(
     path: str, body: dict[str, Any], http: httpx2.AsyncClient
 ) -> None:
     answer = await http.post(path, json=body)
     assert "dropped" not in answer.headers.get(WARNING, "")
 
 
-async def test_a_form_drops_and_names_them_too(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_form_drops_and_names_unknown_fields(http: httpx2.AsyncClient, service: FakeService) -> None:
     for path in ("/v1/audio/transcriptions", "/v1/audio/translations"):
         form = {"model": "stt", "mood": CANARY, "moods[]": [CANARY], "deep[inside]": CANARY, "x\r\ny: z": "1"}
         answer = await http.post(path, data=form, files={"file": ("a.wav", SOUND)})
@@ -116,7 +116,7 @@ async def test_a_form_drops_and_names_them_too(http: httpx2.AsyncClient, service
         assert CANARY.encode() not in service.calls[-1].body
 
 
-async def test_a_batch_drops_those_of_each_item(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_batch_drops_unknown_fields_of_each_item(http: httpx2.AsyncClient, service: FakeService) -> None:
     items = [{**ITEM, "mood": 1}, {**ITEM, "data": {"prompt": "hello", "tone": CANARY}}, ITEM]
     for accept in ("application/json", "application/x-ndjson"):
         answer = await http.post("/batch", json=items, headers={"accept": accept})
@@ -126,7 +126,7 @@ async def test_a_batch_drops_those_of_each_item(http: httpx2.AsyncClient, servic
     assert not [call for call in service.calls if CANARY.encode() in call.body]
 
 
-async def test_fields_inside_of_fields_are_dropped_too(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_nested_unknown_fields_are_dropped(http: httpx2.AsyncClient, service: FakeService) -> None:
     part = {"type": "text", "text": "hello", "cache_control": {"type": CANARY}}
     messages = [{**MESSAGE, "content": [part], "mood": CANARY}, {**MESSAGE, "mood": CANARY}]
     tool = {"type": "function", "function": {"name": "f", "parameters": {"anything": 1}, "mood": CANARY}}
@@ -139,7 +139,7 @@ async def test_fields_inside_of_fields_are_dropped_too(http: httpx2.AsyncClient,
     assert json.loads(call.body)["tools"][0]["function"]["parameters"] == {"anything": 1}, "a schema is kept whole"
 
 
-async def test_what_openai_s_own_answers_hold_can_be_sent_back(http: httpx2.AsyncClient) -> None:
+async def test_message_of_an_openai_answer_can_be_sent_back(http: httpx2.AsyncClient) -> None:
     called = {"id": "1", "index": 0, "type": "function", "function": {"name": "f", "arguments": "{}"}}
     said: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, "annotations": [], "audio": None}
     messages = [MESSAGE, {**said, "function_call": None, "tool_calls": [called]}]
@@ -152,14 +152,14 @@ async def test_what_openai_s_own_answers_hold_can_be_sent_back(http: httpx2.Asyn
 @pytest.mark.parametrize(
     "name", ["x\r\nset-cookie: a=b", "\u2028", "é" * 10, "a" * 65, "", " ", "a b", "<script>", '"', "\x00"]
 )
-async def test_a_name_cannot_bring_anything_else_into_the_header(name: str, http: httpx2.AsyncClient) -> None:
+async def test_field_name_cannot_inject_into_the_header(name: str, http: httpx2.AsyncClient) -> None:
     answer = await http.post("/v1/chat/completions", json={**CHAT, name: 1, "mood": 1})
     assert answer.status_code == 200
     assert answer.headers[WARNING] == "fields that are not known here were dropped: mood, 1 more"
     assert "set-cookie" not in answer.headers
 
 
-def test_at_most_eight_are_named() -> None:
+def test_warning_names_at_most_eight_fields() -> None:
     told = dropped_warning([f"field{number}" for number in range(1000)])
     assert told is not None
     assert told.count("field") == MAX_NAMED + 1
@@ -190,7 +190,7 @@ def body(**fields: str) -> bytes:
     ],
     ids=["arrays", "objects", "numbers", "fields", "deep"],
 )
-def test_fields_that_nobody_reads_are_not_even_decoded(raw: bytes) -> None:
+def test_unknown_fields_are_not_decoded(raw: bytes) -> None:
     began = time.thread_time()
     taken = take(ChatRequest, split(raw, ChatRequest))
     took = time.thread_time() - began
@@ -216,7 +216,7 @@ ITEMS = worth('{"role": "user", "content": [{"type": "input_text", "text": "a"}]
         (ChatRequest, _chat(worth('{"type": "text", "text": "a", "mood": []}', MAX_CONTAINERS // 2 + 1))),
     ],
 )
-def test_more_values_than_a_request_needs_are_refused_before_they_are_made(
+def test_too_many_values_are_refused_before_they_are_decoded(
     kind: type[ChatRequest], raw: bytes, refused: Callable[[type[ChatRequest], bytes], str]
 ) -> None:
     assert "more than" in refused(kind, raw)
@@ -236,12 +236,12 @@ def refused() -> Callable[[type[ChatRequest], bytes], str]:
     return why
 
 
-def test_marks_in_texts_are_no_values() -> None:
+def test_brackets_inside_text_are_not_counted() -> None:
     text = json.dumps("[{,:" * MAX_CONTAINERS + '"\\')
     assert len(take(ChatRequest, split(_chat(text), ChatRequest)).text_bytes * "x") == 4 * MAX_CONTAINERS + 2
 
 
-def test_a_long_conversation_is_taken() -> None:
+def test_long_conversation_is_accepted() -> None:
     raw = f'{{"model": "llm", "input": {ITEMS}}}'.encode()
     assert len(take(ResponseRequest, split(raw, ResponseRequest)).body.input) == 4000
 
@@ -256,7 +256,7 @@ def test_a_long_conversation_is_taken() -> None:
     ],
     ids=["arrays", "fields", "too many parts", "parts"],
 )
-async def test_no_body_takes_a_long_step_of_the_event_loop(
+async def test_no_body_blocks_the_event_loop(
     raw: bytes, status: int, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[float] = []

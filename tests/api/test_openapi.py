@@ -90,7 +90,7 @@ def rows(*header: str) -> list[list[str]]:
     return found
 
 
-def test_every_route_is_in_both(app: Starlette, document: dict[str, Any]) -> None:
+def test_every_route_is_in_the_document_and_the_docs(app: Starlette, document: dict[str, Any]) -> None:
     told = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
     served = {
         f"{method} {route.path_format}"
@@ -102,13 +102,13 @@ def test_every_route_is_in_both(app: Starlette, document: dict[str, Any]) -> Non
     assert told == served == {route for route, *_ in rows("Route")} - {"GET /docs", "GET /openapi.json"}
 
 
-def test_the_docs_have_every_reason() -> None:
+def test_docs_have_every_reason() -> None:
     told = {code: (int(status), kind) for code, status, kind, _ in rows("code", "Status", "type")}
     reasons = {reason.value: entry for reason, entry in REASONS.items()}
     assert {code: told[code] for code in reasons} == reasons
 
 
-def test_the_docs_have_every_other_code() -> None:
+def test_docs_have_every_other_code() -> None:
     source = "".join(path.read_text() for path in SOURCES.rglob("*.py"))
     used = set(re.findall(r'code(?:: str)? ?= ?"(\w+)"', source)) | set(re.findall(r'\d{3}: "(\w+)"', source))
     kept = (SOURCES.parent / "batches").glob("*.py")
@@ -122,7 +122,7 @@ def test_the_docs_have_every_other_code() -> None:
     }
 
 
-def test_the_docs_have_the_pace_and_the_bounds() -> None:
+def test_docs_have_the_bounds() -> None:
     assert f"within the first {STREAM_TIMEOUTS.commit_after:g} seconds" in DOCS
     assert f"every {STREAM_TIMEOUTS.comment_every:g} seconds" in DOCS
     assert f"reads nothing for {STREAM_TIMEOUTS.stall_timeout:g} seconds" in DOCS
@@ -177,11 +177,11 @@ def test_the_page_for_owners_has_the_limits() -> None:
 @pytest.mark.parametrize(
     "header", ["x-request-timeout", "x-request-id", "retry-after", "x-should-retry", "x-cohabit-warning"]
 )
-def test_the_docs_have_the_headers(header: str) -> None:
+def test_docs_have_the_headers(header: str) -> None:
     assert header in {name for name, *_ in rows("Header")}
 
 
-async def test_the_docs_have_the_headers_of_ours(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_docs_have_every_header_of_an_answer(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     answer = await http.post("/v1/chat/completions", json=CHAT)
     ours = {name for name in answer.headers if name.startswith("x-")}
@@ -213,7 +213,7 @@ async def test_every_body_has_an_example_that_works(
     assert example.get("model", "llm") in load_config("embedded").models
 
 
-def test_the_names_that_clients_are_made_with(document: dict[str, Any]) -> None:
+def test_docs_list_the_operation_ids(document: dict[str, Any]) -> None:
     ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
     assert len(ids) == len(set(ids))
     listed = re.search(r"can be generated from it: (.*?)\.$", DOCS, re.DOTALL | re.MULTILINE)
@@ -241,7 +241,7 @@ def test_every_answer_has_its_shape(document: dict[str, Any]) -> None:
         ("/metrics", {500}),
     ],
 )
-def test_only_errors_that_a_route_has(path: str, statuses: set[int], document: dict[str, Any]) -> None:
+def test_routes_list_only_their_own_errors(path: str, statuses: set[int], document: dict[str, Any]) -> None:
     (operation,) = document["paths"][path].values()
     always = set(EVERYWHERE)
     assert {int(status) for status in operation["responses"]} - {200} - always == statuses - always
@@ -252,7 +252,7 @@ def test_only_errors_that_a_route_has(path: str, statuses: set[int], document: d
     [("?api_key=x", {}), ("", {"content-encoding": "gzip"}), ("", {"origin": "null"})],
     ids=["key", "compressed", "foreign"],
 )
-async def test_what_is_turned_away_at_the_door_is_told_of_every_route(
+async def test_every_route_lists_the_errors_of_middleware(
     address: str, headers: dict[str, str], http: httpx2.AsyncClient, document: dict[str, Any]
 ) -> None:
     for path, methods in document["paths"].items():
@@ -264,7 +264,7 @@ async def test_what_is_turned_away_at_the_door_is_told_of_every_route(
             assert str(answer.status_code) in operation["responses"], (method, path)
 
 
-def test_the_headers_of_answers(document: dict[str, Any]) -> None:
+def test_answers_list_their_headers(document: dict[str, Any]) -> None:
     assert set(document["components"]["headers"]) == set(HEADERS) <= {name for name, *_ in rows("Header")}
     for path, methods in document["paths"].items():
         for operation in methods.values():
@@ -277,7 +277,7 @@ def test_the_headers_of_answers(document: dict[str, Any]) -> None:
     assert set(document["paths"]["/batch"]["post"]["responses"]["200"]["headers"]) == {"x-request-id"}
 
 
-async def test_answers_have_the_headers_that_they_must_have(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_required_headers_are_sent(http: httpx2.AsyncClient, service: FakeService) -> None:
     headers = (await http.get("/openapi.json")).json()["components"]["headers"]
     must = {name for name, header in headers.items() if header["required"]}
     service.reply = failing(rejected(RejectReason.QUEUE_FULL, 3.0))
@@ -290,7 +290,7 @@ async def test_answers_have_the_headers_that_they_must_have(http: httpx2.AsyncCl
     ("seconds", "right"),
     [("1", True), ("0.25", True), ("0", False), ("0.0", False), ("-1", False), ("1e3", False), ("", False)],
 )
-async def test_the_time_limit_is_what_the_document_says(
+async def test_time_limit_matches_its_pattern(
     seconds: str, *, right: bool, http: httpx2.AsyncClient, service: FakeService, document: dict[str, Any]
 ) -> None:
     service.reply = as_asked
@@ -308,13 +308,13 @@ async def test_the_time_limit_is_what_the_document_says(
         ("/v1/responses", "ResponseObject"),
     ],
 )
-def test_an_answer_is_an_object_or_a_stream(path: str, name: str, document: dict[str, Any]) -> None:
+def test_answer_is_an_object_or_a_stream(path: str, name: str, document: dict[str, Any]) -> None:
     content = document["paths"][path]["post"]["responses"]["200"]["content"]
     assert content["application/json"]["schema"] == {"$ref": f"#/components/schemas/{name}"}
     assert "text/event-stream" in content
 
 
-def test_a_list_and_a_form_have_their_schemas(document: dict[str, Any]) -> None:
+def test_list_and_form_have_their_schemas(document: dict[str, Any]) -> None:
     listed = document["paths"]["/batch"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert (listed["type"], listed["items"]) == ("array", {"$ref": "#/components/schemas/InferenceRequest"})
     for path, kind in FORMS.items():
@@ -328,7 +328,7 @@ def test_a_list_and_a_form_have_their_schemas(document: dict[str, Any]) -> None:
             assert form["properties"]["timestamp_granularities[]"]["type"] == "array"
 
 
-def test_what_audio_answers_in(document: dict[str, Any]) -> None:
+def test_audio_routes_list_their_media_types(document: dict[str, Any]) -> None:
     def content(path: str) -> set[str]:
         return set(document["paths"][f"/v1/audio/{path}"]["post"]["responses"]["200"]["content"])
 
@@ -347,7 +347,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
             part = part[step]
 
 
-def test_every_error_is_of_the_one_shape(document: dict[str, Any]) -> None:
+def test_every_error_has_the_same_shape(document: dict[str, Any]) -> None:
     for path, methods in document["paths"].items():
         for operation in methods.values():
             for status, response in operation["responses"].items():

@@ -35,7 +35,7 @@ async def refused(http: httpx2.AsyncClient, path: str, body: dict[str, Any]) -> 
         ("stop", ["a"]),
     ],
 )
-async def test_what_would_make_another_answer_is_refused(param: str, value: Any, served: Served) -> None:
+async def test_parameter_that_would_change_the_answer_is_refused(param: str, value: Any, served: Served) -> None:
     code, named, message = await refused(served.http, CHATS, {**SEEN, param: value})
     assert (code, named) == ("unsupported_parameter", param)
     assert message.endswith("models that can: llm, seer")
@@ -43,7 +43,7 @@ async def test_what_would_make_another_answer_is_refused(param: str, value: Any,
 
 
 @pytest.mark.parametrize(("param", "value"), [("suffix", "b"), ("best_of", 2)], ids=["suffix", "best_of"])
-async def test_what_no_model_can_is_refused(param: str, value: Any, served: Served) -> None:
+async def test_parameter_that_no_model_supports_is_refused(param: str, value: Any, served: Served) -> None:
     code, named, message = await refused(served.http, COMPLETIONS, {**ONCE, param: value})
     assert (code, named) == ("unsupported_parameter", param)
     assert message.endswith("no configured model can")
@@ -60,7 +60,7 @@ async def test_what_no_model_can_is_refused(param: str, value: Any, served: Serv
         (COMPLETIONS, {**ONCE, "echo": True, "logprobs": 0, "n": 2, "best_of": 2, "suffix": ""}),
     ],
 )
-async def test_what_the_model_can_or_nobody_misses_is_let_through(
+async def test_supported_and_harmless_parameters_are_accepted(
     path: str, body: dict[str, Any], http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     service.reply = as_asked
@@ -70,7 +70,9 @@ async def test_what_the_model_can_or_nobody_misses_is_let_through(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_what_is_not_heeded_is_told(stream: bool, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_ignored_parameter_is_warned_about(
+    stream: bool, http: httpx2.AsyncClient, service: FakeService
+) -> None:
     service.reply = as_asked
     answer = await http.post(CHATS, json={**SEEN, "seed": 1, "temperature": 0, "store": True, "stream": stream})
     assert answer.status_code == 200
@@ -78,7 +80,7 @@ async def test_what_is_not_heeded_is_told(stream: bool, http: httpx2.AsyncClient
 
 
 @pytest.mark.parametrize("field", ["functions", "function_call", "audio", "web_search_options", "modalities"])
-async def test_what_is_not_done_here_is_refused(field: str, http: httpx2.AsyncClient) -> None:
+async def test_unsupported_field_is_refused(field: str, http: httpx2.AsyncClient) -> None:
     value = ["text", CANARY] if field == "modalities" else {CANARY: CANARY}
     code, named, _ = await refused(http, CHATS, {**CHAT, field: value})
     assert (code, named) == ("unsupported_parameter", field)
@@ -107,6 +109,6 @@ async def test_what_is_not_done_here_is_refused(field: str, http: httpx2.AsyncCl
         ({"messages": [{"role": "tool", "content": CANARY}]}, "messages.0.tool_call_id"),
     ],
 )
-async def test_what_makes_no_sense_is_refused(fields: dict[str, Any], param: str, http: httpx2.AsyncClient) -> None:
+async def test_inconsistent_request_is_refused(fields: dict[str, Any], param: str, http: httpx2.AsyncClient) -> None:
     code, named, _ = await refused(http, CHATS, {**CHAT, **fields})
     assert (code, named) == ("invalid_request", param)

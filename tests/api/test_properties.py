@@ -123,20 +123,20 @@ def check(path: str, raw: bytes) -> None:
 @pytest.mark.parametrize("path", BASES)
 @settings(max_examples=settings().max_examples // 2)
 @given(data=st.data())
-def test_any_json(path: str, data: st.DataObject) -> None:
+def test_any_json_has_a_proper_answer(path: str, data: st.DataObject) -> None:
     check(path, json.dumps(data.draw(bodies(path))).encode())
 
 
 @pytest.mark.parametrize("path", BASES)
 @settings(max_examples=settings().max_examples // 5)
 @given(at=st.integers(0, 500), what=st.binary(max_size=3) | st.sampled_from([b"NaN", b"1e999", b"[" * 500, b"\xff"]))
-def test_any_bytes(path: str, at: int, what: bytes) -> None:
+def test_any_bytes_have_a_proper_answer(path: str, at: int, what: bytes) -> None:
     check(path, spoiled(json.dumps(BASES[path][0]).encode(), at, what))
 
 
 @settings(max_examples=settings().max_examples // 2)
 @given(items=st.lists(bodies("/inference") | values, min_size=1, max_size=4))
-def test_any_batch(items: list[Any]) -> None:
+def test_any_batch_has_a_proper_answer(items: list[Any]) -> None:
     with capture_logs() as lines:
         answer = asyncio.run(posted("/batch", json.dumps(items).encode()))
     assert CANARY not in answer.text + str(lines)
@@ -161,7 +161,7 @@ form_values = canaries | st.sampled_from(FORM_WORDS)
     sound=st.just(BLIP) | st.binary(max_size=200) | st.integers(0, len(BLIP)).map(lambda end: BLIP[:end]),
     name=st.sampled_from(["a.wav", "../../etc/passwd", "", "a\r\nx: y", "é" * 300]),
 )
-def test_any_form(fields: dict[str, str], sound: bytes, name: str) -> None:
+def test_any_form_has_a_proper_answer(fields: dict[str, str], sound: bytes, name: str) -> None:
     async def sent() -> httpx2.Response:
         service = FakeService()
         service.reply = as_asked

@@ -28,7 +28,7 @@ def chat(*messages: Any, **fields: Any) -> ChatRequest:
         [{"role": "user", "content": SEEN, "name": "ann"}],
     ],
 )
-def test_turns_that_are_taken(messages: list[Any]) -> None:
+def test_valid_messages_are_accepted(messages: list[Any]) -> None:
     assert len(chat(*messages).messages) == len(messages)
 
 
@@ -47,7 +47,7 @@ def test_turns_that_are_taken(messages: list[Any]) -> None:
         {"temperature": None, "stop": None, "tools": None},
     ],
 )
-def test_fields_that_are_taken(fields: dict[str, Any]) -> None:
+def test_valid_fields_are_accepted(fields: dict[str, Any]) -> None:
     plain = msgspec.to_builtins(chat(**fields))
     assert {name: plain.get(name) for name in fields} == fields
 
@@ -80,16 +80,16 @@ def test_fields_that_are_taken(fields: dict[str, Any]) -> None:
         {"model": ""},
     ],
 )
-def test_fields_that_are_not(fields: dict[str, Any]) -> None:
+def test_invalid_fields_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         chat(**fields)
 
 
-def test_biases_up_to_the_bound() -> None:
+def test_logit_bias_is_accepted_up_to_the_bound() -> None:
     assert len(chat(logit_bias=dict.fromkeys(map(str, range(MAX_BIASES)), 1)).logit_bias or {}) == MAX_BIASES
 
 
-def test_pictures_are_found_where_they_stand() -> None:
+def test_pictures_have_their_place() -> None:
     seen = chat(USER, {"role": "user", "content": SEEN})
     assert [place for place, _ in seen.pictures()] == ["messages.1.content.1.image_url.url"]
     assert not list(chat(USER, {"role": "user", "content": SEEN[:1]}).pictures())

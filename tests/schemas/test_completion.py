@@ -16,7 +16,7 @@ def completion(prompt: Any, **fields: Any) -> CompletionRequest:
 @pytest.mark.parametrize(
     ("prompt", "size"), [("Once", 4), ("", 0), (["é", "b"], 3), ([1, 2, 3], 0), ([[1], [2, 3]], 0)]
 )
-def test_prompts(prompt: Any, size: int) -> None:
+def test_valid_prompts_are_accepted(prompt: Any, size: int) -> None:
     assert completion(prompt).text_bytes() == size
 
 
@@ -24,12 +24,12 @@ def test_prompts(prompt: Any, size: int) -> None:
     "prompt",
     [None, 1, [], [[]], [-1], [2**31], [1.5], ["a"] * 65, [["a"]], {}, ["a", 7], [7, "a"], [[1], 2], [[1]] * 65],
 )
-def test_prompts_that_are_none(prompt: Any) -> None:
+def test_invalid_prompts_are_refused(prompt: Any) -> None:
     with pytest.raises(ValidationError):
         completion(prompt)
 
 
-def test_fields() -> None:
+def test_fields_are_bounded() -> None:
     assert completion("a", logprobs=5, echo=True, suffix="b", best_of=2, temperature=1).temperature == 1
     with pytest.raises(ValidationError):
         completion("a", logprobs=6)

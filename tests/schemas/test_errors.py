@@ -30,7 +30,7 @@ def listed(error: ApiError, sent: list[httpx2.Request]) -> None:
         client.models.list()
 
 
-def test_the_client_reads_our_errors() -> None:
+def test_openai_client_reads_our_errors() -> None:
     error = BadRequest("temperature must be a number", param="temperature")
     assert msgspec.to_builtins(msgspec.convert(error.body, ErrorResponse)) == error.body
     with pytest.raises(openai.BadRequestError, match="temperature must be a number") as caught:
@@ -40,7 +40,7 @@ def test_the_client_reads_our_errors() -> None:
 
 
 @pytest.mark.parametrize("reason", [RejectReason.DEADLINE, RejectReason.MAX_RUN])
-def test_the_client_does_not_send_again_what_ran_into_a_limit(reason: RejectReason) -> None:
+def test_openai_client_does_not_retry_a_request_over_a_limit(reason: RejectReason) -> None:
     sent: list[httpx2.Request] = []
     with pytest.raises(openai.APIStatusError):
         listed(Refused(CallFailed(rejection=Rejection(reason, "too slow"))), sent)

@@ -20,7 +20,7 @@ from cohabit.schemas.inference import ChatData, EmbedData, InferenceRequest
         (EmbedData, {"texts": ["a", "b"]}),
     ],
 )
-def test_taken(kind: type[msgspec.Struct], body: dict[str, Any]) -> None:
+def test_valid_data_is_accepted(kind: type[msgspec.Struct], body: dict[str, Any]) -> None:
     found = msgspec.convert(body, kind)
     assert {name: getattr(found, name) for name in body} == body
 
@@ -39,6 +39,6 @@ def test_taken(kind: type[msgspec.Struct], body: dict[str, Any]) -> None:
         (EmbedData, {"texts": ["a"] * 2049}),
     ],
 )
-def test_refused(kind: type[msgspec.Struct], body: dict[str, Any]) -> None:
+def test_invalid_data_is_refused(kind: type[msgspec.Struct], body: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         msgspec.convert(body, kind)

@@ -99,12 +99,12 @@ REFUSED: dict[str, Schema] = {
 
 
 @pytest.mark.parametrize("schema", TAKEN.values(), ids=TAKEN)
-def test_what_is_within_the_bounds_is_taken(schema: Schema) -> None:
+def test_schema_within_the_bounds_is_accepted(schema: Schema) -> None:
     check(schema)
 
 
 @pytest.mark.parametrize("schema", REFUSED.values(), ids=REFUSED)
-def test_what_is_not_is_refused_at_once(schema: Schema) -> None:
+def test_schema_over_a_bound_is_refused_at_once(schema: Schema) -> None:
     began = time.thread_time()
     with pytest.raises(BadSchema) as caught:
         check(schema)
@@ -123,14 +123,14 @@ def test_what_is_not_is_refused_at_once(schema: Schema) -> None:
         "^(?ix:(a{200}) {200})$",
     ],
 )
-def test_a_repetition_counts_however_it_is_written(pattern: str) -> None:
+def test_every_form_of_repetition_counts(pattern: str) -> None:
     with pytest.raises(BadSchema):
         check({"type": "string", "pattern": pattern})
 
 
 @pytest.mark.parametrize("choice", ["anyOf", "oneOf", "allOf"])
-def test_ways_that_multiply_are_counted_once_each(choice: str) -> None:
-    """Fifteen levels of ten ways each would be counted for ever."""
+def test_branches_are_counted_once_each(choice: str) -> None:
+    """Fifteen levels of ten ways each would take years to count."""
     parts = {f"a{number}": {choice: [{"$ref": f"#/$defs/a{number + 1}"}] * 10} for number in range(15)}
     began = time.thread_time()
     with pytest.raises(BadSchema, match="parts"):
@@ -146,6 +146,6 @@ def test_ways_that_multiply_are_counted_once_each(choice: str) -> None:
         {"anyOf": [{}], "$ref": "#/anyOf/" + "1" * 5000},
     ],
 )
-def test_references_that_python_itself_cannot_follow_are_refused(schema: Schema) -> None:
+def test_references_nested_too_deeply_are_refused(schema: Schema) -> None:
     with pytest.raises(BadSchema):
         check(schema)

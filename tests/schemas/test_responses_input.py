@@ -27,12 +27,12 @@ def chat(given: Any = "hello", **fields: Any) -> dict[str, Any]:
     return body
 
 
-def test_a_text_is_a_user_who_says_it() -> None:
+def test_text_becomes_a_user_message() -> None:
     assert chat() == {"model": "llm", "messages": [{"role": "user", "content": "hello"}]}
     assert chat(instructions="brief")["messages"][0] == {"role": "system", "content": "brief"}
 
 
-def test_items_are_turns_and_calls_belong_to_what_was_said_with_them() -> None:
+def test_items_become_messages_with_their_calls() -> None:
     given = [
         {"role": "user", "content": [{"type": "input_text", "text": "look"}, IMAGE]},
         {"type": "reasoning", "id": "rs_1", "summary": []},
@@ -56,12 +56,12 @@ def test_items_are_turns_and_calls_belong_to_what_was_said_with_them() -> None:
     assert list(asked(given).pictures()) == [("input.0.content.1.image_url", "data:,x")]
 
 
-def test_calls_of_two_turns_stay_apart() -> None:
+def test_calls_of_two_messages_stay_apart() -> None:
     turns = chat([CALL, {"type": "function_call_output", "call_id": "1", "output": "x"}, CALL, CALL])["messages"]
     assert [len(turn.get("tool_calls", [])) for turn in turns] == [1, 0, 2]
 
 
-def test_settings() -> None:
+def test_parameters_get_the_names_of_a_chat() -> None:
     tool = {"type": "function", "name": "f", "parameters": SCHEMA, "strict": True}
     body = chat(
         max_output_tokens=5,
@@ -98,7 +98,7 @@ def test_settings() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json_object"])
-def test_formats_without_a_schema(form: str) -> None:
+def test_formats_without_a_schema_are_kept(form: str) -> None:
     assert chat(text={"format": {"type": form}})["response_format"] == {"type": form}
 
 
@@ -115,6 +115,6 @@ def test_formats_without_a_schema(form: str) -> None:
         ["x"],
     ],
 )
-def test_what_is_no_input(given: Any) -> None:
+def test_invalid_input_is_refused(given: Any) -> None:
     with pytest.raises(ValidationError):
         asked(given)

@@ -43,7 +43,7 @@ def events(told: Telling, chunks: Iterable[dict[str, Any]]) -> list[Event]:
     return found
 
 
-def test_a_text_in_openais_order() -> None:
+def test_text_has_openais_order_of_events() -> None:
     chunks = [chunk(role="assistant", content=""), chunk(content="Hel"), chunk(content="lo"), chunk("stop")]
     found = events(telling(), [*chunks, {"choices": [], "usage": USAGE}])
     assert [event["type"] for event in found] == [
@@ -69,7 +69,7 @@ def test_a_text_in_openais_order() -> None:
     assert (last.usage.input_tokens, last.usage.output_tokens, last.usage.total_tokens) == (2, 3, 5)
 
 
-def test_text_then_two_calls() -> None:
+def test_text_and_two_calls_are_separate_items() -> None:
     chunks = [chunk(content="hm"), call(0, "f", "{"), call(0, arguments="}"), call(1, "g"), call(1, arguments="{}")]
     found = events(telling(tools=[TOOL]), [*chunks, chunk("tool_calls")])
     assert [(event["type"], event.get("output_index")) for event in found[2:-1]] == [
@@ -99,7 +99,7 @@ def test_text_then_two_calls() -> None:
 
 
 @pytest.mark.parametrize("one", [chunk(content="hm"), call(0, "f", "{")])
-def test_an_answer_that_is_cut_off_says_so(one: dict[str, Any]) -> None:
+def test_truncated_answer_is_incomplete(one: dict[str, Any]) -> None:
     last = events(telling(max_output_tokens=1), [one, chunk("length")])[-1]
     assert last["type"] == "response.incomplete"
     assert last["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
@@ -109,7 +109,7 @@ def test_an_answer_that_is_cut_off_says_so(one: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("status", "code"), [(503, "server_error"), (429, "rate_limit_exceeded"), (400, "invalid_prompt")]
 )
-def test_a_failure_ends_it_with_a_code_that_clients_know(status: int, code: str) -> None:
+def test_failure_ends_the_stream_with_a_known_code(status: int, code: str) -> None:
     told = telling()
     error = {"message": "it ended", "code": "ours"}
     found = [*told.begun(), *told.told(chunk(content="hm")), *told.failed(status, error)]
@@ -118,7 +118,7 @@ def test_a_failure_ends_it_with_a_code_that_clients_know(status: int, code: str)
     assert found[-1]["response"]["output"][0]["status"] == "incomplete"
 
 
-def test_a_whole_answer_is_the_end_of_its_stream() -> None:
+def test_plain_answer_equals_the_last_event() -> None:
     logprob = {"token": "a", "bytes": [97], "logprob": -1.0, "top_logprobs": []}
     calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     choice = {
@@ -132,7 +132,7 @@ def test_a_whole_answer_is_the_end_of_its_stream() -> None:
     assert whole.model_dump()["output"][0]["content"][0]["logprobs"] == [logprob]
 
 
-def test_what_was_asked_is_repeated_and_nothing_is_stored() -> None:
+def test_response_repeats_the_request() -> None:
     form = {"type": "json_schema", "name": "n", "schema": {"type": "object"}}
     choice = {"type": "function", "name": "f"}
     asked = {"tools": [TOOL], "tool_choice": choice, "text": {"format": form}, "store": True, "temperature": 0.5}

@@ -20,7 +20,9 @@ REFUSED = CallFailed(
 
 
 @pytest.mark.parametrize("sent", ["one", ["one", "two"], [1, 2, 3], [[1, 2], [3]], ["x"] * 2048])
-async def test_every_form_of_input_passes_as_it_is(sent: Any, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_every_form_of_input_reaches_the_engine_unchanged(
+    sent: Any, http: httpx2.AsyncClient, service: FakeService
+) -> None:
     service.reply = as_asked
     body = {"model": "embeddings", "input": sent, "dimensions": 8}
     assert (await http.post(PATH, json={**body, "user": "u"})).status_code == 200
@@ -40,14 +42,16 @@ async def test_every_form_of_input_passes_as_it_is(sent: Any, http: httpx2.Async
         (["x" * 1024] * 1025, "the request holds 1049600 bytes of text"),
     ],
 )
-async def test_what_is_wrong(sent: Any, message: str, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_invalid_request_is_refused(
+    sent: Any, message: str, http: httpx2.AsyncClient, service: FakeService
+) -> None:
     answer = await http.post(PATH, json={"model": "embeddings", "input": sent})
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith(message)
     assert not service.calls
 
 
-async def test_a_model_that_cannot_shorten_names_those_that_can(
+async def test_error_of_dimensions_names_models_that_can_shorten(
     http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     service.reply = failing(REFUSED)
@@ -61,7 +65,7 @@ async def test_a_model_that_cannot_shorten_names_those_that_can(
     assert (error["param"], error["code"]) == ("dimensions", "unsupported_parameter")
 
 
-async def test_other_failures_stay_what_they_are(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_other_failures_are_passed_on(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = failing(CallFailed(error=ItemError(1, "input.0 is empty", param="input.0")))
     error = (await http.post(PATH, json={"model": "embeddings", "input": ["a"]})).json()["error"]
     assert (error["message"], error["param"]) == ("input.0 is empty", "input.0")

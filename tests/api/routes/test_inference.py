@@ -28,7 +28,9 @@ LLM_BODY = {"model": "llm", "messages": MESSAGES}
         ({"prompt": "hello", "temperature": 0, "mood": 5}, {**LLM_BODY, "temperature": 0}),
     ],
 )
-async def test_chat(data: dict[str, Any], body: Any, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_chat_has_text_and_usage(
+    data: dict[str, Any], body: Any, http: httpx2.AsyncClient, service: FakeService
+) -> None:
     service.reply = as_asked
     whole = await http.post("/inference", json={"type": "chat", "data": data})
     short = await http.post("/inference", params={"request_type": "chat"}, json=data)
@@ -39,7 +41,7 @@ async def test_chat(data: dict[str, Any], body: Any, http: httpx2.AsyncClient, s
         assert json.loads(call.body) == body
 
 
-async def test_calls_are_told_and_there_is_one_answer(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_tool_calls_are_in_the_result_and_n_must_be_1(http: httpx2.AsyncClient, service: FakeService) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     choice = {"index": 0, "message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}
     service.reply = at_once(json.dumps({"choices": [choice], "usage": {}}).encode())
@@ -49,7 +51,9 @@ async def test_calls_are_told_and_there_is_one_answer(http: httpx2.AsyncClient, 
     assert (several.status_code, several.json()["error"]["param"]) == (400, "data.n")
 
 
-async def test_what_a_model_cannot_is_refused_or_told(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_parameter_a_model_cannot_honour_is_refused_or_warned_about(
+    http: httpx2.AsyncClient, service: FakeService
+) -> None:
     service.reply = as_asked
     data = {"messages": asking(picture()), "temperature": 0}
     told = await http.post("/inference", json={"type": "chat", "model": "labels", "data": data})
@@ -61,7 +65,9 @@ async def test_what_a_model_cannot_is_refused_or_told(http: httpx2.AsyncClient, 
 @pytest.mark.parametrize(
     ("data", "texts"), [({"text": "hello"}, "hello"), ({"texts": ["hello", "you"]}, ["hello", "you"])]
 )
-async def test_embed(data: dict[str, Any], texts: Any, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_embed_has_a_vector_for_each_text(
+    data: dict[str, Any], texts: Any, http: httpx2.AsyncClient, service: FakeService
+) -> None:
     service.reply = as_asked
     whole = await http.post("/inference", json={"type": "embed", "data": data})
     short = await http.post("/inference", params={"request_type": "embed"}, json=data)
@@ -70,13 +76,13 @@ async def test_embed(data: dict[str, Any], texts: Any, http: httpx2.AsyncClient,
         assert json.loads(call.body) == {"model": "embeddings", "input": texts}
 
 
-async def test_a_model_may_be_named(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_model_can_be_chosen(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     await http.post("/inference", json={"type": "chat", "data": {"prompt": "hello"}, "model": "seer"})
     assert service.calls[0].model == "seer"
 
 
-async def test_no_model_has_the_task(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_task_without_a_model_is_refused(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.models = {}
     answer = await http.post("/inference", json={"type": "chat", "data": {"prompt": "hello"}})
     assert answer.status_code == 400
@@ -110,7 +116,7 @@ async def test_no_model_has_the_task(http: httpx2.AsyncClient, service: FakeServ
         ),
     ],
 )
-async def test_what_is_wrong(
+async def test_invalid_request_is_refused(
     body: dict[str, Any], message: str, param: str | None, http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     answer = await http.post("/inference", json=body)
@@ -133,7 +139,7 @@ BARE = URL.partition(",")[2]
 
 @pytest.mark.parametrize(("image", "sent"), [(URL, CLEAN), (BARE, CLEAN), (f"data:;base64,{BARE}", CLEAN)])
 @pytest.mark.parametrize("prompt", [None, "Which animal?"])
-async def test_describe_image(
+async def test_image_is_described(
     image: str, sent: str, prompt: str | None, http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     service.reply = as_asked
@@ -147,13 +153,13 @@ async def test_describe_image(
     assert shown == {"type": "image_url", "image_url": {"url": sent}}
 
 
-async def test_a_model_that_tells_no_findings(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_model_without_findings_has_empty_ones(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = at_once(CHAT_ANSWER)
     answer = await http.post("/inference", json={"type": "describe_image", "data": {"image": BARE}})
     assert answer.json() == {"text": "Hi!", "findings": {}}
 
 
-async def test_speak(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_speech_is_a_wav_file(http: httpx2.AsyncClient, service: FakeService) -> None:
     streamed = SOUND[:4] + b"\xff" * 4 + SOUND[8:40] + b"\xff" * 4 + SOUND[44:]
     service.reply = at_once(streamed[:100], streamed[100:])
     data = {"text": "Hello.", "voice": "nova", "speed": 1.5}
@@ -173,7 +179,7 @@ async def test_speak(http: httpx2.AsyncClient, service: FakeService) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "data:audio/wav;base64,"])
-async def test_transcribe(prefix: str, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_sound_is_transcribed(prefix: str, http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     audio = prefix + base64.b64encode(SOUND).decode()
     data = {"audio": audio, "language": "en", "prompt": "Names: Bob."}
@@ -184,7 +190,9 @@ async def test_transcribe(prefix: str, http: httpx2.AsyncClient, service: FakeSe
     assert json.loads(call.body) == {"language": "en", "prompt": "Names: Bob.", "temperature": 0.0}
 
 
-async def test_who_names_no_model_gets_one_that_can_answer(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_request_without_a_model_gets_one_that_can_answer(
+    http: httpx2.AsyncClient, service: FakeService
+) -> None:
     service.reply = as_asked
     service.models = {name: service.models[name] for name in ("labels", "llm", "seer")}
     await http.post("/inference", json={"type": "chat", "data": {"prompt": "hello"}})
@@ -224,7 +232,7 @@ async def test_who_names_no_model_gets_one_that_can_answer(http: httpx2.AsyncCli
         ("transcribe", {"audio": "aGVsbG8=", "language": "English"}, "data.language must match", "data.language"),
     ],
 )
-async def test_what_is_wrong_with_pictures_and_sound(
+async def test_invalid_pictures_and_sound_are_refused(
     kind: str, data: dict[str, Any], message: str, param: str, served: Served
 ) -> None:
     answer = await served.http.post("/inference", json={"type": kind, "data": data})

@@ -18,12 +18,12 @@ async def test_all_models_and_aliases_are_listed(http: httpx2.AsyncClient) -> No
 
 
 @pytest.mark.parametrize("name", ["llm", "gpt-4o-mini"])
-async def test_one_model(name: str, http: httpx2.AsyncClient) -> None:
+async def test_model_is_found_by_name_or_alias(name: str, http: httpx2.AsyncClient) -> None:
     assert (await http.get(f"/v1/models/{name}")).json()["id"] == name
 
 
 @pytest.mark.parametrize("name", [CANARY, f"org/{CANARY}"])
-async def test_no_such_model(name: str, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_unknown_model_is_a_404(name: str, http: httpx2.AsyncClient, service: FakeService) -> None:
     for answer in (
         await http.get(f"/v1/models/{name}"),
         await http.post("/v1/chat/completions", json={**CHAT, "model": name}),
@@ -60,7 +60,7 @@ async def test_no_such_model(name: str, http: httpx2.AsyncClient, service: FakeS
         ),
     ],
 )
-async def test_a_model_that_has_not_the_task(
+async def test_model_without_the_task_is_refused(
     path: str, body: dict[str, object], message: str, http: httpx2.AsyncClient
 ) -> None:
     answer = await http.post(path, json=body)
@@ -79,7 +79,7 @@ PICTURE = asking(picture())
         ("/inference", {"type": "chat", "model": "llm", "data": {"messages": PICTURE}}),
     ],
 )
-async def test_a_picture_for_a_model_that_cannot_see(
+async def test_picture_for_a_model_that_cannot_see_is_refused(
     path: str, body: dict[str, object], http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     answer = await http.post(path, json=body)
@@ -92,7 +92,7 @@ async def test_a_picture_for_a_model_that_cannot_see(
     assert not service.calls
 
 
-async def test_a_picture_for_one_that_can(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_picture_for_a_model_that_sees_is_accepted(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = lambda _call, answer: answer.complete()
     body = {"model": "seer", "messages": PICTURE}
     assert (await http.post("/v1/chat/completions", json=body)).status_code == 200

@@ -26,7 +26,7 @@ def with_reranker(service: FakeService) -> None:
     service.models = {**service.models, "judge": judge}
 
 
-async def test_vectors_stand_in_and_the_answer_says_so(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_embedding_model_reranks_with_a_warning(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = at_once(VECTORS)
     answer = await http.post(PATH, json=ASKED)
     found = answer.json()
@@ -49,26 +49,28 @@ async def test_vectors_stand_in_and_the_answer_says_so(http: httpx2.AsyncClient,
     assert json.loads(call.body) == asked
 
 
-async def test_a_vector_of_nothing_is_near_nothing(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_zero_vector_has_similarity_zero_which_is_a_score_of_one_half(
+    http: httpx2.AsyncClient, service: FakeService
+) -> None:
     service.reply = at_once(packed((1.0, 0.0), (0.0, 0.0)))
     answer = await http.post(PATH, json={"query": "q", "documents": ["d"]})
     assert answer.json()["results"] == [{"index": 0, "relevance_score": 0.5}]
 
 
-async def test_only_the_best_and_their_text(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_top_n_and_return_documents(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = at_once(VECTORS)
     body = {**ASKED, "model": "embeddings", "top_n": 1, "return_documents": True, "user": "u"}
     (best,) = (await http.post(PATH, json=body)).json()["results"]
     assert best == {"index": 1, "relevance_score": 1.0, "document": {"text": "near"}}
 
 
-async def test_more_than_there_are_is_all(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_top_n_above_the_count_returns_all(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = at_once(VECTORS)
     assert len((await http.post(PATH, json={**ASKED, "top_n": 99})).json()["results"]) == 3
 
 
 @pytest.mark.parametrize("named", [{}, {"model": "judge"}, {"model": "rerank-v3"}])
-async def test_a_model_that_can_is_asked(
+async def test_reranking_model_is_preferred(
     named: dict[str, str], http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     with_reranker(service)
@@ -86,27 +88,27 @@ async def test_a_model_that_can_is_asked(
     assert json.loads(call.body) == {"model": "judge", "query": "q", "documents": ["away", "near", "across"]}
 
 
-async def test_vectors_do_not_stand_in_where_a_model_can(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_embedding_model_is_not_used_where_one_reranks(http: httpx2.AsyncClient, service: FakeService) -> None:
     with_reranker(service)
     error = (await http.post(PATH, json={**ASKED, "model": "embeddings"})).json()["error"]
     assert error["message"] == "embeddings cannot rerank; models that can rerank: judge"
     assert not service.calls
 
 
-async def test_nobody_can(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_server_without_a_suitable_model_refuses(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.models = {"llm": service.models["llm"]}
     error = (await http.post(PATH, json=ASKED)).json()["error"]
     assert (error["message"], error["param"]) == ("no model is configured that can rerank", "model")
     assert error["code"] == "unsupported_task"
 
 
-async def test_a_failure_has_its_status(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_failure_has_its_status(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = failing(rejected(RejectReason.QUEUE_FULL))
     assert (await http.post(PATH, json=ASKED)).status_code == 429
 
 
 @pytest.mark.parametrize(("place", "ours"), [("input.0", "query"), ("input.2", "documents.1")])
-async def test_what_the_engine_says_is_told_in_the_words_of_the_request(
+async def test_engine_error_names_the_field_of_the_request(
     place: str, ours: str, http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     said = ItemError(1, f"{place} has 300 tokens; split it", code="context_length_exceeded", param=place)
@@ -134,7 +136,9 @@ async def test_what_the_engine_says_is_told_in_the_words_of_the_request(
         ({"model": "llm"}, "llm cannot make embeddings; models that can make embeddings: embeddings", "model"),
     ],
 )
-async def test_what_is_wrong(change: dict[str, Any], message: str, param: str | None, served: Served) -> None:
+async def test_invalid_request_is_refused(
+    change: dict[str, Any], message: str, param: str | None, served: Served
+) -> None:
     answer = await served.http.post(PATH, json={**ASKED, **change})
     assert 400 <= answer.status_code < 500
     error = answer.json()["error"]

@@ -32,7 +32,7 @@ def told(answer: httpx2.Response) -> list[dict[str, Any]]:
     return events
 
 
-async def test_a_plain_answer(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_plain_answer(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = at_once(CHAT_ANSWER)
     answer = await http.post(PATH, json=HELLO)
     assert answer.status_code == 200
@@ -46,7 +46,7 @@ async def test_a_plain_answer(http: httpx2.AsyncClient, service: FakeService) ->
     assert json.loads(call.body) == {"model": "llm", "messages": [{"role": "user", "content": "hello"}]}
 
 
-async def test_a_stream_of_typed_events(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_stream_has_typed_events(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = at_once(*CHUNKS)
     answer = await http.post(PATH, json={**HELLO, "stream": True})
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -61,16 +61,14 @@ async def test_a_stream_of_typed_events(http: httpx2.AsyncClient, service: FakeS
     assert json.loads(service.calls[0].body)["stream_options"] == {"include_usage": True}
 
 
-async def test_a_failure_before_the_first_event_has_its_status(
-    http: httpx2.AsyncClient, service: FakeService
-) -> None:
+async def test_failure_before_the_first_event_has_its_status(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = failing(rejected(RejectReason.QUEUE_FULL))
     for body in (HELLO, {**HELLO, "stream": True}):
         answer = await http.post(PATH, json=body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
 
 
-async def test_a_failure_in_the_middle_is_the_last_event(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_failure_in_the_middle_is_the_last_event(http: httpx2.AsyncClient, service: FakeService) -> None:
     def reply(_call: Call, answer: Answer) -> None:
         answer.put(CHUNKS[0])
         answer.fail(rejected(RejectReason.WORKER_DIED))
@@ -82,9 +80,7 @@ async def test_a_failure_in_the_middle_is_the_last_event(http: httpx2.AsyncClien
     assert (error["code"], error["cause"]) == ("server_error", "worker_died")
 
 
-async def test_what_an_engine_refuses_is_named_as_the_client_named_it(
-    http: httpx2.AsyncClient, service: FakeService
-) -> None:
+async def test_engine_error_names_the_field_of_the_request(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = failing(CallFailed(error=ItemError(1, "cannot", param="response_format")))
     for body in (HELLO, {**HELLO, "stream": True}):
         assert (await http.post(PATH, json=body)).json()["error"]["param"] == "text.format"
@@ -102,7 +98,7 @@ async def test_what_an_engine_refuses_is_named_as_the_client_named_it(
         ({"tools": [TOOL, {"type": CANARY}]}, "tools.1.type"),
     ],
 )
-async def test_what_is_not_kept_or_done_here_is_refused(fields: dict[str, Any], param: str, served: Served) -> None:
+async def test_unsupported_field_is_refused(fields: dict[str, Any], param: str, served: Served) -> None:
     answer = await served.http.post(PATH, json={**HELLO, **fields})
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (400, "unsupported_parameter", param)
@@ -125,20 +121,20 @@ async def test_what_is_not_kept_or_done_here_is_refused(fields: dict[str, Any], 
         ({"seed": CANARY}, "seed"),
     ],
 )
-async def test_what_makes_no_sense_is_refused(fields: dict[str, Any], param: str, http: httpx2.AsyncClient) -> None:
+async def test_inconsistent_request_is_refused(fields: dict[str, Any], param: str, http: httpx2.AsyncClient) -> None:
     answer = await http.post(PATH, json={**HELLO, **fields})
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_request", param)
     assert CANARY not in answer.text
 
 
-async def test_too_much_text(http: httpx2.AsyncClient) -> None:
+async def test_too_much_text_is_refused(http: httpx2.AsyncClient) -> None:
     answer = await http.post(PATH, json={**HELLO, "instructions": "a" * (1 << 20)})
     assert answer.json()["error"]["code"] == "context_length_exceeded"
     assert answer.json()["error"]["param"] == "input"
 
 
-async def test_pictures_are_for_models_that_see(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_pictures_need_a_model_that_sees(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = at_once(CHAT_ANSWER)
     parts = [{"type": "input_image", "image_url": data_url(picture())}]
     body = {"model": "labels", "input": [{"role": "user", "content": parts}], "temperature": 0}
@@ -152,7 +148,7 @@ async def test_pictures_are_for_models_that_see(http: httpx2.AsyncClient, servic
     assert (broken["code"], broken["param"]) == ("invalid_image", "input.0.content.0.image_url")
 
 
-async def test_what_the_model_cannot_is_refused_in_the_words_of_responses(http: httpx2.AsyncClient) -> None:
+async def test_unsupported_parameter_has_the_name_that_responses_use(http: httpx2.AsyncClient) -> None:
     parts = [{"type": "input_image", "image_url": data_url(picture())}]
     body = {"model": "labels", "input": [{"role": "user", "content": parts}]}
     form = {"format": {"type": "json_object"}}

@@ -27,7 +27,7 @@ def test_every_format_an_engine_makes_has_its_media_type() -> None:
 
 
 @pytest.mark.parametrize(("kind", "media_type"), MEDIA_TYPES.items())
-async def test_sound_is_passed_on_as_it_is(
+async def test_sound_is_passed_on_unchanged(
     kind: str, media_type: str, http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     service.reply = at_once(b"one", b"two")
@@ -53,14 +53,16 @@ async def test_sound_is_passed_on_as_it_is(
         *((name, "default", True) for name in sorted(VOICES - {"alloy"})),
     ],
 )
-async def test_voices(asked: str, given: str, warned: bool, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_voices_are_mapped(
+    asked: str, given: str, warned: bool, http: httpx2.AsyncClient, service: FakeService
+) -> None:
     service.reply = at_once(b"sound")
     answer = await http.post(PATH, json={**SPEAK, "voice": asked})
     assert json.loads(service.calls[0].body)["voice"] == given
     assert ("x-cohabit-warning" in answer.headers) is warned
 
 
-async def test_a_voice_need_not_be_named(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_voice_is_optional(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = at_once(b"sound")
     await http.post(PATH, json={"model": "tts", "input": "Hello."})
     told = json.loads(service.calls[0].body)
@@ -91,7 +93,9 @@ async def test_warnings_share_one_header(http: httpx2.AsyncClient, service: Fake
         ({"model": "llm"}, "llm cannot speak; models that can speak: tts", "model"),
     ],
 )
-async def test_what_is_wrong(change: dict[str, Any], message: str, param: str | None, served: Served) -> None:
+async def test_invalid_request_is_refused(
+    change: dict[str, Any], message: str, param: str | None, served: Served
+) -> None:
     answer = await served.http.post(PATH, json={**SPEAK, **change})
     assert answer.status_code == 400
     error = answer.json()["error"]
@@ -100,14 +104,12 @@ async def test_what_is_wrong(change: dict[str, Any], message: str, param: str | 
     assert not served.service.calls
 
 
-async def test_a_failure_before_the_first_sound_has_its_status(
-    http: httpx2.AsyncClient, service: FakeService
-) -> None:
+async def test_failure_before_the_first_sound_has_its_status(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = failing(rejected(RejectReason.QUEUE_FULL))
     assert (await http.post(PATH, json=SPEAK)).status_code == 429
 
 
-async def test_sound_goes_out_as_it_comes(app: Starlette, service: FakeService) -> None:
+async def test_sound_is_sent_as_it_is_made(app: Starlette, service: FakeService) -> None:
     async with Exchange(app, PATH, SPEAK) as exchange:
         _, answer = await service.asked.get()
         assert exchange.sent == [], "nothing is promised before there is sound"
@@ -122,7 +124,7 @@ async def test_sound_goes_out_as_it_comes(app: Starlette, service: FakeService) 
     assert service.cancelled == []
 
 
-async def test_sound_as_events(app: Starlette, service: FakeService) -> None:
+async def test_sound_can_be_sent_as_events(app: Starlette, service: FakeService) -> None:
     body = {**SPEAK, "stream_format": "sse", "instructions": "gently"}
     async with Exchange(app, PATH, body) as exchange:
         call, answer = await service.asked.get()
@@ -144,7 +146,7 @@ async def test_sound_as_events(app: Starlette, service: FakeService) -> None:
     assert b"instructions are not supported" in headers[b"x-cohabit-warning"]
 
 
-async def test_events_of_sound_that_breaks_off_say_so(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_events_report_sound_that_breaks_off(http: httpx2.AsyncClient, service: FakeService) -> None:
     def reply(_call: Call, answer: Answer) -> None:
         answer.put(b"one")
         answer.fail(rejected(RejectReason.WORKER_DIED))
@@ -156,7 +158,7 @@ async def test_events_of_sound_that_breaks_off_say_so(http: httpx2.AsyncClient, 
     assert last["error"]["code"] == "worker_died"
 
 
-async def test_a_part_is_never_taken_for_the_whole(app: Starlette, service: FakeService) -> None:
+async def test_truncated_sound_ends_the_connection(app: Starlette, service: FakeService) -> None:
     async with Exchange(app, PATH, SPEAK) as exchange:
         _, answer = await service.asked.get()
         answer.put(b"one")
@@ -168,7 +170,7 @@ async def test_a_part_is_never_taken_for_the_whole(app: Starlette, service: Fake
 
 
 @pytest.mark.parametrize("begun", [True, False])
-async def test_a_client_that_leaves_is_cancelled_at_once(app: Starlette, service: FakeService, begun: bool) -> None:
+async def test_request_is_cancelled_when_its_client_leaves(app: Starlette, service: FakeService, begun: bool) -> None:
     async with Exchange(app, PATH, SPEAK) as exchange:
         _, answer = await service.asked.get()
         if begun:
@@ -179,7 +181,7 @@ async def test_a_client_that_leaves_is_cancelled_at_once(app: Starlette, service
     assert service.cancelled == [1]
 
 
-async def test_a_client_that_reads_nothing_is_cut_off(service: FakeService) -> None:
+async def test_client_that_reads_nothing_is_cut_off(service: FakeService) -> None:
     async with Exchange(create_app(service, timeouts=StreamTimeouts(stall_timeout=0.01)), PATH, SPEAK) as exchange:
         exchange.stop_reading()
         _, answer = await service.asked.get()

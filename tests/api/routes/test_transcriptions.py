@@ -25,7 +25,7 @@ async def asked(http: httpx2.AsyncClient, files: Any = FILE, **fields: Any) -> h
     return await http.post(PATH, data={"model": "whisper-1", **fields}, files=files)
 
 
-async def test_json_is_the_text_alone(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_json_has_the_text_alone(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     answer = await asked(http)
     assert answer.json() == {"text": "Hi there.", "usage": {"type": "duration", "seconds": 0.5}}
@@ -35,7 +35,7 @@ async def test_json_is_the_text_alone(http: httpx2.AsyncClient, service: FakeSer
     assert json.loads(call.body) == {"temperature": 0.0}
 
 
-async def test_text_is_no_json(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_text_format_is_plain_text(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     answer = await asked(http, response_format="text")
     assert answer.text == "Hi there.\n"
@@ -56,7 +56,7 @@ async def test_verbose_json_has_the_times(
     assert json.loads(service.calls[0].body).get("timestamp_granularities", []) == granularities
 
 
-async def test_fields_reach_the_engine_as_what_they_are(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_fields_reach_the_engine_with_their_types(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     await asked(http, language="en", prompt="Bob, Alice", temperature="0.2")
     assert json.loads(service.calls[0].body) == {"language": "en", "prompt": "Bob, Alice", "temperature": 0.2}
@@ -70,7 +70,7 @@ async def test_fields_reach_the_engine_as_what_they_are(http: httpx2.AsyncClient
     ],
 )
 @pytest.mark.parametrize("path", [PATH, TRANSLATIONS])
-async def test_subtitles(path: str, form: str, media_type: str, written: str, served: Served) -> None:
+async def test_subtitles_are_made(path: str, form: str, media_type: str, written: str, served: Served) -> None:
     served.service.reply = as_asked
     answer = await served.http.post(path, data={"model": "stt", "response_format": form}, files=FILE)
     assert answer.text == written
@@ -78,14 +78,14 @@ async def test_subtitles(path: str, form: str, media_type: str, written: str, se
     assert "x-cohabit-run-ms" in answer.headers
 
 
-async def test_harmless_hints_are_taken(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_harmless_fields_are_accepted(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     answer = await asked(http, chunking_strategy="auto", stream="false", user="u")
     assert answer.status_code == 200
     assert json.loads(service.calls[0].body) == {"temperature": 0.0}
 
 
-async def test_a_stream_has_what_is_heard_as_it_is_heard(app: Starlette, service: FakeService) -> None:
+async def test_stream_sends_text_as_it_is_transcribed(app: Starlette, service: FakeService) -> None:
     field = '--x\r\ncontent-disposition: form-data; name="{}"\r\n\r\n{}\r\n'
     file = '--x\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
     head = field.format("model", "stt") + field.format("stream", "true") + file
@@ -104,7 +104,7 @@ async def test_a_stream_has_what_is_heard_as_it_is_heard(app: Starlette, service
     assert exchange.complete
 
 
-async def test_a_stream_that_breaks_off_says_so(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_stream_that_breaks_off_reports_it(http: httpx2.AsyncClient, service: FakeService) -> None:
     def reply(_call: Call, answer: Answer) -> None:
         answer.put(b'{"type":"transcript.text.delta","delta":"Hi"}')
         answer.fail(rejected(RejectReason.WORKER_DIED))
@@ -114,7 +114,7 @@ async def test_a_stream_that_breaks_off_says_so(http: httpx2.AsyncClient, servic
     assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "worker_died"
 
 
-async def test_a_translation_is_asked_for_as_one(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_translation_sends_its_task_to_the_engine(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = as_asked
     answer = await http.post(TRANSLATIONS, data={"model": "whisper-1", "language": "de"}, files=FILE)
     assert answer.json()["text"] == "Hi there."
@@ -124,7 +124,9 @@ async def test_a_translation_is_asked_for_as_one(http: httpx2.AsyncClient, servi
 
 
 @pytest.mark.parametrize("field", ["include[]", "stream", "timestamp_granularities[]"])
-async def test_a_translation_has_no_such_field(field: str, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_translation_drops_fields_of_transcriptions(
+    field: str, http: httpx2.AsyncClient, service: FakeService
+) -> None:
     service.reply = as_asked
     answer = await http.post(TRANSLATIONS, data={"model": "stt", field: "en"}, files=FILE)
     assert answer.status_code == 200
@@ -134,7 +136,7 @@ async def test_a_translation_has_no_such_field(field: str, http: httpx2.AsyncCli
 
 
 @pytest.mark.parametrize("field", ["known_speaker_names[]", "known_speaker_references[]"])
-async def test_speakers_are_not_told_apart(field: str, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_known_speakers_are_refused(field: str, http: httpx2.AsyncClient, service: FakeService) -> None:
     answer = await http.post(PATH, data={"model": "stt", field: CANARY}, files=FILE)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "unsupported_parameter"
@@ -142,7 +144,7 @@ async def test_speakers_are_not_told_apart(field: str, http: httpx2.AsyncClient,
     assert not service.calls
 
 
-async def test_what_the_model_cannot_do(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_unsupported_parameter_is_refused(http: httpx2.AsyncClient, service: FakeService) -> None:
     able = replace(service.models["stt"], name="better")
     service.models = {"stt": replace(able, name="stt", abilities=frozenset()), "better": able}
     refused = await http.post(TRANSLATIONS, data={"model": "stt"}, files=FILE)
@@ -154,7 +156,7 @@ async def test_what_the_model_cannot_do(http: httpx2.AsyncClient, service: FakeS
     assert not service.calls
 
 
-async def test_a_failure_has_its_status(http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_failure_has_its_status(http: httpx2.AsyncClient, service: FakeService) -> None:
     service.reply = failing(rejected(RejectReason.QUEUE_FULL))
     assert (await asked(http)).status_code == 429
 
@@ -191,7 +193,9 @@ async def test_a_failure_has_its_status(http: httpx2.AsyncClient, service: FakeS
         ),
     ],
 )
-async def test_what_is_wrong(fields: dict[str, Any], message: str, param: str | None, served: Served) -> None:
+async def test_invalid_field_is_refused(
+    fields: dict[str, Any], message: str, param: str | None, served: Served
+) -> None:
     answer = await asked(served.http, **fields)
     assert answer.status_code == 400
     assert (answer.json()["error"]["message"], answer.json()["error"]["param"]) == (message, param)
@@ -209,7 +213,9 @@ async def test_what_is_wrong(fields: dict[str, Any], message: str, param: str | 
         ([("file", ("a.wav", SOUND)), ("file", ("b.wav", SOUND))], "the form cannot be read: it takes one file"),
     ],
 )
-async def test_a_file_that_is_wrong(files: Any, message: str, http: httpx2.AsyncClient, service: FakeService) -> None:
+async def test_invalid_file_is_refused(
+    files: Any, message: str, http: httpx2.AsyncClient, service: FakeService
+) -> None:
     answer = await asked(http, files)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith(message)
@@ -218,7 +224,7 @@ async def test_a_file_that_is_wrong(files: Any, message: str, http: httpx2.Async
     assert not service.calls
 
 
-async def test_no_file(http: httpx2.AsyncClient) -> None:
+async def test_missing_file_is_refused(http: httpx2.AsyncClient) -> None:
     answer = await http.post(PATH, files={"model": (None, "stt")})
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith("file is missing")
@@ -243,7 +249,9 @@ async def test_no_file(http: httpx2.AsyncClient) -> None:
         ),
     ],
 )
-async def test_what_is_no_form(headers: dict[str, str], body: bytes, message: str, http: httpx2.AsyncClient) -> None:
+async def test_body_that_is_no_form_is_refused(
+    headers: dict[str, str], body: bytes, message: str, http: httpx2.AsyncClient
+) -> None:
     answer = await http.post(PATH, content=body, headers=headers)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith(message)
@@ -257,7 +265,7 @@ def form(model: bytes = b"stt", extra: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("charset", ["punycode", "undefined", "\0"])
-async def test_a_charset_that_is_none(charset: str, http: httpx2.AsyncClient) -> None:
+async def test_unknown_charset_is_refused(charset: str, http: httpx2.AsyncClient) -> None:
     headers = {"content-type": f'multipart/form-data; boundary=x; charset="{charset}"'}
     answer = await http.post(PATH, content=form(b"xn--\xff-a..+"), headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
@@ -271,7 +279,7 @@ async def test_a_charset_that_is_none(charset: str, http: httpx2.AsyncClient) ->
         (b"content-transfer-encoding: Binary\r\n", 200),
     ],
 )
-async def test_a_part_that_is_packed(
+async def test_encoded_part_is_refused(
     extra: bytes, status: int, http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     service.reply = as_asked
@@ -281,7 +289,7 @@ async def test_a_part_that_is_packed(
     assert bool(service.calls) == (status == 200)
 
 
-async def test_an_upload_that_is_too_large_is_not_read_on(
+async def test_too_large_upload_is_not_read_on(
     http: httpx2.AsyncClient, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "MAX_UPLOAD", 1000)
@@ -291,7 +299,7 @@ async def test_an_upload_that_is_too_large_is_not_read_on(
     assert not service.calls
 
 
-async def test_an_upload_is_never_on_disk(
+async def test_upload_is_never_on_disk(
     http: httpx2.AsyncClient, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # a file there cannot be made
