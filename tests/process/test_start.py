@@ -31,7 +31,7 @@ def test_listens_soon_after_its_libraries_are_there(tmp_path: Path) -> None:
         with serving(folder) as server:
             ratios.append(cpu_seconds(server) / libraries)
             assert server.http.get("/health/ready").status_code == 200, "ready with nothing loaded"
-    assert statistics.median(ratios) < 2.5, ratios
+    assert statistics.median(ratios) < 4, ratios
 
 
 def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
