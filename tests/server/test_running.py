@@ -1,8 +1,11 @@
 """A whole server inside this process, as programs that embed one use it."""
 
 import asyncio
+import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from cohabit.config.load import parse_config
 from cohabit.config.model import Config
 from cohabit.core.commands import Command, Dispatch
 from cohabit.server import ModelNeverFits, Running, StartError, serve
+from harness import PATIENCE
 
 pytestmark = pytest.mark.process
 
@@ -104,3 +108,17 @@ async def test_warnings_are_told() -> None:
     async with serve(config(CONFIG + "server: {keys: false}\n"), host="0.0.0.0", port=0, tell=told.append):  # noqa: S104 - said to be open
         pass
     assert any("anybody who reaches" in line for line in told)
+
+
+def test_example_of_the_docs_runs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "embedding.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "models.yaml").write_text(CONFIG)
+    process = subprocess.Popen([sys.executable, "-uc", snippet], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().removeprefix("listening on ").strip()
+        assert httpx2.get(f"{url}/v1/models").json()["data"][0]["id"] == "a"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE)
