@@ -27,6 +27,7 @@ from cohabit.config.model import Config
 from cohabit.config.paths import derived_dir, weights_dir
 from cohabit.config.units import parse_size
 from cohabit.engines.registry import engine_class
+from cohabit.media import images
 from cohabit.protocol.engine import Engine, EngineRequest, ItemError, Output
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
@@ -178,7 +179,11 @@ async def _infer(lane: Lane, kind: str, data: Mapping[str, Any]) -> dict[str, An
                 "usage": answer["usage"],
             }
         case Task.DESCRIBE:
-            url = data["image"] if data["image"].startswith("data:") else f"data:image/png;base64,{data['image']}"
+            # The engine opens only images that an inspector has made; here that happens in the server's own process.
+            image = images.shrunk(
+                base64.b64decode(data["image"].rpartition(",")[2]), engine_class("scene").longest_picture
+            )
+            url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
             part = {"type": "image_url", "image_url": {"url": url}}
             answer = msgspec.json.decode(await lane.whole(task, {"messages": [{"role": "user", "content": [part]}]}))
             return {"text": answer["choices"][0]["message"]["content"], "findings": answer["findings"][0]}
