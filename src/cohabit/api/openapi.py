@@ -9,7 +9,7 @@ import msgspec
 from starlette.applications import Starlette
 
 from cohabit.api.examples import EXAMPLES
-from cohabit.api.routing import Endpoint, Operation, Responses
+from cohabit.api.routing import Endpoint, Operation, Responses, Structs
 from cohabit.schemas.answers import ErrorResponse
 
 _REF = "#/components/schemas/{name}"
@@ -18,7 +18,6 @@ JsonSchema = dict[str, Any]
 DESCRIPTION = "Many AI models on one GPU behind one OpenAI-compatible server."
 
 Kind = type[msgspec.Struct]
-_bodies: list[Kind] = []
 
 
 def _errors(descriptions: dict[int, str]) -> Responses:
@@ -82,32 +81,6 @@ def only(*statuses: int) -> Responses:
     return {status: _ALL[status] for status in (*statuses, *EVERYWHERE)}
 
 
-def body_of(kind: Kind, *others: Kind, waits: bool = True) -> dict[str, Any]:
-    """The ``request`` of a route that reads one of these bodies itself and, if it ``waits``, a time limit."""
-    kinds = (kind, *others)
-    _bodies.extend(kinds)
-    references = [{"$ref": _REF.format(name=each.__name__)} for each in kinds]
-    return _asking({"application/json": {"schema": {"anyOf": references} if others else references[0]}}, waits=waits)
-
-
-def list_of(kind: Kind, most: int) -> dict[str, Any]:
-    """The ``request`` of a route whose body is a list of these."""
-    extra = body_of(kind)
-    content = extra["requestBody"]["content"]["application/json"]
-    content["schema"] = {"type": "array", "items": content["schema"], "minItems": 1, "maxItems": most}
-    return extra
-
-
-def form_of(kind: Kind, *, waits: bool = True) -> dict[str, Any]:
-    """The ``request`` of a route that reads a form of these fields and a file, and if it ``waits`` a limit."""
-    _, parts = msgspec.json.schema_components([kind])
-    schema = parts[kind.__name__]  # with the file inside: it takes no other fields, so ``allOf`` would be empty
-    fields = dict(each for name, field in schema["properties"].items() for each in _fields(name, field, parts))
-    schema["properties"] = {"file": {"type": "string", "format": "binary"}} | fields
-    schema["required"] = [*schema["required"], "file"]
-    return _asking({"multipart/form-data": {"schema": schema}}, waits=waits)
-
-
 def _fields(name: str, field: dict[str, Any], parts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """As it is in a form: it has no null, calls a list ``x[]``, and y of the object ``x`` is ``x[y]``."""
     field = {key: value for key, value in field.items() if value is not None}
@@ -122,10 +95,6 @@ def _fields(name: str, field: dict[str, Any], parts: Mapping[str, Any]) -> Itera
             yield f"{name}[{part}]", its
     else:
         yield f"{name}[]" if field["type"] == "array" else name, field
-
-
-def _asking(content: dict[str, Any], *, waits: bool) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": content}, "parameters": [_TIMEOUT] if waits else []}
 
 
 def document(app: Starlette) -> dict[str, Any]:
@@ -157,7 +126,7 @@ def document(app: Starlette) -> dict[str, Any]:
     return found
 
 
-def _schemas(operations: Iterable[tuple[Endpoint, Operation]]) -> tuple[Mapping[Any, JsonSchema], JsonSchema]:
+def _schemas(operations: Iterable[tuple[Endpoint, Operation]]) -> tuple[Mapping[Kind, JsonSchema], JsonSchema]:
     """Of each type in an answer its schema, and all schemas that these and the bodies refer to, by name."""
     answers = [
         kind
@@ -165,16 +134,17 @@ def _schemas(operations: Iterable[tuple[Endpoint, Operation]]) -> tuple[Mapping[
         for response in operation.responses.values()
         for kind in _several(response.get("model", ()))
     ]
-    kinds = list(dict.fromkeys([*answers, *_bodies]))
+    bodies = [kind for _, operation in operations for kind in _several(operation.body)]
+    kinds = list(dict.fromkeys([*answers, *bodies]))
     found, components = msgspec.json.schema_components(kinds, ref_template=_REF)
     return dict(zip(kinds, found, strict=True)), dict(sorted(components.items()))
 
 
-def _several(kinds: Any) -> tuple[Kind, ...]:
+def _several(kinds: Structs) -> tuple[Kind, ...]:
     return kinds if isinstance(kinds, tuple) else (kinds,)
 
 
-def _operation(route: Endpoint, operation: Operation, schemas: Mapping[Any, JsonSchema]) -> JsonSchema:
+def _operation(route: Endpoint, operation: Operation, schemas: Mapping[Kind, JsonSchema]) -> JsonSchema:
     responses = {str(status): _response(status, told, schemas) for status, told in operation.responses.items()}
     for status, response in responses.items():
         names = _headers_of(status, waits="408" in responses)
@@ -184,18 +154,43 @@ def _operation(route: Endpoint, operation: Operation, schemas: Mapping[Any, Json
         "summary": route.name.replace("_", " ").capitalize(),
         "description": inspect.getdoc(route.endpoint),
         "operationId": route.name,
-        **operation.request,
-        "parameters": [*_of_path(route), *_of_query(operation.query), *operation.request.get("parameters", ())],
+        "requestBody": _request(operation, schemas),
+        "parameters": [*_of_path(route), *_of_query(operation.query), *([_TIMEOUT] if operation.waits else [])],
         "responses": responses,
     }
-    return {name: part for name, part in found.items() if part != []}
+    return {name: part for name, part in found.items() if part not in (None, [])}
 
 
-def _response(status: int, told: Mapping[str, Any], schemas: Mapping[Any, JsonSchema]) -> JsonSchema:
+def _request(operation: Operation, schemas: Mapping[Kind, JsonSchema]) -> JsonSchema | None:
+    if operation.form is not None:
+        return {"required": True, "content": {"multipart/form-data": {"schema": _form(operation.form)}}}
+    if operation.body == ():
+        return None
+    schema = _any_of(operation.body, schemas)
+    if operation.max_items is not None:
+        schema = {"type": "array", "items": schema, "minItems": 1, "maxItems": operation.max_items}
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def _form(kind: Kind) -> JsonSchema:
+    """The fields and the file in one schema: with ``allOf`` it would be empty, since it takes no other fields."""
+    _, parts = msgspec.json.schema_components([kind])
+    schema: JsonSchema = parts[kind.__name__]
+    fields = dict(each for name, field in schema["properties"].items() for each in _fields(name, field, parts))
+    schema["properties"] = {"file": {"type": "string", "format": "binary"}} | fields
+    schema["required"] = [*schema["required"], "file"]
+    return schema
+
+
+def _any_of(kinds: Structs, schemas: Mapping[Kind, JsonSchema]) -> JsonSchema:
+    one, *others = [schemas[kind] for kind in _several(kinds)]
+    return {"anyOf": [one, *others]} if others else one
+
+
+def _response(status: int, told: Mapping[str, Any], schemas: Mapping[Kind, JsonSchema]) -> JsonSchema:
     content = {**told.get("content", {})}
     if "model" in told:
-        one, *others = [schemas[kind] for kind in _several(told["model"])]
-        content = {"application/json": {"schema": {"anyOf": [one, *others]} if others else one}, **content}
+        content = {"application/json": {"schema": _any_of(told["model"], schemas)}, **content}
     return {"description": told.get("description", HTTPStatus(status).phrase), "content": content}
 
 

@@ -17,6 +17,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 Responses = Mapping[int, Mapping[str, Any]]
 """By status, as OpenAPI has it, with a Struct under ``model`` instead of its JSON schema."""
 
+Structs = type[msgspec.Struct] | tuple[type[msgspec.Struct], ...]
 Q = TypeVar("Q", bound=msgspec.Struct)
 
 
@@ -26,7 +27,10 @@ class Operation:
 
     tag: str
     responses: Responses
-    request: Mapping[str, Any]  # ``requestBody`` and ``parameters`` in headers
+    body: Structs  # of the JSON in the body, or several that it may be
+    form: type[msgspec.Struct] | None  # of the fields of a form, beside ``file``
+    max_items: int | None  # the body is a list of so many
+    waits: bool  # a request to a model, which may have a time limit
     query: type[msgspec.Struct] | None
 
 
@@ -63,18 +67,27 @@ class Router:
         method: str,
         path: str,
         *,
-        answer: Any = None,
+        answer: Structs = (),
         responses: Responses = MappingProxyType({}),
-        request: Mapping[str, Any] = MappingProxyType({}),
+        body: Structs = (),
+        form: type[msgspec.Struct] | None = None,
+        max_items: int | None = None,
+        waits: bool = True,
         query: type[msgspec.Struct] | None = None,
     ) -> Callable[[Handler], Handler]:
         """Decorates a handler.
 
-        ``answer`` is the Struct of a 200, or several that it may be; ``query`` has the parameters of the URL.
+        ``answer`` is the Struct of a 200, or several that it may be; for the others see Operation.
         """
-        told = {200: {"model": answer}} if answer is not None else {}
+        told = {200: {"model": answer}} if answer != () else {}
         operation = Operation(
-            tag=self._tag, responses={**self._responses, **told, **responses}, request=request, query=query
+            tag=self._tag,
+            responses={**self._responses, **told, **responses},
+            body=body,
+            form=form,
+            max_items=max_items,
+            waits=waits and (form is not None or body != ()),
+            query=query,
         )
 
         def declare(handler: Handler) -> Handler:

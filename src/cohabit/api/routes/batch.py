@@ -30,7 +30,7 @@ from cohabit.api.inference_tasks import Work, item_of, prepare
 from cohabit.api.media.media_inputs import Media, attended, media_of
 from cohabit.api.middleware.auth import limited, too_many
 from cohabit.api.middleware.disconnects import CLIENT_GONE, Watch
-from cohabit.api.openapi import list_of, only
+from cohabit.api.openapi import only
 from cohabit.api.routing import Responses, Router
 from cohabit.api.slices import Slices
 from cohabit.api.streams import Stream, StreamTimeouts
@@ -54,7 +54,7 @@ Item: TypeAlias = "tuple[Work, Spooled] | dict[str, Any]"
 """What is to be done, without its body, and the body; or the body of the error that says why it cannot be done."""
 
 
-@router.post("/batch", request=list_of(InferenceRequest, MAX_ITEMS))
+@router.post("/batch", body=InferenceRequest, max_items=MAX_ITEMS)
 async def batch(request: Request) -> Response:
     """A list of what ``/inference`` takes, answered in its order; with ``Accept: application/x-ndjson`` a line as
     each is done, with its ``index``."""

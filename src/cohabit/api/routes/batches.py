@@ -10,7 +10,7 @@ from starlette.responses import Response
 from cohabit.api.answers import warn
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import read_fields
-from cohabit.api.openapi import body_of, only
+from cohabit.api.openapi import only
 from cohabit.api.routes.files import After
 from cohabit.api.routing import Router, json_response, query_of
 from cohabit.api.storage import asked, named
@@ -26,7 +26,7 @@ class ListBatches(msgspec.Struct):
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
 
 
-@router.post("", request=body_of(BatchRequest, waits=False), answer=Batch, responses=only(413, 507))
+@router.post("", body=BatchRequest, waits=False, answer=Batch, responses=only(413, 507))
 async def create_batch(request: Request) -> Response:
     """Have every line of a file answered. It survives the server, and gives way to whoever waits for an answer."""
     taken = await read_fields(BatchRequest, request)

@@ -12,7 +12,7 @@ from cohabit.api.context import service_of
 from cohabit.api.fields import Taken, read_fields, warnings
 from cohabit.api.media import image_inputs
 from cohabit.api.media.media_inputs import attended, media_of
-from cohabit.api.openapi import ERRORS, body_of, streamed
+from cohabit.api.openapi import ERRORS, streamed
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router
 from cohabit.api.streams import events
@@ -27,7 +27,7 @@ S = TypeVar("S", bound=Sampling)
 router = Router("text", ERRORS)
 
 
-@router.post("/v1/chat/completions", request=body_of(ChatRequest), responses=streamed(ChatAnswer))
+@router.post("/v1/chat/completions", body=ChatRequest, responses=streamed(ChatAnswer))
 async def chat(request: Request) -> Response:
     """Answer a conversation, at once or as a stream."""
     taken = await read_fields(ChatRequest, request)
@@ -37,7 +37,7 @@ async def chat(request: Request) -> Response:
     return await _respond(request, taken.body, submit(request, info.name, Task.CHAT, await taken.sent()), warning)
 
 
-@router.post("/v1/completions", request=body_of(CompletionRequest), responses=streamed(CompletionAnswer))
+@router.post("/v1/completions", body=CompletionRequest, responses=streamed(CompletionAnswer))
 async def complete(request: Request) -> Response:
     """Go on with a text, at once or as a stream."""
     taken = await read_fields(CompletionRequest, request)

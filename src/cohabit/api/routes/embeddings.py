@@ -8,7 +8,7 @@ from cohabit.api.bodies import check_size
 from cohabit.api.capabilities import require
 from cohabit.api.context import service_of
 from cohabit.api.fields import read_fields
-from cohabit.api.openapi import ERRORS, body_of
+from cohabit.api.openapi import ERRORS
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router
 from cohabit.protocol.capabilities import Ability
@@ -20,7 +20,7 @@ _CANNOT_SHORTEN = ("dimensions", "unsupported_parameter")
 router = Router("embeddings", ERRORS)
 
 
-@router.post("/v1/embeddings", request=body_of(EmbeddingRequest), answer=EmbeddingAnswer)
+@router.post("/v1/embeddings", body=EmbeddingRequest, answer=EmbeddingAnswer)
 async def embed(request: Request) -> Response:
     """Turn texts into vectors."""
     taken = await read_fields(EmbeddingRequest, request)

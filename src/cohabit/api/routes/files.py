@@ -15,7 +15,7 @@ from cohabit.api.answers import warn
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import take_form
 from cohabit.api.http.connections import gone
-from cohabit.api.openapi import form_of, only
+from cohabit.api.openapi import only
 from cohabit.api.routing import Router, json_response, query_of
 from cohabit.api.storage import asked, named, store_of, told, who_asks
 from cohabit.api.streams import Stream, StreamTimeouts, Truncated
@@ -87,7 +87,7 @@ class _ToStore(FormParser):
             self._sent.append(self._current_part.file)
 
 
-@router.post("", request=form_of(FileUpload, waits=False), answer=FileObject, responses=only(413, 507))
+@router.post("", form=FileUpload, waits=False, answer=FileObject, responses=only(413, 507))
 async def send_file(request: Request) -> Response:
     """Send a file of requests, a line of JSON for each."""
     store = await store_of(request)

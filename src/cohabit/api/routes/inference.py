@@ -13,11 +13,10 @@ from cohabit.api.fields import apart
 from cohabit.api.inference_tasks import item_of, prepare
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
-from cohabit.api.openapi import ERRORS, body_of
+from cohabit.api.openapi import ERRORS
 from cohabit.api.routing import Router, query_of
 from cohabit.schemas.inference import DATA, RESULTS, InferenceRequest, Kind
 
-_BODY = body_of(InferenceRequest, *DATA)
 router = Router("inference", ERRORS)
 
 
@@ -30,7 +29,7 @@ class InferenceQuery(msgspec.Struct):
     ] = None
 
 
-@router.post("/inference", request=_BODY, answer=RESULTS, query=InferenceQuery)
+@router.post("/inference", body=(InferenceRequest, *DATA), answer=RESULTS, query=InferenceQuery)
 async def inference(request: Request) -> Response:
     """Chat, describe a picture, embed, speak or transcribe. With ``?request_type=`` the body is the data alone."""
     request_type = query_of(request, InferenceQuery).request_type

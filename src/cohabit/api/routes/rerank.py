@@ -16,7 +16,7 @@ from cohabit.api.bodies import check_size
 from cohabit.api.context import service_of
 from cohabit.api.fields import read_fields, warnings
 from cohabit.api.middleware.disconnects import CLIENT_GONE
-from cohabit.api.openapi import ERRORS, body_of
+from cohabit.api.openapi import ERRORS
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router, json_response
 from cohabit.protocol.tasks import Task
@@ -36,7 +36,7 @@ from cohabit.schemas.rerank import (
 router = Router("embeddings", ERRORS)
 
 
-@router.post("/v1/rerank", request=body_of(RerankRequest), answer=RerankAnswer)
+@router.post("/v1/rerank", body=RerankRequest, answer=RerankAnswer)
 async def rerank(request: Request) -> Response:
     """Put documents in order by how well they answer a query."""
     taken = await read_fields(RerankRequest, request)

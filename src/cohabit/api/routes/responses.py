@@ -16,7 +16,7 @@ from cohabit.api.fields import apart, read_fields, take_plain, warnings
 from cohabit.api.media import image_inputs
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
-from cohabit.api.openapi import ERRORS, body_of, streamed
+from cohabit.api.openapi import ERRORS, streamed
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router
 from cohabit.api.streams import EventStream, StreamTimeouts, events
@@ -30,7 +30,7 @@ from cohabit.schemas.responses_output import Event, Telling
 router = Router("text", {**streamed(ResponseObject), **ERRORS})
 
 
-@router.post("/v1/responses", request=body_of(ResponseRequest))
+@router.post("/v1/responses", body=ResponseRequest)
 async def respond(request: Request) -> Response:
     """Answer an input, at once or as a stream of typed events."""
     taken = await read_fields(ResponseRequest, request)

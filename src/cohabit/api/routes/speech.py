@@ -14,7 +14,7 @@ from cohabit.api.answers import submit
 from cohabit.api.context import service_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import read_fields, warnings
-from cohabit.api.openapi import ERRORS, body_of
+from cohabit.api.openapi import ERRORS
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Responses, Router
 from cohabit.api.streams import StreamTimeouts, TypedEventStream, events, sound
@@ -44,7 +44,7 @@ _SOUND: Responses = {
 router = Router("audio", {**_SOUND, **ERRORS})
 
 
-@router.post("/v1/audio/speech", request=body_of(SpeechRequest))
+@router.post("/v1/audio/speech", body=SpeechRequest)
 async def speak(request: Request) -> Response:
     """Speak a text."""
     taken = await read_fields(SpeechRequest, request)

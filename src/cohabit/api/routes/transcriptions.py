@@ -15,7 +15,7 @@ from cohabit.api.errors import BadRequest
 from cohabit.api.fields import take_form
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
-from cohabit.api.openapi import ERRORS, form_of
+from cohabit.api.openapi import ERRORS
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Responses, Router
 from cohabit.api.streams import TypedEventStream, events
@@ -45,7 +45,7 @@ _STREAMED: Responses = {200: {**_TEXT[200], "content": {**_TEXT[200]["content"],
 router = Router("audio", {**_TEXT, **ERRORS})
 
 
-@router.post("/v1/audio/transcriptions", request=form_of(TranscriptionRequest), responses=_STREAMED)
+@router.post("/v1/audio/transcriptions", form=TranscriptionRequest, responses=_STREAMED)
 async def transcribe(request: Request) -> Response:
     """Write down what was said, at once or as it is heard."""
     fields, data = await read_form(request)
@@ -62,7 +62,7 @@ async def transcribe(request: Request) -> Response:
     return await _respond(request, answer, asked.response_format, asked.timestamp_granularities, taken.warning)
 
 
-@router.post("/v1/audio/translations", request=form_of(TranslationRequest))
+@router.post("/v1/audio/translations", form=TranslationRequest)
 async def translate(request: Request) -> Response:
     """Write down in English what was said in any language."""
     fields, data = await read_form(request)
