@@ -14,7 +14,7 @@ from starlette.types import Message
 from api.driving import CANARY, CHAT, Exchange, FakeService, as_asked
 from cohabit.api.bodies import LARGE, read
 from cohabit.api.errors import BadRequest
-from cohabit.api.fields import split, take
+from cohabit.api.fields import split, validate
 from cohabit.api.http.connections import GONE
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.runtime.service import BYTES_A_TOKEN, MOST_TEXT
@@ -111,7 +111,7 @@ def content(value: Any) -> dict[str, Any]:
 )
 def test_error_names_the_field_and_what_it_must_be(kind: type[Fields], body: Any, message: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        take(kind, split(json.dumps(body).encode(), kind))
+        validate(kind, split(json.dumps(body).encode(), kind))
     assert str(caught.value) == message
     param = message.split(maxsplit=1)[0]
     assert caught.value.body["error"]["param"] == (None if param == "the" else param)
@@ -131,7 +131,7 @@ def test_schema_of_a_body_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(msgspec.json, "schema_components", counted)
     for _ in range(3):
         with pytest.raises(BadRequest):
-            take(Anew, split(json.dumps({**CHAT, "tool_choice": "x"}).encode(), Anew))
+            validate(Anew, split(json.dumps({**CHAT, "tool_choice": "x"}).encode(), Anew))
     assert made == [Anew]
 
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from api.driving import CANARY, CHAT, SOUND, FakeService, as_asked
 from cohabit.api.bodies import LARGE
-from cohabit.api.fields import MAX_CONTAINERS, MAX_NAMED, MAX_VALUES, dropped_warning, split, take
+from cohabit.api.fields import MAX_CONTAINERS, MAX_NAMED, MAX_VALUES, dropped_warning, split, validate
 from cohabit.protocol.parameters import BadParameter, Declared
 from cohabit.protocol.tasks import Task
 from cohabit.schemas.chat import ChatRequest
@@ -192,7 +192,7 @@ def body(**fields: str) -> bytes:
 )
 def test_unknown_fields_are_not_decoded(raw: bytes) -> None:
     began = time.thread_time()
-    taken = take(ChatRequest, split(raw, ChatRequest))
+    taken = validate(ChatRequest, split(raw, ChatRequest))
     took = time.thread_time() - began
     assert taken.plain == CHAT
     assert took < len(raw) / 10e6, "several times the speed at which they could be made"
@@ -230,7 +230,7 @@ def refused() -> Callable[[type[ChatRequest], bytes], str]:
         from cohabit.api.errors import BadRequest
 
         with pytest.raises(BadRequest) as caught:
-            take(kind, split(raw, kind))
+            validate(kind, split(raw, kind))
         return str(caught.value)
 
     return why
@@ -238,12 +238,12 @@ def refused() -> Callable[[type[ChatRequest], bytes], str]:
 
 def test_brackets_inside_text_are_not_counted() -> None:
     text = json.dumps("[{,:" * MAX_CONTAINERS + '"\\')
-    assert len(take(ChatRequest, split(_chat(text), ChatRequest)).text_bytes * "x") == 4 * MAX_CONTAINERS + 2
+    assert len(validate(ChatRequest, split(_chat(text), ChatRequest)).text_bytes * "x") == 4 * MAX_CONTAINERS + 2
 
 
 def test_long_conversation_is_accepted() -> None:
     raw = f'{{"model": "llm", "input": {ITEMS}}}'.encode()
-    assert len(take(ResponseRequest, split(raw, ResponseRequest)).body.input) == 4000
+    assert len(validate(ResponseRequest, split(raw, ResponseRequest)).body.input) == 4000
 
 
 @pytest.mark.parametrize(

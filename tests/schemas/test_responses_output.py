@@ -10,15 +10,15 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from cohabit.schemas.responses import ResponseRequest
-from cohabit.schemas.responses_output import Event, Telling
+from cohabit.schemas.responses_output import Event, ResponseEvents
 
 EVENT: TypeAdapter[ResponseStreamEvent] = TypeAdapter(ResponseStreamEvent)
 USAGE = {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
 TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
 
 
-def telling(**fields: Any) -> Telling:
-    return Telling(msgspec.convert({"model": "gpt", "input": "hello", **fields}, ResponseRequest), "llm")
+def telling(**fields: Any) -> ResponseEvents:
+    return ResponseEvents(msgspec.convert({"model": "gpt", "input": "hello", **fields}, ResponseRequest), "llm")
 
 
 def chunk(finish: str | None = None, logprobs: Any = None, **delta: Any) -> dict[str, Any]:
@@ -31,12 +31,12 @@ def call(index: int, name: str | None = None, arguments: str = "") -> dict[str, 
     return chunk(tool_calls=[{"index": index, **head, "function": function}])
 
 
-def events(told: Telling, chunks: Iterable[dict[str, Any]]) -> list[Event]:
+def events(told: ResponseEvents, chunks: Iterable[dict[str, Any]]) -> list[Event]:
     """All of them, each as it was when it was sent, and each as OpenAI's client takes it."""
-    found = [json.loads(json.dumps(event)) for event in told.begun()]
+    found = [json.loads(json.dumps(event)) for event in told.begin()]
     for one in chunks:
-        found += [json.loads(json.dumps(event)) for event in told.told(one)]
-    found += [json.loads(json.dumps(event)) for event in told.ended()]
+        found += [json.loads(json.dumps(event)) for event in told.on_chunk(one)]
+    found += [json.loads(json.dumps(event)) for event in told.end()]
     for event in found:
         assert EVENT.validate_python(event, strict=False).type == event["type"]
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
@@ -112,7 +112,7 @@ def test_truncated_answer_is_incomplete(one: dict[str, Any]) -> None:
 def test_failure_ends_the_stream_with_a_known_code(status: int, code: str) -> None:
     told = telling()
     error = {"message": "it ended", "code": "ours"}
-    found = [*told.begun(), *told.told(chunk(content="hm")), *told.failed(status, error)]
+    found = [*told.begin(), *told.on_chunk(chunk(content="hm")), *told.fail(status, error)]
     assert EVENT.validate_python(found[-1]).type == "response.failed"
     assert found[-1]["response"]["error"] == {"code": code, "message": "it ended", "cause": "ours"}
     assert found[-1]["response"]["output"][0]["status"] == "incomplete"

@@ -56,7 +56,7 @@ class Split:
 
 
 @dataclass(slots=True)
-class Taken(Generic[F]):
+class ValidatedBody(Generic[F]):
     """The fields that the route knows, validated, and what is left of the others."""
 
     body: F
@@ -116,10 +116,10 @@ async def apart(size: int, work: Callable[[], T]) -> T:
     return await PARSING.run(work)
 
 
-async def read_fields(kind: type[F], request: Request) -> Taken[F]:
+async def read_fields(kind: type[F], request: Request) -> ValidatedBody[F]:
     """The body of a request. Raises ApiError, ClientDisconnect."""
     raw = await read(request)
-    return await apart(len(raw), lambda: take(kind, split(raw, kind)))
+    return await apart(len(raw), lambda: validate(kind, split(raw, kind)))
 
 
 def split(raw: bytes | msgspec.Raw, kind: type[Fields], *more: str) -> Split:
@@ -153,7 +153,7 @@ def _read_by_somebody(raw: bytes, kind: type[Fields], more: tuple[str, ...]) -> 
     return {name: value for name, value in values if value is not _ABSENT}
 
 
-def take(kind: type[F], found: Split, prefix: str = "") -> Taken[F]:
+def validate(kind: type[F], found: Split, prefix: str = "") -> ValidatedBody[F]:
     """The fields of a route as a model. Raises BadRequest naming a field that is wrong, never its value."""
     _refuse(kind, {name for name, raw in found.known.items() if bytes(raw) not in _NOTHING}, prefix)
     raws = {name: raw for name, raw in found.known.items() if name in _typed(kind)}
@@ -163,20 +163,20 @@ def take(kind: type[F], found: Split, prefix: str = "") -> Taken[F]:
     without_effect = [
         name for name in kind.without_effect if name in found.known and bytes(found.known[name]) not in _NOTHING
     ]
-    return _taken(kind, data, prefix, found, without_effect)
+    return _validated(kind, data, prefix, found, without_effect)
 
 
-def take_form(kind: type[F], data: Mapping[str, Any]) -> Taken[F]:
-    """Like ``take``, for the fields of a form, which are all texts."""
-    return take_plain(kind, data, strict=False)
+def validate_form(kind: type[F], data: Mapping[str, Any]) -> ValidatedBody[F]:
+    """Like ``validate``, for the fields of a form, which are all texts."""
+    return validate_plain(kind, data, strict=False)
 
 
-def take_plain(kind: type[F], data: Mapping[str, Any], size: int = 0, *, strict: bool = True) -> Taken[F]:
-    """Like ``take``, for what was made of a body of so many bytes."""
+def validate_plain(kind: type[F], data: Mapping[str, Any], size: int = 0, *, strict: bool = True) -> ValidatedBody[F]:
+    """Like ``validate``, for what was made of a body of so many bytes."""
     rest = {name: msgspec.Raw(msgspec.json.encode(data[name])) for name in data if name not in _names(kind)}
     found = Split({}, rest, False, size)
     _refuse(kind, {name for name, value in data.items() if value not in (None, False, "")}, "")
-    return _taken(kind, {name: data[name] for name in data if name in _typed(kind)}, "", found, [], strict=strict)
+    return _validated(kind, {name: data[name] for name in data if name in _typed(kind)}, "", found, [], strict=strict)
 
 
 def _refuse(kind: type[Fields], asked_for: set[str], prefix: str) -> None:
@@ -189,9 +189,9 @@ def _refuse(kind: type[Fields], asked_for: set[str], prefix: str) -> None:
             raise BadRequest(why, param=prefix + name)
 
 
-def _taken(
+def _validated(
     kind: type[F], data: dict[str, Any], prefix: str, found: Split, without_effect: list[str], *, strict: bool = True
-) -> Taken[F]:
+) -> ValidatedBody[F]:
     body = parsed(kind, kind.completed(data), prefix, strict=strict)
     for place, schema in body.schemas():
         try:
@@ -201,7 +201,7 @@ def _taken(
     dropped: list[str] = []
     # Most bodies have nothing else in them: to see that costs a fraction of going through them here.
     plain = data if msgspec.to_builtins(body) == data else _known(body, data, "", dropped)
-    return Taken(
+    return ValidatedBody(
         body,
         {name: value for name, value in plain.items() if value is not None and name not in kind.unsent},
         found.others,

@@ -11,7 +11,7 @@ import msgspec
 from cohabit.api import parameters
 from cohabit.api.bodies import check_size, decoded, parsed
 from cohabit.api.errors import BadRequest
-from cohabit.api.fields import F, Raws, Split, Taken, apart, split, take, warnings
+from cohabit.api.fields import F, Raws, Split, ValidatedBody, apart, split, validate, warnings
 from cohabit.api.media import image_inputs
 from cohabit.api.media.media_inputs import Media
 from cohabit.api.routes import speech
@@ -58,16 +58,16 @@ class Item:
     others: Raws  # fields beside the data that are not known here
     countless: bool
 
-    async def taken(self, kind: type[F]) -> Taken[F]:
+    async def validated(self, kind: type[F]) -> ValidatedBody[F]:
         """The data. Raises BadRequest."""
-        return await apart(len(bytes(self.data)), lambda: take(kind, split(self.data, kind), "data."))
+        return await apart(len(bytes(self.data)), lambda: validate(kind, split(self.data, kind), "data."))
 
-    def chosen(self, taken: Taken[F], info: ModelInfo, task: Task) -> str | None:
+    def chosen(self, validated: ValidatedBody[F], info: ModelInfo, task: Task) -> str | None:
         """Drop what neither the route nor the model's engine knows; what the client is told. Raises BadRequest."""
-        taken.choose(info, task, "data.")
-        taken.dropped = [*self.others, *taken.dropped]
-        taken.countless |= self.countless
-        return taken.warning
+        validated.choose(info, task, "data.")
+        validated.dropped = [*self.others, *validated.dropped]
+        validated.countless |= self.countless
+        return validated.warning
 
 
 def item_of(raw: bytes | msgspec.Raw, kind: str | None = None) -> Item:
@@ -94,28 +94,28 @@ async def prepare(media: Media, asked: Item) -> Work:
 
 
 async def _chat(media: Media, asked: Item) -> Work:
-    taken, text = await apart(len(bytes(asked.data)), lambda: _conversation(asked))
-    typed = taken.body
+    validated, text = await apart(len(bytes(asked.data)), lambda: _conversation(asked))
+    typed = validated.body
     sees = asked.model is None and any(typed.pictures())
     info = choose(media.service, asked.model, Task.DESCRIBE if sees else Task.CHAT)
-    dropped = asked.chosen(taken, info, Task.CHAT)
-    check_size(taken.text_bytes, text, info.most_text)
+    dropped = asked.chosen(validated, info, Task.CHAT)
+    check_size(validated.text_bytes, text, info.most_text)
     if (typed.n or 1) > 1:
         raise BadRequest("data.n must be 1: there is one answer here", param="data.n")
-    warning = parameters.check(media.service, info, Task.CHAT, typed, taken.without_effect, prefix="data.")
+    warning = parameters.check(media.service, info, Task.CHAT, typed, validated.without_effect, prefix="data.")
     found = [(f"data.{place}", url) for place, url in typed.pictures()]
-    image_inputs.put({"data": taken.plain}, await image_inputs.check(media, info, found, "data.messages"))
-    taken.plain["model"] = info.name
+    image_inputs.put({"data": validated.plain}, await image_inputs.check(media, info, found, "data.messages"))
+    validated.plain["model"] = info.name
     return Work(
         model=info.name,
         task=Task.CHAT,
-        body=await taken.sent(),
+        body=await validated.sent(),
         result=_chat_result,
         warning=warnings(warning, dropped),
     )
 
 
-def _conversation(asked: Item) -> tuple[Taken[ChatRequest], str]:
+def _conversation(asked: Item) -> tuple[ValidatedBody[ChatRequest], str]:
     """A chat's fields, and the name of that which holds the text. Raises BadRequest."""
     found = split(asked.data, ChatRequest, "prompt")
     short = {name: decoded(bytes(found.known[name])) for name in ("prompt", "stream") if name in found.known}
@@ -126,20 +126,20 @@ def _conversation(asked: Item) -> tuple[Taken[ChatRequest], str]:
     known["model"] = msgspec.Raw(msgspec.json.encode(asked.model or "-"))
     if prompt is not None:
         known["messages"] = msgspec.Raw(msgspec.json.encode([{"role": "user", "content": prompt}]))
-    taken = take(ChatRequest, replace(found, known=known), "data.")
-    return taken, "data.messages" if prompt is None else "data.prompt"
+    validated = validate(ChatRequest, replace(found, known=known), "data.")
+    return validated, "data.messages" if prompt is None else "data.prompt"
 
 
 async def _describe(media: Media, asked: Item) -> Work:
-    taken = await asked.taken(DescribeData)
-    data = taken.body
+    validated = await asked.validated(DescribeData)
+    data = validated.body
     info = choose(media.service, asked.model, Task.DESCRIBE)
-    warning = asked.chosen(taken, info, Task.DESCRIBE)
+    warning = asked.chosen(validated, info, Task.DESCRIBE)
     prompt = data.prompt or _LOOK
     check_size(len(prompt.encode()), "data.prompt")
     url = await media.picture(data.image, info.longest_picture, "data.image")
     parts = [{"type": "text", "text": prompt}, {"type": "image_url", "image_url": {"url": url}}]
-    body = {"model": info.name, "messages": [{"role": "user", "content": parts}], **taken.parameters}
+    body = {"model": info.name, "messages": [{"role": "user", "content": parts}], **validated.parameters}
     return Work(
         model=info.name,
         task=Task.DESCRIBE,
@@ -150,29 +150,29 @@ async def _describe(media: Media, asked: Item) -> Work:
 
 
 async def _embed(media: Media, asked: Item) -> Work:
-    taken = await asked.taken(EmbedData)
-    data = taken.body
+    validated = await asked.validated(EmbedData)
+    data = validated.body
     if (data.text is None) == (data.texts is None):
         raise BadRequest("data needs either text or texts", param="data")
     info = choose(media.service, asked.model, Task.EMBED)
-    warning = asked.chosen(taken, info, Task.EMBED)
+    warning = asked.chosen(validated, info, Task.EMBED)
     body = {"model": info.name, "input": data.text or data.texts}
     typed = parsed(EmbeddingRequest, body, prefix="data.")
     check_size(typed.text_bytes(), "data.text" if data.text else "data.texts")
     return Work(
         model=info.name,
         task=Task.EMBED,
-        body=msgspec.json.encode({**body, **taken.parameters}),
+        body=msgspec.json.encode({**body, **validated.parameters}),
         result=_embed_result,
         warning=warning,
     )
 
 
 async def _speak(media: Media, asked: Item) -> Work:
-    taken = await asked.taken(SpeakData)
-    data = taken.body
+    validated = await asked.validated(SpeakData)
+    data = validated.body
     info = choose(media.service, asked.model, Task.SPEAK)
-    dropped = asked.chosen(taken, info, Task.SPEAK)
+    dropped = asked.chosen(validated, info, Task.SPEAK)
     fields = {"input": data.text, "voice": data.voice, "speed": data.speed}
     given = {name: value for name, value in fields.items() if value is not None}
     typed = parsed(SpeechRequest, {"model": info.name, "response_format": "wav", **given}, prefix="data.")
@@ -181,17 +181,17 @@ async def _speak(media: Media, asked: Item) -> Work:
     return Work(
         model=info.name,
         task=Task.SPEAK,
-        body=msgspec.json.encode({**told, **taken.parameters}),
+        body=msgspec.json.encode({**told, **validated.parameters}),
         result=lambda sound: {"audio": base64.b64encode(_measured(sound)).decode(), "sample_rate": rate},
         warning=warnings(warning, dropped),
     )
 
 
 async def _transcribe(media: Media, asked: Item) -> Work:
-    taken = await asked.taken(TranscribeData)
-    data = taken.body
+    validated = await asked.validated(TranscribeData)
+    data = validated.body
     info = choose(media.service, asked.model, Task.TRANSCRIBE)
-    warning = asked.chosen(taken, info, Task.TRANSCRIBE)
+    warning = asked.chosen(validated, info, Task.TRANSCRIBE)
     fields = {"language": data.language, "prompt": data.prompt}
     given = {name: value for name, value in fields.items() if value is not None}
     typed = parsed(TranscriptionRequest, {"model": info.name, **given}, prefix="data.")
@@ -199,7 +199,7 @@ async def _transcribe(media: Media, asked: Item) -> Work:
     return Work(
         model=info.name,
         task=Task.TRANSCRIBE,
-        body=msgspec.json.encode({**typed.words(), **taken.parameters}),
+        body=msgspec.json.encode({**typed.words(), **validated.parameters}),
         blobs={"file": sound},
         result=lambda found: {"text": msgspec.json.decode(found)["text"]},
         warning=warning,

@@ -15,7 +15,7 @@ from cohabit.batches import files
 from cohabit.batches.errors import Conflict, Missing
 from cohabit.batches.schema import ANSWERED, ERASED, FAILED, batches, lines, new_id
 from cohabit.batches.schema import files as files_table
-from cohabit.schemas.batches import ENDED, Batch, BatchList, BatchRequest, Counts, LineErrors
+from cohabit.schemas.batches import ENDED, Batch, BatchList, BatchRequest, LineErrors, RequestCounts
 from cohabit.schemas.files import kept_for
 
 _MADE = {ANSWERED: "output", FAILED: "error"}
@@ -210,7 +210,7 @@ def _shown(connection: Connection, row: Row[Any]) -> Batch:
         error_file_id=made.get(FAILED),
         errors=None if row.errors is None else msgspec.json.decode(row.errors, type=LineErrors),
         metadata=None if row.metadata is None else msgspec.json.decode(row.metadata),
-        request_counts=Counts(total=row.total, completed=row.completed, failed=row.failed),
+        request_counts=RequestCounts(total=row.total, completed=row.completed, failed=row.failed),
     )
 
 

@@ -54,7 +54,7 @@ class Usage(Struct, kw_only=True):
     total_tokens: int
 
 
-class Answered(Struct, kw_only=True):
+class AnswerMessage(Struct, kw_only=True):
     """What the model said."""
 
     role: Literal["assistant"]
@@ -66,7 +66,7 @@ class ChatChoice(Struct, kw_only=True):
     """One of ``n``."""
 
     index: int
-    message: Answered
+    message: AnswerMessage
     finish_reason: FinishReason
     logprobs: dict[str, Any] | None = None
 

@@ -69,7 +69,7 @@ class LineErrors(Struct, kw_only=True):
     data: list[LineError]
 
 
-class Counts(Struct, kw_only=True):
+class RequestCounts(Struct, kw_only=True):
     """Lines."""
 
     total: int
@@ -99,7 +99,7 @@ class Batch(Entry, kw_only=True):
     expired_at: int | None = None
     cancelling_at: int | None = None
     cancelled_at: int | None = None
-    request_counts: Counts
+    request_counts: RequestCounts
     metadata: dict[str, Any] | None = None
 
 

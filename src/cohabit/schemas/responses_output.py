@@ -19,7 +19,7 @@ Piece = Mapping[str, Any]
 _DEFAULTS: Event = {"store": False, "previous_response_id": None, "background": False, "truncation": "disabled"}
 
 
-class Telling:
+class ResponseEvents:
     """One response, from its beginning to its end. Items follow each other: one begins when the last has ended."""
 
     def __init__(self, asked: ResponseRequest, model: str) -> None:
@@ -42,12 +42,12 @@ class Telling:
         self._call = -1  # of the chat's calls, the one that is being told
         self._finish: str | None = None
 
-    def begun(self) -> Iterator[Event]:
+    def begin(self) -> Iterator[Event]:
         """Before there is anything of the answer."""
         for kind in ("response.created", "response.in_progress"):
             yield self._event(kind, response={**self.response})
 
-    def told(self, chunk: Piece) -> Iterator[Event]:
+    def on_chunk(self, chunk: Piece) -> Iterator[Event]:
         """Of a ``chat.completion.chunk``."""
         self._note(chunk)
         for choice in chunk["choices"]:
@@ -61,11 +61,11 @@ class Telling:
         logprobs = (choice.get("logprobs") or {}).get("content") or []
         for _ in self._add(_numbered(choice["message"]), logprobs):
             pass
-        for _ in self.ended():
+        for _ in self.end():
             pass
         return self.response
 
-    def ended(self) -> Iterator[Event]:
+    def end(self) -> Iterator[Event]:
         """After the last of the answer."""
         cut = self._finish == "length"
         yield from self._close("incomplete" if cut else "completed")
@@ -75,7 +75,7 @@ class Telling:
             self.response["status"] = "completed"
         yield self._event(f"response.{self.response['status']}", response=self.response)
 
-    def failed(self, status: int, error: Mapping[str, Any]) -> Iterator[Event]:
+    def fail(self, status: int, error: Mapping[str, Any]) -> Iterator[Event]:
         """It ends without its answer, for what elsewhere would be an error of this HTTP status."""
         yield from self._close("incomplete")
         # OpenAI's clients know a closed list of codes here; ours is beside it.

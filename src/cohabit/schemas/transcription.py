@@ -11,7 +11,7 @@ from cohabit.schemas.body import Fields, ModelName
 _NO_SPEAKERS = "speakers are not told apart here; leave it out"
 
 
-class HearingRequest(Fields, kw_only=True):
+class AudioRequest(Fields, kw_only=True):
     """What both forms have beside ``file``; fields come as text."""
 
     refused: ClassVar[Mapping[str, str]] = MappingProxyType(
@@ -37,7 +37,7 @@ class HearingRequest(Fields, kw_only=True):
         return {name: value for name, value in words.items() if value is not None}
 
 
-class TranscriptionRequest(HearingRequest, kw_only=True):
+class TranscriptionRequest(AudioRequest, kw_only=True):
     """Sound to be written down in its own language."""
 
     timestamp_granularities: Annotated[list[Literal["segment", "word"]], Meta(max_length=2)] | None = None
@@ -58,7 +58,7 @@ class TranscriptionRequest(HearingRequest, kw_only=True):
         return {name: value for name, value in words.items() if value is not None}
 
 
-class TranslationRequest(HearingRequest, kw_only=True):
+class TranslationRequest(AudioRequest, kw_only=True):
     """Sound to be written down in English. OpenAI's has no ``language``; without, it is found out."""
 
     def words(self) -> dict[str, Any]:

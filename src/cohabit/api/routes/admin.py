@@ -35,7 +35,7 @@ class WaitQuery(msgspec.Struct):
 Outcome = Literal["done", "under_way"]
 
 
-class Told(Struct):
+class ActionResult(Struct):
     """What has come of the owner's word, and how the model stands."""
 
     outcome: Outcome
@@ -45,8 +45,8 @@ class Told(Struct):
 
 
 _ANSWERS: Responses = {
-    200: {"model": Told, "description": "Done."},
-    202: {"model": Told, "description": "Begun; it takes longer than was to be waited for."},
+    200: {"model": ActionResult, "description": "Done."},
+    202: {"model": ActionResult, "description": "Begun; it takes longer than was to be waited for."},
     **only(400, 404, 409, 503),
 }
 
@@ -127,7 +127,7 @@ async def _apply(request: Request, asked: AdminRequest, wait: float) -> Response
         raise CallFailed(rejection=Rejection(RejectReason.MODEL_FAILED, found.detail, 10.0))
     state, pinned = service.standing(asked.model)
     outcome: Outcome = "done" if found.ending is Ending.DONE else "under_way"
-    told = Told(outcome=outcome, model=asked.model, state=state, pinned=pinned)
+    told = ActionResult(outcome=outcome, model=asked.model, state=state, pinned=pinned)
     return json_response(told, 200 if found.ending is Ending.DONE else 202)
 
 

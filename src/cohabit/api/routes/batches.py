@@ -29,11 +29,11 @@ class ListBatches(msgspec.Struct):
 @router.post("", body=BatchRequest, waits=False, answer=Batch, responses=only(413, 507))
 async def create_batch(request: Request) -> Response:
     """Have every line of a file answered. It survives the server, and gives way to whoever waits for an answer."""
-    taken = await read_fields(BatchRequest, request)
-    warning = taken.drop_others()
+    validated = await read_fields(BatchRequest, request)
+    warning = validated.drop_others()
     async with asked(request) as (store, who):
         try:
-            response = json_response(await store.create(who, taken.body))
+            response = json_response(await store.create(who, validated.body))
         except Missing:
             message = "there is no such file, or it has been erased; send it to /v1/files first"
             raise BadRequest(message, param="input_file_id", code="file_not_found") from None

@@ -9,7 +9,7 @@ from cohabit.api import parameters
 from cohabit.api.answers import plain, submit
 from cohabit.api.bodies import check_size
 from cohabit.api.context import service_of
-from cohabit.api.fields import Taken, read_fields, warnings
+from cohabit.api.fields import ValidatedBody, read_fields, warnings
 from cohabit.api.media import image_inputs
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.openapi import ERRORS, streamed
@@ -30,28 +30,32 @@ router = Router("text", ERRORS)
 @router.post("/v1/chat/completions", body=ChatRequest, responses=streamed(ChatAnswer))
 async def chat(request: Request) -> Response:
     """Answer a conversation, at once or as a stream."""
-    taken = await read_fields(ChatRequest, request)
-    info, warning = _prepare(request, taken, Task.CHAT, "messages")
-    found = image_inputs.check(media_of(request), info, taken.body.pictures(), "messages")
-    image_inputs.put(taken.plain, await attended(request, found))
-    return await _respond(request, taken.body, submit(request, info.name, Task.CHAT, await taken.sent()), warning)
+    validated = await read_fields(ChatRequest, request)
+    info, warning = _prepare(request, validated, Task.CHAT, "messages")
+    found = image_inputs.check(media_of(request), info, validated.body.pictures(), "messages")
+    image_inputs.put(validated.plain, await attended(request, found))
+    return await _respond(
+        request, validated.body, submit(request, info.name, Task.CHAT, await validated.sent()), warning
+    )
 
 
 @router.post("/v1/completions", body=CompletionRequest, responses=streamed(CompletionAnswer))
 async def complete(request: Request) -> Response:
     """Go on with a text, at once or as a stream."""
-    taken = await read_fields(CompletionRequest, request)
-    info, warning = _prepare(request, taken, Task.COMPLETE, "prompt")
-    return await _respond(request, taken.body, submit(request, info.name, Task.COMPLETE, await taken.sent()), warning)
+    validated = await read_fields(CompletionRequest, request)
+    info, warning = _prepare(request, validated, Task.COMPLETE, "prompt")
+    return await _respond(
+        request, validated.body, submit(request, info.name, Task.COMPLETE, await validated.sent()), warning
+    )
 
 
-def _prepare(request: Request, taken: Taken[S], task: Task, param: str) -> tuple[ModelInfo, str | None]:
+def _prepare(request: Request, validated: ValidatedBody[S], task: Task, param: str) -> tuple[ModelInfo, str | None]:
     """Which model, and what the client should know of its request. Raises ApiError."""
-    info = choose(service_of(request), taken.body.model, task)
-    taken.choose(info, task)
-    check_size(taken.text_bytes, param, _most_text(info, taken.body))
-    told = parameters.check(service_of(request), info, task, taken.body, taken.without_effect)
-    return info, warnings(told, taken.warning)
+    info = choose(service_of(request), validated.body.model, task)
+    validated.choose(info, task)
+    check_size(validated.text_bytes, param, _most_text(info, validated.body))
+    told = parameters.check(service_of(request), info, task, validated.body, validated.without_effect)
+    return info, warnings(told, validated.warning)
 
 
 def _most_text(info: ModelInfo, body: Sampling) -> int:

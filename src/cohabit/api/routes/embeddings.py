@@ -23,14 +23,14 @@ router = Router("embeddings", ERRORS)
 @router.post("/v1/embeddings", body=EmbeddingRequest, answer=EmbeddingAnswer)
 async def embed(request: Request) -> Response:
     """Turn texts into vectors."""
-    taken = await read_fields(EmbeddingRequest, request)
+    validated = await read_fields(EmbeddingRequest, request)
     service = service_of(request)
-    info = choose(service, taken.body.model, Task.EMBED)
-    taken.choose(info, Task.EMBED)
-    check_size(taken.text_bytes, "input")
-    answer = submit(request, info.name, Task.EMBED, await taken.sent())
+    info = choose(service, validated.body.model, Task.EMBED)
+    validated.choose(info, Task.EMBED)
+    check_size(validated.text_bytes, "input")
+    answer = submit(request, info.name, Task.EMBED, await validated.sent())
     try:
-        return await plain(request, answer, taken.warning)
+        return await plain(request, answer, validated.warning)
     except CallFailed as failure:
         # Only the engine knows how long its vectors are, and only here is it known who could shorten theirs.
         if failure.error is not None and (failure.error.param, failure.error.code) == _CANNOT_SHORTEN:

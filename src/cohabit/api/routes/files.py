@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from cohabit.api.answers import warn
 from cohabit.api.errors import BadRequest
-from cohabit.api.fields import take_form
+from cohabit.api.fields import validate_form
 from cohabit.api.http.connections import gone
 from cohabit.api.openapi import only
 from cohabit.api.routing import Router, json_response, query_of
@@ -96,13 +96,13 @@ async def send_file(request: Request) -> Response:
     parser = partial(_ToStore, begin=begin, sent=sent)
     try:
         form = await parse_form(request, parser, "purpose", store.most_upload + _FORM)
-        taken = take_form(FileUpload, fields_of(form))
-        response = json_response(await _file_of(form).seal(taken.body))
+        validated = validate_form(FileUpload, fields_of(form))
+        response = json_response(await _file_of(form).seal(validated.body))
     except BaseException:
         for each in sent:
             each.discard()
         raise
-    warn(response, taken.drop_others())
+    warn(response, validated.drop_others())
     return response
 
 

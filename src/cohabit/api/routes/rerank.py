@@ -39,20 +39,22 @@ router = Router("embeddings", ERRORS)
 @router.post("/v1/rerank", body=RerankRequest, answer=RerankAnswer)
 async def rerank(request: Request) -> Response:
     """Put documents in order by how well they answer a query."""
-    taken = await read_fields(RerankRequest, request)
-    body = taken.body
+    validated = await read_fields(RerankRequest, request)
+    body = validated.body
     service = service_of(request)
     task = _task(service)
     info = choose(service, body.model, task, unnamed="model")
-    taken.choose(info, task)
-    check_size(taken.text_bytes, "documents")
+    validated.choose(info, task)
+    check_size(validated.text_bytes, "documents")
     texts = body.texts()
     if task is Task.RERANK:
         told, warning = {"query": body.query, "documents": texts}, None
     else:
         told = {"input": [body.query, *texts], "encoding_format": "base64"}
         warning = f"no model that can rerank is configured; scores are from the distance of vectors of {info.name}"
-    answer = submit(request, info.name, task, msgspec.json.encode({"model": info.name, **told, **taken.parameters}))
+    answer = submit(
+        request, info.name, task, msgspec.json.encode({"model": info.name, **told, **validated.parameters})
+    )
     try:
         found = await collect(request, answer)
     except CallFailed as failure:
@@ -71,7 +73,7 @@ async def rerank(request: Request) -> Response:
         meta=RerankMeta(tokens=RerankTokens(input_tokens=tokens), warnings=[warning] if warning else msgspec.UNSET),
     )
     response = json_response(ranked)
-    response.headers.update(timings(answer, run=True, warning=warnings(warning, taken.warning)))
+    response.headers.update(timings(answer, run=True, warning=warnings(warning, validated.warning)))
     return response
 
 

@@ -12,7 +12,7 @@ from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import check_size
 from cohabit.api.context import service_of
 from cohabit.api.errors import BadRequest, Refused
-from cohabit.api.fields import apart, read_fields, take_plain, warnings
+from cohabit.api.fields import apart, read_fields, validate_plain, warnings
 from cohabit.api.media import image_inputs
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
@@ -25,7 +25,7 @@ from cohabit.runtime.requests import Answer, CallFailed
 from cohabit.schemas.chat import ChatRequest
 from cohabit.schemas.responses import ResponseObject, ResponseRequest
 from cohabit.schemas.responses_input import LOGPROBS, NAMES, chat_of
-from cohabit.schemas.responses_output import Event, Telling
+from cohabit.schemas.responses_output import Event, ResponseEvents
 
 router = Router("text", {**streamed(ResponseObject), **ERRORS})
 
@@ -33,33 +33,34 @@ router = Router("text", {**streamed(ResponseObject), **ERRORS})
 @router.post("/v1/responses", body=ResponseRequest)
 async def respond(request: Request) -> Response:
     """Answer an input, at once or as a stream of typed events."""
-    taken = await read_fields(ResponseRequest, request)
-    body = taken.body
+    validated = await read_fields(ResponseRequest, request)
+    body = validated.body
     _check(body)
     service = service_of(request)
     info = choose(service, body.model, Task.CHAT)
-    taken.choose(info, Task.CHAT)
+    validated.choose(info, Task.CHAT)
     chat = await apart(
-        taken.size, lambda: take_plain(ChatRequest, {**chat_of(body), "model": info.name}, size=taken.size)
+        validated.size,
+        lambda: validate_plain(ChatRequest, {**chat_of(body), "model": info.name}, size=validated.size),
     )
-    chat.parameters = taken.parameters
+    chat.parameters = validated.parameters
     check_size(chat.text_bytes, "input", info.most_text)
     told = parameters.check(service, info, Task.CHAT, chat.body, renamed=NAMES)
-    warning = warnings(told, taken.warning)
+    warning = warnings(told, validated.warning)
     urls = await attended(request, image_inputs.check(media_of(request), info, body.pictures(), "input"))
     clean = {url: urls[place] for place, url in body.pictures()}
     image_inputs.put(chat.plain, {place: clean[url] for place, url in chat.body.pictures()})
     answer = submit(request, info.name, Task.CHAT, await chat.sent())
-    telling = Telling(body, info.name)
+    response_events = ResponseEvents(body, info.name)
     if body.stream:
-        return events(request, answer, warning, partial(TypedStream, telling))
+        return events(request, answer, warning, partial(TypedStream, response_events))
     try:
         found = await collect(request, answer)
     except CallFailed as failure:
         raise _with_our_field(failure) from None
     if found is None:
         return Response(status_code=CLIENT_GONE)
-    whole = telling.whole(msgspec.json.decode(found))
+    whole = response_events.whole(msgspec.json.decode(found))
     headers = timings(answer, run=True, warning=warning)
     return Response(msgspec.json.encode(whole), media_type="application/json", headers=headers)
 
@@ -68,11 +69,11 @@ class TypedStream(EventStream):
     """A chat's chunks as the events of a response. It ends with an event that says how, not with ``[DONE]``."""
 
     def __init__(
-        self, telling: Telling, answer: Answer, headers: Mapping[str, str], timeouts: StreamTimeouts
+        self, response_events: ResponseEvents, answer: Answer, headers: Mapping[str, str], timeouts: StreamTimeouts
     ) -> None:
-        """``telling`` has told nothing yet."""
+        """``response_events`` has made no event yet."""
         super().__init__(answer, headers, timeouts)
-        self._telling = telling
+        self._response = response_events
 
     async def _begin(self) -> None:
         try:
@@ -81,16 +82,16 @@ class TypedStream(EventStream):
             raise _with_our_field(failure) from None
 
     def _first(self) -> bytes:
-        return _encoded(self._telling.begun())
+        return _encoded(self._response.begin())
 
     def _events(self, chunks: Sequence[bytes]) -> bytes:
-        return b"".join([_encoded(self._telling.told(msgspec.json.decode(chunk))) for chunk in chunks])
+        return b"".join([_encoded(self._response.on_chunk(msgspec.json.decode(chunk))) for chunk in chunks])
 
     def _failure(self, refused: Refused) -> bytes:
-        return _encoded(self._telling.failed(refused.status, refused.body["error"]))
+        return _encoded(self._response.fail(refused.status, refused.body["error"]))
 
     def _end(self) -> bytes:
-        return _encoded(self._telling.ended())
+        return _encoded(self._response.end())
 
 
 def _encoded(told: Iterable[Event]) -> bytes:

@@ -47,12 +47,12 @@ router = Router("audio", {**_SOUND, **ERRORS})
 @router.post("/v1/audio/speech", body=SpeechRequest)
 async def speak(request: Request) -> Response:
     """Speak a text."""
-    taken = await read_fields(SpeechRequest, request)
-    body = taken.body
+    validated = await read_fields(SpeechRequest, request)
+    body = validated.body
     info, told, warning = prepare(service_of(request), body)
-    taken.choose(info, Task.SPEAK)
-    warning = warnings(warning, taken.warning)
-    answer = submit(request, info.name, Task.SPEAK, msgspec.json.encode({**told, **taken.parameters}))
+    validated.choose(info, Task.SPEAK)
+    warning = warnings(warning, validated.warning)
+    answer = submit(request, info.name, Task.SPEAK, msgspec.json.encode({**told, **validated.parameters}))
     if body.stream_format == "sse":
         return events(request, answer, warning, partial(SpokenStream, len(body.input)))
     return sound(request, answer, MEDIA_TYPES[body.response_format], warning)

@@ -12,7 +12,7 @@ from cohabit.api.answers import collect, submit, timings
 from cohabit.api.capabilities import require
 from cohabit.api.context import service_of
 from cohabit.api.errors import BadRequest
-from cohabit.api.fields import take_form
+from cohabit.api.fields import validate_form
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.api.openapi import ERRORS
@@ -49,31 +49,31 @@ router = Router("audio", {**_TEXT, **ERRORS})
 async def transcribe(request: Request) -> Response:
     """Write down what was said, at once or as it is heard."""
     fields, data = await read_form(request)
-    taken = take_form(TranscriptionRequest, fields)
-    asked = taken.body
+    validated = validate_form(TranscriptionRequest, fields)
+    asked = validated.body
     _check(asked)
     service = service_of(request)
     info = choose(service, asked.model, Task.TRANSCRIBE)
-    taken.choose(info, Task.TRANSCRIBE)
+    validated.choose(info, Task.TRANSCRIBE)
     require(service, info, Task.TRANSCRIBE, _needed(asked))
-    answer = await _submit(request, info.name, {**asked.words(), **taken.parameters}, data)
+    answer = await _submit(request, info.name, {**asked.words(), **validated.parameters}, data)
     if asked.stream:
-        return events(request, answer, taken.warning, TypedEventStream)
-    return await _respond(request, answer, asked.response_format, asked.timestamp_granularities, taken.warning)
+        return events(request, answer, validated.warning, TypedEventStream)
+    return await _respond(request, answer, asked.response_format, asked.timestamp_granularities, validated.warning)
 
 
 @router.post("/v1/audio/translations", form=TranslationRequest)
 async def translate(request: Request) -> Response:
     """Write down in English what was said in any language."""
     fields, data = await read_form(request)
-    taken = take_form(TranslationRequest, fields)
-    asked = taken.body
+    validated = validate_form(TranslationRequest, fields)
+    asked = validated.body
     service = service_of(request)
     info = choose(service, asked.model, Task.TRANSCRIBE)
-    taken.choose(info, Task.TRANSCRIBE)
+    validated.choose(info, Task.TRANSCRIBE)
     require(service, info, Task.TRANSCRIBE, {"model": Ability.TRANSLATE})
-    answer = await _submit(request, info.name, {**asked.words(), **taken.parameters}, data)
-    return await _respond(request, answer, asked.response_format, warning=taken.warning)
+    answer = await _submit(request, info.name, {**asked.words(), **validated.parameters}, data)
+    return await _respond(request, answer, asked.response_format, warning=validated.warning)
 
 
 def _check(asked: TranscriptionRequest) -> None:
