@@ -73,6 +73,14 @@ def check_texts(name: str, texts: str | list[Any], most: int) -> None:
         raise ValueError(f"{name} must have at most {most} entries")
 
 
+def texts_schema(most: int, min_length: int = 0) -> dict[str, Any]:
+    """JSON schema of what ``check_texts`` accepts, which no type of msgspec says."""
+    text = {"type": "string", "minLength": min_length}
+    tokens = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}, "minItems": 1}
+    lists = [{"type": "array", "items": items, "minItems": 1, "maxItems": most} for items in (text, tokens)]
+    return {"allOf": [{"anyOf": [text, tokens, *lists]}]}  # beside the "anyOf" of the type, which says less
+
+
 def any_of(*kinds: type[Struct]) -> dict[str, Any]:
     """JSON schema of a value that is read as one of these later: msgspec has no unions of Structs without a tag."""
     return {"anyOf": [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in kinds]}

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from cohabit.schemas.body import Body, Inner, Seed, Texts, check_texts, size
+from cohabit.schemas.body import Body, Inner, Seed, Texts, check_texts, size, texts_schema
 
 
 class TextPart(Inner, kw_only=True, tag_field="type", tag="text"):
@@ -256,7 +256,7 @@ def _part_bytes(part: TextPart | ImagePart | RefusalPart) -> int:
 class CompletionRequest(Sampling, kw_only=True):
     """Text to go on with."""
 
-    prompt: Annotated[str | Texts, Meta(description="Text, or tokens, or up to 64 of either.")]
+    prompt: Annotated[str | Texts, Meta(extra_json_schema=texts_schema(MAX_PROMPTS))]
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
     echo: bool | None = None
     suffix: str | None = None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from cohabit.schemas.body import Body, Token, Tokens, check_texts, size
+from cohabit.schemas.body import Body, Token, Tokens, check_texts, size, texts_schema
 
 MAX_TEXTS = 2048
 Text = Annotated[str, Meta(min_length=1)]
@@ -15,7 +15,7 @@ class EmbeddingRequest(Body, kw_only=True):
 
     input: Annotated[
         Text | Annotated[list[Text | Token | Tokens], Meta(min_length=1, max_length=1 << 20)],
-        Meta(description=f"Text, or tokens, or up to {MAX_TEXTS} of either."),
+        Meta(extra_json_schema=texts_schema(MAX_TEXTS, min_length=1)),
     ]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: (
