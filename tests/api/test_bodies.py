@@ -18,7 +18,7 @@ from cohabit.api.fields import split, validate
 from cohabit.api.http.connections import GONE
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.runtime.service import BYTES_A_TOKEN, MOST_TEXT
-from cohabit.schemas.body import MAX_BODY, Fields
+from cohabit.schemas.base import MAX_BODY, Fields
 from cohabit.schemas.chat import ChatRequest, CompletionRequest
 from cohabit.schemas.embedding import EmbeddingRequest
 

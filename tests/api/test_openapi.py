@@ -31,7 +31,7 @@ from cohabit.media.images import MAX_CHUNKS, MAX_PIXELS, MAX_SCANNED, MAX_SCANS
 from cohabit.runtime.admin import Ending
 from cohabit.runtime.inspectors import MOST_WAITING, WALL_SECONDS
 from cohabit.runtime.service import BYTES_A_TOKEN, MOST_TEXT
-from cohabit.schemas.body import MAX_BODY
+from cohabit.schemas.base import MAX_BODY
 from cohabit.schemas.inference import MAX_ITEMS
 from cohabit.schemas.rerank import MAX_DOCUMENTS
 from cohabit.schemas.speech import MAX_CHARACTERS

@@ -15,7 +15,7 @@ from cohabit.api.http.connections import gone
 from cohabit.protocol.messages import MAX_FRAME
 from cohabit.runtime.executors import PARSING
 from cohabit.runtime.service import MOST_TEXT
-from cohabit.schemas.body import MAX_BODY
+from cohabit.schemas.base import MAX_BODY
 
 MAX_DEPTH = 200  # of arrays and objects inside each other
 LARGE = 64 << 10  # bytes of JSON from which on it is dealt with in a thread

@@ -24,7 +24,7 @@ from cohabit.protocol.parameters import BadParameter, parameters_of
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.executors import PARSING
 from cohabit.runtime.service import ModelInfo
-from cohabit.schemas.body import Fields
+from cohabit.schemas.base import Fields
 from cohabit.schemas.json_schemas import BadSchema, check
 
 MAX_CONTAINERS = 32_768  # arrays and objects in the fields that are read: a long conversation has some thousands

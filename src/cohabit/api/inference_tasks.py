@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from cohabit.api import parameters
+from cohabit.api import model_support
 from cohabit.api.bodies import check_size, decoded, parsed
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import F, Raws, Split, ValidatedBody, apart, split, validate, warnings
@@ -102,7 +102,7 @@ async def _chat(media: Media, asked: Item) -> Work:
     check_size(validated.text_bytes, text, info.most_text)
     if (typed.n or 1) > 1:
         raise BadRequest("data.n must be 1: there is one answer here", param="data.n")
-    warning = parameters.check(media.service, info, Task.CHAT, typed, validated.without_effect, prefix="data.")
+    warning = model_support.check(media.service, info, Task.CHAT, typed, validated.without_effect, prefix="data.")
     found = [(f"data.{place}", url) for place, url in typed.pictures()]
     image_inputs.put({"data": validated.plain}, await image_inputs.check(media, info, found, "data.messages"))
     validated.plain["model"] = info.name

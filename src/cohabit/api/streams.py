@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from cohabit.api.answers import timings, warn
 from cohabit.api.errors import Refused
 from cohabit.api.http.connections import drop
 from cohabit.api.middleware.disconnects import CLIENT_GONE, Cancellable, Watch
+from cohabit.api.submission import timings, warn
 from cohabit.runtime.requests import Answer, CallFailed
 
 log = structlog.get_logger()

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from cohabit.schemas.base import MAX_BODY
 from cohabit.schemas.batches import ENDPOINTS
-from cohabit.schemas.body import MAX_BODY
 
 MAX_LINE = MAX_BODY
 MAX_CUSTOM_ID = 512  # characters

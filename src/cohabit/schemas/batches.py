@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 from msgspec import Meta, Struct
 
 from cohabit.config.units import parse_duration
-from cohabit.schemas.body import Fields
+from cohabit.schemas.base import Fields
 from cohabit.schemas.files import Entry, ExpiresAfter, Page
 
 Endpoint = Literal[

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, field
 
-from cohabit.schemas.body import Body, Inner, Seed, Texts, check_texts, size, texts_schema
+from cohabit.schemas.base import Body, Inner, Seed, Texts, check_texts, size, texts_schema
 
 
 class TextPart(Inner, kw_only=True, tag_field="type", tag="text"):

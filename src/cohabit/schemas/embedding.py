@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from cohabit.schemas.body import Body, Token, Tokens, check_texts, size, texts_schema
+from cohabit.schemas.base import Body, Token, Tokens, check_texts, size, texts_schema
 
 MAX_TEXTS = 2048
 Text = Annotated[str, Meta(min_length=1)]

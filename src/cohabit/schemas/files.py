@@ -5,7 +5,7 @@ from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from msgspec import Meta, Struct
 
-from cohabit.schemas.body import Fields, Inner
+from cohabit.schemas.base import Fields, Inner
 
 
 class Entry(Struct, kw_only=True):

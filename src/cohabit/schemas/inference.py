@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from cohabit.schemas.answers import ErrorBody, Usage
-from cohabit.schemas.body import Fields, any_of
+from cohabit.schemas.base import Fields, any_of
 from cohabit.schemas.embedding import MAX_TEXTS, Text
 
 MAX_ITEMS = 4096  # of one /batch

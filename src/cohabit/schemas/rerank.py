@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from cohabit.schemas.body import Fields, Inner, ModelName, size
+from cohabit.schemas.base import Fields, Inner, ModelName, size
 
 MAX_DOCUMENTS = 1000
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
-from cohabit.schemas.body import Body, Inner, Seed
+from cohabit.schemas.base import Body, Inner, Seed
 from cohabit.schemas.chat import Biases, Count, Name, Stop
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from cohabit.schemas.body import Body
+from cohabit.schemas.base import Body
 
 MAX_CHARACTERS = 32_768  # about half an hour of speech
 VOICES = frozenset(

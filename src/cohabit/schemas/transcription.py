@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
-from cohabit.schemas.body import Fields, ModelName
+from cohabit.schemas.base import Fields, ModelName
 
 _NO_SPEAKERS = "speakers are not told apart here; leave it out"
 

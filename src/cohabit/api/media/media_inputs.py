@@ -9,10 +9,10 @@ from typing import Any, Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from cohabit.api.answers import client_of, timeout_of
 from cohabit.api.context import service_of
 from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.api.middleware.disconnects import Watch
+from cohabit.api.submission import client_of, timeout_of
 from cohabit.core.commands import Rejection, RejectReason
 from cohabit.media import Unreadable
 from cohabit.protocol.inspection import Picture, Piece, Sound

@@ -21,7 +21,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cohabit.api.answers import submit, timeout_of, warn
 from cohabit.api.bodies import LARGE, NotJson, read_buffer
 from cohabit.api.context import service_of
 from cohabit.api.errors import ApiError, BadRequest, Refused
@@ -34,6 +33,7 @@ from cohabit.api.openapi import only
 from cohabit.api.routing import Responses, Router
 from cohabit.api.slices import Slices
 from cohabit.api.streams import Stream, StreamTimeouts
+from cohabit.api.submission import submit, timeout_of, warn
 from cohabit.runtime.executors import PARSING
 from cohabit.runtime.requests import Answer
 from cohabit.runtime.supervision import supervise

@@ -7,13 +7,13 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cohabit.api.answers import warn
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import read_fields
 from cohabit.api.openapi import only
 from cohabit.api.routes.files import After
 from cohabit.api.routing import Router, json_response, query_of
 from cohabit.api.storage import asked, named
+from cohabit.api.submission import warn
 from cohabit.batches.errors import Conflict, Missing
 from cohabit.schemas.batches import Batch, BatchList, BatchRequest
 from cohabit.schemas.files import Deleted

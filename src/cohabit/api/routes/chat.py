@@ -5,8 +5,7 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cohabit.api import parameters
-from cohabit.api.answers import plain, submit
+from cohabit.api import model_support
 from cohabit.api.bodies import check_size
 from cohabit.api.context import service_of
 from cohabit.api.fields import ValidatedBody, read_fields, warnings
@@ -16,6 +15,7 @@ from cohabit.api.openapi import ERRORS, streamed
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router
 from cohabit.api.streams import events
+from cohabit.api.submission import plain, submit
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer
 from cohabit.runtime.service import MOST_TEXT, ModelInfo
@@ -54,7 +54,7 @@ def _prepare(request: Request, validated: ValidatedBody[S], task: Task, param: s
     info = choose(service_of(request), validated.body.model, task)
     validated.choose(info, task)
     check_size(validated.text_bytes, param, _most_text(info, validated.body))
-    told = parameters.check(service_of(request), info, task, validated.body, validated.without_effect)
+    told = model_support.check(service_of(request), info, task, validated.body, validated.without_effect)
     return info, warnings(told, validated.warning)
 
 

@@ -3,14 +3,14 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cohabit.api.answers import plain, submit
 from cohabit.api.bodies import check_size
-from cohabit.api.capabilities import require
 from cohabit.api.context import service_of
 from cohabit.api.fields import read_fields
+from cohabit.api.model_support import require
 from cohabit.api.openapi import ERRORS
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router
+from cohabit.api.submission import plain, submit
 from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import CallFailed

@@ -11,7 +11,6 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cohabit.api.answers import warn
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import validate_form
 from cohabit.api.http.connections import gone
@@ -19,6 +18,7 @@ from cohabit.api.openapi import only
 from cohabit.api.routing import Router, json_response, query_of
 from cohabit.api.storage import asked, named, store_of, told, who_asks
 from cohabit.api.streams import Stream, StreamTimeouts, Truncated
+from cohabit.api.submission import warn
 from cohabit.api.uploads import FormParser, fields_of, parse_form
 from cohabit.batches.errors import Missing, StorageError
 from cohabit.batches.lines import CONTROL

@@ -7,7 +7,6 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import read
 from cohabit.api.fields import apart
 from cohabit.api.inference_tasks import item_of, prepare
@@ -15,6 +14,7 @@ from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.api.openapi import ERRORS
 from cohabit.api.routing import Router, query_of
+from cohabit.api.submission import collect, submit, timings
 from cohabit.schemas.inference import DATA, RESULTS, InferenceRequest, Kind
 
 router = Router("inference", ERRORS)

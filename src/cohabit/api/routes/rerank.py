@@ -11,7 +11,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cohabit.api.answers import collect, submit, timings
 from cohabit.api.bodies import check_size
 from cohabit.api.context import service_of
 from cohabit.api.fields import read_fields, warnings
@@ -19,6 +18,7 @@ from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.api.openapi import ERRORS
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router, json_response
+from cohabit.api.submission import collect, submit, timings
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.executors import PARSING
 from cohabit.runtime.requests import CallFailed

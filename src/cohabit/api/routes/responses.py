@@ -7,8 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cohabit.api import parameters
-from cohabit.api.answers import collect, submit, timings
+from cohabit.api import model_support
 from cohabit.api.bodies import check_size
 from cohabit.api.context import service_of
 from cohabit.api.errors import BadRequest, Refused
@@ -20,6 +19,7 @@ from cohabit.api.openapi import ERRORS, streamed
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router
 from cohabit.api.streams import EventStream, StreamTimeouts, events
+from cohabit.api.submission import collect, submit, timings
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer, CallFailed
 from cohabit.schemas.chat import ChatRequest
@@ -45,7 +45,7 @@ async def respond(request: Request) -> Response:
     )
     chat.parameters = validated.parameters
     check_size(chat.text_bytes, "input", info.most_text)
-    told = parameters.check(service, info, Task.CHAT, chat.body, renamed=NAMES)
+    told = model_support.check(service, info, Task.CHAT, chat.body, renamed=NAMES)
     warning = warnings(told, validated.warning)
     urls = await attended(request, image_inputs.check(media_of(request), info, body.pictures(), "input"))
     clean = {url: urls[place] for place, url in body.pictures()}

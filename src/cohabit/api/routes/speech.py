@@ -10,7 +10,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cohabit.api.answers import submit
 from cohabit.api.context import service_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import read_fields, warnings
@@ -18,6 +17,7 @@ from cohabit.api.openapi import ERRORS
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Responses, Router
 from cohabit.api.streams import StreamTimeouts, TypedEventStream, events, sound
+from cohabit.api.submission import submit
 from cohabit.protocol.engine import Speech
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Answer

@@ -8,17 +8,17 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cohabit.api.answers import collect, submit, timings
-from cohabit.api.capabilities import require
 from cohabit.api.context import service_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import validate_form
 from cohabit.api.media.media_inputs import attended, media_of
 from cohabit.api.middleware.disconnects import CLIENT_GONE
+from cohabit.api.model_support import require
 from cohabit.api.openapi import ERRORS
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Responses, Router
 from cohabit.api.streams import TypedEventStream, events
+from cohabit.api.submission import collect, submit, timings
 from cohabit.api.uploads import read_form
 from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.tasks import Task

@@ -1,4 +1,4 @@
-"""What is asked beside an answer: done, refused by name, or told of; never left out in silence."""
+"""What a model does not support is refused by name or warned about, never left out in silence."""
 
 from typing import Any
 
@@ -6,6 +6,10 @@ import httpx2
 import pytest
 
 from api.driving import CANARY, CHAT, FakeService, Served, as_asked
+from cohabit.api.errors import BadRequest
+from cohabit.api.model_support import require
+from cohabit.protocol.capabilities import Ability
+from cohabit.protocol.tasks import Task
 from samples import asking, picture
 
 CHATS, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -112,3 +116,23 @@ async def test_unsupported_field_is_refused(field: str, http: httpx2.AsyncClient
 async def test_inconsistent_request_is_refused(fields: dict[str, Any], param: str, http: httpx2.AsyncClient) -> None:
     code, named, _ = await refused(http, CHATS, {**CHAT, **fields})
     assert (code, named) == ("invalid_request", param)
+
+
+def test_first_unsupported_field_is_named_with_models_that_support_it(service: FakeService) -> None:
+    labels = service.models["labels"]
+    needed = {"temperature": Ability.SAMPLING, "tools": Ability.TOOLS}
+    with pytest.raises(BadRequest) as refused:
+        require(service, labels, Task.CHAT, needed, prefix="data.")
+    error = refused.value.body["error"]
+    assert error["param"] == "data.temperature"
+    assert error["code"] == "unsupported_parameter"
+    assert error["message"] == "labels cannot be told how to choose its words; models that can: llm, seer"
+
+
+def test_error_says_if_no_model_supports_a_field(service: FakeService) -> None:
+    with pytest.raises(BadRequest, match="llm cannot translate speech; no configured model can"):
+        require(service, service.models["llm"], Task.CHAT, {"x": Ability.TRANSLATE})
+
+
+def test_supported_field_is_accepted(service: FakeService) -> None:
+    require(service, service.models["llm"], Task.CHAT, {"temperature": Ability.SAMPLING})

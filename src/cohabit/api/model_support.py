@@ -1,9 +1,8 @@
-"""Parameters of a chat or a completion: refused if the model cannot do them, with a warning if it ignores them."""
+"""What a request asks of its model: refused if the model cannot do it, with a warning if the model ignores it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from cohabit.api.capabilities import require
 from cohabit.api.errors import BadRequest
 from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.tasks import Task
@@ -11,6 +10,21 @@ from cohabit.runtime.service import ModelInfo, Service
 from cohabit.schemas.chat import ChatRequest, CompletionRequest, NamedTool, Sampling, TextFormat
 
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "seed")
+
+
+def require(service: Service, info: ModelInfo, task: Task, needed: Mapping[str, Ability], prefix: str = "") -> None:
+    """Raises BadRequest for the first field that asks for what the model cannot do, naming those that can.
+
+    ``needed`` has an ability by the field that asks for it; ``prefix`` goes before the field's name.
+    """
+    for field, ability in needed.items():
+        if ability in info.abilities:
+            continue
+        able = [other.name for other in service.models.values() if task in other.tasks and ability in other.abilities]
+        can = f"models that can: {', '.join(able)}" if able else "no configured model can"
+        raise BadRequest(
+            f"{info.name} cannot {ability}; {can}", param=f"{prefix}{field}", code="unsupported_parameter"
+        )
 
 
 def check(
