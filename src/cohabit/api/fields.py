@@ -79,7 +79,7 @@ class ValidatedBody(Generic[F]):
         self.dropped = [*rest, *self.dropped]
 
     def drop_others(self) -> str | None:
-        """Drop them all, where no engine is asked; what the client is told."""
+        """Drop them all, where no engine is asked; returns the warning for the client."""
         self.dropped = [*self.others, *self.dropped]
         return self.warning
 
@@ -94,7 +94,7 @@ class ValidatedBody(Generic[F]):
 
 
 def dropped_warning(names: Iterable[str], *, countless: bool = False) -> str | None:
-    """What a client is told of dropped fields; None if there were none."""
+    """The warning about dropped fields; None if there were none."""
     unique = list(dict.fromkeys(names))
     shown = [name for name in unique if _NAME.fullmatch(name)][:MAX_NAMED]
     left = len(unique) - len(shown)

@@ -63,7 +63,7 @@ class Item:
         return await apart(len(bytes(self.data)), lambda: validate(kind, split(self.data, kind), "data."))
 
     def chosen(self, validated: ValidatedBody[F], info: ModelInfo, task: Task) -> str | None:
-        """Drop what neither the route nor the model's engine knows; what the client is told. Raises BadRequest."""
+        """Drops what neither the route nor the engine knows. Returns the warning. Raises BadRequest."""
         validated.choose(info, task, "data.")
         validated.dropped = [*self.others, *validated.dropped]
         validated.countless |= self.countless
@@ -173,15 +173,15 @@ async def _speak(media: Media, asked: Item) -> Work:
     data = validated.body
     info = choose(media.service, asked.model, Task.SPEAK)
     dropped = asked.chosen(validated, info, Task.SPEAK)
-    fields = {"input": data.text, "voice": data.voice, "speed": data.speed}
-    given = {name: value for name, value in fields.items() if value is not None}
+    wanted = {"input": data.text, "voice": data.voice, "speed": data.speed}
+    given = {name: value for name, value in wanted.items() if value is not None}
     typed = parsed(SpeechRequest, {"model": info.name, "response_format": "wav", **given}, prefix="data.")
-    info, told, warning = speech.prepare(media.service, typed, prefix="data.", text="text")
+    info, fields, warning = speech.prepare(media.service, typed, prefix="data.", text="text")
     rate = speech.speech_of(info).rate
     return Work(
         model=info.name,
         task=Task.SPEAK,
-        body=msgspec.json.encode({**told, **validated.parameters}),
+        body=msgspec.json.encode({**fields, **validated.parameters}),
         result=lambda sound: {"audio": base64.b64encode(_measured(sound)).decode(), "sample_rate": rate},
         warning=warnings(warning, dropped),
     )
@@ -199,7 +199,7 @@ async def _transcribe(media: Media, asked: Item) -> Work:
     return Work(
         model=info.name,
         task=Task.TRANSCRIBE,
-        body=msgspec.json.encode({**typed.words(), **validated.parameters}),
+        body=msgspec.json.encode({**typed.engine_parameters(), **validated.parameters}),
         blobs={"file": sound},
         result=lambda found: {"text": msgspec.json.decode(found)["text"]},
         warning=warning,

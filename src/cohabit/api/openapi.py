@@ -145,7 +145,9 @@ def _several(kinds: Structs) -> tuple[Kind, ...]:
 
 
 def _operation(route: Endpoint, operation: Operation, schemas: Mapping[Kind, JsonSchema]) -> JsonSchema:
-    responses = {str(status): _response(status, told, schemas) for status, told in operation.responses.items()}
+    responses = {
+        str(status): _response(status, described, schemas) for status, described in operation.responses.items()
+    }
     for status, response in responses.items():
         names = _headers_of(status, waits="408" in responses)
         response["headers"] = {name: {"$ref": _HEADER.format(name=name)} for name in names}
@@ -187,11 +189,11 @@ def _any_of(kinds: Structs, schemas: Mapping[Kind, JsonSchema]) -> JsonSchema:
     return {"anyOf": [one, *others]} if others else one
 
 
-def _response(status: int, told: Mapping[str, Any], schemas: Mapping[Kind, JsonSchema]) -> JsonSchema:
-    content = {**told.get("content", {})}
-    if "model" in told:
-        content = {"application/json": {"schema": _any_of(told["model"], schemas)}, **content}
-    return {"description": told.get("description", HTTPStatus(status).phrase), "content": content}
+def _response(status: int, described: Mapping[str, Any], schemas: Mapping[Kind, JsonSchema]) -> JsonSchema:
+    content = {**described.get("content", {})}
+    if "model" in described:
+        content = {"application/json": {"schema": _any_of(described["model"], schemas)}, **content}
+    return {"description": described.get("description", HTTPStatus(status).phrase), "content": content}
 
 
 def _of_path(route: Endpoint) -> list[JsonSchema]:
@@ -227,9 +229,13 @@ def _tell_of_keys(schema: dict[str, Any]) -> None:
     schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     schema["security"] = [{"key": []}]
     error = {"application/json": {"schema": {"$ref": _REF.format(name=ErrorResponse.__name__)}}}
-    told = {"401": "No key, or none that is known.", "403": "The key may not.", "429": "The key has asked too much."}
+    errors = {
+        "401": "No key, or none that is known.",
+        "403": "The key may not.",
+        "429": "The key has asked too much.",
+    }
     for operation in (operation for path in schema["paths"].values() for operation in path.values()):
-        for status, description in told.items():
+        for status, description in errors.items():
             operation["responses"].setdefault(status, {"description": description, "content": error})
 
 

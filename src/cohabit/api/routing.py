@@ -79,10 +79,10 @@ class Router:
 
         ``answer`` is the Struct of a 200, or several that it may be; for the others see Operation.
         """
-        told = {200: {"model": answer}} if answer != () else {}
+        success = {200: {"model": answer}} if answer != () else {}
         operation = Operation(
             tag=self._tag,
-            responses={**self._responses, **told, **responses},
+            responses={**self._responses, **success, **responses},
             body=body,
             form=form,
             max_items=max_items,

@@ -34,7 +34,7 @@ def who_asks(request: Request) -> Principal:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def store_errors() -> Iterator[None]:
     """Round the use of the store. Raises ApiError."""
     try:
         yield
@@ -52,14 +52,14 @@ def told() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def asked(request: Request) -> "AsyncIterator[tuple[BatchStore, Principal]]":
+async def open_store(request: Request) -> "AsyncIterator[tuple[BatchStore, Principal]]":
     """The store, and who asks something of it. Raises ApiError, also for what goes wrong inside."""
     store = await store_of(request)
-    with told():
+    with store_errors():
         yield store, who_asks(request)
 
 
-def named(text: str, what: str) -> str:
+def checked_id(text: str, what: str) -> str:
     """An id as it may be. Raises Missing, since nothing has another."""
     if _ID.fullmatch(text) is None:
         raise Missing(what)

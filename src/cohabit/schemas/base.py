@@ -26,11 +26,11 @@ class Fields(Inner, kw_only=True):
     """The fields that a route knows, in a JSON body or in a form; see api/fields.py for what becomes of others."""
 
     refused: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """Known fields that cannot be honoured unless they ask for nothing, with what the client is told."""
+    """Known fields that are refused unless they ask for nothing, with the message for the client."""
     misplaced: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Fields of another route, which are refused likewise."""
     without_effect: ClassVar[frozenset[str]] = frozenset()
-    """Known fields that have no effect and that one might count on: the client is told."""
+    """Known fields that have no effect and that one might count on: the client gets a warning."""
     unsent: ClassVar[frozenset[str]] = frozenset()
     """Known fields that no engine is given."""
 

@@ -70,7 +70,7 @@ class OutputItem(Inner, kw_only=True, tag_field="type", tag="function_call_outpu
 
 
 class ReasoningItem(Inner, kw_only=True, tag_field="type", tag="reasoning"):
-    """What a model thought, elsewhere: no model is told of it."""
+    """Reasoning of an earlier answer. No model is given it."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"id", "status", "summary", "content", "encrypted_content"})
 

@@ -38,8 +38,8 @@ class ResponseEvents:
             **_repeated(asked),
         }
         self._sequence = 0
-        self._item: Event | None = None  # the one that is being told
-        self._call = -1  # of the chat's calls, the one that is being told
+        self._item: Event | None = None  # the one that is open
+        self._call = -1  # of the chat's calls, the one that is open
         self._finish: str | None = None
 
     def begin(self) -> Iterator[Event]:
@@ -80,8 +80,8 @@ class ResponseEvents:
         yield from self._close("incomplete")
         # OpenAI's clients know a closed list of codes here; ours is beside it.
         code = "rate_limit_exceeded" if status == 429 else "invalid_prompt" if status < 500 else "server_error"
-        told = {"code": code, "message": error["message"], "cause": error["code"]}
-        self.response |= {"status": "failed", "error": told}
+        described = {"code": code, "message": error["message"], "cause": error["code"]}
+        self.response |= {"status": "failed", "error": described}
         yield self._event("response.failed", response=self.response)
 
     def _note(self, piece: Piece) -> None:

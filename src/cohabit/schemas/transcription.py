@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from cohabit.schemas.base import Fields, ModelName
 
-_NO_SPEAKERS = "speakers are not told apart here; leave it out"
+_NO_SPEAKERS = "speakers are not distinguished; leave it out"
 
 
 class AudioRequest(Fields, kw_only=True):
@@ -33,8 +33,8 @@ class AudioRequest(Fields, kw_only=True):
     user: str | None = None
 
     def _shared(self) -> dict[str, Any]:
-        words = {"language": self.language, "prompt": self.prompt, "temperature": self.temperature}
-        return {name: value for name, value in words.items() if value is not None}
+        given = {"language": self.language, "prompt": self.prompt, "temperature": self.temperature}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class TranscriptionRequest(AudioRequest, kw_only=True):
@@ -48,21 +48,21 @@ class TranscriptionRequest(AudioRequest, kw_only=True):
         Meta(description="Sound is always cut where nobody speaks, so that there is nothing to set."),
     ] = None
 
-    def words(self) -> dict[str, Any]:
-        """What the engine is told."""
-        words = {
+    def engine_parameters(self) -> dict[str, Any]:
+        """The parameters of the engine."""
+        given = {
             **self._shared(),
             "timestamp_granularities": self.timestamp_granularities,
             "stream": self.stream or None,
         }
-        return {name: value for name, value in words.items() if value is not None}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class TranslationRequest(AudioRequest, kw_only=True):
     """Sound to be written down in English. OpenAI's has no ``language``; without, it is found out."""
 
-    def words(self) -> dict[str, Any]:
-        """What the engine is told."""
+    def engine_parameters(self) -> dict[str, Any]:
+        """The parameters of the engine."""
         return {"task": "translate", **self._shared()}
 
 

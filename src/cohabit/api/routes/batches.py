@@ -12,7 +12,7 @@ from cohabit.api.fields import read_fields
 from cohabit.api.openapi import only
 from cohabit.api.routes.files import After
 from cohabit.api.routing import Router, json_response, query_of
-from cohabit.api.storage import asked, named
+from cohabit.api.storage import checked_id, open_store
 from cohabit.api.submission import warn
 from cohabit.batches.errors import Conflict, Missing
 from cohabit.schemas.batches import Batch, BatchList, BatchRequest
@@ -31,7 +31,7 @@ async def create_batch(request: Request) -> Response:
     """Have every line of a file answered. It survives the server, and gives way to whoever waits for an answer."""
     validated = await read_fields(BatchRequest, request)
     warning = validated.drop_others()
-    async with asked(request) as (store, who):
+    async with open_store(request) as (store, who):
         try:
             response = json_response(await store.create(who, validated.body))
         except Missing:
@@ -47,32 +47,32 @@ async def create_batch(request: Request) -> Response:
 async def list_batches(request: Request) -> Response:
     """All of them, the newest first."""
     query = query_of(request, ListBatches)
-    async with asked(request) as (store, who):
+    async with open_store(request) as (store, who):
         return json_response(await store.batches(who, after=query.after, limit=query.limit))
 
 
 @router.get("/{batch_id}", answer=Batch)
 async def get_batch(request: Request) -> Response:
     """How far a batch is."""
-    async with asked(request) as (store, who):
+    async with open_store(request) as (store, who):
         return json_response(await store.batch(who, _batch_id(request)))
 
 
 @router.post("/{batch_id}/cancel", answer=Batch, responses=only(409))
 async def cancel_batch(request: Request) -> Response:
     """Begin no more lines. What has been answered is in the output file."""
-    async with asked(request) as (store, who):
+    async with open_store(request) as (store, who):
         return json_response(await store.cancel(who, _batch_id(request)))
 
 
 @router.delete("/{batch_id}", answer=Deleted, responses=only(409))
 async def delete_batch(request: Request) -> Response:
     """Erase a batch that has ended, with the files it made. The file it read stays."""
-    async with asked(request) as (store, who):
+    async with open_store(request) as (store, who):
         batch_id = _batch_id(request)
         await store.erase_batch(who, batch_id)
     return json_response(Deleted(id=batch_id, object="batch"))
 
 
 def _batch_id(request: Request) -> str:
-    return named(request.path_params["batch_id"], "batch")
+    return checked_id(request.path_params["batch_id"], "batch")

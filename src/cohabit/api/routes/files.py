@@ -16,7 +16,7 @@ from cohabit.api.fields import validate_form
 from cohabit.api.http.connections import gone
 from cohabit.api.openapi import only
 from cohabit.api.routing import Router, json_response, query_of
-from cohabit.api.storage import asked, named, store_of, told, who_asks
+from cohabit.api.storage import checked_id, open_store, store_errors, store_of, who_asks
 from cohabit.api.streams import Stream, StreamTimeouts, Truncated
 from cohabit.api.submission import warn
 from cohabit.api.uploads import FormParser, fields_of, parse_form
@@ -51,7 +51,7 @@ class _Sent(UploadFile):
 
     async def write(self, data: bytes) -> None:
         """As the form's parser has it. Raises ApiError, ClientDisconnect."""
-        with told():
+        with store_errors():
             await self._upload.write(data)
 
     async def seek(self, offset: int) -> None:
@@ -61,7 +61,7 @@ class _Sent(UploadFile):
         """It is whole. Raises ApiError, ClientDisconnect."""
         if not self._upload.size:
             raise BadRequest("the file is empty: send a line of JSON for each request", param="file")
-        with told():
+        with store_errors():
             return await self._upload.seal(fields)
 
     def discard(self) -> None:
@@ -117,7 +117,7 @@ def _file_of(form: FormData) -> _Sent:
 async def list_files(request: Request) -> Response:
     """What was sent and what batches have made."""
     query = query_of(request, ListFiles)
-    async with asked(request) as (store, who):
+    async with open_store(request) as (store, who):
         page = await store.files(
             who, purpose=query.purpose, after=query.after, limit=query.limit, newest=query.order == "desc"
         )
@@ -127,14 +127,14 @@ async def list_files(request: Request) -> Response:
 @router.get("/{file_id}", answer=FileObject)
 async def get_file(request: Request) -> Response:
     """What is known of a file."""
-    async with asked(request) as (store, who):
+    async with open_store(request) as (store, who):
         return json_response(await store.file(who, _file_id(request)))
 
 
 @router.delete("/{file_id}", answer=Deleted, responses=only(409))
 async def delete_file(request: Request) -> Response:
     """Erase a file and all that is in it."""
-    async with asked(request) as (store, who):
+    async with open_store(request) as (store, who):
         file_id = _file_id(request)
         await store.erase_file(who, file_id)
     return json_response(Deleted(id=file_id, object="file"))
@@ -146,7 +146,7 @@ async def delete_file(request: Request) -> Response:
 )
 async def read_file(request: Request) -> Response:
     """All that is in it."""
-    async with asked(request) as (store, who):
+    async with open_store(request) as (store, who):
         file_id = _file_id(request)
         found = await store.file(who, file_id)
     timeouts: StreamTimeouts = request.app.state.timeouts
@@ -154,7 +154,7 @@ async def read_file(request: Request) -> Response:
 
 
 def _file_id(request: Request) -> str:
-    return named(request.path_params["file_id"], "file")
+    return checked_id(request.path_params["file_id"], "file")
 
 
 class Content(Stream):

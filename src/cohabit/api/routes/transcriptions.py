@@ -56,7 +56,7 @@ async def transcribe(request: Request) -> Response:
     info = choose(service, asked.model, Task.TRANSCRIBE)
     validated.choose(info, Task.TRANSCRIBE)
     require(service, info, Task.TRANSCRIBE, _needed(asked))
-    answer = await _submit(request, info.name, {**asked.words(), **validated.parameters}, data)
+    answer = await _submit(request, info.name, {**asked.engine_parameters(), **validated.parameters}, data)
     if asked.stream:
         return events(request, answer, validated.warning, TypedEventStream)
     return await _respond(request, answer, asked.response_format, asked.timestamp_granularities, validated.warning)
@@ -72,7 +72,7 @@ async def translate(request: Request) -> Response:
     info = choose(service, asked.model, Task.TRANSCRIBE)
     validated.choose(info, Task.TRANSCRIBE)
     require(service, info, Task.TRANSCRIBE, {"model": Ability.TRANSLATE})
-    answer = await _submit(request, info.name, {**asked.words(), **validated.parameters}, data)
+    answer = await _submit(request, info.name, {**asked.engine_parameters(), **validated.parameters}, data)
     return await _respond(request, answer, asked.response_format, warning=validated.warning)
 
 
