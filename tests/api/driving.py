@@ -114,7 +114,7 @@ class FakeService:
 
     def submit(self, call: Call) -> Answer:
         self.calls.append(call)
-        answer = Answer(len(self.calls), cancel=self.cancelled.append, taken=lambda *_: None)
+        answer = Answer(len(self.calls), cancel=self.cancelled.append, grant_credit=lambda *_: None)
         self.reply(call, answer)
         return answer
 

@@ -102,7 +102,9 @@ async def test_answered_request_is_not_cancelled(app: Starlette, service: FakeSe
 
 @pytest.mark.parametrize("name", ["a\r\nset-cookie: b", "日本語", "a\x00\x7f\udcff"])
 def test_warning_never_breaks_its_header(name: str) -> None:
-    warning = timings(Answer(1, cancel=lambda _: None, taken=lambda *_: None), run=True, warning=f"{name} spoke")
+    warning = timings(
+        Answer(1, cancel=lambda _: None, grant_credit=lambda *_: None), run=True, warning=f"{name} spoke"
+    )
     headers = Response(headers=warning).raw_headers
     assert all(0x20 <= byte < 0x7F for _, value in headers for byte in value)
     assert dict(headers)[b"x-cohabit-warning"].endswith(b" spoke")

@@ -10,9 +10,9 @@ from cohabit.core.events import Event, RequestFinished, Slept, WorkerExited, Wor
 from cohabit.protocol.messages import Finished
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.runtime.effects import Effects
-from cohabit.runtime.inflight import InFlightRequest
+from cohabit.runtime.inflight import InFlightRequests
 from cohabit.runtime.requests import Answer, Call
-from cohabit.runtime.workers.supervisor import Launch
+from cohabit.runtime.workers.supervisor import Launch, Supervisor
 from harness import PATIENCE
 
 E = TypeVar("E", bound=Event)
@@ -23,9 +23,17 @@ class Driver:
 
     def __init__(self, launches: Mapping[str, Launch]) -> None:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.effects = Effects(
-            launches, Device("cpu"), post=self.events.put_nowait, halt=lambda: None, fail=self.fail, watcher=self
+        post = self.events.put_nowait
+        self.inflight = InFlightRequests(post=post, watcher=self)
+        self.supervisor = Supervisor(
+            launches,
+            Device("cpu"),
+            on_message=self.inflight.on_message,
+            on_worker_lost=self.inflight.on_worker_lost,
+            post=post,
+            fail=self.fail,
         )
+        self.effects = Effects(self.supervisor, self.inflight, halt=lambda: None)
         self._requests = 0
 
     def fail(self, task: str, error: BaseException) -> None:
@@ -65,9 +73,7 @@ class Driver:
     def arrived(self, call: Call) -> Answer:
         """A request waits."""
         self._requests += 1
-        answer = Answer(self._requests, cancel=lambda _: None, taken=self.effects.answers.taken)
-        self.effects.answers.open[answer.id] = InFlightRequest(call, answer)
-        return answer
+        return self.inflight.open(call.work(self._requests))
 
     async def ran(self, answer: Answer, worker: int = 1) -> RequestFinished:
         """It is given to the worker and done."""
@@ -89,9 +95,9 @@ async def driving(launch: Launch) -> AsyncIterator[Driver]:
     try:
         yield driver
     finally:
-        for worker in list(driver.effects.workers):
+        for worker in list(driver.supervisor.workers):
             driver.effects.execute(StopWorker("m", worker, StopCause.SHUTDOWN, "the test is over", kill=True))
-        while driver.effects.workers:
+        while driver.supervisor.workers:
             await asyncio.wait_for(driver.events.get(), PATIENCE)
 
 

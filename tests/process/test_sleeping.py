@@ -29,7 +29,7 @@ def chat(**fields: object) -> Call:
 
 def idle(driver: Driver) -> int:
     """Of the worker's process, from outside."""
-    process = driver.effects.processes()[1]
+    process = driver.supervisor.processes()[1]
     return int(psutil.Process(process.pid).memory_info().rss)
 
 
@@ -38,7 +38,7 @@ async def test_it_sleeps_wakes_and_serves_in_the_same_process() -> None:
     async with driving(fake(**options)) as driver:
         ready = await driver.started()
         assert ready.seconds >= 0.2
-        pid = driver.effects.processes()[1].pid
+        pid = driver.supervisor.processes()[1].pid
         assert await driver.ask(chat())
         slept = await driver.slept()
         assert 60 * MIB < ready.idle - slept.held < 80 * MIB
@@ -48,7 +48,7 @@ async def test_it_sleeps_wakes_and_serves_in_the_same_process() -> None:
         assert abs(woken.idle - ready.idle) < 4 * MIB
         assert woken.load_peak >= woken.idle
         assert await driver.ask(chat())
-        assert driver.effects.processes()[1].pid == pid
+        assert driver.supervisor.processes()[1].pid == pid
         exited = await driver.stopped()
         assert exited.seconds > 0
 
@@ -94,7 +94,7 @@ async def test_a_client_that_leaves_meanwhile_is_heard() -> None:
         answer = driver.arrived(chat(stream=True))
         await driver.ran(answer)
         await driver.slept()
-        driver.effects.answers.forget(answer.id)
+        driver.inflight.on_client_left(answer.id)
         await driver.woken()
         assert await driver.ask(chat())
 

@@ -32,8 +32,8 @@ START = StartWorker("m", 1)
 async def until_prepared(driver: Driver) -> WorkerProcess:
     """Its process, once it has imported all."""
     driver.effects.execute(PrewarmWorker("m", 1))
-    await asyncio.to_thread(wait_until, lambda: driver.effects.workers[1].greeted)
-    worker = driver.effects.workers[1]
+    await asyncio.to_thread(wait_until, lambda: driver.supervisor.workers[1].greeted)
+    worker = driver.supervisor.workers[1]
     await asyncio.wait_for(worker.done.wait(), PATIENCE)
     assert worker.process is not None
     return worker.process
@@ -52,7 +52,7 @@ async def test_it_imports_waits_and_loads_in_the_same_process() -> None:
         await asyncio.sleep(0.5)
         assert driver.events.empty()
         ready = await driver.done(START, WorkerReady)
-        assert driver.effects.processes()[1].pid == process.pid
+        assert driver.supervisor.processes()[1].pid == process.pid
         assert ready.prewarmed is not None
         assert abs(ready.prewarmed - bare) < 8 * MIB
         assert ready.idle - ready.prewarmed > 70 * MIB, "the model came with the second word"
@@ -73,15 +73,15 @@ async def test_a_library_is_there_before_the_load() -> None:
 async def test_told_to_load_while_it_still_imports() -> None:
     async with driving(fake(load_seconds=0.1)) as driver:
         driver.effects.execute(PrewarmWorker("m", 1))
-        await asyncio.to_thread(wait_until, lambda: driver.effects.workers[1].process)
-        assert not driver.effects.workers[1].greeted
+        await asyncio.to_thread(wait_until, lambda: driver.supervisor.workers[1].process)
+        assert not driver.supervisor.workers[1].greeted
         assert (await driver.done(START, WorkerReady)).worker == 1
 
 
 async def test_told_to_load_before_there_is_a_process() -> None:
     async with driving(fake(load_seconds=0.1)) as driver:
         driver.effects.execute(PrewarmWorker("m", 1))
-        assert driver.effects.workers[1].process is None
+        assert driver.supervisor.workers[1].process is None
         assert (await driver.done(START, WorkerReady)).worker == 1
 
 
@@ -98,7 +98,7 @@ async def test_one_that_died_before_it_was_told_to_load_is_no_second_process() -
         os.kill(process.pid, signal.SIGKILL)
         await driver.next(WorkerExited)
         driver.effects.execute(START)  # the core had not heard of it
-        assert driver.effects.workers == {}
+        assert driver.supervisor.workers == {}
         assert (await driver.started(2)).worker == 2
 
 
@@ -110,7 +110,7 @@ async def test_told_to_leave_while_its_files_are_fetched_it_ends_the_fetch() -> 
     async with driving(Launch(fetched, threads=1)) as driver:
         driver.effects.execute(PrewarmWorker("m", 1))
         await driver.done(StopWorker("m", 1, StopCause.UNNEEDED, "for a test"), WorkerExited)
-        assert driver.effects.workers == {}
+        assert driver.supervisor.workers == {}
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
@@ -136,13 +136,13 @@ async def test_without_a_file_descriptor_it_is_tried_again_and_is_no_failure(
     async with driving(Launch(files, threads=1)) as driver:
         with capture_logs() as logged:
             driver.effects.execute(START)
-            await asyncio.to_thread(wait_until, lambda: list(driver.effects.alerts()))
+            await asyncio.to_thread(wait_until, lambda: list(driver.supervisor.alerts()))
             await asyncio.sleep(0.1)
             assert driver.events.empty()
-            assert "for m;" in next(iter(driver.effects.alerts())).text
+            assert "for m;" in next(iter(driver.supervisor.alerts())).text
             free.set()
             assert (await driver.next(WorkerReady)).worker == 1
-        assert not list(driver.effects.alerts())
+        assert not list(driver.supervisor.alerts())
         assert [line["log_level"] for line in logged].count("warning") == 1, "told once"
 
 
@@ -152,9 +152,9 @@ async def test_told_to_leave_while_no_file_descriptor_is_free_it_leaves() -> Non
 
     async with driving(Launch(files, threads=1)) as driver:
         driver.effects.execute(START)
-        await asyncio.to_thread(wait_until, lambda: list(driver.effects.alerts()))
+        await asyncio.to_thread(wait_until, lambda: list(driver.supervisor.alerts()))
         await driver.done(StopWorker("m", 1, StopCause.UNNEEDED, "for a test"), WorkerExited)
-        assert not list(driver.effects.alerts())
+        assert not list(driver.supervisor.alerts())
 
 
 def test_beside_a_busy_model_the_next_one_gets_ready(tmp_path: Path) -> None:

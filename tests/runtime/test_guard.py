@@ -11,7 +11,7 @@ from cohabit.core.lifecycle import State
 from cohabit.protocol.messages import LoadFailed
 from cohabit.runtime.workers import guard as module
 from cohabit.runtime.workers.guard import NOISE, Guard
-from cohabit.runtime.workers.supervisor import WorkerHandle
+from cohabit.runtime.workers.handle import WorkerHandle
 from core.driver import MIB, Core, model
 
 
@@ -34,7 +34,7 @@ class Scene:
         self.core.bring("a", at=0)
         self.core.bring("b", at=1)
         self.processes = {1: Process(101), 2: Process(102)}
-        self.workers = {id_: WorkerHandle("ab"[id_ - 1], 0.0) for id_ in (1, 2)}
+        self.workers = {id_: WorkerHandle(id_, "ab"[id_ - 1], 0.0) for id_ in (1, 2)}
         for id_, worker in self.workers.items():
             worker.process = self.processes[id_]  # type: ignore[assignment]  # what is used of it
         self.held = {101: 100, 102: 50}

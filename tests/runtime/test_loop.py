@@ -27,7 +27,7 @@ class Core:
         return answer
 
 
-async def test_events_in_order_and_commands_before_the_next() -> None:
+async def test_commands_of_an_event_are_executed_before_the_next_event() -> None:
     said: list[Any] = []
     core = Core([Halt()], [])
     loop = ControlLoop(core, lambda command: said.append((command, len(core.heard))))  # type: ignore[arg-type]  # a stand-in, or drawn fields
@@ -38,7 +38,7 @@ async def test_events_in_order_and_commands_before_the_next() -> None:
     assert said == [(Halt(), 1)]
 
 
-async def test_what_a_command_posts_comes_after_the_commands_of_its_event() -> None:
+async def test_event_posted_by_a_command_is_taken_after_all_commands() -> None:
     said: list[Any] = []
     core = Core([Halt(), SetTimer(None), Halt()])
 
@@ -52,27 +52,7 @@ async def test_what_a_command_posts_comes_after_the_commands_of_its_event() -> N
     assert core.heard == [Started(), TimerFired(), TimerFired()]
 
 
-async def test_what_may_wait_comes_after_whoever_was_woken_with_it_and_in_order() -> None:
-    told: list[Any] = []
-    core = Core()
-    loop = ControlLoop(core, print, [lambda event, *_: told.append(event)])  # type: ignore[arg-type]  # a stand-in, or drawn fields
-    running = asyncio.get_running_loop()
-    for number in range(3):  # as what a worker says in one piece: each wakes a client and tells the core
-        running.call_soon(told.append, number)
-        loop.post_soon(ShutdownRequested(number))
-    assert told == []
-    for _round in range(4):
-        await asyncio.sleep(0)
-    assert told == [0, 1, 2, *map(ShutdownRequested, range(3))]
-    loop.post_soon(TimerFired())
-    loop.post(Started())
-    assert told[6:] == [TimerFired(), Started()], "not overtaken by what is posted after it"
-    for _round in range(4):
-        await asyncio.sleep(0)
-    assert len(told) == 8, "taken once"
-
-
-async def test_the_timer_posts_and_can_be_taken_back() -> None:
+async def test_timer_posts_an_event_unless_it_was_cancelled() -> None:
     fired = asyncio.Event()
     core = Core([SetTimer(0.0)], [SetTimer(1e12)], [SetTimer(None)])
     loop = ControlLoop(core, print, [lambda event, *_: fired.set() if event == TimerFired() else None])  # type: ignore[arg-type]  # a stand-in, or drawn fields
@@ -85,7 +65,7 @@ async def test_the_timer_posts_and_can_be_taken_back() -> None:
     assert core.heard == [Started(), TimerFired(), Started()], "one that was taken back does not fire"
 
 
-async def test_a_timer_that_moved_later_fires_then_and_not_before() -> None:
+async def test_postponed_timer_does_not_fire_early() -> None:
     fired = asyncio.Event()
     began = time.monotonic()
     core = Core([SetTimer(began + 0.02)], [SetTimer(began + 0.06)], [])
@@ -98,7 +78,7 @@ async def test_a_timer_that_moved_later_fires_then_and_not_before() -> None:
     assert loop._timer is None
 
 
-async def test_a_timer_that_moved_earlier_fires_early() -> None:
+async def test_advanced_timer_fires_early() -> None:
     fired = asyncio.Event()
     core = Core([SetTimer(time.monotonic() + 60)], [SetTimer(time.monotonic())])
     loop = ControlLoop(core, print, [lambda event, *_: fired.set() if event == TimerFired() else None])  # type: ignore[arg-type]  # a stand-in, or drawn fields
@@ -107,7 +87,7 @@ async def test_a_timer_that_moved_earlier_fires_early() -> None:
     await asyncio.wait_for(fired.wait(), PATIENCE)
 
 
-async def test_a_core_that_raises_stops_the_loop_and_is_kept() -> None:
+async def test_error_of_the_core_stops_the_loop_and_is_kept() -> None:
     error = AssertionError("books")
     core = Core(error)
     loop = ControlLoop(core, print)  # type: ignore[arg-type]  # a stand-in, or drawn fields
@@ -118,7 +98,7 @@ async def test_a_core_that_raises_stops_the_loop_and_is_kept() -> None:
     assert core.heard == [Started()]
 
 
-async def test_whoever_subscribes_is_told_even_of_what_broke_the_core() -> None:
+async def test_observer_sees_the_event_on_which_the_core_failed() -> None:
     told: list[Any] = []
     core = Core([Halt()], AssertionError("books"))
     loop = ControlLoop(core, lambda _: None)  # type: ignore[arg-type]  # a stand-in, or drawn fields
@@ -130,7 +110,7 @@ async def test_whoever_subscribes_is_told_even_of_what_broke_the_core() -> None:
     assert isinstance(loop.failed, AssertionError)
 
 
-async def test_command_that_raises_fails_the_loop_and_whoever_asked_is_told_once() -> None:
+async def test_command_that_raises_fails_the_loop_and_callbacks_run_once() -> None:
     told: list[str] = []
 
     def execute(_: Any) -> None:
@@ -145,7 +125,7 @@ async def test_command_that_raises_fails_the_loop_and_whoever_asked_is_told_once
     assert isinstance(loop.failed, KeyError), "the first error stays"
 
 
-async def test_observer_that_raises_fails_the_loop_and_keeps_no_other_from_being_told() -> None:
+async def test_observer_that_raises_fails_the_loop_and_the_others_still_run() -> None:
     told: list[Any] = []
 
     def raises(*_: Any) -> None:
@@ -158,13 +138,12 @@ async def test_observer_that_raises_fails_the_loop_and_keeps_no_other_from_being
     assert isinstance(loop.failed, ValueError)
 
 
-async def test_loop_that_failed_keeps_nothing_of_what_is_posted() -> None:
+async def test_failed_loop_drops_what_is_posted() -> None:
     core = Core(AssertionError("books"))
     loop = ControlLoop(core, print)  # type: ignore[arg-type]  # a stand-in, or drawn fields
     loop.post(Started())
     for _ in range(100):
         loop.post(TimerFired())
-        loop.post_soon(TimerFired())
     await asyncio.sleep(0)
     assert core.heard == [Started()]
     assert not loop._events

@@ -15,7 +15,7 @@ class Told:
     def __init__(self) -> None:
         self.cancelled: list[int] = []
         self.taken: list[tuple[int, int, int]] = []
-        self.answer = Answer(7, cancel=self.cancelled.append, taken=lambda *what: self.taken.append(what))
+        self.answer = Answer(7, cancel=self.cancelled.append, grant_credit=lambda *what: self.taken.append(what))
 
 
 FAILURE = CallFailed(rejection=Rejection(RejectReason.WORKER_DIED, "gone"))

@@ -55,7 +55,7 @@ async def test_after_the_core_has_contradicted_itself_every_request_is_refused_a
             answer.raise_early()
         assert refused.value.rejection == SERVER_FAILED
     assert server.failure.is_set()
-    assert server._effects.answers.open == {}
+    assert server._inflight.streams == {}
     assert not server.health().ready
     with pytest.raises(CallFailed):
         await server.tell(LoadRequested("m"), 60)

@@ -16,32 +16,33 @@ class Runtime:
 
     def __init__(self) -> None:
         self.workers: dict[int, Any] = {}
-        self.answers = SimpleNamespace(open={}, ended=0)
+        self.inflight = SimpleNamespace(streams={}, ended=0)
         self.ended: list[tuple[int, int | None]] = []
         self.detector = StallDetector(
             self.workers,
-            self.answers,  # type: ignore[arg-type]  # a stand-in
+            self.inflight,  # type: ignore[arg-type]  # a stand-in
             after=AFTER,
             max_stall={"m": MAX_STALL},
             end=self.end,
         )
         self.now = self.detector._looked_at
 
-    def end(self, worker: int, blamed: int | None) -> None:
+    def end(self, worker: int, seconds: float, blamed: int | None) -> None:
+        assert seconds == MAX_STALL
         self.ended.append((worker, blamed))
         self.workers[worker].failed = "its runs made no progress"
 
     def worker(self, number: int, *, within: bool = False) -> Any:
-        found: Any = SimpleNamespace(model="m", signs=0, failed=None, within=within, send=lambda _: None)
+        found: Any = SimpleNamespace(id=number, model="m", signs=0, failed=None, within=within, send=lambda _: None)
         found.is_within_a_limit = lambda: found.within
         self.workers[number] = found
         return found
 
     def ask(self, request: int, worker: int | None = None, ago: float = 0.0) -> Any:
-        answer = SimpleNamespace(dispatched=self.now - ago)
-        entry = SimpleNamespace(worker=worker, finished=False, answer=answer)
-        self.answers.open[request] = entry
-        return entry
+        given_to = None if worker is None else self.workers[worker]
+        stream = SimpleNamespace(worker=given_to, finished=None, dispatched=self.now - ago)
+        self.inflight.streams[request] = stream
+        return stream
 
     def pass_time(self, seconds: float) -> None:
         """Looking all the while."""
@@ -74,7 +75,7 @@ def test_request_that_waits_while_nothing_goes_on_is_a_stall(runtime: Runtime) -
     runtime.ask(1)
     runtime.pass_time(AFTER + PERIOD)
     assert runtime.stalled
-    runtime.answers.open.clear()
+    runtime.inflight.streams.clear()
     assert not runtime.stalled, "nobody waits any more"
 
 
@@ -85,7 +86,7 @@ def test_run_that_hangs_from_its_first_moment_is_a_stall_in_time(runtime: Runtim
     runtime.ask(2)
     runtime.pass_time(AFTER - PERIOD)
     assert not runtime.stalled
-    del runtime.answers.open[1]  # it is told that it took too long, and hangs on
+    del runtime.inflight.streams[1]  # it is told that it took too long, and hangs on
     runtime.pass_time(PERIOD)
     assert runtime.stalled
 
@@ -104,7 +105,7 @@ def test_run_that_gives_signs_is_no_stall(runtime: Runtime) -> None:
 def test_requests_that_end_are_progress(runtime: Runtime) -> None:
     runtime.ask(1)
     for _ in range(5):
-        runtime.answers.ended += 1
+        runtime.inflight.ended += 1
         runtime.pass_time(50)
         assert not runtime.stalled
 
@@ -121,7 +122,7 @@ def test_load_that_is_within_its_limit_is_no_stall(runtime: Runtime) -> None:
 
 def test_answer_that_only_its_client_has_still_to_read_is_no_stall(runtime: Runtime) -> None:
     runtime.worker(1)
-    runtime.ask(1, worker=1).finished = True
+    runtime.ask(1, worker=1).finished = 1.0
     runtime.pass_time(300)
     assert not runtime.stalled
     assert runtime.ended == []

@@ -70,26 +70,9 @@ class ControlLoop:
         if self._stopped:
             return
         self._events.append(event)
-        self._take_waiting()
-
-    def post_soon(self, event: Event) -> None:
-        """Take an event once whoever is being woken in this round of the event loop has had his turn.
-
-        Or before the next that is posted: they stay in order.
-        """
-        if self._stopped:
+        if self._busy:
             return
-        if not self._events:
-            self._loop.call_soon(self._loop.call_soon, self._take_waiting)
-        self._events.append(event)
-
-    def _take_waiting(self) -> None:
-        if not self._busy:
-            self._busy = True
-            self._take_all()
-            self._busy = False
-
-    def _take_all(self) -> None:
+        self._busy = True
         while self._events:
             event = self._events.popleft()
             try:
@@ -97,6 +80,7 @@ class ControlLoop:
             except Exception as error:
                 log.exception("the control loop failed", during=type(event).__name__)
                 self.fail(type(event).__name__, error)
+        self._busy = False
 
     def _take(self, event: Event, now: float) -> None:
         commands: Sequence[Command] = ()

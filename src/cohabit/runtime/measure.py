@@ -23,11 +23,11 @@ from cohabit.core.model_state import ModelPolicy
 from cohabit.protocol import messages
 from cohabit.protocol.spec import Device
 from cohabit.runtime.effects import Effects
-from cohabit.runtime.inflight import InFlightRequest
+from cohabit.runtime.inflight import InFlightRequests
 from cohabit.runtime.profile_store import Profile
 from cohabit.runtime.requests import Answer, Call, CallFailed
 from cohabit.runtime.supervision import awaited
-from cohabit.runtime.workers.supervisor import Launch
+from cohabit.runtime.workers.supervisor import Launch, Supervisor
 
 STEPS = ("loading", "running", "trimming", "falling asleep", "waking", "running again", "stopping")
 WHY = "to be measured"
@@ -83,17 +83,19 @@ class Measurer:
         """``launches`` by model."""
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._ids = count(1)
-        self._effects = Effects(
+        self._inflight = InFlightRequests(post=self._events.put_nowait, watcher=self)
+        self._supervisor = Supervisor(
             launches,
             device,
+            on_message=self._inflight.on_message,
+            on_worker_lost=self._inflight.on_worker_lost,
             post=self._events.put_nowait,
-            halt=lambda: None,
             fail=self._fail,
-            watcher=self,
         )
+        self._effects = Effects(self._supervisor, self._inflight, halt=lambda: None)
 
     def answered(self, model: str, finished: messages.Finished) -> None:
-        """An ``answers.Watcher``: nothing is counted here."""
+        """An ``inflight.Watcher``: nothing is counted here."""
 
     async def measure(
         self, policy: ModelPolicy, batches: Sequence[Sequence[Call]], step: Callable[[str], None]
@@ -129,9 +131,9 @@ class Measurer:
             step("stopping")
             figures.exit_seconds = await self._stop(model, worker, kill=False)
         finally:
-            if worker in self._effects.workers:
+            if worker in self._supervisor.workers:
                 await self._stop(model, worker, kill=True)
-            self._effects.answers.open.clear()
+            self._inflight.reject_all(Rejection(RejectReason.SHUTTING_DOWN, WHY))
         return figures
 
     async def _done(self, command: Command) -> Event:
@@ -172,10 +174,7 @@ class Measurer:
         return max(peaks, default=None)
 
     def _dispatch(self, model: str, worker: int, batch: Sequence[Call]) -> list[Answer]:
-        taken = self._effects.answers.taken
-        answers = [Answer(next(self._ids), cancel=lambda _: None, taken=taken) for _ in batch]
-        for call, answer in zip(batch, answers, strict=True):
-            self._effects.answers.open[answer.id] = InFlightRequest(call, answer)
+        answers = [self._inflight.open(call.work(next(self._ids))) for call in batch]
         self._effects.execute(Dispatch(model, worker, tuple(answer.id for answer in answers)))
         return answers
 

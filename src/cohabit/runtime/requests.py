@@ -5,11 +5,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cohabit.core.commands import Rejection, RejectReason
-from cohabit.protocol.engine import ItemError
+from cohabit.protocol.engine import EngineRequest, ItemError
 from cohabit.protocol.messages import CREDIT_BYTES, CREDIT_CHUNKS
 from cohabit.protocol.tasks import Task
+
+if TYPE_CHECKING:
+    from cohabit.runtime.workers.handle import WorkerHandle
 
 SERVER_FAILED = Rejection(
     RejectReason.SERVER_FAILED, "the server found a bug of its own and exits; try again once it is back", 10.0
@@ -29,6 +33,10 @@ class Call:
     background: bool = False  # nobody waits for it now: it gives way to everything else
     batch: int | None = None  # what came in one /batch has one number
 
+    def work(self, request: int) -> EngineRequest:
+        """What its worker gets, under the request's id."""
+        return EngineRequest(request, self.task, self.body, self.blobs)
+
 
 class CallFailed(Exception):
     """A request ended without (the rest of) its answer.
@@ -44,25 +52,30 @@ class CallFailed(Exception):
 
 
 class Answer:
-    """The bounded stream of one answer: an async iterator of chunks' bytes.
+    """The stream of one response: an async iterator of its chunks, as bytes.
 
-    Bounded by the link's credits: the worker sends no more than what ``taken`` has given back. Iterating raises
-    CallFailed where the answer ends in an error. ``cancel`` may be called at any time, more than once.
+    It is bounded by the link's credits: the worker sends no more than ``grant_credit`` has given back. Iterating
+    raises CallFailed where the response ends in an error. ``cancel`` may be called at any time, more than once.
+
+    The api reads it; ``inflight.InFlightRequests`` fills it, and keeps in it what it knows of the request.
     """
 
     def __init__(
-        self, request_id: int, *, cancel: Callable[[int], None], taken: Callable[[int, int, int], None]
+        self, request_id: int, *, cancel: Callable[[int], None], grant_credit: Callable[[int, int, int], None]
     ) -> None:
-        """``taken(id, chunks, bytes)`` is called as the client takes chunks."""
+        """``grant_credit(id, chunks, bytes)`` is called as the client takes chunks."""
         self.id = request_id
         self.arrived = time.monotonic()
         self.dispatched: float | None = None
-        self.finished: float | None = None
+        self.finished: float | None = None  # when the engine was done; chunks may still be on their way
         self.load_seconds = 0.0  # part of the wait during which the model was being brought in
-        self.sent = False
+        self.sent = False  # the client has a part of it, so that it cannot be run again
+        self.work: EngineRequest | None = None
+        self.worker: WorkerHandle | None = None
+        self.error: ItemError | None = None  # of its last run
         self.ended = False
         self._cancel = cancel
-        self._taken = taken
+        self._grant_credit = grant_credit
         self._chunks: deque[bytes] = deque()
         self._failure: CallFailed | None = None
         self._complete = False
@@ -146,7 +159,7 @@ class Answer:
         self._taken_chunks += chunks
         self._taken_bytes += size
         if self._taken_chunks >= CREDIT_CHUNKS // 2 or self._taken_bytes >= CREDIT_BYTES // 2:
-            self._taken(self.id, self._taken_chunks, self._taken_bytes)
+            self._grant_credit(self.id, self._taken_chunks, self._taken_bytes)
             self._taken_chunks = self._taken_bytes = 0
 
     def _wake(self) -> None:

@@ -18,8 +18,6 @@ from cohabit.core.events import (
     DeviceMeasured,
     Event,
     RequestArrived,
-    RequestCancelled,
-    RequestFinished,
     ShutdownRequested,
     Started,
 )
@@ -31,19 +29,19 @@ from cohabit.core.snapshot import LISTED, Alert, Severity, snapshot
 from cohabit.devices import DeviceReader
 from cohabit.engines.registry import engine_class
 from cohabit.protocol import spec
-from cohabit.protocol.engine import EngineRequest
 from cohabit.protocol.inspection import Piece
 from cohabit.runtime.admin import AdminOutcome, AdminRequests
 from cohabit.runtime.effects import Effects
-from cohabit.runtime.inflight import InFlightRequest, Watcher
+from cohabit.runtime.inflight import InFlightRequests, Watcher
 from cohabit.runtime.inspectors import Inspectors
 from cohabit.runtime.loop import ControlLoop, Observe
-from cohabit.runtime.requests import SERVER_FAILED, Answer, Call, CallFailed
+from cohabit.runtime.requests import SERVER_FAILED, Answer, Call
 from cohabit.runtime.sampler import Beside, Sampler
 from cohabit.runtime.service import HealthReport, ModelInfo
+from cohabit.runtime.stalls import StallDetector
 from cohabit.runtime.supervision import TaskSupervisor
 from cohabit.runtime.workers.guard import Guard
-from cohabit.runtime.workers.supervisor import Launch
+from cohabit.runtime.workers.supervisor import Launch, Supervisor
 from cohabit.runtime.workers.watchdog import Watchdog
 
 log = structlog.get_logger()
@@ -79,18 +77,18 @@ class Server:
         self._ids = itertools.count(1)
         self._halted = asyncio.Event()
         self._ended_with: Rejection | None = None
-        self._cancel = self._client_left  # made once: thousands of requests hold it
         self._kind = place.kind if place.kind == "cpu" else f"{place.kind}:{place.index}"
-        self._effects = Effects(
+        self._inflight = InFlightRequests(post=self._post, watcher=watcher)
+        self._supervisor = Supervisor(
             launches,
             place,
+            on_message=self._inflight.on_message,
+            on_worker_lost=self._inflight.on_worker_lost,
             post=self._post,
-            halt=self._halted.set,
             fail=self._fail,
-            watcher=watcher,
         )
-        self._taken = self._effects.answers.taken
-        self.loop = ControlLoop(Controller(models, ledger, policy), self._effects.execute, observers)
+        effects = Effects(self._supervisor, self._inflight, halt=self._halted.set)
+        self.loop = ControlLoop(Controller(models, ledger, policy), effects.execute, observers)
         self.loop.when_failed(self._failed)
         self.loop.subscribe(self._handled)
         self.tasks = TaskSupervisor(self._fail)
@@ -100,11 +98,17 @@ class Server:
         self._owner = AdminRequests(self.loop)
         self._inspectors = Inspectors()
         self._sampler = Sampler(device, self._pids, self.loop.post, Beside(self._inspectors.pids, inspection))
-        self._watchdog = Watchdog(self._effects.processes)
+        self._watchdog = Watchdog(self._supervisor.processes)
         max_stall = {name: launch.max_stall for name, launch in launches.items()}
-        self._stalls = self._effects.stalls(after=stall, max_stall=max_stall)
+        self._stalls = StallDetector(
+            self._supervisor.workers,
+            self._inflight,
+            after=stall,
+            max_stall=max_stall,
+            end=self._supervisor.end_stalled,
+        )
         self._stall = stall
-        self._guard = Guard(self.loop.controller.state, self._effects.workers, on_card=place.kind != "cpu")
+        self._guard = Guard(self.loop.controller.state, self._supervisor.workers, on_card=place.kind != "cpu")
         self.loop.subscribe(self._guard.handled)
 
     def start(self) -> None:
@@ -140,7 +144,8 @@ class Server:
         if self._ended_with is None:
             self._ended_with = rejection
             self.loop.stop()
-            self._effects.abort(rejection)
+            self._inflight.reject_all(rejection)
+            self._supervisor.kill_all()
             self._halted.set()
 
     # service.Service
@@ -152,20 +157,19 @@ class Server:
 
     def submit(self, call: Call) -> Answer:
         """Queue a request."""
-        request = next(self._ids)
-        answer = Answer(request, cancel=self._cancel, taken=self._taken)
-        if self._ended_with is not None:
-            answer.fail(CallFailed(rejection=self._ended_with))
-            return answer
-        deadline = None if call.timeout is None else answer.arrived + call.timeout
+        work = call.work(next(self._ids))
         engine = self._engines.get(call.model)
-        units = engine.units(EngineRequest(request, call.task, call.body, call.blobs)) if engine is not None else 0
+        units = engine.units(work) if engine is not None else 0
+        stream = self._inflight.open(work)
+        if self._ended_with is not None:
+            self._inflight.reject(work.id, self._ended_with)
+            return stream
+        deadline = None if call.timeout is None else stream.arrived + call.timeout
         size = len(call.body) + sum(map(len, call.blobs.values()))
-        self._effects.answers.open[request] = InFlightRequest(call, answer)
         self.loop.post(
-            RequestArrived(request, call.model, call.client, deadline, call.batch, units, call.background, size)
+            RequestArrived(work.id, call.model, call.client, deadline, call.batch, units, call.background, size)
         )
-        return answer
+        return stream
 
     async def inspect(self, piece: Piece, client: str) -> bytes:
         """A picture or sound of a client, made into what a worker may open."""
@@ -180,7 +184,7 @@ class Server:
         """The core's snapshot, with what only the shell knows."""
         state = snapshot(self.loop.controller.state, time.monotonic(), self._kind, listed)
         state["alerts"] += map(asdict, self.alerts())
-        pids = {worker.model: worker.process for worker in self._effects.workers.values()}
+        pids = {worker.model: worker.process for worker in self._supervisor.workers.values()}
         for entry in state["models"]:
             info = self._models[entry["name"]]
             process = pids.get(info.name)
@@ -193,7 +197,7 @@ class Server:
     def alerts(self) -> Iterator[Alert]:
         """What the core cannot tell."""
         yield from self.tasks.alerts()
-        yield from self._effects.alerts()
+        yield from self._supervisor.alerts()
         stall = self._stalled()
         if stall is not None:
             yield Alert("stalled", Severity.CRITICAL, stall)
@@ -209,7 +213,7 @@ class Server:
 
     def log_of(self, model: str) -> Sequence[str]:
         """The last lines its worker printed, or the one before."""
-        return self._effects.log_of(model)
+        return self._supervisor.log_of(model)
 
     def health(self) -> HealthReport:
         """Red when the server has failed, is leaving, does not know its device, or makes no progress."""
@@ -242,17 +246,10 @@ class Server:
         return f"requests wait, and nothing has gone on for {self._stall:g} s (server.stall)"
 
     def _pids(self) -> dict[int, int]:
-        return {worker: process.pid for worker, process in self._effects.processes().items()}
+        return {worker: process.pid for worker, process in self._supervisor.processes().items()}
 
-    def _post(self, event: Any) -> None:
-        if isinstance(event, RequestFinished):
-            self.loop.post_soon(event)  # its client, and whose answers came with it, have theirs first
-        else:
-            self.loop.post(event)
-
-    def _client_left(self, request: int) -> None:
-        self._effects.answers.forget(request)
-        self.loop.post(RequestCancelled(request))
+    def _post(self, event: Event) -> None:
+        self.loop.post(event)  # which is made after those that post
 
     def _handled(self, event: Event, _commands: Sequence[Command], _now: float) -> None:
         """Has the device read where somebody waits to see free what has ended, now or before he came."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cohabit.protocol.messages import Ping
 from cohabit.runtime.inflight import InFlightRequests
-from cohabit.runtime.workers.supervisor import WorkerHandle
+from cohabit.runtime.workers.handle import WorkerHandle
 
 PERIOD = 2.0  # seconds between two looks at most
 LOOKS = 4  # within the shortest time that is looked for, at least
@@ -33,15 +33,18 @@ class StallDetector:
     def __init__(
         self,
         workers: Mapping[int, WorkerHandle],
-        answers: InFlightRequests,
+        inflight: InFlightRequests,
         *,
         after: float,
         max_stall: Mapping[str, float],
-        end: Callable[[int, int | None], None],
+        end: Callable[[int, float, int | None], None],
     ) -> None:
-        """``max_stall`` in seconds, by model. ``end(worker, request)`` ends a worker and blames a request, if any."""
+        """``max_stall`` in seconds, by model.
+
+        ``end(worker, seconds, request)`` ends a worker without progress for so long, and blames a request, if any.
+        """
         self._workers = workers
-        self._answers = answers
+        self._inflight = inflight
         self._after = after
         self._max_stall = max_stall
         self._end = end
@@ -62,9 +65,9 @@ class StallDetector:
             self._seen = {worker: _Seen(now, seen.signs) for worker, seen in self._seen.items()}
             self._progress_at = now
         self._looked_at = now
-        if self._answers.ended != self._ended:
+        if self._inflight.ended != self._ended:
             self._progress_at = now
-        self._ended = self._answers.ended
+        self._ended = self._inflight.ended
         runs = self._newest_runs()
         self._seen = {worker: seen for worker, seen in self._seen.items() if worker in runs}
         for worker_id, (given_at, requests) in runs.items():
@@ -77,7 +80,7 @@ class StallDetector:
         return now - self._progress_at >= self._after and self._waits()
 
     def _waits(self) -> bool:
-        return any(not entry.finished for entry in self._answers.open.values())
+        return any(stream.finished is None for stream in self._inflight.streams.values())
 
     def _look_at(self, worker_id: int, given_at: float, requests: list[int], now: float) -> None:
         worker, seen = self._workers[worker_id], self._seen.get(worker_id)
@@ -88,16 +91,18 @@ class StallDetector:
             self._seen[worker_id] = _Seen(now, worker.signs)
             self._progress_at = now
         elif now - max(seen.at, given_at) >= self._max_stall[worker.model] and worker.failed is None:
-            self._end(worker_id, requests[0] if len(requests) == 1 else None)
+            blamed = requests[0] if len(requests) == 1 else None
+            self._end(worker_id, self._max_stall[worker.model], blamed)
         worker.send(Ping())  # its answer tells of steps, by the next look
 
     def _newest_runs(self) -> dict[int, tuple[float, list[int]]]:
         """By worker that runs anything, what it was given last, and when: several requests if they were one batch."""
         newest: dict[int, tuple[float, list[int]]] = {}
-        for request, entry in self._answers.open.items():
-            worker, at = entry.worker, entry.answer.dispatched
-            if worker is None or at is None or entry.finished or worker not in self._workers:
+        for request, stream in self._inflight.streams.items():
+            at = stream.dispatched
+            if stream.worker is None or at is None or stream.finished is not None:
                 continue
+            worker = stream.worker.id
             if worker not in newest or at > newest[worker][0]:
                 newest[worker] = (at, [])
             if at == newest[worker][0]:

@@ -25,7 +25,7 @@ from cohabit.core.lifecycle import State
 from cohabit.core.memory_limits import MemoryLimits, memory_limits
 from cohabit.core.state import SchedulerState
 from cohabit.devices.cpu import group_members, pss
-from cohabit.runtime.workers.supervisor import WorkerHandle
+from cohabit.runtime.workers.handle import WorkerHandle
 
 log = structlog.get_logger()
 

@@ -3,9 +3,9 @@
 import asyncio
 import errno
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from msgspec.structs import replace
@@ -18,15 +18,15 @@ from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.runtime.executors import FETCHING
 from cohabit.runtime.supervision import said, supervise, where
 from cohabit.runtime.workers import limits
+from cohabit.runtime.workers.handle import WorkerHandle
 from cohabit.runtime.workers.limits import Limit
 from cohabit.runtime.workers.process import WorkerProcess
 from cohabit.sources import Cancelled, SourceError
 
-if TYPE_CHECKING:
-    from cohabit.runtime.inflight import InFlightRequests
-
 log = structlog.get_logger()
 
+ResponseMessage = Chunk | messages.Finished | messages.End
+"""What a worker sends about a request."""
 
 DESCRIPTOR_PAUSE = 1.0  # seconds between two tries to start a worker while no file descriptor is free
 
@@ -44,94 +44,57 @@ class Launch:
     max_stall: float = 120.0  # seconds that its runs may give no sign of progress
 
 
-@dataclass(slots=True)
-class WorkerHandle:
-    """A started worker, with or without its process yet."""
-
-    model: str
-    began: float  # to come in: when it was told to load, later to wake
-    spec: ModelSpec | None = None  # once its files are there
-    process: WorkerProcess | None = None
-    to_load: bool = False  # it has been told to; else it imports, and waits for room
-    keep_copy: bool = False
-    greeted: bool = False
-    ready_at: float | None = None
-    stop_told: float | None = None
-    failed: messages.LoadFailed | None = None  # why it is ended unasked
-    blamed: frozenset[int] = frozenset()  # requests that are why
-    told: int = 0  # messages about answers
-    steps: int = 0  # of its engine, as last told
-    exceeded: int = 0  # bytes it held when it was ended for holding more than it may
-    loaded: bool = False  # it has been, so answers may be on their way, even asleep
-    done: asyncio.Event = field(default_factory=asyncio.Event)  # with what it was told last
-
-    @property
-    def signs(self) -> int:
-        """Of progress, so far."""
-        return self.told + self.steps
-
-    def is_within_a_limit(self) -> bool:
-        """Whether it is at something that takes its time, and has not taken too long."""
-        return self.failed is None and not self.unwanted() and not self.done.is_set()
-
-    def unwanted(self) -> bool:
-        """Whether it has been told to stop."""
-        return self.stop_told is not None
-
-    def end_for_memory(self, held: int, limit: int) -> None:
-        """End it at once, since it holds more bytes than it may. Called from any thread."""
-        if self.process is None or self.exceeded:
-            return
-        detail = f"it held {held >> 20} MiB, more than the {limit >> 20} MiB that it may hold at this moment"
-        self.exceeded, self.failed = held, messages.LoadFailed(detail, out_of_memory=True)
-        log.warning("worker holds too much memory and is killed", model=self.model, detail=detail)
-        self.process.kill()
-
-    def send(self, message: messages.ToWorker) -> None:
-        """Send it a message, if there is a process to hear it. Raises FrameTooLarge."""
-        if self.process is not None:
-            self.process.send(message)
-
-    def coming_in(self, *, since: float) -> float:
-        """Seconds after ``since`` during which it was last being loaded or woken."""
-        return 0.0 if self.ready_at is None else max(0.0, self.ready_at - max(self.began, since))
-
-
 class Supervisor:
-    """What is done about processes. Owns ``workers``, which has every one that has not been reaped."""
+    """Owns the workers: it alone changes ``workers``, which has every one that has not been reaped, by its id."""
 
     def __init__(
         self,
-        workers: dict[int, WorkerHandle],
         launches: Mapping[str, Launch],
         device: Device,
         *,
-        answers: "InFlightRequests",
+        on_message: Callable[[WorkerHandle, ResponseMessage], None],
+        on_worker_lost: Callable[[WorkerHandle], frozenset[int]],
         post: Callable[[Event], None],
         fail: Callable[[str, BaseException], None],
     ) -> None:
-        """Before the first worker. ``fail`` is called with an error after which a worker's end cannot be told."""
-        self._workers = workers
+        """``launches`` by model.
+
+        ``on_worker_lost`` returns the requests of which clients have a part. ``fail`` is called with an error after
+        which the end of a worker may never be posted.
+        """
+        self.workers: dict[int, WorkerHandle] = {}
         self._launches = launches
         self._device = device
-        self._answers = answers
+        self._on_message = on_message
+        self._on_worker_lost = on_worker_lost
         self._post = post
         self._fail = fail
         self._starved: set[str] = set()  # models whose worker waits for a file descriptor
         self._newest = 0  # worker; their numbers ascend
-        self.last_lines: dict[str, list[str]] = {}  # by model, of its last worker that has ended
+        self._last_lines: dict[str, list[str]] = {}  # by model, of its last worker that has ended
+
+    def processes(self) -> dict[int, WorkerProcess]:
+        """By worker, for those that have one."""
+        return {id_: worker.process for id_, worker in self.workers.items() if worker.process is not None}
+
+    def log_of(self, model: str) -> Sequence[str]:
+        """The last lines that a model's worker printed, or the one before if it has no process now."""
+        for worker in self.workers.values():
+            if worker.model == model and worker.process is not None:
+                return worker.process.log_tail
+        return self._last_lines.get(model, ())
 
     def spawn(self, model: str, worker_id: int) -> None:
         """Start a process, which imports what it needs and waits."""
         self._newest = worker_id
-        worker = self._workers[worker_id] = WorkerHandle(model, time.monotonic())
-        supervise(f"worker of {model}", self._live(worker_id, worker), lambda error: self._fail("worker", error))
+        worker = self.workers[worker_id] = WorkerHandle(worker_id, model, time.monotonic())
+        supervise(f"worker of {model}", self._live(worker), lambda error: self._fail("worker", error))
 
     def start(self, model: str, worker_id: int, *, keep_copy: bool) -> None:
         """Load the model, in the process that waits or else a new one; with a copy if it is to keep one."""
         if worker_id > self._newest:
             self.spawn(model, worker_id)
-        worker = self._workers.get(worker_id)
+        worker = self.workers.get(worker_id)
         if worker is None:
             return  # it has died while it waited, and the core is about to hear of that
         worker.began, worker.to_load, worker.keep_copy = time.monotonic(), True, keep_copy
@@ -146,21 +109,21 @@ class Supervisor:
 
     def sleep(self, worker_id: int) -> None:
         """Let the model go and keep the process."""
-        self._tell(self._workers[worker_id], messages.Sleep(), limits.SLEEP)
+        self._tell(self.workers[worker_id], messages.Sleep(), limits.SLEEP)
 
     def wake(self, worker_id: int) -> None:
         """Bring the model of a sleeping process back."""
-        worker = self._workers[worker_id]
+        worker = self.workers[worker_id]
         worker.began = time.monotonic()
         self._tell(worker, messages.Wake(), limits.WAKE)
 
     def trim(self, worker_id: int) -> None:
         """Let an idle worker give back what its allocators keep."""
-        self._tell(self._workers[worker_id], messages.Trim(), limits.TRIM)
+        self._tell(self.workers[worker_id], messages.Trim(), limits.TRIM)
 
     def stop(self, worker_id: int, *, kill: bool) -> None:
         """End a process. One that was never ready has nothing to hand over and is killed."""
-        worker = self._workers[worker_id]
+        worker = self.workers[worker_id]
         worker.stop_told = time.monotonic()
         if worker.process is None:
             return  # still fetching, which ends as it sees that it is no longer wanted
@@ -169,9 +132,20 @@ class Supervisor:
         else:
             self._watch(worker, "stop", worker.process.stop())
 
+    def cancel(self, worker_id: int, request: int) -> None:
+        """Let the engine know that the client of a running request is gone."""
+        worker = self.workers.get(worker_id)
+        if worker is not None:
+            worker.send(messages.CancelRun(request))
+
+    def kill_all(self) -> None:
+        """Kill every worker, at once."""
+        for worker_id in list(self.workers):
+            self.stop(worker_id, kill=True)
+
     def end_stalled(self, worker_id: int, seconds: float, blamed: int | None) -> None:
         """End a worker whose runs make no progress. The request that is blamed, if any, is not tried again."""
-        worker = self._workers[worker_id]
+        worker = self.workers[worker_id]
         log.warning("worker makes no progress", model=worker.model, seconds=seconds, blamed_request=blamed)
         worker.blamed = frozenset() if blamed is None else frozenset({blamed})
         self._give_up(worker, messages.LoadFailed(f"its runs made no progress for {seconds:g} s (max_stall)"))
@@ -211,10 +185,10 @@ class Supervisor:
         if worker.process is not None:
             worker.process.kill()
 
-    async def _live(self, worker_id: int, worker: WorkerHandle) -> None:
+    async def _live(self, worker: WorkerHandle) -> None:
         detail, reaped = "", False
         try:
-            await self._bring_up(worker_id, worker)
+            await self._bring_up(worker)
             if worker.process is not None and worker.spec is not None:
                 log.info("starting worker", model=worker.model, pid=worker.process.pid)
                 self._limit(worker, limits.FIRST_WORD)
@@ -235,9 +209,9 @@ class Supervisor:
             detail = _lost_control(error)
         if worker.process is not None and not reaped:
             worker.process.kill()  # or it would outlive the event that says it has ended
-        self._ended(worker_id, worker, worker.failed or messages.LoadFailed(detail))
+        self._ended(worker, worker.failed or messages.LoadFailed(detail))
 
-    async def _bring_up(self, worker_id: int, worker: WorkerHandle) -> None:
+    async def _bring_up(self, worker: WorkerHandle) -> None:
         """Fetch its files and start its process, unless it is told to stop meanwhile.
 
         Tries again for as long as no file descriptor is free: that is no failure of the model. Raises SourceError,
@@ -251,7 +225,7 @@ class Supervisor:
                     worker.process = await WorkerProcess.spawn(
                         worker.model,
                         launch.threads,
-                        lambda message: self._heard(worker_id, worker, message),
+                        lambda message: self._received(worker, message),
                         nice=launch.nice,
                     )
                 break
@@ -264,19 +238,19 @@ class Supervisor:
             await asyncio.sleep(DESCRIPTOR_PAUSE)
         self._starved.discard(worker.model)
 
-    def _ended(self, worker_id: int, worker: WorkerHandle, why: messages.LoadFailed) -> None:
+    def _ended(self, worker: WorkerHandle, why: messages.LoadFailed) -> None:
         worker.done.set()
         self._starved.discard(worker.model)
-        del self._workers[worker_id]
+        del self.workers[worker.id]
         tail = worker.process.log_tail if worker.process is not None else []
-        self.last_lines[worker.model] = tail
+        self._last_lines[worker.model] = tail
         if not worker.unwanted():
             log.warning("worker ended unexpectedly", model=worker.model, detail=why.detail, last_lines=tail[-5:])
         self._post(
             WorkerExited(
-                worker_id,
+                worker.id,
                 seconds=time.monotonic() - worker.stop_told if worker.stop_told is not None else 0.0,
-                sent=self._answers.lost(worker_id, worker.model),
+                sent=self._on_worker_lost(worker),
                 detail=why.detail,
                 out_of_memory=why.out_of_memory,
                 permanent=why.permanent,
@@ -285,11 +259,11 @@ class Supervisor:
             )
         )
 
-    def _heard(self, worker_id: int, worker: WorkerHandle, message: messages.FromWorker) -> None:
+    def _received(self, worker: WorkerHandle, message: messages.FromWorker) -> None:
         match message:
             case Chunk() | messages.Finished() | messages.End():
-                worker.told += 1
-                self._answers.said(worker_id, worker.model, message)
+                worker.responses += 1
+                self._on_message(worker, message)
             case messages.Hello(version):
                 worker.done.set()
                 worker.greeted = True
@@ -308,14 +282,14 @@ class Supervisor:
                 if worker.process is not None:
                     worker.process.hush()
                 log.info("worker ready", model=worker.model, seconds=round(seconds, 2))
-                self._post(WorkerReady(worker_id, resident, load_peak, seconds, copy, bare))
+                self._post(WorkerReady(worker.id, resident, load_peak, seconds, copy, bare))
             case messages.SleepDone(held, seconds):
                 worker.done.set()
                 log.info("worker asleep", model=worker.model, held=held, seconds=round(seconds, 2))
-                self._post(Slept(worker_id, held, seconds))
+                self._post(Slept(worker.id, held, seconds))
             case messages.TrimDone():
                 worker.done.set()
-                self._post(Trimmed(worker_id))
+                self._post(Trimmed(worker.id))
             case messages.LoadFailed():
                 self._give_up(worker, message)
             case messages.Pong(steps):
