@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from cohabit.core.commands import SleepWorker, StartWorker, StopCause, StopWorker, TrimWorker, WakeWorker
-from cohabit.core.events import Slept, Trimmed, WorkerExited
+from cohabit.core.events import RequestCancelled, Slept, Trimmed, WorkerExited
 from cohabit.protocol import messages
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import Call
@@ -88,13 +88,14 @@ async def test_what_a_slow_reader_has_not_taken_survives_the_sleep() -> None:
         assert len(chunks) == 301, "far more than its credit of 64"
 
 
-async def test_a_client_that_leaves_meanwhile_is_heard() -> None:
+async def test_client_may_leave_while_the_model_sleeps() -> None:
     async with driving(fake(tokens=300)) as driver:
         await driver.started()
         answer = driver.arrived(chat(stream=True))
         await driver.ran(answer)
         await driver.slept()
         driver.inflight.on_client_left(answer.id)
+        await driver.next(RequestCancelled)
         await driver.woken()
         assert await driver.ask(chat())
 
