@@ -8,9 +8,10 @@ import pytest
 
 from cohabit.core.events import DeviceMeasured, TimerFired
 from cohabit.core.lifecycle import State
+from cohabit.core.memory_limits import NOISE
 from cohabit.protocol.messages import LoadFailed
 from cohabit.runtime.workers import guard as module
-from cohabit.runtime.workers.guard import NOISE, Guard
+from cohabit.runtime.workers.guard import Guard
 from cohabit.runtime.workers.handle import WorkerHandle
 from core.driver import MIB, Core, model
 

@@ -13,16 +13,16 @@ import re
 import resource
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 from cohabit.core.commands import Command
-from cohabit.core.events import DeviceMeasured, Event
+from cohabit.core.events import DeviceMeasured, Event, RequestArrived
 from cohabit.core.lifecycle import State
-from cohabit.core.memory_limits import MemoryLimits, memory_limits
+from cohabit.core.memory_limits import NOISE, MemoryLimits, memory_limits
 from cohabit.core.state import SchedulerState
 from cohabit.devices.cpu import group_members, pss
 from cohabit.runtime.workers.handle import WorkerHandle
@@ -34,12 +34,11 @@ SOONEST = 0.005
 RESTING = 0.5  # seconds between two looks while nothing runs, and nothing did
 FASTEST = 4 << 30  # bytes a second that a worker may take: no machine touches fresh memory faster
 FAMILIES = 1.0  # seconds between two looks for children of workers
-NOISE = 32 << 20  # bytes by which sizes of processes are uncertain
 SLACK = 384 << 20  # bytes of RLIMIT_DATA that may be reserved and not used: stacks of threads, arenas of allocators
 _STEP = 16 << 20  # bytes by which a limit of the kernel is off before it is set anew
 _PAGE = resource.getpagesize()
 _DATA = re.compile(rb"VmData:\s+(\d+) kB")
-_LOOKED_AT = frozenset({State.READY, State.STARTING, State.WAKING, State.ENTERING_SLEEP})
+_LOOKED_AT = (State.READY, State.STARTING, State.WAKING, State.ENTERING_SLEEP)
 
 
 @dataclass(slots=True)
@@ -56,7 +55,7 @@ class _Watched:
 
     allowed: MemoryLimits = field(default_factory=MemoryLimits)
     workers: Mapping[int, WorkerHandle] = field(default_factory=dict)
-    bounded: frozenset[int] = frozenset()  # those that only run, so that the kernel may be told their limit
+    bounded: Set[int] = frozenset()  # those that only run, so that the kernel may be told their limit
     busy: bool = False  # any of them runs something or comes in
 
     def exceeding(self, held: Mapping[int, int]) -> int | None:
@@ -81,8 +80,10 @@ class Guard:
         self._families: dict[int, list[int]] = {}  # by group
         self._families_at = float("-inf")
 
-    def handled(self, event: Event, _commands: Sequence[Command], _now: float) -> None:
+    def handled(self, event: Event, commands: Sequence[Command], _now: float) -> None:
         """A ``loop.Observe``. Limits of the kernel are raised here, before a worker hears what it is to do."""
+        if not commands and isinstance(event, RequestArrived):
+            return  # it is queued, which changes nothing of a worker
         if self._on_card:
             if isinstance(event, DeviceMeasured):
                 self._judge(self._watched, event.workers)
@@ -145,13 +146,16 @@ class Guard:
         return self._pause(watched.allowed, held)
 
     def _now(self) -> _Watched:
-        states = {worker: model.lifecycle.state for worker, model in self._state.workers.items()}
-        workers = {id_: worker for id_, worker in self._workers.items() if states.get(id_) in _LOOKED_AT}
-        bounded = frozenset(worker for worker in workers if states[worker] is State.READY)
+        workers, bounded = {}, set()
+        for id_, model in self._state.workers.items():
+            state, worker = model.lifecycle.state, self._workers.get(id_)
+            if worker is not None and state in _LOOKED_AT:
+                workers[id_] = worker
+                if state is State.READY:
+                    bounded.add(id_)
         found = memory_limits(self._state)
-        allowed = MemoryLimits(found.given, found.headroom + NOISE)
         busy = bool(self._state.busy) or len(bounded) < len(workers)
-        return _Watched(allowed, workers, bounded, busy)
+        return _Watched(MemoryLimits(found.given, found.headroom + NOISE), workers, bounded, busy)
 
     def _judge(self, watched: _Watched, held: Mapping[int, int]) -> None:
         """End the one that is chosen by what was true before they were looked at and by what is true now.
