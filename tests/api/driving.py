@@ -18,12 +18,11 @@ from cohabit.core.commands import Rejection, RejectReason
 from cohabit.core.events import AdminRequest
 from cohabit.core.snapshot import LISTED
 from cohabit.inspector.pieces import cleaned
-from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import Speech
 from cohabit.protocol.inspection import Piece
-from cohabit.protocol.tasks import Task
+from cohabit.protocol.tasks import Capability, Task
 from cohabit.runtime.admin import AdminOutcome, Ending
-from cohabit.runtime.requests import Answer, Call, CallFailed
+from cohabit.runtime.requests import ModelRequest, ResponseFailed, ResponseStream
 from cohabit.runtime.service import HealthReport, ModelInfo
 from samples import tone
 
@@ -60,13 +59,13 @@ ANSWERS = {
 
 WRITES = frozenset(
     {
-        Ability.TOOLS,
-        Ability.SCHEMA,
-        Ability.LOGPROBS,
-        Ability.CHOICES,
-        Ability.STOP,
-        Ability.ECHO,
-        Ability.SAMPLING,
+        Capability.TOOLS,
+        Capability.SCHEMA,
+        Capability.LOGPROBS,
+        Capability.CHOICES,
+        Capability.STOP,
+        Capability.ECHO,
+        Capability.SAMPLING,
     }
 )
 
@@ -82,8 +81,8 @@ class FakeService:
 
     def __init__(self) -> None:
         self.models: Mapping[str, ModelInfo] = {
-            "llm": _info("llm", {Task.CHAT, Task.COMPLETE}, ("gpt-4o-mini",), abilities=WRITES),
-            "seer": _info("seer", {Task.CHAT, Task.DESCRIBE}, abilities=WRITES),
+            "llm": _info("llm", {Task.CHAT, Task.COMPLETE}, ("gpt-4o-mini",), capabilities=WRITES),
+            "seer": _info("seer", {Task.CHAT, Task.DESCRIBE}, capabilities=WRITES),
             "labels": _info("labels", {Task.CHAT, Task.DESCRIBE}, needs_picture=True),
             "embeddings": _info("embeddings", {Task.EMBED}),
             "tts": _info(
@@ -97,13 +96,15 @@ class FakeService:
                 "stt",
                 {Task.TRANSCRIBE},
                 ("whisper-1",),
-                abilities=frozenset({Ability.TRANSLATE, Ability.WORD_TIMES}),
+                capabilities=frozenset({Capability.TRANSLATE, Capability.WORD_TIMES}),
             ),
         }
-        self.asked: asyncio.Queue[tuple[Call, Answer]] = asyncio.Queue()
-        self.calls: list[Call] = []
+        self.asked: asyncio.Queue[tuple[ModelRequest, ResponseStream]] = asyncio.Queue()
+        self.calls: list[ModelRequest] = []
         self.cancelled: list[int] = []
-        self.reply: Callable[[Call, Answer], None] = lambda call, answer: self.asked.put_nowait((call, answer))
+        self.reply: Callable[[ModelRequest, ResponseStream], None] = lambda call, answer: self.asked.put_nowait(
+            (call, answer)
+        )
         self.room: Callable[[str], bool] = lambda _model: True  # for another item of a batch
         self.now = HealthReport(True, "ok")
         self.told: list[tuple[AdminRequest, float]] = []
@@ -112,9 +113,9 @@ class FakeService:
     def has_room(self, model: str) -> bool:
         return self.room(model)
 
-    def submit(self, call: Call) -> Answer:
+    def submit(self, call: ModelRequest) -> ResponseStream:
         self.calls.append(call)
-        answer = Answer(len(self.calls), cancel=self.cancelled.append, grant_credit=lambda *_: None)
+        answer = ResponseStream(len(self.calls), cancel=self.cancelled.append, grant_credit=lambda *_: None)
         self.reply(call, answer)
         return answer
 
@@ -150,10 +151,10 @@ class Served:
     http: httpx2.AsyncClient
 
 
-def at_once(*chunks: bytes) -> Callable[[Call, Answer], None]:
+def at_once(*chunks: bytes) -> Callable[[ModelRequest, ResponseStream], None]:
     """A reply with all of the answer."""
 
-    def reply(_call: Call, answer: Answer) -> None:
+    def reply(_call: ModelRequest, answer: ResponseStream) -> None:
         for chunk in chunks:
             answer.put(chunk)
         answer.complete()
@@ -161,7 +162,7 @@ def at_once(*chunks: bytes) -> Callable[[Call, Answer], None]:
     return reply
 
 
-def as_asked(call: Call, answer: Answer) -> None:
+def as_asked(call: ModelRequest, answer: ResponseStream) -> None:
     """A reply that is right for the task."""
     body = json.loads(call.body)
     if call.task is Task.EMBED and body.get("encoding_format") == "base64":
@@ -179,13 +180,13 @@ def packed(*vectors: Sequence[float]) -> bytes:
     return json.dumps({"data": data, "usage": TOKENS}).encode()
 
 
-def failing(failure: CallFailed) -> Callable[[Call, Answer], None]:
+def failing(failure: ResponseFailed) -> Callable[[ModelRequest, ResponseStream], None]:
     """A reply that is a failure."""
     return lambda _call, answer: answer.fail(failure)
 
 
-def rejected(reason: RejectReason, retry_after: float | None = None) -> CallFailed:
-    return CallFailed(rejection=Rejection(reason, "what happened and what would do", retry_after))
+def rejected(reason: RejectReason, retry_after: float | None = None) -> ResponseFailed:
+    return ResponseFailed(rejection=Rejection(reason, "what happened and what would do", retry_after))
 
 
 def conforming(state: dict[str, Any]) -> Status:

@@ -10,7 +10,7 @@ from typing import Any
 
 from api.driving import CHAT, at_once
 from cohabit.api.http.connections import Limits
-from cohabit.runtime.requests import Answer, Call
+from cohabit.runtime.requests import ModelRequest, ResponseStream
 
 Lines = list[MutableMapping[str, Any]]
 QUICK = Limits(
@@ -79,7 +79,7 @@ async def refusal(client: socket.socket) -> tuple[int, str]:
     return status, body["error"]["code"]
 
 
-def large(call: Call, answer: Answer) -> None:
+def large(call: ModelRequest, answer: ResponseStream) -> None:
     at_once(b'"%b"' % (b"x" * LARGE))(call, answer)
 
 

@@ -11,7 +11,7 @@ from api.driving import CANARY, CHAT, Exchange, FakeService, at_once, failing, r
 from cohabit.api.errors import REASONS
 from cohabit.core.commands import RejectReason
 from cohabit.protocol.engine import ItemError
-from cohabit.runtime.requests import Answer, Call, CallFailed
+from cohabit.runtime.requests import ModelRequest, ResponseFailed, ResponseStream
 
 Lines = list[MutableMapping[str, Any]]
 
@@ -70,7 +70,7 @@ async def test_request_over_a_limit_is_not_to_be_retried(
 async def test_engine_error_passes_through(
     error: ItemError, status: int, kind: str, service: FakeService, http: httpx2.AsyncClient
 ) -> None:
-    service.reply = failing(CallFailed(error=error))
+    service.reply = failing(ResponseFailed(error=error))
     answer = await http.post("/v1/chat/completions", json=CHAT)
     assert answer.status_code == status
     assert answer.json()["error"] == {
@@ -103,7 +103,7 @@ async def test_invalid_url_parameter_is_a_400_without_its_value(path: str, http:
     assert CANARY not in answer.text
 
 
-def broken(_call: Call, _answer: Answer) -> None:
+def broken(_call: ModelRequest, _answer: ResponseStream) -> None:
     raise RuntimeError(CANARY)
 
 
@@ -124,10 +124,10 @@ async def test_bug_is_a_500_with_a_request_id(service: FakeService, http: httpx2
 async def test_bug_after_the_answer_began_ends_the_connection(
     app: Starlette, service: FakeService, monkeypatch: pytest.MonkeyPatch, logged: Lines
 ) -> None:
-    async def some(_self: Answer) -> list[bytes]:
+    async def some(_self: ResponseStream) -> list[bytes]:
         raise RuntimeError(CANARY)
 
-    monkeypatch.setattr(Answer, "some", some)
+    monkeypatch.setattr(ResponseStream, "some", some)
     service.reply = at_once(b"{}")
     async with Exchange(app, "/v1/chat/completions", {**CHAT, "stream": True}) as exchange:
         await exchange.ended()

@@ -8,8 +8,7 @@ import pytest
 from api.driving import CANARY, CHAT, FakeService, Served, as_asked
 from cohabit.api.errors import BadRequest
 from cohabit.api.model_support import require
-from cohabit.protocol.capabilities import Ability
-from cohabit.protocol.tasks import Task
+from cohabit.protocol.tasks import Capability, Task
 from samples import asking, picture
 
 CHATS, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -120,7 +119,7 @@ async def test_inconsistent_request_is_refused(fields: dict[str, Any], param: st
 
 def test_first_unsupported_field_is_named_with_models_that_support_it(service: FakeService) -> None:
     labels = service.models["labels"]
-    needed = {"temperature": Ability.SAMPLING, "tools": Ability.TOOLS}
+    needed = {"temperature": Capability.SAMPLING, "tools": Capability.TOOLS}
     with pytest.raises(BadRequest) as refused:
         require(service, labels, Task.CHAT, needed, prefix="data.")
     error = refused.value.body["error"]
@@ -131,8 +130,8 @@ def test_first_unsupported_field_is_named_with_models_that_support_it(service: F
 
 def test_error_says_if_no_model_supports_a_field(service: FakeService) -> None:
     with pytest.raises(BadRequest, match="llm cannot translate speech; no configured model can"):
-        require(service, service.models["llm"], Task.CHAT, {"x": Ability.TRANSLATE})
+        require(service, service.models["llm"], Task.CHAT, {"x": Capability.TRANSLATE})
 
 
 def test_supported_field_is_accepted(service: FakeService) -> None:
-    require(service, service.models["llm"], Task.CHAT, {"temperature": Ability.SAMPLING})
+    require(service, service.models["llm"], Task.CHAT, {"temperature": Capability.SAMPLING})

@@ -12,7 +12,7 @@ from cohabit.api.app import create_app
 from cohabit.api.errors import REASONS
 from cohabit.api.streams import STREAM_TIMEOUTS, StreamTimeouts
 from cohabit.core.commands import RejectReason
-from cohabit.runtime.requests import Answer, Call
+from cohabit.runtime.requests import ModelRequest, ResponseStream
 
 STREAM = {**CHAT, "stream": True}
 PATH = "/v1/chat/completions"
@@ -72,7 +72,7 @@ async def test_failure_before_the_first_chunk_has_its_status(app: Starlette, ser
 async def test_failure_after_a_chunk_is_an_event(
     reason: RejectReason, http: httpx2.AsyncClient, service: FakeService
 ) -> None:
-    def reply(call: Call, answer: Answer) -> None:
+    def reply(call: ModelRequest, answer: ResponseStream) -> None:
         answer.put(b"{}")
         failing(rejected(reason))(call, answer)
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.driving import CHAT, CHAT_ANSWER, EMBED_ANSWER, Exchange, FakeService, as_asked, at_once
 from cohabit.api.submission import timings
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import Answer, Call
+from cohabit.runtime.requests import ModelRequest, ResponseStream
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ async def test_answer_of_the_engine_passes_through(
     assert got.content == answer
     [call] = service.calls
     assert json.loads(call.body) == body
-    assert call == Call(
+    assert call == ModelRequest(
         model="embeddings" if task is Task.EMBED else "llm",
         task=task,
         body=call.body,
@@ -47,7 +47,7 @@ async def test_answer_in_pieces_is_put_together(http: httpx2.AsyncClient, servic
 
 
 async def test_headers_have_the_timings(http: httpx2.AsyncClient, service: FakeService) -> None:
-    def reply(_call: Call, answer: Answer) -> None:
+    def reply(_call: ModelRequest, answer: ResponseStream) -> None:
         answer.dispatched = answer.arrived + 3.0
         answer.load_seconds = 1.5
         answer.finished = answer.dispatched + 0.25
@@ -103,7 +103,7 @@ async def test_answered_request_is_not_cancelled(app: Starlette, service: FakeSe
 @pytest.mark.parametrize("name", ["a\r\nset-cookie: b", "日本語", "a\x00\x7f\udcff"])
 def test_warning_never_breaks_its_header(name: str) -> None:
     warning = timings(
-        Answer(1, cancel=lambda _: None, grant_credit=lambda *_: None), run=True, warning=f"{name} spoke"
+        ResponseStream(1, cancel=lambda _: None, grant_credit=lambda *_: None), run=True, warning=f"{name} spoke"
     )
     headers = Response(headers=warning).raw_headers
     assert all(0x20 <= byte < 0x7F for _, value in headers for byte in value)

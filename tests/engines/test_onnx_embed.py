@@ -12,11 +12,10 @@ import pytest
 
 from cohabit.config.load import load_config
 from cohabit.engines.onnx_embed import OnnxEmbed, OnnxEmbedOptions
-from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import Chunk, EngineError, EngineRequest, ItemError
 from cohabit.protocol.inspection import Piece
 from cohabit.protocol.spec import Device, ModelSpec
-from cohabit.protocol.tasks import Task
+from cohabit.protocol.tasks import Capability, Task
 from cohabit.runtime.calibration import batches
 from engines.driving import answer, loaded, memory_taken, refusal, request_of, run
 
@@ -126,8 +125,8 @@ def test_native_dimensions_may_be_requested(engine: OnnxEmbed) -> None:
 
 
 def test_shortening_is_an_option() -> None:
-    assert OnnxEmbed.able(OnnxEmbedOptions()) == frozenset()
-    assert OnnxEmbed.able(OnnxEmbedOptions(matryoshka=True)) == {Ability.SHORTEN}
+    assert OnnxEmbed.capabilities_with(OnnxEmbedOptions()) == frozenset()
+    assert OnnxEmbed.capabilities_with(OnnxEmbedOptions(matryoshka=True)) == {Capability.SHORTEN}
 
 
 @pytest.mark.parametrize(

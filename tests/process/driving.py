@@ -11,7 +11,7 @@ from cohabit.protocol.messages import Finished
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.runtime.effects import Effects
 from cohabit.runtime.inflight import InFlightRequests
-from cohabit.runtime.requests import Answer, Call
+from cohabit.runtime.requests import ModelRequest, ResponseStream
 from cohabit.runtime.workers.supervisor import Launch, Supervisor
 from harness import PATIENCE
 
@@ -70,16 +70,16 @@ class Driver:
         """Gone."""
         return await self.done(StopWorker("m", worker, StopCause.EVICTED, "for a test"), WorkerExited)
 
-    def arrived(self, call: Call) -> Answer:
+    def arrived(self, call: ModelRequest) -> ResponseStream:
         """A request waits."""
         self._requests += 1
         return self.inflight.open(call.work(self._requests))
 
-    async def ran(self, answer: Answer, worker: int = 1) -> RequestFinished:
+    async def ran(self, answer: ResponseStream, worker: int = 1) -> RequestFinished:
         """It is given to the worker and done."""
         return await self.done(Dispatch("m", worker, (answer.id,)), RequestFinished)
 
-    async def ask(self, call: Call) -> bytes:
+    async def ask(self, call: ModelRequest) -> bytes:
         """The whole answer."""
         answer = self.arrived(call)
         self.effects.execute(Dispatch("m", 1, (answer.id,)))

@@ -9,7 +9,7 @@ from cohabit.core.commands import SleepWorker, StartWorker, StopCause, StopWorke
 from cohabit.core.events import RequestCancelled, Slept, Trimmed, WorkerExited
 from cohabit.protocol import messages
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import Call
+from cohabit.runtime.requests import ModelRequest
 from cohabit.runtime.workers import limits
 from process.driving import Driver, driving, fake
 
@@ -21,10 +21,10 @@ WAKE = WakeWorker("m", 1)
 STOP = StopWorker("m", 1, StopCause.SHUTDOWN, "for a test")
 
 
-def chat(**fields: object) -> Call:
+def chat(**fields: object) -> ModelRequest:
     """One chat."""
     body = {"messages": [{"role": "user", "content": "x"}], **fields}
-    return Call(model="m", task=Task.CHAT, body=json.dumps(body).encode(), client="test")
+    return ModelRequest(model="m", task=Task.CHAT, body=json.dumps(body).encode(), client="test")
 
 
 def idle(driver: Driver) -> int:

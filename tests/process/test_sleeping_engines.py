@@ -11,7 +11,7 @@ from platformdirs import user_cache_path
 from cohabit.config.load import load_config
 from cohabit.engines.registry import engine_class
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import Call
+from cohabit.runtime.requests import ModelRequest
 from cohabit.server.assemble import launches
 from process.driving import driving
 from samples import asking, clean_picture, clean_sound, saved, tone, written
@@ -36,7 +36,7 @@ async def test_it_frees_its_weights_and_answers_the_same_afterwards(name: str) -
     assert engine_class(config.models[name].engine).sleeps
     cache = user_cache_path("cohabit")
     task, body, blobs = ASKED[name]
-    call = Call(model="m", task=task, body=json.dumps(body).encode(), client="test", blobs=blobs)
+    call = ModelRequest(model="m", task=task, body=json.dumps(body).encode(), client="test", blobs=blobs)
     async with driving(launches(config, cache / "weights", cache / "derived")[name]) as driver:
         await driver.started()
         before = same(await driver.ask(call))

@@ -16,7 +16,7 @@ from cohabit.media.images import load
 from cohabit.protocol.inspection import Piece
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.calibration import SECONDS, batches
-from cohabit.runtime.requests import Call
+from cohabit.runtime.requests import ModelRequest
 from cohabit.schemas.chat import ChatRequest
 from cohabit.schemas.embedding import EmbeddingRequest
 from cohabit.schemas.speech import SpeechRequest
@@ -64,7 +64,7 @@ async def test_texts_fill_the_context() -> None:
     assert {len(text.split()) for text in texts} == {98}, "and a token at either end"
 
 
-def body(call: Call) -> dict[str, Any]:
+def body(call: ModelRequest) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(call.body)
     return found
 

@@ -6,7 +6,7 @@ import pytest
 
 from cohabit.core.commands import Rejection, RejectReason
 from cohabit.protocol.messages import CREDIT_BYTES, CREDIT_CHUNKS
-from cohabit.runtime.requests import Answer, CallFailed
+from cohabit.runtime.requests import ResponseFailed, ResponseStream
 
 
 class Told:
@@ -15,10 +15,12 @@ class Told:
     def __init__(self) -> None:
         self.cancelled: list[int] = []
         self.taken: list[tuple[int, int, int]] = []
-        self.answer = Answer(7, cancel=self.cancelled.append, grant_credit=lambda *what: self.taken.append(what))
+        self.answer = ResponseStream(
+            7, cancel=self.cancelled.append, grant_credit=lambda *what: self.taken.append(what)
+        )
 
 
-FAILURE = CallFailed(rejection=Rejection(RejectReason.WORKER_DIED, "gone"))
+FAILURE = ResponseFailed(rejection=Rejection(RejectReason.WORKER_DIED, "gone"))
 
 
 async def test_chunks_in_order_then_the_end() -> None:
@@ -52,7 +54,7 @@ async def test_a_failure_comes_after_the_chunks_before_it() -> None:
     told.answer.fail(FAILURE)
     told.answer.raise_early()
     assert await anext(told.answer) == b"a"
-    with pytest.raises(CallFailed):
+    with pytest.raises(ResponseFailed):
         await anext(told.answer)
 
 
@@ -60,7 +62,7 @@ async def test_an_early_failure_is_raised_at_once() -> None:
     told = Told()
     told.answer.fail(FAILURE)
     assert await told.answer.started(0)
-    with pytest.raises(CallFailed):
+    with pytest.raises(ResponseFailed):
         told.answer.raise_early()
 
 

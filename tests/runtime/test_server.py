@@ -14,7 +14,7 @@ from cohabit.devices.cpu import Cpu
 from cohabit.protocol.spec import Device
 from cohabit.protocol.tasks import Task
 from cohabit.runtime import server as server_module
-from cohabit.runtime.requests import SERVER_FAILED, Call, CallFailed
+from cohabit.runtime.requests import SERVER_FAILED, ModelRequest, ResponseFailed
 from cohabit.runtime.sampler import Sampler
 from cohabit.runtime.server import Server
 from cohabit.runtime.service import ModelInfo
@@ -42,8 +42,8 @@ async def failing() -> Server:
     return server
 
 
-def call() -> Call:
-    return Call(model="m", task=Task.CHAT, body=b"{}", client="c")
+def call() -> ModelRequest:
+    return ModelRequest(model="m", task=Task.CHAT, body=b"{}", client="c")
 
 
 async def test_after_the_core_has_contradicted_itself_every_request_is_refused_at_once() -> None:
@@ -51,13 +51,13 @@ async def test_after_the_core_has_contradicted_itself_every_request_is_refused_a
     answers = [server.submit(call()) for _ in range(1000)]
     for answer in answers:
         assert answer.ready, "nobody waits"
-        with pytest.raises(CallFailed) as refused:
+        with pytest.raises(ResponseFailed) as refused:
             answer.raise_early()
         assert refused.value.rejection == SERVER_FAILED
     assert server.failure.is_set()
     assert server._inflight.streams == {}
     assert not server.health().ready
-    with pytest.raises(CallFailed):
+    with pytest.raises(ResponseFailed):
         await server.tell(LoadRequested("m"), 60)
     await asyncio.wait_for(server.stop(drain=600), 5)
 
@@ -72,7 +72,7 @@ async def test_owner_who_waits_is_told_that_the_server_failed() -> None:
     await asyncio.sleep(0)
     server.loop.controller.handle = working  # type: ignore[method-assign]  # and then has its bug
     server.submit(call())
-    with pytest.raises(CallFailed):
+    with pytest.raises(ResponseFailed):
         await asyncio.wait_for(asking, 5)
 
 
@@ -111,7 +111,7 @@ async def test_a_request_arrives_with_its_size_in_its_engines_units() -> None:
     )
     for model in ("embeddings", "other", "nobody"):
         body = b'{"input": ["ab", "abcdef"]}'
-        answer = server.submit(Call(model=model, task=Task.EMBED, body=body, client="c"))
+        answer = server.submit(ModelRequest(model=model, task=Task.EMBED, body=body, client="c"))
         await answer.started(5)
     arrived = [event for event in heard if isinstance(event, RequestArrived)]
     assert [(event.model, event.units) for event in arrived] == [

@@ -9,7 +9,7 @@ import pytest
 
 from cohabit.api.errors import ApiError, BadRequest, Refused
 from cohabit.core.commands import Rejection, RejectReason
-from cohabit.runtime.requests import CallFailed
+from cohabit.runtime.requests import ResponseFailed
 from cohabit.schemas.answers import ErrorResponse
 
 
@@ -43,5 +43,5 @@ def test_openai_client_reads_our_errors() -> None:
 def test_openai_client_does_not_retry_a_request_over_a_limit(reason: RejectReason) -> None:
     sent: list[httpx2.Request] = []
     with pytest.raises(openai.APIStatusError):
-        listed(Refused(CallFailed(rejection=Rejection(reason, "too slow"))), sent)
+        listed(Refused(ResponseFailed(rejection=Rejection(reason, "too slow"))), sent)
     assert len(sent) == 1

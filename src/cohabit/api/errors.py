@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.core.commands import RejectReason
 from cohabit.observability.logs import log_bug
-from cohabit.runtime.requests import CallFailed
+from cohabit.runtime.requests import ResponseFailed
 
 REASONS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.UNKNOWN_MODEL: (404, "invalid_request_error"),
@@ -88,7 +88,7 @@ class NotFound(ApiError):
 class Refused(ApiError):
     """A request that was accepted and ended without its answer."""
 
-    def __init__(self, failure: CallFailed) -> None:
+    def __init__(self, failure: ResponseFailed) -> None:
         """From the runtime's word."""
         if failure.error is not None:
             error = failure.error
@@ -119,7 +119,7 @@ async def handle(_request: Request, error: Exception) -> Response:
     match error:
         case ApiError():
             return error.response()
-        case CallFailed():
+        case ResponseFailed():
             return Refused(error).response()
         case HTTPException(status_code=status):
             message = _HTTP_MESSAGES.get(status, "the request cannot be served")
@@ -132,7 +132,7 @@ async def handle(_request: Request, error: Exception) -> Response:
             raise error
 
 
-HANDLED = (ApiError, CallFailed, HTTPException, ClientDisconnect)
+HANDLED = (ApiError, ResponseFailed, HTTPException, ClientDisconnect)
 """What ``handle`` answers."""
 
 

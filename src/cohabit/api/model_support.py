@@ -4,23 +4,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from cohabit.api.errors import BadRequest
-from cohabit.protocol.capabilities import Ability
-from cohabit.protocol.tasks import Task
+from cohabit.protocol.tasks import Capability, Task
 from cohabit.runtime.service import ModelInfo, Service
 from cohabit.schemas.chat import ChatRequest, CompletionRequest, NamedTool, Sampling, TextFormat
 
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "seed")
 
 
-def require(service: Service, info: ModelInfo, task: Task, needed: Mapping[str, Ability], prefix: str = "") -> None:
+def require(
+    service: Service, info: ModelInfo, task: Task, needed: Mapping[str, Capability], prefix: str = ""
+) -> None:
     """Raises BadRequest for the first field that asks for what the model cannot do, naming those that can.
 
     ``needed`` has an ability by the field that asks for it; ``prefix`` goes before the field's name.
     """
     for field, ability in needed.items():
-        if ability in info.abilities:
+        if ability in info.capabilities:
             continue
-        able = [other.name for other in service.models.values() if task in other.tasks and ability in other.abilities]
+        able = [
+            other.name for other in service.models.values() if task in other.tasks and ability in other.capabilities
+        ]
         can = f"models that can: {', '.join(able)}" if able else "no configured model can"
         raise BadRequest(
             f"{info.name} cannot {ability}; {can}", param=f"{prefix}{field}", code="unsupported_parameter"
@@ -44,9 +47,9 @@ def check(
     """
     if isinstance(body, ChatRequest):
         _check_chat(body, prefix)
-    needed = {renamed.get(field, field): ability for field, ability in _needed(body)}
+    needed = {renamed.get(field, field): capability for field, capability in _needed(body)}
     require(service, info, task, needed, prefix)
-    sampling = [] if Ability.SAMPLING in info.abilities else [name for name in _SAMPLING if _sent(body, name)]
+    sampling = [] if Capability.SAMPLING in info.capabilities else [name for name in _SAMPLING if _sent(body, name)]
     names = [*sampling, *without_effect]
     return f"{info.name} ignores {', '.join(names)}" if names else None
 
@@ -55,28 +58,28 @@ def _sent(body: Sampling, name: str) -> bool:
     return getattr(body, name) is not None
 
 
-def _needed(body: Sampling) -> Iterator[tuple[str, Ability]]:
+def _needed(body: Sampling) -> Iterator[tuple[str, Capability]]:
     if (body.n or 1) > 1:
-        yield "n", Ability.CHOICES
+        yield "n", Capability.CHOICES
     if body.stop:
-        yield "stop", Ability.STOP
+        yield "stop", Capability.STOP
     match body:
         case ChatRequest():
             if body.tools and body.tool_choice != "none":
-                yield "tools", Ability.TOOLS
+                yield "tools", Capability.TOOLS
             if body.response_format is not None and not isinstance(body.response_format, TextFormat):
-                yield "response_format", Ability.SCHEMA
+                yield "response_format", Capability.SCHEMA
             if body.logprobs:
-                yield "logprobs", Ability.LOGPROBS
+                yield "logprobs", Capability.LOGPROBS
         case CompletionRequest():
             if body.logprobs is not None:
-                yield "logprobs", Ability.LOGPROBS
+                yield "logprobs", Capability.LOGPROBS
             if body.echo:
-                yield "echo", Ability.ECHO
+                yield "echo", Capability.ECHO
             if body.suffix:
-                yield "suffix", Ability.INFILL
+                yield "suffix", Capability.INFILL
             if (body.best_of or 1) > (body.n or 1):
-                yield "best_of", Ability.BEST_OF
+                yield "best_of", Capability.BEST_OF
 
 
 def _check_chat(body: ChatRequest, prefix: str) -> None:

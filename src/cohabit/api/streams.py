@@ -15,7 +15,7 @@ from cohabit.api.errors import Refused
 from cohabit.api.http.connections import drop
 from cohabit.api.middleware.disconnects import CLIENT_GONE, Cancellable, Watch
 from cohabit.api.submission import timings, warn
-from cohabit.runtime.requests import Answer, CallFailed
+from cohabit.runtime.requests import ResponseFailed, ResponseStream
 
 log = structlog.get_logger()
 
@@ -87,12 +87,12 @@ class Truncated(Exception):
 class AnswerStream(Stream):
     """An answer's chunks. It begins with the first one, or after so long that the client should hear something."""
 
-    def __init__(self, answer: Answer, headers: Mapping[str, str], timeouts: StreamTimeouts) -> None:
+    def __init__(self, answer: ResponseStream, headers: Mapping[str, str], timeouts: StreamTimeouts) -> None:
         super().__init__(answer, headers, timeouts)
         self._answer = answer
 
     async def _begin(self) -> None:
-        """Raises CallFailed if it fails before there is anything of it."""
+        """Raises ResponseFailed if it fails before there is anything of it."""
         await self._answer.started(self._commit_after())
         if not self._gone:
             self._answer.raise_early()
@@ -122,7 +122,7 @@ class EventStream(AnswerStream):
                 quiet = self._timeouts.comment_every
             while chunks := await self._answer.some():
                 await self._push(self._events(chunks))
-        except CallFailed as failure:
+        except ResponseFailed as failure:
             await self._push(self._failure(Refused(failure)), more=False)
             return
         await self._push(self._end(), more=False)
@@ -157,24 +157,26 @@ class SoundStream(AnswerStream):
         try:
             while chunks := await self._answer.some():
                 await self._push(b"".join(chunks))
-        except CallFailed as failure:
+        except ResponseFailed as failure:
             log.info("a stream of sound was broken off", why=str(failure))
             raise Truncated from None
         await self._push(b"", more=False)
 
 
-Kind = Callable[[Answer, Mapping[str, str], StreamTimeouts], EventStream]
+Kind = Callable[[ResponseStream, Mapping[str, str], StreamTimeouts], EventStream]
 
 
-def events(request: Request, answer: Answer, warning: str | None = None, kind: Kind = EventStream) -> Response:
-    """A stream of events. Sending it raises CallFailed if the answer fails before it has begun."""
+def events(
+    request: Request, answer: ResponseStream, warning: str | None = None, kind: Kind = EventStream
+) -> Response:
+    """A stream of events. Sending it raises ResponseFailed if the answer fails before it has begun."""
     stream = kind(answer, {}, request.app.state.timeouts)
     warn(stream, warning)
     return stream
 
 
-def sound(request: Request, answer: Answer, media_type: str, warning: str | None) -> Response:
-    """A stream of sound. Sending it raises CallFailed if the answer fails before it has begun, whenever that is."""
+def sound(request: Request, answer: ResponseStream, media_type: str, warning: str | None) -> Response:
+    """A stream of sound. Sending it raises ResponseFailed if the answer fails before it has begun."""
     stream = SoundStream(answer, {"content-type": media_type}, request.app.state.timeouts)
     warn(stream, warning)
     return stream

@@ -10,7 +10,7 @@ from cohabit.api.context import key_of, service_of, state_of
 from cohabit.api.errors import BadRequest
 from cohabit.api.middleware.disconnects import CLIENT_GONE, Watch
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import Answer, Call
+from cohabit.runtime.requests import ModelRequest, ResponseStream
 
 _UNSAYABLE = re.compile(r"[^ -~]")  # in a header: it would break it, or could not be written
 _MAX_WARNING = 2048  # characters: the items of a batch may each have their own
@@ -26,11 +26,11 @@ def submit(
     *,
     blobs: dict[str, bytes] | None = None,
     batch: int | None = None,
-) -> Answer:
+) -> ResponseStream:
     """Queue a request for a model. Raises BadRequest for a malformed time limit."""
     state = state_of(request.scope)
     state["model"] = model
-    call = Call(
+    call = ModelRequest(
         model=model,
         task=task,
         body=body,
@@ -62,8 +62,8 @@ def timeout_of(request: Request) -> float | None:
     return seconds
 
 
-async def collect(request: Request, answer: Answer) -> bytes | None:
-    """The whole answer; None if the client has gone. Raises CallFailed."""
+async def collect(request: Request, answer: ResponseStream) -> bytes | None:
+    """The whole answer; None if the client has gone. Raises ResponseFailed."""
     with Watch(request.receive, answer, when_gone=answer.complete) as watch:
         parts = await answer.some()
         while more := await answer.some():
@@ -71,7 +71,7 @@ async def collect(request: Request, answer: Answer) -> bytes | None:
     return None if watch.gone else b"".join(parts)
 
 
-def timings(answer: Answer, *, run: bool, warning: str | None = None) -> dict[str, str]:
+def timings(answer: ResponseStream, *, run: bool, warning: str | None = None) -> dict[str, str]:
     """Where the time of a request went, in milliseconds, and what its client should know."""
     dispatched = answer.dispatched or time.monotonic()
     waited = max(0.0, dispatched - answer.arrived - answer.load_seconds)
@@ -96,7 +96,7 @@ def _sayable(warning: str) -> str:
     return _UNSAYABLE.sub("?", warning)[:_MAX_WARNING]
 
 
-async def plain(request: Request, answer: Answer, warning: str | None = None) -> Response:
+async def plain(request: Request, answer: ResponseStream, warning: str | None = None) -> Response:
     """A JSON answer, passed through as the engine made it."""
     data = await collect(request, answer)
     if data is None:

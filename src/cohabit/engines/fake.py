@@ -20,10 +20,9 @@ from msgspec import Meta
 
 from cohabit.engines.answers import AnswerBuilder, usage, wants_usage
 from cohabit.engines.card_memory import Card, Pinned
-from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, EngineRequest, ItemError, Output
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
-from cohabit.protocol.tasks import Task
+from cohabit.protocol.tasks import Capability, Task
 
 PAGE = 4096
 STEP = 0.005  # seconds between two looks at ``cancelled``
@@ -75,7 +74,7 @@ class Fake(Engine):
     """Gets requests singly, ``concurrency`` at once, like an engine with continuous batching."""
 
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.COMPLETE, Task.EMBED, Task.RERANK})
-    abilities: ClassVar[frozenset[Ability]] = frozenset({Ability.SHORTEN})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.SHORTEN})
     Options: ClassVar[type[msgspec.Struct]] = FakeOptions
     Parameters: ClassVar[Mapping[Task, type[msgspec.Struct]]] = MappingProxyType(dict.fromkeys(tasks, FakeParameters))
     continuous: ClassVar[bool] = True

@@ -14,10 +14,9 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from cohabit.engines.per_item import BadItem
-from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, EngineRequest, Output
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
-from cohabit.protocol.tasks import Task
+from cohabit.protocol.tasks import Capability, Task
 
 PROCESS_BYTES = 70 << 20  # Python with onnxruntime, tokenizers and numpy
 MAX_TEXTS = 2048  # as OpenAI
@@ -74,10 +73,10 @@ class OnnxEmbed(Engine):
         )
 
     @classmethod
-    def able(cls, options: msgspec.Struct) -> frozenset[Ability]:
+    def capabilities_with(cls, options: msgspec.Struct) -> frozenset[Capability]:
         """To shorten vectors is for models that were trained for it, which their owner must know."""
         assert isinstance(options, OnnxEmbedOptions)
-        return frozenset({Ability.SHORTEN}) if options.matryoshka else frozenset()
+        return frozenset({Capability.SHORTEN}) if options.matryoshka else frozenset()
 
     @classmethod
     def units(cls, request: EngineRequest) -> int:

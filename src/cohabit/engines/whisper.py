@@ -16,11 +16,10 @@ import msgspec
 
 from cohabit.engines.audio_decode import RATE, windows
 from cohabit.engines.per_item import BadItem, opening, singly
-from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, EngineRequest, Output
 from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
-from cohabit.protocol.tasks import Task
+from cohabit.protocol.tasks import Capability, Task
 
 PROCESS_BYTES = 90 << 20  # Python with CTranslate2, onnxruntime (for the voice detector) and PyAV
 REMEMBERED = 200  # characters of what was said that help to understand what follows
@@ -78,7 +77,7 @@ class Whisper(Engine):
 
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.TRANSCRIBE})
     Options: ClassVar[type[msgspec.Struct]] = WhisperOptions
-    abilities: ClassVar[frozenset[Ability]] = frozenset({Ability.TRANSLATE, Ability.WORD_TIMES})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.TRANSLATE, Capability.WORD_TIMES})
     libraries: ClassVar[tuple[str, ...]] = ("faster_whisper", "numpy")
     imports: ClassVar[tuple[str, ...]] = libraries
     extra: ClassVar[str | None] = "whisper"

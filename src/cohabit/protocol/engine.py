@@ -8,10 +8,9 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.memory import give_back
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
-from cohabit.protocol.tasks import Task
+from cohabit.protocol.tasks import Capability, Task
 
 LONGEST_PICTURE = 2048
 """Pixels of a picture's longer side that are handed to engines which do not say how many they can use."""
@@ -109,7 +108,7 @@ class Engine(ABC):
     reach it."""
     refused: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Fields that its library would take and that are always a 400 here, with why."""
-    abilities: ClassVar[frozenset[Ability]] = frozenset()
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()
     """What it can do beside its tasks; the rest is refused before anything is queued."""
     libraries: ClassVar[tuple[str, ...]] = ()
     """Import names that must be there, so that a missing extra is told before anything starts."""
@@ -155,9 +154,9 @@ class Engine(ABC):
         )
 
     @classmethod
-    def able(cls, options: msgspec.Struct) -> frozenset[Ability]:
-        """What it can do beside its tasks with these options; the default is ``abilities``, whatever they are."""
-        return cls.abilities
+    def capabilities_with(cls, options: msgspec.Struct) -> frozenset[Capability]:
+        """What it can do beside its tasks with these options; the default is ``capabilities``, whatever they are."""
+        return cls.capabilities
 
     @classmethod
     def check(cls, given: Mapping[str, Any], options: msgspec.Struct) -> None:

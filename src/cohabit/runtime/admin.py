@@ -11,7 +11,7 @@ from cohabit.core.events import AdminRequest, Event, LoadRequested, PinRequested
 from cohabit.core.lifecycle import State
 from cohabit.core.model_state import Model
 from cohabit.runtime.loop import ControlLoop
-from cohabit.runtime.requests import SERVER_FAILED, CallFailed
+from cohabit.runtime.requests import SERVER_FAILED, ResponseFailed
 
 _LEAVING = frozenset({State.ENTERING_SLEEP, State.STOPPING})
 
@@ -45,10 +45,10 @@ class AdminRequests:
     async def ask(self, asked: AdminRequest, within: float) -> AdminOutcome | Objection:
         """Ask, and wait for up to so many seconds until it is done. The model must be there.
 
-        Raises CallFailed if the server has failed.
+        Raises ResponseFailed if the server has failed.
         """
         if self._loop.failed is not None:
-            raise CallFailed(rejection=SERVER_FAILED)
+            raise ResponseFailed(rejection=SERVER_FAILED)
         state = self._loop.controller.state
         found = objection(state, asked)
         if found is not None:
@@ -66,7 +66,7 @@ class AdminRequests:
             self._watches.discard(watch)
             self._loop.unsubscribe(watch.handled)
         if self._loop.failed is not None:
-            raise CallFailed(rejection=SERVER_FAILED)
+            raise ResponseFailed(rejection=SERVER_FAILED)
         return watch.outcome
 
     def _release(self) -> None:

@@ -20,7 +20,7 @@ from cohabit.config.model import Config
 from cohabit.engines.registry import engine_class
 from cohabit.protocol.inspection import Picture, Piece, Sound
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import Call
+from cohabit.runtime.requests import ModelRequest
 
 Inspect = Callable[[Piece], Awaitable[bytes]]
 
@@ -31,7 +31,7 @@ RATE = 16_000  # Hz
 SECONDS = 40  # of sound: more than speech models hear at once
 
 
-async def batches(config: Config, name: str, inspect: Inspect) -> list[list[Call]]:
+async def batches(config: Config, name: str, inspect: Inspect) -> list[list[ModelRequest]]:
     """Given to its worker all at once they are as much as it is ever given. None for tasks that have no example.
 
     ``inspect`` makes of a picture or sound what a worker may open.
@@ -46,7 +46,7 @@ async def batches(config: Config, name: str, inspect: Inspect) -> list[list[Call
     if Task.TRANSCRIBE in engine.tasks:
         sound = await inspect(Sound(babble()))
     calls = [
-        Call(
+        ModelRequest(
             model=name,
             task=task,
             body=json.dumps({"model": name, **body}).encode(),

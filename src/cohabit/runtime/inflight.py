@@ -8,7 +8,7 @@ from cohabit.core.commands import Rejection, RejectReason
 from cohabit.core.events import Event, RequestCancelled, RequestFailed, RequestFinished
 from cohabit.protocol import messages
 from cohabit.protocol.engine import Chunk, EngineRequest, ItemError
-from cohabit.runtime.requests import Answer, CallFailed
+from cohabit.runtime.requests import ResponseFailed, ResponseStream
 from cohabit.runtime.workers.handle import WorkerHandle
 
 
@@ -23,7 +23,7 @@ class InFlightRequests:
     """Owns ``streams``, which has every response that has not ended, by the id of its request."""
 
     def __init__(self, *, post: Callable[[Event], None], watcher: Watcher) -> None:
-        self.streams: dict[int, Answer] = {}
+        self.streams: dict[int, ResponseStream] = {}
         self.ended = 0
         """Requests so far that a worker is done with. A rejected one does not count: to refuse it is no progress."""
         self._post = post
@@ -32,9 +32,9 @@ class InFlightRequests:
 
     # for the clients
 
-    def open(self, work: EngineRequest) -> Answer:
+    def open(self, work: EngineRequest) -> ResponseStream:
         """Accept a request; the stream of its response."""
-        stream = self.streams[work.id] = Answer(work.id, cancel=self._cancel, grant_credit=self._credit)
+        stream = self.streams[work.id] = ResponseStream(work.id, cancel=self._cancel, grant_credit=self._credit)
         stream.work = work
         return stream
 
@@ -91,9 +91,9 @@ class InFlightRequests:
             return
         stream.finished = time.monotonic()
         if rejection.reason is RejectReason.ENGINE and stream.error is not None:
-            stream.fail(CallFailed(error=stream.error))
+            stream.fail(ResponseFailed(error=stream.error))
         else:
-            stream.fail(CallFailed(rejection=rejection))
+            stream.fail(ResponseFailed(rejection=rejection))
 
     def reject_all(self, rejection: Rejection) -> None:
         """End every request whose response has not ended."""

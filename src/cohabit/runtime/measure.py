@@ -25,7 +25,7 @@ from cohabit.protocol.spec import Device
 from cohabit.runtime.effects import Effects
 from cohabit.runtime.inflight import InFlightRequests
 from cohabit.runtime.profile_store import Profile
-from cohabit.runtime.requests import Answer, Call, CallFailed
+from cohabit.runtime.requests import ModelRequest, ResponseFailed, ResponseStream
 from cohabit.runtime.supervision import awaited
 from cohabit.runtime.workers.supervisor import Launch, Supervisor
 
@@ -98,7 +98,7 @@ class Measurer:
         """An ``inflight.Watcher``: nothing is counted here."""
 
     async def measure(
-        self, policy: ModelPolicy, batches: Sequence[Sequence[Call]], step: Callable[[str], None]
+        self, policy: ModelPolicy, batches: Sequence[Sequence[ModelRequest]], step: Callable[[str], None]
     ) -> Figures:
         """Bring a model in, run the batches all at once, put it to sleep and wake it if it can, stop it.
 
@@ -151,7 +151,7 @@ class Measurer:
         detail = f"the task {task!r} failed ({type(error).__name__}); the log has more"
         self._events.put_nowait(WorkerExited(0, seconds=0.0, detail=detail))
 
-    async def _run(self, policy: ModelPolicy, worker: int, batches: Sequence[Sequence[Call]]) -> int | None:
+    async def _run(self, policy: ModelPolicy, worker: int, batches: Sequence[Sequence[ModelRequest]]) -> int | None:
         """The largest peak of all; None if there is nothing to run."""
         readers = [
             awaited(_read(answer)) for batch in batches for answer in self._dispatch(policy.name, worker, batch)
@@ -164,7 +164,7 @@ class Measurer:
                     await reader
         except TimeoutError:
             raise MeasureFailed(f"its requests took longer than max_run, {policy.max_run:g} s") from None
-        except CallFailed as failure:
+        except ResponseFailed as failure:
             why = failure.error.message if failure.error is not None else str(failure)
             raise MeasureFailed(f"it did not answer: {why}") from None
         finally:
@@ -173,7 +173,7 @@ class Measurer:
             await asyncio.gather(*readers, return_exceptions=True)
         return max(peaks, default=None)
 
-    def _dispatch(self, model: str, worker: int, batch: Sequence[Call]) -> list[Answer]:
+    def _dispatch(self, model: str, worker: int, batch: Sequence[ModelRequest]) -> list[ResponseStream]:
         answers = [self._inflight.open(call.work(next(self._ids))) for call in batch]
         self._effects.execute(Dispatch(model, worker, tuple(answer.id for answer in answers)))
         return answers
@@ -193,7 +193,7 @@ class Measurer:
         return event.seconds
 
 
-async def _read(answer: Answer) -> None:
-    """To its end, or what a worker may send ahead would be used up. Raises CallFailed."""
+async def _read(answer: ResponseStream) -> None:
+    """To its end, or what a worker may send ahead would be used up. Raises ResponseFailed."""
     while await answer.some():
         pass

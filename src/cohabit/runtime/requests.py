@@ -21,7 +21,7 @@ SERVER_FAILED = Rejection(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class ModelRequest:
     """What the api asks for, validated. ``model`` is a config name, never an alias."""
 
     model: str
@@ -38,7 +38,7 @@ class Call:
         return EngineRequest(request, self.task, self.body, self.blobs)
 
 
-class CallFailed(Exception):
+class ResponseFailed(Exception):
     """A request ended without (the rest of) its answer.
 
     Exactly one of ``rejection`` (the core's reason) and ``error`` (the engine's words on this item) is set.
@@ -51,11 +51,11 @@ class CallFailed(Exception):
         self.error = error
 
 
-class Answer:
+class ResponseStream:
     """The stream of one response: an async iterator of its chunks, as bytes.
 
     It is bounded by the link's credits: the worker sends no more than ``grant_credit`` has given back. Iterating
-    raises CallFailed where the response ends in an error. ``cancel`` may be called at any time, more than once.
+    raises ResponseFailed where the response ends in an error. ``cancel`` may be called at any time, more than once.
 
     The api reads it; ``inflight.InFlightRequests`` fills it, and keeps in it what it knows of the request.
     """
@@ -77,7 +77,7 @@ class Answer:
         self._cancel = cancel
         self._grant_credit = grant_credit
         self._chunks: deque[bytes] = deque()
-        self._failure: CallFailed | None = None
+        self._failure: ResponseFailed | None = None
         self._complete = False
         self._waiter: asyncio.Future[None] | None = None
         self._heard: Callable[[int], None] | None = None
@@ -85,7 +85,7 @@ class Answer:
 
     # for the api
 
-    def __aiter__(self) -> "Answer":
+    def __aiter__(self) -> "ResponseStream":
         """Chunks in order."""
         return self
 
@@ -105,12 +105,12 @@ class Answer:
         return bool(self._chunks) or self._complete or self._failure is not None
 
     @property
-    def failure(self) -> CallFailed | None:
+    def failure(self) -> ResponseFailed | None:
         """What it ends in, after the chunks that are here; to look costs less than to have it raised."""
         return self._failure
 
     async def some(self) -> list[bytes]:
-        """Take every chunk that is here, waiting for at least one; nothing at the end. Raises CallFailed."""
+        """Take every chunk that is here, waiting for at least one; nothing at the end. Raises ResponseFailed."""
         await self._something()
         if not self._chunks:
             self._end()
@@ -138,7 +138,7 @@ class Answer:
         return True
 
     def raise_early(self) -> None:
-        """Raises CallFailed if it has failed before the first chunk, so that the failure can have a status."""
+        """Raises ResponseFailed if it has failed before the first chunk, so that the failure can have a status."""
         if self._failure is not None and not self._chunks:
             self._end()
 
@@ -185,7 +185,7 @@ class Answer:
         self._complete = True
         self._wake()
 
-    def fail(self, failure: CallFailed) -> None:
+    def fail(self, failure: ResponseFailed) -> None:
         """The answer ends in an error, after the chunks that are already here."""
         self._failure = failure
         self._wake()

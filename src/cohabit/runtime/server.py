@@ -35,7 +35,7 @@ from cohabit.runtime.effects import Effects
 from cohabit.runtime.inflight import InFlightRequests, Watcher
 from cohabit.runtime.inspectors import Inspectors
 from cohabit.runtime.loop import ControlLoop, Observe
-from cohabit.runtime.requests import SERVER_FAILED, Answer, Call
+from cohabit.runtime.requests import SERVER_FAILED, ModelRequest, ResponseStream
 from cohabit.runtime.sampler import Beside, Sampler
 from cohabit.runtime.service import HealthReport, ModelInfo
 from cohabit.runtime.stalls import StallDetector
@@ -155,7 +155,7 @@ class Server:
         """By config name."""
         return self._models
 
-    def submit(self, call: Call) -> Answer:
+    def submit(self, call: ModelRequest) -> ResponseStream:
         """Queue a request."""
         work = call.work(next(self._ids))
         engine = self._engines.get(call.model)

@@ -7,13 +7,12 @@ from typing import Any, Protocol
 from cohabit.core.admin import Objection
 from cohabit.core.events import AdminRequest
 from cohabit.core.snapshot import LISTED
-from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import LONGEST_PICTURE, Speech
 from cohabit.protocol.inspection import Piece
 from cohabit.protocol.parameters import Declared
-from cohabit.protocol.tasks import Task
+from cohabit.protocol.tasks import Capability, Task
 from cohabit.runtime.admin import AdminOutcome
-from cohabit.runtime.requests import Answer, Call
+from cohabit.runtime.requests import ModelRequest, ResponseStream
 
 MOST_TEXT = 1 << 20  # bytes of text in a request, whatever the model, unless its context is a very long one
 BYTES_A_TOKEN = 128  # no text has longer ones throughout: four bytes are common, runs of spaces have some dozens
@@ -29,7 +28,7 @@ class ModelInfo:
     aliases: tuple[str, ...]
     created: int  # unix seconds, for /v1/models
     context: int | None  # tokens one request may use; None where the engine has no such bound
-    abilities: frozenset[Ability] = frozenset()
+    capabilities: frozenset[Capability] = frozenset()
     speech: Speech | None = None  # of a model that speaks
     voices: Mapping[str, str] = field(default_factory=dict)  # what clients call its voices -> its own names
     needs_picture: bool = False  # cannot answer a chat without one
@@ -59,8 +58,8 @@ class Service(Protocol):
     def models(self) -> Mapping[str, ModelInfo]:
         """By config name, in the order of the config."""
 
-    def submit(self, call: Call) -> Answer:
-        """Queue a request. Never raises for what is wrong with it: the answer's iterator does (CallFailed)."""
+    def submit(self, call: ModelRequest) -> ResponseStream:
+        """Queue a request. Never raises for what is wrong with it: the answer's iterator does (ResponseFailed)."""
 
     async def inspect(self, piece: Piece, client: str) -> bytes:
         """A picture or sound of a client, made into what a worker may open. Cancelled, it is not opened any further.

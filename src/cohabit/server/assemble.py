@@ -91,7 +91,7 @@ def _info(config: Config, name: str) -> ModelInfo:
         aliases=tuple(model.aliases),
         created=int(time.time()),
         context=getattr(options, "context", None),
-        abilities=engine.able(options),
+        capabilities=engine.capabilities_with(options),
         speech=engine.speech,
         voices=model.voices,
         needs_picture=engine.needs_picture,

@@ -27,7 +27,7 @@ from api.sockets import (
 from api.watching import listening
 from cohabit.api.app import create_app
 from cohabit.api.http.connections import gone
-from cohabit.runtime.requests import Answer
+from cohabit.runtime.requests import ResponseStream
 
 pytestmark = pytest.mark.process  # a server on a socket, whose limits pass in real time
 
@@ -38,10 +38,10 @@ def test_bug_after_the_answer_began_ends_the_connection(
     logged: Lines,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def some(_self: Answer) -> list[bytes]:
+    async def some(_self: ResponseStream) -> list[bytes]:
         raise RuntimeError(CANARY)
 
-    monkeypatch.setattr(Answer, "some", some)
+    monkeypatch.setattr(ResponseStream, "some", some)
     service = FakeService()
     service.reply = lambda _call, answer: answer.put(b"{}")
 

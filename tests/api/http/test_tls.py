@@ -22,7 +22,7 @@ from cohabit.api.app import create_app
 from cohabit.api.http.connections import Limits
 from cohabit.api.http.tls import Certificate, CertificateFiles
 from cohabit.api.streams import StreamTimeouts
-from cohabit.runtime.requests import Answer, Call
+from cohabit.runtime.requests import ModelRequest, ResponseStream
 from harness import PATIENCE
 
 pytestmark = pytest.mark.process  # a server on a socket, whose limits pass in real time
@@ -107,7 +107,7 @@ async def shaken(watched: Watched, trusting: ssl.SSLContext) -> AsyncIterator[Cl
         writer.transport.abort()
 
 
-def large(call: Call, answer: Answer) -> None:
+def large(call: ModelRequest, answer: ResponseStream) -> None:
     at_once(b'"%b"' % (b"x" * LARGE))(call, answer)
 
 

@@ -21,7 +21,7 @@ from cohabit.api.app import create_app
 from cohabit.api.middleware.auth import AuthConfig
 from cohabit.api.routing import Endpoint
 from cohabit.batches.asgi_client import AsgiClient
-from cohabit.runtime.requests import Answer, Call
+from cohabit.runtime.requests import ModelRequest, ResponseStream
 from harness import PATIENCE
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -253,7 +253,7 @@ async def test_stream_counts_as_a_request_until_it_ends(locked: Opened) -> None:
     async def also() -> None:
         codes.append((await locked.http.get("/v1/models", headers=locked.of("dora"))).status_code)
 
-    def reply(_: Call, answer: Answer) -> None:
+    def reply(_: ModelRequest, answer: ResponseStream) -> None:
         answer.put(b'data: {"choices": []}\n\n')
         answer.complete()
 

@@ -16,7 +16,7 @@ from cohabit.api.routes import batch
 from cohabit.api.streams import StreamTimeouts
 from cohabit.core.commands import RejectReason
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import Answer, Call
+from cohabit.runtime.requests import ModelRequest, ResponseStream
 from cohabit.schemas.inference import MAX_ITEMS
 from samples import data_url, picture
 
@@ -27,7 +27,7 @@ LINES = {"accept": "application/x-ndjson"}
 
 
 async def test_each_item_has_its_own_outcome_in_order(http: httpx2.AsyncClient, service: FakeService) -> None:
-    def reply(call: Call, answer: Answer) -> None:
+    def reply(call: ModelRequest, answer: ResponseStream) -> None:
         if call.task is Task.DESCRIBE:
             answer.fail(rejected(RejectReason.MAX_RUN))
         else:
@@ -183,7 +183,7 @@ async def test_items_wait_until_the_queue_of_their_model_has_room(
 ) -> None:
     most = 0
 
-    def reply(call: Call, answer: Answer) -> None:
+    def reply(call: ModelRequest, answer: ResponseStream) -> None:
         nonlocal most
         most = max(most, service.asked.qsize() + 1)
         service.asked.put_nowait((call, answer))

@@ -8,13 +8,12 @@ import httpx2
 import pytest
 
 from api.driving import FakeService, as_asked, failing
-from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import ItemError
-from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import CallFailed
+from cohabit.protocol.tasks import Capability, Task
+from cohabit.runtime.requests import ResponseFailed
 
 PATH = "/v1/embeddings"
-REFUSED = CallFailed(
+REFUSED = ResponseFailed(
     error=ItemError(1, "it makes vectors of 384", code="unsupported_parameter", param="dimensions"),
 )
 
@@ -58,7 +57,7 @@ async def test_error_of_dimensions_names_models_that_can_shorten(
     body = {"model": "embeddings", "input": "a", "dimensions": 64}
     error = (await http.post(PATH, json=body)).json()["error"]
     assert error["message"] == "embeddings cannot shorten its vectors; no configured model can"
-    nested = replace(service.models["embeddings"], name="nested", abilities=frozenset({Ability.SHORTEN}))
+    nested = replace(service.models["embeddings"], name="nested", capabilities=frozenset({Capability.SHORTEN}))
     service.models = {**service.models, "nested": nested}
     error = (await http.post(PATH, json=body)).json()["error"]
     assert error["message"] == "embeddings cannot shorten its vectors; models that can: nested"
@@ -66,6 +65,6 @@ async def test_error_of_dimensions_names_models_that_can_shorten(
 
 
 async def test_other_failures_are_passed_on(http: httpx2.AsyncClient, service: FakeService) -> None:
-    service.reply = failing(CallFailed(error=ItemError(1, "input.0 is empty", param="input.0")))
+    service.reply = failing(ResponseFailed(error=ItemError(1, "input.0 is empty", param="input.0")))
     error = (await http.post(PATH, json={"model": "embeddings", "input": ["a"]})).json()["error"]
     assert (error["message"], error["param"]) == ("input.0 is empty", "input.0")

@@ -11,7 +11,7 @@ from api.driving import CANARY, FakeService, Served, at_once, failing, packed, r
 from cohabit.core.commands import RejectReason
 from cohabit.protocol.engine import ItemError
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import CallFailed
+from cohabit.runtime.requests import ResponseFailed
 from cohabit.schemas.rerank import MAX_DOCUMENTS
 
 PATH = "/v1/rerank"
@@ -112,7 +112,7 @@ async def test_engine_error_names_the_field_of_the_request(
     place: str, ours: str, http: httpx2.AsyncClient, service: FakeService
 ) -> None:
     said = ItemError(1, f"{place} has 300 tokens; split it", code="context_length_exceeded", param=place)
-    service.reply = failing(CallFailed(error=said))
+    service.reply = failing(ResponseFailed(error=said))
     answer = await http.post(PATH, json=ASKED)
     assert answer.status_code == 400
     error = answer.json()["error"]

@@ -10,7 +10,7 @@ from api.driving import CANARY, CHAT_ANSWER, FakeService, Served, at_once, faili
 from cohabit.core.commands import RejectReason
 from cohabit.protocol.engine import ItemError
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import Answer, Call, CallFailed
+from cohabit.runtime.requests import ModelRequest, ResponseFailed, ResponseStream
 from samples import data_url, picture
 
 PATH = "/v1/responses"
@@ -69,7 +69,7 @@ async def test_failure_before_the_first_event_has_its_status(http: httpx2.AsyncC
 
 
 async def test_failure_in_the_middle_is_the_last_event(http: httpx2.AsyncClient, service: FakeService) -> None:
-    def reply(_call: Call, answer: Answer) -> None:
+    def reply(_call: ModelRequest, answer: ResponseStream) -> None:
         answer.put(CHUNKS[0])
         answer.fail(rejected(RejectReason.WORKER_DIED))
 
@@ -81,7 +81,7 @@ async def test_failure_in_the_middle_is_the_last_event(http: httpx2.AsyncClient,
 
 
 async def test_engine_error_names_the_field_of_the_request(http: httpx2.AsyncClient, service: FakeService) -> None:
-    service.reply = failing(CallFailed(error=ItemError(1, "cannot", param="response_format")))
+    service.reply = failing(ResponseFailed(error=ItemError(1, "cannot", param="response_format")))
     for body in (HELLO, {**HELLO, "stream": True}):
         assert (await http.post(PATH, json=body)).json()["error"]["param"] == "text.format"
 

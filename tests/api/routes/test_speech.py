@@ -15,7 +15,7 @@ from cohabit.api.streams import StreamTimeouts
 from cohabit.core.commands import RejectReason
 from cohabit.engines.audio_encode import FORMATS
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import Answer, Call
+from cohabit.runtime.requests import ModelRequest, ResponseStream
 from cohabit.schemas.speech import VOICES
 
 PATH = "/v1/audio/speech"
@@ -147,7 +147,7 @@ async def test_sound_can_be_sent_as_events(app: Starlette, service: FakeService)
 
 
 async def test_events_report_sound_that_breaks_off(http: httpx2.AsyncClient, service: FakeService) -> None:
-    def reply(_call: Call, answer: Answer) -> None:
+    def reply(_call: ModelRequest, answer: ResponseStream) -> None:
         answer.put(b"one")
         answer.fail(rejected(RejectReason.WORKER_DIED))
 

@@ -13,7 +13,7 @@ from api.driving import CANARY, HEARD, SOUND, Exchange, FakeService, Served, as_
 from cohabit.api import uploads
 from cohabit.core.commands import RejectReason
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import Answer, Call
+from cohabit.runtime.requests import ModelRequest, ResponseStream
 from samples import clean_sound, film, tone
 
 PATH = "/v1/audio/transcriptions"
@@ -105,7 +105,7 @@ async def test_stream_sends_text_as_it_is_transcribed(app: Starlette, service: F
 
 
 async def test_stream_that_breaks_off_reports_it(http: httpx2.AsyncClient, service: FakeService) -> None:
-    def reply(_call: Call, answer: Answer) -> None:
+    def reply(_call: ModelRequest, answer: ResponseStream) -> None:
         answer.put(b'{"type":"transcript.text.delta","delta":"Hi"}')
         answer.fail(rejected(RejectReason.WORKER_DIED))
 
@@ -146,7 +146,7 @@ async def test_known_speakers_are_refused(field: str, http: httpx2.AsyncClient, 
 
 async def test_unsupported_parameter_is_refused(http: httpx2.AsyncClient, service: FakeService) -> None:
     able = replace(service.models["stt"], name="better")
-    service.models = {"stt": replace(able, name="stt", abilities=frozenset()), "better": able}
+    service.models = {"stt": replace(able, name="stt", capabilities=frozenset()), "better": able}
     refused = await http.post(TRANSLATIONS, data={"model": "stt"}, files=FILE)
     assert refused.json()["error"]["message"] == "stt cannot translate speech; models that can: better"
     words = {"response_format": "verbose_json", "timestamp_granularities[]": ["word"]}

@@ -17,7 +17,7 @@ from cohabit.core.commands import Rejection, RejectReason
 from cohabit.media import Unreadable
 from cohabit.protocol.inspection import Picture, Piece, Sound
 from cohabit.runtime.inspectors import RETRY_AFTER, TooBusy
-from cohabit.runtime.requests import CallFailed
+from cohabit.runtime.requests import ResponseFailed
 from cohabit.runtime.service import Service
 from cohabit.runtime.supervision import awaited
 
@@ -140,7 +140,7 @@ async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
         except TimeoutError:
             if deadline.expired():
                 late = Rejection(RejectReason.DEADLINE, "the request's time limit passed before it was opened")
-                raise Refused(CallFailed(rejection=late)) from None
+                raise Refused(ResponseFailed(rejection=late)) from None
             raise
         finally:
             # What the task raised holds this frame: together they would keep all that was sent until the garbage

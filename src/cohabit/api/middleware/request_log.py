@@ -13,7 +13,7 @@ from cohabit.api.context import state_of
 from cohabit.api.errors import Refused, unexpected
 from cohabit.api.http.connections import drop
 from cohabit.core.admission import SHUTTING_DOWN
-from cohabit.runtime.requests import CallFailed
+from cohabit.runtime.requests import ResponseFailed
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ class RequestLog:
             if status:
                 await drop(scope, receive)
             else:
-                await Refused(CallFailed(rejection=SHUTTING_DOWN)).response()(scope, receive, tagged)
+                await Refused(ResponseFailed(rejection=SHUTTING_DOWN)).response()(scope, receive, tagged)
         except Exception as error:
             answer = unexpected(error, state["request_id"])
             if status:

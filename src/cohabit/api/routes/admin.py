@@ -21,7 +21,7 @@ from cohabit.core.commands import Rejection, RejectReason
 from cohabit.core.events import AdminRequest, LoadRequested, PinRequested, SleepRequested, UnloadRequested
 from cohabit.observability.feed import Feed, Subscription
 from cohabit.runtime.admin import Ending
-from cohabit.runtime.requests import CallFailed
+from cohabit.runtime.requests import ResponseFailed
 
 router = Router("admin", only(500), prefix="/admin")
 
@@ -119,12 +119,12 @@ async def _apply(request: Request, asked: AdminRequest, wait: float) -> Response
     found = await service.tell(asked, wait)
     if isinstance(found, Objection):
         if found.refusal is AdminRefusal.SHUTTING_DOWN:
-            raise CallFailed(rejection=SHUTTING_DOWN)
+            raise ResponseFailed(rejection=SHUTTING_DOWN)
         raise ApiError(409, found.detail, code=found.refusal)
     if found.ending is Ending.SUPERSEDED:
         raise ApiError(409, found.detail, code=found.ending)
     if found.ending is Ending.FAILED:
-        raise CallFailed(rejection=Rejection(RejectReason.MODEL_FAILED, found.detail, 10.0))
+        raise ResponseFailed(rejection=Rejection(RejectReason.MODEL_FAILED, found.detail, 10.0))
     state, pinned = service.standing(asked.model)
     outcome: Outcome = "done" if found.ending is Ending.DONE else "under_way"
     told = ActionResult(outcome=outcome, model=asked.model, state=state, pinned=pinned)

@@ -35,7 +35,7 @@ from cohabit.api.slices import Slices
 from cohabit.api.streams import Stream, StreamTimeouts
 from cohabit.api.submission import submit, timeout_of, warn
 from cohabit.runtime.executors import PARSING
-from cohabit.runtime.requests import Answer
+from cohabit.runtime.requests import ResponseStream
 from cohabit.runtime.supervision import supervise
 from cohabit.schemas.inference import MAX_ITEMS, BatchResult, InferenceRequest
 
@@ -163,7 +163,7 @@ class RunningBatch:
         self._freed = asyncio.Event()  # something may be queued now that could not be before
         # By the id of an answer, until it has been taken whole. Plain dictionaries, since what each of thousands of
         # items holds by itself is looked through by every garbage collection.
-        self._answers: dict[int, Answer] = {}
+        self._answers: dict[int, ResponseStream] = {}
         self._places: dict[int, int] = {}
         self._results: dict[int, Callable[[bytes], dict[str, Any]]] = {}
         self._parts: dict[int, bytearray] = {}
@@ -295,7 +295,7 @@ class RunningBatch:
         except Exception as error:  # of a result that is none; whoever reads the outcomes is told
             self._outcomes.put_nowait(error)
 
-    async def _take(self, answer: Answer) -> None:
+    async def _take(self, answer: ResponseStream) -> None:
         """Take what there is of an answer, and give its outcome if that was all."""
         if answer.failure is not None:
             outcome = Refused(answer.failure).body
@@ -312,7 +312,7 @@ class RunningBatch:
         self._held -= len(self._parts.pop(answer.id, b""))
         self._give(self._places.pop(answer.id), outcome)
 
-    async def _whole(self, answer: Answer) -> bool:
+    async def _whole(self, answer: ResponseStream) -> bool:
         part = self._parts.setdefault(answer.id, bytearray())
         while answer.ready and self._held <= MAX_HELD:
             chunks = await answer.some()

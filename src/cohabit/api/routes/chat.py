@@ -17,7 +17,7 @@ from cohabit.api.routing import Router
 from cohabit.api.streams import events
 from cohabit.api.submission import plain, submit
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import Answer
+from cohabit.runtime.requests import ResponseStream
 from cohabit.runtime.service import MOST_TEXT, ModelInfo
 from cohabit.schemas.answers import ChatAnswer, CompletionAnswer
 from cohabit.schemas.chat import ChatRequest, CompletionRequest, Sampling
@@ -64,5 +64,5 @@ def _most_text(info: ModelInfo, body: Sampling) -> int:
     return max(info.most_text, min(MOST_TEXT, several * info.most_text))
 
 
-async def _respond(request: Request, body: Sampling, answer: Answer, warning: str | None) -> Response:
+async def _respond(request: Request, body: Sampling, answer: ResponseStream, warning: str | None) -> Response:
     return events(request, answer, warning) if body.stream else await plain(request, answer, warning)

@@ -11,9 +11,8 @@ from cohabit.api.openapi import ERRORS
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router
 from cohabit.api.submission import plain, submit
-from cohabit.protocol.capabilities import Ability
-from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import CallFailed
+from cohabit.protocol.tasks import Capability, Task
+from cohabit.runtime.requests import ResponseFailed
 from cohabit.schemas.embedding import EmbeddingAnswer, EmbeddingRequest
 
 _CANNOT_SHORTEN = ("dimensions", "unsupported_parameter")
@@ -31,8 +30,8 @@ async def embed(request: Request) -> Response:
     answer = submit(request, info.name, Task.EMBED, await validated.sent())
     try:
         return await plain(request, answer, validated.warning)
-    except CallFailed as failure:
+    except ResponseFailed as failure:
         # Only the engine knows how long its vectors are, and only here is it known who could shorten theirs.
         if failure.error is not None and (failure.error.param, failure.error.code) == _CANNOT_SHORTEN:
-            require(service, info, Task.EMBED, {"dimensions": Ability.SHORTEN})
+            require(service, info, Task.EMBED, {"dimensions": Capability.SHORTEN})
         raise

@@ -21,7 +21,7 @@ from cohabit.api.routing import Router, json_response
 from cohabit.api.submission import collect, submit, timings
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.executors import PARSING
-from cohabit.runtime.requests import CallFailed
+from cohabit.runtime.requests import ResponseFailed
 from cohabit.runtime.service import Service
 from cohabit.schemas.rerank import (
     Document,
@@ -57,7 +57,7 @@ async def rerank(request: Request) -> Response:
     )
     try:
         found = await collect(request, answer)
-    except CallFailed as failure:
+    except ResponseFailed as failure:
         raise _with_our_field(failure) from None
     if found is None:
         return Response(status_code=CLIENT_GONE)
@@ -118,7 +118,7 @@ def _cosine(left: Sequence[float], right: Sequence[float]) -> float:
     return max(-1.0, min(1.0, product / lengths)) if lengths else 0.0
 
 
-def _with_our_field(failure: CallFailed) -> CallFailed:
+def _with_our_field(failure: ResponseFailed) -> ResponseFailed:
     """An embedding model speaks of its ``input``: the query, then the documents."""
     error = failure.error
     if error is None or error.param is None or not error.param.startswith("input."):
@@ -126,4 +126,4 @@ def _with_our_field(failure: CallFailed) -> CallFailed:
     index = int(error.param.removeprefix("input."))
     place = f"documents.{index - 1}" if index else "query"
     message = error.message.replace(error.param, place, 1)
-    return CallFailed(error=msgspec.structs.replace(error, param=place, message=message))
+    return ResponseFailed(error=msgspec.structs.replace(error, param=place, message=message))

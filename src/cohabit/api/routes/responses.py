@@ -21,7 +21,7 @@ from cohabit.api.routing import Router
 from cohabit.api.streams import EventStream, StreamTimeouts, events
 from cohabit.api.submission import collect, submit, timings
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import Answer, CallFailed
+from cohabit.runtime.requests import ResponseFailed, ResponseStream
 from cohabit.schemas.chat import ChatRequest
 from cohabit.schemas.responses import ResponseObject, ResponseRequest
 from cohabit.schemas.responses_input import LOGPROBS, NAMES, chat_of
@@ -32,7 +32,7 @@ router = Router("text", {**streamed(ResponseObject), **ERRORS})
 
 @router.post("/v1/responses", body=ResponseRequest)
 async def respond(request: Request) -> Response:
-    """Answer an input, at once or as a stream of typed events."""
+    """ResponseStream an input, at once or as a stream of typed events."""
     validated = await read_fields(ResponseRequest, request)
     body = validated.body
     _check(body)
@@ -56,7 +56,7 @@ async def respond(request: Request) -> Response:
         return events(request, answer, warning, partial(TypedStream, response_events))
     try:
         found = await collect(request, answer)
-    except CallFailed as failure:
+    except ResponseFailed as failure:
         raise _with_our_field(failure) from None
     if found is None:
         return Response(status_code=CLIENT_GONE)
@@ -69,7 +69,11 @@ class TypedStream(EventStream):
     """A chat's chunks as the events of a response. It ends with an event that says how, not with ``[DONE]``."""
 
     def __init__(
-        self, response_events: ResponseEvents, answer: Answer, headers: Mapping[str, str], timeouts: StreamTimeouts
+        self,
+        response_events: ResponseEvents,
+        answer: ResponseStream,
+        headers: Mapping[str, str],
+        timeouts: StreamTimeouts,
     ) -> None:
         """``response_events`` has made no event yet."""
         super().__init__(answer, headers, timeouts)
@@ -78,7 +82,7 @@ class TypedStream(EventStream):
     async def _begin(self) -> None:
         try:
             await super()._begin()
-        except CallFailed as failure:
+        except ResponseFailed as failure:
             raise _with_our_field(failure) from None
 
     def _first(self) -> bytes:
@@ -100,12 +104,12 @@ def _encoded(told: Iterable[Event]) -> bytes:
     )
 
 
-def _with_our_field(failure: CallFailed) -> CallFailed:
+def _with_our_field(failure: ResponseFailed) -> ResponseFailed:
     """An engine names the field of the chat that it was asked."""
     error = failure.error
     if error is None or error.param is None or error.param not in NAMES:
         return failure
-    return CallFailed(error=msgspec.structs.replace(error, param=NAMES[error.param]))
+    return ResponseFailed(error=msgspec.structs.replace(error, param=NAMES[error.param]))
 
 
 def _check(body: ResponseRequest) -> None:

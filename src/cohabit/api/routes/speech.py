@@ -20,7 +20,7 @@ from cohabit.api.streams import StreamTimeouts, TypedEventStream, events, sound
 from cohabit.api.submission import submit
 from cohabit.protocol.engine import Speech
 from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import Answer
+from cohabit.runtime.requests import ResponseStream
 from cohabit.runtime.service import ModelInfo, Service
 from cohabit.schemas.speech import VOICES, SpeechRequest
 
@@ -61,7 +61,9 @@ async def speak(request: Request) -> Response:
 class SpokenStream(TypedEventStream):
     """Sound as events: what is there in base64, piece by piece, then the usage."""
 
-    def __init__(self, characters: int, answer: Answer, headers: Mapping[str, str], timeouts: StreamTimeouts) -> None:
+    def __init__(
+        self, characters: int, answer: ResponseStream, headers: Mapping[str, str], timeouts: StreamTimeouts
+    ) -> None:
         """``characters`` were asked for: speech has no other tokens that are known here."""
         super().__init__(answer, headers, timeouts)
         self._usage = {"input_tokens": characters, "output_tokens": 0, "total_tokens": characters}

@@ -20,9 +20,8 @@ from cohabit.api.routing import Responses, Router
 from cohabit.api.streams import TypedEventStream, events
 from cohabit.api.submission import collect, submit, timings
 from cohabit.api.uploads import read_form
-from cohabit.protocol.capabilities import Ability
-from cohabit.protocol.tasks import Task
-from cohabit.runtime.requests import Answer
+from cohabit.protocol.tasks import Capability, Task
+from cohabit.runtime.requests import ResponseStream
 from cohabit.schemas.transcription import Transcription, TranscriptionRequest, TranslationRequest, srt, vtt
 
 _Written = tuple[str, Callable[[dict[str, Any]], str]]
@@ -71,7 +70,7 @@ async def translate(request: Request) -> Response:
     service = service_of(request)
     info = choose(service, asked.model, Task.TRANSCRIBE)
     validated.choose(info, Task.TRANSCRIBE)
-    require(service, info, Task.TRANSCRIBE, {"model": Ability.TRANSLATE})
+    require(service, info, Task.TRANSCRIBE, {"model": Capability.TRANSLATE})
     answer = await _submit(request, info.name, {**asked.engine_parameters(), **validated.parameters}, data)
     return await _respond(request, answer, asked.response_format, warning=validated.warning)
 
@@ -87,23 +86,27 @@ def _check(asked: TranscriptionRequest) -> None:
         raise BadRequest("include needs response_format json", param="include")
 
 
-def _needed(asked: TranscriptionRequest) -> dict[str, Ability]:
+def _needed(asked: TranscriptionRequest) -> dict[str, Capability]:
     needed = {}
     if "word" in (asked.timestamp_granularities or []):
-        needed["timestamp_granularities"] = Ability.WORD_TIMES
+        needed["timestamp_granularities"] = Capability.WORD_TIMES
     if asked.include:
-        needed["include"] = Ability.LOGPROBS
+        needed["include"] = Capability.LOGPROBS
     return needed
 
 
-async def _submit(request: Request, model: str, words: dict[str, Any], data: bytes) -> Answer:
+async def _submit(request: Request, model: str, words: dict[str, Any], data: bytes) -> ResponseStream:
     """The answer to come. Raises ApiError, ClientDisconnect."""
     sound = await attended(request, media_of(request).sound(data, "file"))
     return submit(request, model, Task.TRANSCRIBE, msgspec.json.encode(words), blobs={"file": sound})
 
 
 async def _respond(
-    request: Request, answer: Answer, form: str, times: Sequence[str] | None = None, warning: str | None = None
+    request: Request,
+    answer: ResponseStream,
+    form: str,
+    times: Sequence[str] | None = None,
+    warning: str | None = None,
 ) -> Response:
     """``verbose_json`` in the format that was asked for."""
     found = await collect(request, answer)

@@ -32,7 +32,6 @@ from cohabit.engines.llamacpp.grammars import MARK, trial
 from cohabit.engines.llamacpp.parameters import REFUSED, ChatParameters, Parameters
 from cohabit.engines.llamacpp.prompt import Prompts
 from cohabit.engines.per_item import BadItem
-from cohabit.protocol.capabilities import Ability
 from cohabit.protocol.engine import (
     Cancelled,
     Chunk,
@@ -46,7 +45,7 @@ from cohabit.protocol.engine import (
 )
 from cohabit.protocol.parameters import BadParameter
 from cohabit.protocol.spec import Device, Estimate, ModelSpec
-from cohabit.protocol.tasks import Task
+from cohabit.protocol.tasks import Capability, Task
 
 BATCH = 128  # tokens of a prompt between two looks at a cancel: half a second for 135M on one core
 PROCESS_BYTES = 60 << 20  # Python with xllamacpp
@@ -76,15 +75,15 @@ class LlamaCpp(Engine):
         {Task.CHAT: ChatParameters, Task.COMPLETE: Parameters}
     )
     refused: ClassVar[Mapping[str, str]] = REFUSED
-    abilities: ClassVar[frozenset[Ability]] = frozenset(
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {
-            Ability.TOOLS,
-            Ability.SCHEMA,
-            Ability.LOGPROBS,
-            Ability.CHOICES,
-            Ability.STOP,
-            Ability.ECHO,
-            Ability.SAMPLING,
+            Capability.TOOLS,
+            Capability.SCHEMA,
+            Capability.LOGPROBS,
+            Capability.CHOICES,
+            Capability.STOP,
+            Capability.ECHO,
+            Capability.SAMPLING,
         }
     )
     libraries: ClassVar[tuple[str, ...]] = ("xllamacpp",)

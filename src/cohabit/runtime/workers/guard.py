@@ -13,7 +13,8 @@ import re
 import resource
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class _Watched:
 
     allowed: MemoryLimits = field(default_factory=MemoryLimits)
     workers: Mapping[int, WorkerHandle] = field(default_factory=dict)
-    bounded: Set[int] = frozenset()  # those that only run, so that the kernel may be told their limit
+    bounded: AbstractSet[int] = frozenset()  # those that only run, so that the kernel may be told their limit
     busy: bool = False  # any of them runs something or comes in
 
     def exceeding(self, held: Mapping[int, int]) -> int | None:
