@@ -43,7 +43,7 @@ def test_every_way_to_end_was_seen(statuses: Mapping[str, int]) -> None:
     for status in ("200", "400", "404", "405", "502", "503"):
         assert by_status[status] >= 3, f"{status} was hardly seen"
     for route in WORKING:
-        assert statuses[f"POST /v1/{route} 200"] > 20  # the fake engine refuses tools, formats and the like
+        assert statuses[f"POST /v1/{route} 200"] > 10  # the fake engine refuses tools, formats and the like
 
 
 def test_the_server_is_unharmed(fake: Running, statuses: Mapping[str, int]) -> None:
