@@ -51,7 +51,7 @@ def test_from_a_worker(message: messages.FromWorker) -> None:
     assert decode_from_worker(encode(message)[4:]) == message
 
 
-def test_a_frame_over_the_limit_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frame_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "MAX_FRAME", 100)
     with pytest.raises(messages.FrameTooLarge):
         encode(Chunk(1, b"x" * 200))

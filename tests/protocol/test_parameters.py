@@ -90,7 +90,7 @@ def test_null_is_left_out() -> None:
     assert [read(None, name) for name in (*LLAMA, *LlamaCpp.refused)] == [{}] * (len(LLAMA) + len(LlamaCpp.refused))
 
 
-def test_a_grammar_is_taken_only_where_the_owner_lets_it() -> None:
+def test_grammar_is_accepted_only_if_the_operator_allows_it() -> None:
     simple = 'root ::= "yes" | "no"'
     with pytest.raises(BadParameter, match="not taken"):
         read(simple, "grammar")

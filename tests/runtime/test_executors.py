@@ -75,7 +75,7 @@ async def test_no_more_runs_at_once_than_was_said(door: Door) -> None:
     executor.close()
 
 
-async def test_what_has_not_begun_is_dropped_when_nobody_waits_for_it(door: Door) -> None:
+async def test_piece_that_waits_is_dropped_when_its_client_leaves(door: Door) -> None:
     executor = Executor("test", 1)
     first = asyncio.ensure_future(executor.run(door.pass_through))
     second = asyncio.ensure_future(executor.run(door.pass_through))
@@ -90,7 +90,7 @@ async def test_what_has_not_begun_is_dropped_when_nobody_waits_for_it(door: Door
     executor.close()
 
 
-async def test_an_executor_that_was_closed_begins_anew() -> None:
+async def test_closed_executor_can_be_used_again() -> None:
     executor = Executor("test", 1)
     assert await executor.run(int, "1") == 1
     executor.close()

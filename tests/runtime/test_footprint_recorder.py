@@ -97,7 +97,7 @@ def test_what_an_earlier_process_measured_stands_until_it_is_measured_again(tmp_
     assert (second.profile.sleep_resident, second.profile.sleep_seconds) == (0, 0.0), "nothing is a measurement too"
 
 
-def test_what_teaches_nothing_looks_at_nothing(learning: Learning, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_that_teaches_nothing_is_not_recorded(learning: Learning, monkeypatch: pytest.MonkeyPatch) -> None:
     learning.load()
     monkeypatch.setattr(learning.kept, "record", None)
     for number in range(3):
@@ -107,7 +107,7 @@ def test_what_teaches_nothing_looks_at_nothing(learning: Learning, monkeypatch: 
     learning.heard(WorkerReady(99, 1, 1, 0.1), [], 0)
 
 
-def test_a_worker_that_never_came_up_has_taught_nothing(learning: Learning) -> None:
+def test_worker_that_never_loaded_is_not_recorded(learning: Learning) -> None:
     learning.heard(RequestFinished(0, 0, 0, 0), [StartWorker("a", 5)], 0)
     learning.heard(WorkerExited(5, seconds=0.1), [], 0)
     assert learning.kept.find(learning.key) is None

@@ -71,13 +71,13 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(monkeypatch)
 
 
-def test_one_that_holds_what_is_free_is_left_alone(scene: Scene) -> None:
+def test_worker_within_free_memory_is_not_killed(scene: Scene) -> None:
     scene.held[101] = 250 + NOISE // MIB
     scene.guard.look()
     assert scene.killed == []
 
 
-def test_one_that_holds_more_is_ended_once_and_says_why(scene: Scene) -> None:
+def test_worker_over_its_memory_limit_is_killed_once_with_a_reason(scene: Scene) -> None:
     scene.held[101] = 251 + NOISE // MIB
     scene.guard.look()
     scene.guard.look()
@@ -90,13 +90,13 @@ def test_one_that_holds_more_is_ended_once_and_says_why(scene: Scene) -> None:
     )
 
 
-def test_what_processes_share_does_not_count_twice(scene: Scene) -> None:
+def test_shared_memory_is_not_counted_twice(scene: Scene) -> None:
     scene.held[101], scene.shared = 300, 30
     scene.guard.look()
     assert scene.killed == []
 
 
-def test_it_looks_sooner_the_nearer_a_limit_is(scene: Scene) -> None:
+def test_guard_looks_sooner_near_a_limit(scene: Scene) -> None:
     assert scene.guard.look() == pytest.approx(module.PERIOD, rel=0.3)
     scene.held[101] = 250
     assert scene.guard.look() < module.PERIOD / 2
@@ -121,7 +121,7 @@ def test_nobody_is_ended_for_what_it_was_given_while_it_was_looked_at(
     assert scene.killed == []
 
 
-def test_the_kernel_is_told_what_a_worker_may_hold(scene: Scene) -> None:
+def test_kernel_limits_a_worker_to_what_it_may_hold(scene: Scene) -> None:
     scene.guard.look()
     most = 250 * MIB + NOISE + 20 * MIB + module.SLACK
     assert scene.limits[101] == most
@@ -137,7 +137,7 @@ def test_while_it_wakes_or_falls_asleep_the_kernel_limits_nothing(scene: Scene) 
     assert scene.limits[101] == resource.RLIM_INFINITY
 
 
-def test_a_kernel_that_refuses_is_asked_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusing_kernel_is_asked_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def refuses(pid: int, *_: Any) -> None:
@@ -159,7 +159,7 @@ def test_on_a_card_readings_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
         assert scene.killed == killed
 
 
-async def test_what_fails_in_the_thread_is_raised(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_error_in_the_guards_thread_is_raised(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> float:
         raise OSError(24, "Too many open files")
 
@@ -168,7 +168,7 @@ async def test_what_fails_in_the_thread_is_raised(scene: Scene, monkeypatch: pyt
         await asyncio.wait_for(scene.guard.run(), 5)
 
 
-async def test_it_looks_until_it_is_cancelled(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_guard_looks_until_it_is_cancelled(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = asyncio.Event()
     loop = asyncio.get_running_loop()
     look = scene.guard.look

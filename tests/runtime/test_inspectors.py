@@ -104,7 +104,7 @@ async def test_no_process_before_the_first_piece_and_two_at_most() -> None:
     assert len(pool.processes) == 2
 
 
-async def test_one_process_is_enough_for_one_piece_at_a_time() -> None:
+async def test_one_inspector_is_enough_for_one_piece_at_a_time() -> None:
     pool = Pool()
     for number in range(3):
         task = pool.send(b"x")
@@ -155,7 +155,7 @@ async def test_a_process_is_replaced_after_so_many_pieces() -> None:
     assert [len(process.given) for process in pool.processes] == [2, 2, 1]
 
 
-async def test_the_process_of_a_client_who_left_is_ended_and_replaced() -> None:
+async def test_inspector_of_a_client_that_left_is_replaced() -> None:
     pool = Pool(InspectionLimits(most=1, wall=NEVER, idle=NEVER, start=NEVER))
     gone = pool.send(b"bomb")
     await pool.ready()
@@ -194,7 +194,7 @@ async def test_clients_take_turns() -> None:
     assert pool.processes[0].given[:3] == [b"many", b"one", b"many"]
 
 
-async def test_so_many_pieces_wait_and_no_more() -> None:
+async def test_number_of_waiting_pieces_is_bounded() -> None:
     pool = Pool(InspectionLimits(most=1, waiting=3, wall=NEVER, idle=NEVER, start=NEVER))
     tasks = [pool.send(b"x") for _ in range(3)]
     await until(lambda: pool.processes)
@@ -257,7 +257,7 @@ async def test_a_process_that_the_machine_killed_says_nothing_of_its_piece() -> 
 
 
 @pytest.mark.parametrize(("used", "error"), [(3.1, Unreadable), (2.9, TooBusy), (0.0, TooBusy)])
-async def test_what_takes_too_long_is_refused_if_it_was_busy(used: float, error: type[Exception]) -> None:
+async def test_slow_piece_is_refused_only_if_it_had_the_processor(used: float, error: type[Exception]) -> None:
     pool = Pool(InspectionLimits(wall=0.0, idle=NEVER, start=NEVER))
     task = pool.send(b"x")
     await until(lambda: pool.processes)
@@ -269,7 +269,7 @@ async def test_what_takes_too_long_is_refused_if_it_was_busy(used: float, error:
     assert pool.processes[0].code == -signal.SIGKILL
 
 
-async def test_a_piece_that_hardly_got_the_processor_has_more_time() -> None:
+async def test_piece_on_a_busy_machine_has_more_time() -> None:
     pool = Pool(InspectionLimits(wall=0.0, idle=NEVER, start=NEVER))
     task = pool.send(b"x")
     await until(lambda: pool.processes)
@@ -338,7 +338,7 @@ async def test_at_the_end_all_are_ended_and_who_waits_is_told() -> None:
         await pool.inspectors.inspect(Picture(b"x", 1), "a")
 
 
-def test_the_bounds_are_those_of_the_docs() -> None:
+def test_limits_of_inspectors_are_those_of_the_docs() -> None:
     assert (inspectors.MOST, inspectors.MOST_PIECES, inspectors.WALL_SECONDS, inspectors.IDLE_SECONDS) == (
         2,
         200,

@@ -31,13 +31,13 @@ class Working:
         return await asyncio.wait_for(kept(limit, self, self.done), PATIENCE)  # type: ignore[arg-type]  # a stand-in
 
 
-async def test_what_is_done_in_time_is_kept() -> None:
+async def test_work_done_in_time_is_within_its_limit() -> None:
     working = Working(0.0)
     working.done.set()
     assert await working.kept(progress=False)
 
 
-async def test_what_is_not_is_not_however_hard_it_works() -> None:
+async def test_limit_without_progress_is_not_extended_by_processor_time() -> None:
     assert not await Working(0.0, 5.0, 9.0).kept(progress=False)
 
 

@@ -40,7 +40,7 @@ async def test_frames_both_ways_however_they_are_cut() -> None:
     link.send(CancelRun(5))  # goes nowhere, and says nothing: the exit event will
 
 
-async def test_a_giant_frame_ends_the_link() -> None:
+async def test_giant_frame_ends_the_link() -> None:
     ours, theirs = socket.socketpair()
     link = await NativeLink.connect(ours, print, decode_from_worker)
     theirs.sendall(HEADER.pack(1 << 31))
@@ -48,7 +48,7 @@ async def test_a_giant_frame_ends_the_link() -> None:
     theirs.close()
 
 
-async def test_what_a_leaving_worker_sent_is_heard_although_it_is_still_written_to() -> None:
+async def test_messages_of_a_leaving_worker_arrive_although_it_is_still_written_to() -> None:
     heard: list[object] = []
     ours, theirs = socket.socketpair()
     link = await NativeLink.connect(ours, heard.append, decode_from_worker)
@@ -62,7 +62,7 @@ async def test_what_a_leaving_worker_sent_is_heard_although_it_is_still_written_
     theirs.close()
 
 
-async def test_what_is_said_in_one_round_of_the_loop_goes_out_together_in_the_next() -> None:
+async def test_messages_of_one_round_of_the_event_loop_are_sent_together() -> None:
     ours, theirs = socket.socketpair()
     link = await NativeLink.connect(ours, print, decode_from_worker)
     theirs.setblocking(False)
@@ -104,7 +104,7 @@ async def test_it_is_one_write() -> None:
     assert len(written.pieces) == 1
 
 
-async def test_what_was_said_before_the_end_is_sent() -> None:
+async def test_messages_before_the_end_of_the_link_are_sent() -> None:
     ours, theirs = socket.socketpair()
     link = await NativeLink.connect(ours, print, decode_from_worker)
     link.send(CancelRun(4))

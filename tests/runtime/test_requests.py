@@ -48,7 +48,7 @@ async def test_some_takes_all_that_is_there_and_waits_for_more() -> None:
     assert await told.answer.some() == []
 
 
-async def test_a_failure_comes_after_the_chunks_before_it() -> None:
+async def test_failure_is_raised_after_the_chunks_before_it() -> None:
     told = Told()
     told.answer.put(b"a")
     told.answer.fail(FAILURE)
@@ -58,7 +58,7 @@ async def test_a_failure_comes_after_the_chunks_before_it() -> None:
         await anext(told.answer)
 
 
-async def test_an_early_failure_is_raised_at_once() -> None:
+async def test_failure_before_the_first_chunk_is_raised_at_once() -> None:
     told = Told()
     told.answer.fail(FAILURE)
     assert await told.answer.started(0)

@@ -33,7 +33,7 @@ class Slow:
         return DeviceReading(0, 0, dict(workers))
 
 
-async def test_what_ends_while_a_reading_is_taken_is_looked_for_in_another(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_run_that_ends_during_a_reading_causes_another_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampler, "PERIOD", 60.0)
     device, readings = Slow(), asyncio.Queue[Any]()
     reads = sampler.Sampler(device, dict, readings.put_nowait)
@@ -49,7 +49,7 @@ async def test_what_ends_while_a_reading_is_taken_is_looked_for_in_another(monke
     await asyncio.wait([task])
 
 
-async def test_what_takes_long_to_read_is_not_read_all_the_time() -> None:
+async def test_slow_readings_are_taken_less_often() -> None:
     device, readings = Slow(), asyncio.Queue[Any]()
     reads = sampler.Sampler(device, dict, readings.put_nowait)
     task = asyncio.create_task(reads.run())

@@ -97,7 +97,7 @@ async def test_kept_task_that_returns_is_done() -> None:
     assert tasks.restarts == {"once": 0}
 
 
-async def test_whoever_supervises_a_task_is_told_of_its_error() -> None:
+async def test_error_of_a_supervised_task_reaches_its_supervisor() -> None:
     told: asyncio.Queue[BaseException] = asyncio.Queue()
 
     async def fails() -> None:
@@ -119,7 +119,7 @@ async def test_cancelled_task_has_not_failed() -> None:
     assert told == []
 
 
-async def test_what_raises_outside_of_any_task_is_logged_without_its_arguments() -> None:
+async def test_error_outside_of_any_task_is_logged_without_its_arguments() -> None:
     def fails(text: str) -> None:
         raise ValueError(text)
 

@@ -68,7 +68,7 @@ def pair() -> Iterator[tuple[Link, Peer]]:
     link.close()
 
 
-def test_a_message_arrives_whole_however_it_is_cut(pair: tuple[Link, Peer]) -> None:
+def test_message_split_into_pieces_arrives_whole(pair: tuple[Link, Peer]) -> None:
     link, peer = pair
     frame = encode(Ping())
 
@@ -85,7 +85,7 @@ def test_a_message_arrives_whole_however_it_is_cut(pair: tuple[Link, Peer]) -> N
     assert link.receive() is None, "a link that ends within a frame has ended"
 
 
-def test_a_giant_frame_is_refused_before_it_is_read(pair: tuple[Link, Peer]) -> None:
+def test_giant_frame_is_refused_before_it_is_read(pair: tuple[Link, Peer]) -> None:
     link, peer = pair
     peer.socket.sendall(HEADER.pack(1 << 31))
     with pytest.raises(FrameTooLarge):
@@ -126,7 +126,7 @@ def test_an_answer_of_use_only_as_a_whole_goes_out_with_its_end(pair: tuple[Link
     assert peer.socket.recv(1 << 16) == encode(Chunk(1, b"a")) + encode(done(1)) + encode(End(1))
 
 
-def test_what_is_to_go_out_whole_does_not_wait_for_the_credit_that_only_its_reader_can_give(
+def test_whole_response_does_not_wait_for_credit(
     pair: tuple[Link, Peer],
 ) -> None:
     link, peer = pair
@@ -136,7 +136,7 @@ def test_what_is_to_go_out_whole_does_not_wait_for_the_credit_that_only_its_read
     assert len(peer.frames(CREDIT_CHUNKS)) == CREDIT_CHUNKS
 
 
-def test_one_slow_reader_does_not_hold_up_another(pair: tuple[Link, Peer]) -> None:
+def test_slow_reader_does_not_delay_another(pair: tuple[Link, Peer]) -> None:
     link, peer = pair
     link.open(1)
     link.open(2)
@@ -167,7 +167,7 @@ def test_the_engine_waits_only_when_a_megabyte_is_unread_and_is_freed_by_a_drop(
     assert peer.silent(), "what was dropped is not sent"
 
 
-def test_what_waits_goes_out_before_the_worker_leaves(pair: tuple[Link, Peer]) -> None:
+def test_waiting_chunks_are_sent_before_the_worker_exits(pair: tuple[Link, Peer]) -> None:
     link, peer = pair
     link.open(1)
     for _ in range(CREDIT_CHUNKS + 2):
@@ -203,7 +203,7 @@ def test_credit_for_an_answer_that_has_ended_is_nothing(pair: tuple[Link, Peer])
     assert peer.frames(1) == [Pong(15)]
 
 
-def test_what_several_threads_say_arrives_whole_and_each_in_its_order(pair: tuple[Link, Peer]) -> None:
+def test_messages_of_several_threads_arrive_whole_and_in_order(pair: tuple[Link, Peer]) -> None:
     link, peer = pair
     threads, count = 8, CREDIT_CHUNKS
     for request in range(threads):

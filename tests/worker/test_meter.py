@@ -153,7 +153,7 @@ def test_without_a_driver_there_is_no_context(monkeypatch: pytest.MonkeyPatch) -
     assert not uses_cuda(0)
 
 
-def test_what_others_take_before_we_have_anything_is_not_ours(card: Card) -> None:
+def test_memory_of_other_processes_is_not_counted_as_ours(card: Card) -> None:
     meter = CardMeter(0)
     meter.begin()
     card.others = 10_000

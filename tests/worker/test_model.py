@@ -112,7 +112,7 @@ def test_of_a_copy_it_is_told_how_large_it_is(monkeypatch: pytest.MonkeyPatch) -
     assert model.copied == 0
 
 
-def test_an_engine_is_called_from_as_many_threads_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_is_called_from_as_many_threads_as_its_concurrency(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made(monkeypatch, Noted).threads == 1
     assert made(monkeypatch, Keeper).threads == 3
 

@@ -98,7 +98,7 @@ def test_vectors_go_out_whole() -> None:
     assert ("put", Chunk(1, b"a"), ("whole", True)) in link.said
 
 
-def test_an_error_belongs_to_its_item() -> None:
+def test_error_of_one_item_does_not_affect_the_others() -> None:
     error = ItemError(1, "no")
     link = played(Scripted(error, Chunk(2, b"b")))
     assert link.finished()[1].error == error
@@ -141,7 +141,7 @@ def test_a_cancel_is_seen_and_what_comes_after_is_counted_not_sent() -> None:
     assert ("put", Chunk(1, b"late", tokens=3)) not in [entry[:2] for entry in link.said]
 
 
-def test_a_cancel_that_comes_too_late_is_nothing() -> None:
+def test_late_cancel_has_no_effect() -> None:
     link = Recorder()
     BatchExecutor(Scripted(), link, Threads(1), HostMeter()).cancel(7)  # type: ignore[arg-type]  # a stand-in that records
     assert link.said == [("drop", 7)]
