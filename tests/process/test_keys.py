@@ -131,4 +131,4 @@ def test_it_does_not_start_open(config: str, arguments: list[str], code: int, sa
 
 def test_it_starts_open_if_told_so(folder: Path) -> None:
     with serving(folder, "{server: {keys: false}, models: {quick: {engine: fake}}}", "--host", "0.0.0.0") as running:  # noqa: S104 - the point
-        wait_until(lambda: "anybody who reaches 0.0.0.0 may use this server" in running.log.read_text())
+        wait_until(lambda: "every client that reaches 0.0.0.0 may use this server" in running.log.read_text())
