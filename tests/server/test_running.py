@@ -64,6 +64,32 @@ async def test_what_was_accepted_is_answered_after_the_block_is_left() -> None:
     assert (await asked).status_code == 200
 
 
+async def test_workers_end_though_the_drain_is_cancelled() -> None:
+    slow = "models: {a: {engine: fake, options: {tokens: 3, run_seconds: 0.5}}}"
+    pids: list[int] = []
+    begun = asyncio.Event()
+
+    async def program() -> None:
+        async with serve(config(slow), port=0) as running:
+            running.service.loop.subscribe(
+                lambda _event, commands, _now: begun.set() if dispatched(commands) else None
+            )
+            asked.append(asyncio.create_task(chat(running)))
+            await begun.wait()
+            pids.append(running.service.status()["models"][0]["pid"])
+            leaving.set()
+
+    leaving = asyncio.Event()
+    asked: list[asyncio.Task[httpx2.Response]] = []
+    task = asyncio.create_task(program())
+    await leaving.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not psutil.pid_exists(pids[0])
+    assert (await asked[0]).status_code == 200
+
+
 async def test_stopped_returns_once_stop_is_called() -> None:
     async with serve(config(), port=0) as running:
         waiting = asyncio.create_task(running.stopped())

@@ -33,7 +33,7 @@ def ask(method: str, url: str, path: str, *, seconds: float, **params: Any) -> d
             raise leave(Code.FAILED, f"{said}{hint}")
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
-        raise leave(Code.FAILED, f"no answer from {url}: {why}") from None
+        raise leave(Code.FAILED, f"no answer from {url}: {why}; --url names another server") from None
     return found
 
 

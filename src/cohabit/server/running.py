@@ -87,12 +87,14 @@ class Running:
         store = await self._store.opened()
         if store is not None:
             store.halt()
-        await self.service.stop(drain)
-        self._feed.close()
-        self._http.should_exit = True
-        await self._serving
-        if store is not None:
-            await store.close()
+        try:
+            await self.service.stop(drain)
+            self._feed.close()
+            self._http.should_exit = True
+            await self._serving
+        finally:
+            if store is not None:
+                await store.close()
 
 
 @asynccontextmanager
@@ -121,7 +123,7 @@ async def run(prepared: Prepared) -> AsyncIterator[Running]:
             try:
                 yield running
             finally:
-                await running.end()
+                await _finished(running.end())
 
 
 def _service(prepared: Prepared) -> "Server":
@@ -228,6 +230,22 @@ async def first_of(task: "asyncio.Task[None]", *events: asyncio.Event) -> None:
     from cohabit.runtime.supervision import awaited
 
     waits = [awaited(event.wait()) for event in events]
-    await asyncio.wait([task, *waits], return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
+    try:
+        await asyncio.wait([task, *waits], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+async def _finished(task: "asyncio.Task[None]") -> None:
+    """Until the task is done, also if its waiter is cancelled meanwhile: that is raised afterwards. Else a timeout
+    around the block would leave workers behind."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    task.result()
