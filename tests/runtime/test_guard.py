@@ -22,9 +22,16 @@ class Process:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.killed = 0
+        self.halted = False
 
     def kill(self) -> None:
         self.killed += 1
+
+    def halt(self) -> None:
+        self.halted = True
+
+    def resume(self) -> None:
+        self.halted = False
 
 
 class Scene:
@@ -40,14 +47,19 @@ class Scene:
             worker.process = self.processes[id_]  # type: ignore[assignment]  # what is used of it
         self.held = {101: 100, 102: 50}
         self.shared = 0
+        self.halted_while_read: list[int] = []
         self.limits: dict[int, int] = {}
         monkeypatch.setattr(module, "group_members", lambda: {101: [101], 102: [102]})
         monkeypatch.setattr(module, "_resident_size", lambda pid: self.held[pid] * MIB)
-        monkeypatch.setattr(module, "pss", lambda pid: (self.held[pid] - self.shared) * MIB)
+        monkeypatch.setattr(module, "pss", self._pss)
         monkeypatch.setattr(module, "_data_size", lambda pid: (self.held[pid] + 20) * MIB)
         monkeypatch.setattr(resource, "prlimit", self._limit)
         self.guard = Guard(self.core.state, self.workers, on_card=on_card)
         self.runs()
+
+    def _pss(self, pid: int) -> int:
+        self.halted_while_read = [id_ for id_, process in self.processes.items() if process.halted]
+        return (self.held[pid] - self.shared) * MIB
 
     def _limit(self, pid: int, _which: int, limits: tuple[int, int]) -> None:
         self.limits[pid] = limits[0]
@@ -75,6 +87,14 @@ def test_worker_within_free_memory_is_not_killed(scene: Scene) -> None:
     scene.held[101] = 250 + NOISE // MIB
     scene.guard.look()
     assert scene.killed == []
+
+
+def test_suspect_takes_no_memory_while_it_is_looked_at_closely(scene: Scene) -> None:
+    scene.held[101], scene.shared = 300, 200
+    scene.guard.look()
+    assert scene.halted_while_read == [1]
+    assert not scene.processes[1].halted, "it goes on"
+    assert scene.killed == [], "most of what it holds is shared"
 
 
 def test_worker_over_its_memory_limit_is_killed_once_with_a_reason(scene: Scene) -> None:

@@ -9,10 +9,8 @@ The thread kills by itself, and does not wait for the event loop. The worker's e
 """
 
 import asyncio
-import os
 import re
 import resource
-import signal
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -145,9 +143,9 @@ class Guard:
         if watched.exceeding(held) is not None:
             # Resident sizes count what processes share in each of them, so they are only a first look.
             beyond = {worker for worker, size in held.items() if size > watched.allowed.given[worker]}
-            pids = {worker: pid for worker, pid in _pids(watched.workers) if worker in beyond}
-            with _halted(pids.values()):
-                held |= {worker: self._proportional(pid) for worker, pid in pids.items()}
+            suspects = {id_: worker for id_, worker in watched.workers.items() if id_ in beyond}
+            with _halted(suspects.values()):
+                held |= {id_: self._proportional(pid) for id_, pid in _pids(suspects)}
                 self._judge(watched, held)
         return self._pause(watched.allowed, held)
 
@@ -229,22 +227,16 @@ def _fail(ended: "asyncio.Future[None]", error: Exception) -> None:
 
 
 @contextmanager
-def _halted(pids: Collection[int]) -> Iterator[None]:
-    """Let these processes take no more memory meanwhile: to look closely takes milliseconds, of some MiB each."""
-    for pid in pids:
-        _send(pid, signal.SIGSTOP)
+def _halted(workers: Collection[WorkerHandle]) -> Iterator[None]:
+    """Let these take no more memory meanwhile: to look closely takes milliseconds, and a load takes MiB in each."""
+    processes = [worker.process for worker in workers if worker.process is not None]
+    for process in processes:
+        process.halt()
     try:
         yield
     finally:
-        for pid in pids:
-            _send(pid, signal.SIGCONT)
-
-
-def _send(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return  # it has just ended
+        for process in processes:
+            process.resume()
 
 
 def _pids(workers: Mapping[int, WorkerHandle]) -> Iterable[tuple[int, int]]:
