@@ -53,14 +53,14 @@ def sleep_resident(model: Model) -> int:
     )
 
 
-def bytes_left(state: SchedulerState, worker: int, chosen: Reclaim | None) -> int:
-    """Bytes that a worker holds at rest after it has made room in this way, or after the operation in progress."""
+def bytes_left(state: SchedulerState, worker: int, chosen: Reclaim) -> int:
+    """Bytes that a worker holds at rest after it has made room in this way."""
     account = state.ledger.accounts[worker]
     if chosen is Reclaim.STOP:
         return 0
     if chosen is Reclaim.SLEEP:
         return min(account.afterwards, sleep_resident(state.workers[worker]))
-    return account.afterwards - (account.cached if chosen is Reclaim.TRIM else 0)
+    return account.afterwards - account.cached
 
 
 def stays(account: Account, model: Model) -> bool:

@@ -235,10 +235,11 @@ class Reservation:
         budget = state.ledger.effective_budget
         while evictable:  # backwards from when all have gone: the first that may not stay says when
             _at, _worker, held, extra = evictable[-1]
-            if occupancy.plus(held, extra).peak_with(state, waiter) > budget:
+            more = occupancy.plus(held, extra)
+            if more.peak_with(state, waiter) > budget:
                 break
             evictable.pop()
-            occupancy = occupancy.plus(held, extra)
+            occupancy = more
         at = max(search.since + start_seconds(waiter), evictable[-1][0] if evictable else -math.inf)
         return cls(search, at, frozenset(worker for _at, worker, *_ in evictable), occupancy)
 
