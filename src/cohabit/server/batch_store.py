@@ -46,7 +46,7 @@ def database_url(config: BatchesConfig) -> str:
 
 
 class Opening:
-    """A store that is opened by who awaits it first: most servers need none, and its library is large."""
+    """A store that its first waiter opens: most servers need none, and its library is large."""
 
     def __init__(self, opens: "Callable[[], Coroutine[Any, Any, BatchStore]]") -> None:
         """``opens`` does it."""
@@ -54,7 +54,7 @@ class Opening:
         self._task: asyncio.Task[BatchStore] | None = None
 
     def __await__(self) -> "Generator[Any, None, BatchStore]":
-        """The store. Whoever leaves while he waits does not keep the others from it."""
+        """The store. If one waiter is cancelled, the others still get it."""
         return asyncio.shield(self.begin()).__await__()
 
     def begin(self) -> "asyncio.Task[BatchStore]":
@@ -66,7 +66,7 @@ class Opening:
         return self._task
 
     async def opened(self) -> "BatchStore | None":
-        """None if nobody has wanted it, or if it could not be opened."""
+        """The store if it is open or being opened; None if nobody wanted it, or if it could not be opened."""
         if self._task is None:
             return None
         await asyncio.wait([self._task])
@@ -82,11 +82,11 @@ class Opening:
 
 
 def opening(
-    config: BatchesConfig, app: "App", service: "Service", lock: "AuthConfig | None", tasks: "TaskSupervisor"
+    config: BatchesConfig, app: "App", service: "Service", auth: "AuthConfig | None", tasks: "TaskSupervisor"
 ) -> Opening:
     """At once where there may be batches from before, which are to go on."""
     url = database_url(config)
-    made = Opening(lambda: _open_store(config, url, app, service, lock=lock, tasks=tasks))
+    made = Opening(lambda: _open_store(config, url, app, service, auth=auth, tasks=tasks))
     if not url.startswith("sqlite:") or Path(url.removeprefix("sqlite:///")).exists():
         tasks.keep("opening of batches", made.open)
     return made
@@ -98,7 +98,7 @@ async def _open_store(
     app: "App",
     service: "Service",
     *,
-    lock: "AuthConfig | None",
+    auth: "AuthConfig | None",
     tasks: "TaskSupervisor",
 ) -> "BatchStore":
     from cohabit.access.keys import Key
@@ -113,10 +113,10 @@ async def _open_store(
             return None
 
     def identify(owner: str) -> dict[str, Any] | None:
-        if lock is None:
+        if auth is None:
             return {}
         # A batch that was made when there were no keys goes on: whoever made it could do everything.
-        key = lock.keyring.named(owner) if owner else Key(name="", digest="", created=0)
+        key = auth.keyring.named(owner) if owner else Key(name="", digest="", created=0)
         return None if key is None else {"key": key}
 
     store = await IMPORTS.run(_store)

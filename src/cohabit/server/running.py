@@ -106,11 +106,12 @@ async def serve(
     Signals, logging and the process's settings stay as they are. Leaving the block lets what was accepted finish,
     within ``server.drain``. Raises what ``prepare`` raises, before anything is listened to.
     """
-    from cohabit.runtime.executors import IMPORTS
+    from cohabit.runtime.executors import FETCHING
 
-    prepared = await IMPORTS.run(prepare, bound_to(config, host, port), tell=tell)
-    async with run(prepared) as running:
-        yield running
+    with _pools():
+        prepared = await FETCHING.run(prepare, bound_to(config, host, port), tell=tell)
+        async with run(prepared) as running:
+            yield running
 
 
 @asynccontextmanager
