@@ -17,7 +17,7 @@ from cohabit.api.errors import BadRequest
 from cohabit.api.fields import split, validate
 from cohabit.api.http.connections import GONE
 from cohabit.api.middleware.disconnects import CLIENT_GONE
-from cohabit.runtime.service import BYTES_A_TOKEN, MOST_TEXT
+from cohabit.runtime.service import BYTES_A_TOKEN, MAX_TEXT
 from cohabit.schemas.base import MAX_BODY, Fields
 from cohabit.schemas.chat import ChatRequest, CompletionRequest
 from cohabit.schemas.embedding import EmbeddingRequest
@@ -166,7 +166,7 @@ async def test_client_that_leaves_while_it_sends_is_no_error(
 
 
 MOST_PROMPT = 2048 * BYTES_A_TOKEN  # for the context of the models here
-LONG = "x" * MOST_TEXT
+LONG = "x" * MAX_TEXT
 FITS = "x" * MOST_PROMPT
 FUNCTION = {"name": "f", "arguments": LONG}
 MESSAGES = [{"role": "user", "content": "hello"}]

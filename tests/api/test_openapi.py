@@ -29,8 +29,8 @@ from cohabit.inspector.limits import CPU_SECONDS, MEMORY, SOUND_SECONDS
 from cohabit.media.audio import HIGHEST_RATE, LOWEST_RATE, MAX_CHANNELS, MAX_SECONDS
 from cohabit.media.images import MAX_CHUNKS, MAX_PIXELS, MAX_SCANNED, MAX_SCANS
 from cohabit.runtime.admin import Ending
-from cohabit.runtime.inspectors import MOST_WAITING, WALL_SECONDS
-from cohabit.runtime.service import BYTES_A_TOKEN, MOST_TEXT
+from cohabit.runtime.inspectors import MAX_WAITING, WALL_SECONDS
+from cohabit.runtime.service import BYTES_A_TOKEN, MAX_TEXT
 from cohabit.schemas.base import MAX_BODY
 from cohabit.schemas.inference import MAX_ITEMS
 from cohabit.schemas.rerank import MAX_DOCUMENTS
@@ -126,7 +126,7 @@ def test_docs_have_the_bounds() -> None:
     assert f"within the first {STREAM_TIMEOUTS.commit_after:g} seconds" in DOCS
     assert f"every {STREAM_TIMEOUTS.comment_every:g} seconds" in DOCS
     assert f"reads nothing for {STREAM_TIMEOUTS.stall_timeout:g} seconds" in DOCS
-    assert f"at most {MAX_BODY >> 20} MiB, with at most {MOST_TEXT >> 20} MiB of text" in DOCS
+    assert f"at most {MAX_BODY >> 20} MiB, with at most {MAX_TEXT >> 20} MiB of text" in DOCS
     assert f"{BYTES_A_TOKEN} bytes for each token of the model's `context`" in DOCS
     assert f"the body is over {MAX_BODY >> 20} MiB, or the upload over {MAX_UPLOAD >> 20} MiB" in DOCS
     assert f"at most {MAX_PIXELS // 1_000_000} megapixels" in DOCS
@@ -145,7 +145,7 @@ def test_the_page_for_owners_has_the_limits() -> None:
     assert told["address and headers"] == f"{head_bytes} KiB, {headers} headers"
     assert f"over {head_bytes} KiB, or over {headers} headers" in DOCS
     assert told["time for them"] == f"{LIMITS.head:g} s"
-    assert told["body of JSON"] == f"{MAX_BODY >> 20} MiB, of it {MOST_TEXT >> 20} MiB of text"
+    assert told["body of JSON"] == f"{MAX_BODY >> 20} MiB, of it {MAX_TEXT >> 20} MiB of text"
     assert told["body of a form"].startswith(f"{MAX_UPLOAD >> 20} MiB, ")
     assert told["time for a body"] == f"{LIMITS.body:g} s for each {LIMITS.body_step >> 10} KiB"
     assert told["rest of a body that was refused before it ended"] == f"{LIMITS.linger:g} s"
@@ -159,7 +159,7 @@ def test_the_page_for_owners_has_the_limits() -> None:
     opening = told["opening a picture or sound"]
     assert opening == f"{time} of sound that were decoded; {MEMORY >> 30} GiB of address space"
     assert CPU_SECONDS == WALL_SECONDS
-    assert told["pictures and sounds that wait to be opened"] == f"{MOST_WAITING}"
+    assert told["pictures and sounds that wait to be opened"] == f"{MAX_WAITING}"
     assert told["pictures in a chat"] == str(MAX_PICTURES)
     assert (
         told["a client that does not read its answer"]

@@ -133,7 +133,7 @@ def structured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[LogWriter]
             logger_factory=structlog.WriteLoggerFactory(writer),  # type: ignore[arg-type]  # as much of a file as is used
         )
 
-    monkeypatch.setattr(log_writer, "MOST_WAITING", 100)
+    monkeypatch.setattr(log_writer, "MAX_WAITING", 100)
     yield use
     structlog.reset_defaults()
 

@@ -339,7 +339,7 @@ async def test_at_the_end_all_are_ended_and_who_waits_is_told() -> None:
 
 
 def test_limits_of_inspectors_are_those_of_the_docs() -> None:
-    assert (inspectors.MOST, inspectors.MOST_PIECES, inspectors.WALL_SECONDS, inspectors.IDLE_SECONDS) == (
+    assert (inspectors.MAX_PROCESSES, inspectors.MAX_PIECES, inspectors.WALL_SECONDS, inspectors.IDLE_SECONDS) == (
         2,
         200,
         10.0,

@@ -14,7 +14,7 @@ from cohabit.api.errors import ApiError, BadRequest
 from cohabit.api.http.connections import gone
 from cohabit.protocol.messages import MAX_FRAME
 from cohabit.runtime.executors import PARSING
-from cohabit.runtime.service import MOST_TEXT
+from cohabit.runtime.service import MAX_TEXT
 from cohabit.schemas.base import MAX_BODY
 
 MAX_DEPTH = 200  # of arrays and objects inside each other
@@ -114,7 +114,7 @@ def parsed(kind: type[S], data: Any, prefix: str = "", *, strict: bool = True) -
         raise _explained(str(error), kind, prefix) from None
 
 
-def check_size(size: int, param: str, most: int = MOST_TEXT) -> None:
+def check_size(size: int, param: str, most: int = MAX_TEXT) -> None:
     """Raises BadRequest for more bytes of text than can fit."""
     if size > most:
         raise BadRequest(

@@ -48,9 +48,7 @@ class Split:
     """The fields of an object, not decoded."""
 
     known: dict[str, msgspec.Raw]  # those of the route
-    others: dict[
-        str, msgspec.Raw
-    ]  # those of the rest that may be an engine's, and as far as there are few all of them
+    others: dict[str, msgspec.Raw]  # the rest: all if there are few, else those that may be an engine's
     countless: bool  # so many others that they are not all there
     size: int  # bytes of the whole
 

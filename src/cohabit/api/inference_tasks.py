@@ -99,7 +99,7 @@ async def _chat(media: Media, asked: Item) -> Work:
     sees = asked.model is None and any(typed.pictures())
     info = choose(media.service, asked.model, Task.DESCRIBE if sees else Task.CHAT)
     dropped = asked.chosen(validated, info, Task.CHAT)
-    check_size(validated.text_bytes, text, info.most_text)
+    check_size(validated.text_bytes, text, info.max_text)
     if (typed.n or 1) > 1:
         raise BadRequest("data.n must be 1: there is one answer here", param="data.n")
     warning = model_support.check(media.service, info, Task.CHAT, typed, validated.without_effect, prefix="data.")

@@ -17,7 +17,7 @@ from cohabit.config.units import Amount
 
 DEFAULT_PRESET = "embedded"
 _PRESETS = files("cohabit.config") / "presets"
-_MOST_DEPTH = 50  # levels; a config has about five, and whatever reads it takes a frame of the stack for each
+_MAX_DEPTH = 50  # levels; a config has about five, and whatever reads it takes a frame of the stack for each
 
 
 def presets() -> list[str]:
@@ -74,8 +74,8 @@ def _check_depth(text: str) -> None:
     depth = 0
     for event in YAML(typ="safe", pure=True).parse(text):
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if depth > _MOST_DEPTH:
-            problem = f"nested deeper than {_MOST_DEPTH} levels"
+        if depth > _MAX_DEPTH:
+            problem = f"nested deeper than {_MAX_DEPTH} levels"
             raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 

@@ -8,8 +8,8 @@ from cohabit.protocol.inspection import Picture, Piece
 from cohabit.protocol.memory import peak_and_resident, reset_peak
 from cohabit.protocol.messages import MAX_FRAME
 
-MOST_CLEAN = MAX_FRAME - (1 << 20)  # bytes; it goes to a worker in one frame, beside what is asked about it
-MOST_DECODING = 64 << 20  # bytes that a decoder may take; a few are usual, but a header of some codecs asks for 1 GiB
+MAX_CLEAN = MAX_FRAME - (1 << 20)  # bytes; it goes to a worker in one frame, beside what is asked about it
+MAX_DECODING = 64 << 20  # bytes that a decoder may take; a few are usual, but a header of some codecs asks for 1 GiB
 
 
 def cleaned(piece: Piece, progress: Callable[[float], object]) -> bytes:
@@ -21,11 +21,11 @@ def cleaned(piece: Piece, progress: Callable[[float], object]) -> bytes:
     if isinstance(piece, Picture):
         return images.shrunk(data, piece.longest)
     made = audio.repacked(data, progress)
-    if len(made) > MOST_CLEAN:
+    if len(made) > MAX_CLEAN:
         raise Unreadable("is too large; send it in parts, or as mp3, ogg or m4a")
     reset_peak()
     before = peak_and_resident()[1]
     audio.check(made, progress)
-    if peak_and_resident()[0] - before > MOST_DECODING:  # a worker, which decodes it again, has no such limit
+    if peak_and_resident()[0] - before > MAX_DECODING:  # a worker, which decodes it again, has no such limit
         raise Unreadable("takes too much memory to decode; save it again, or send it as wav or mp3")
     return made

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
-MOST_WAITING = 4 << 20  # characters
+MAX_WAITING = 4 << 20  # characters
 GATHER = 0.02  # seconds in which lines are collected for one write: threads that take turns cost time on few cores
 LAST_WRITE = 1.0  # seconds that the end of the process waits
 
@@ -35,7 +35,7 @@ class LogWriter:
     def write(self, text: str) -> None:
         """Queue it, or count it if too much waits already."""
         with self._lock:
-            if self._waiting + len(text) > MOST_WAITING:
+            if self._waiting + len(text) > MAX_WAITING:
                 self._dropped += 1
                 return
             self._waiting += len(text)

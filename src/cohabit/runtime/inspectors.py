@@ -31,12 +31,12 @@ from cohabit.runtime.workers.process import Program, WorkerProcess
 
 INSPECTOR: Program[FromInspector] = Program("cohabit.inspector", decode_from_inspector)
 
-MOST = 2  # processes
-MOST_WAITING = 64  # pieces
-MOST_PIECES = 200  # for one process, which might have leaked or been damaged by one of them
+MAX_PROCESSES = 2  # processes
+MAX_WAITING = 64  # pieces
+MAX_PIECES = 200  # for one process, which might have leaked or been damaged by one of them
 WALL_SECONDS = 10.0  # for a piece, or from one sign of progress to the next
 SLOW_SECONDS = 3.0  # of the processor; the largest honest picture takes 1.3, on a busy machine spread over more time
-MOST_LONGER = 5  # times as long again, where the machine is so busy that it got less of the processor
+MAX_LONGER = 5  # times as long again, where the machine is so busy that it got less of the processor
 IDLE_SECONDS = 60.0
 NICE = 5  # a third of a worker's share of the processor where both want it
 RETRY_AFTER = 5.0  # seconds
@@ -108,9 +108,9 @@ class _Inspector:
 class InspectionLimits:
     """How many and how long."""
 
-    most: int = MOST
-    waiting: int = MOST_WAITING
-    pieces: int = MOST_PIECES
+    most: int = MAX_PROCESSES
+    waiting: int = MAX_WAITING
+    pieces: int = MAX_PIECES
     wall: float = WALL_SECONDS
     slow: float = SLOW_SECONDS
     idle: float = IDLE_SECONDS
@@ -244,7 +244,7 @@ class Inspectors:
 
     def _stuck(self, one: _Inspector) -> None:
         used = one.process.own_cpu_seconds() - one.used if one.process is not None else 0.0
-        if one.job is not None and PROGRESS <= used <= self._limits.slow and one.longer < MOST_LONGER:
+        if one.job is not None and PROGRESS <= used <= self._limits.slow and one.longer < MAX_LONGER:
             one.longer += 1  # the machine is busy: it was hardly given the processor
             self._set_timer(one, self._limits.wall, self._stuck)
             return

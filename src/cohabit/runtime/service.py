@@ -14,7 +14,7 @@ from cohabit.protocol.tasks import Capability, Task
 from cohabit.runtime.admin import AdminOutcome
 from cohabit.runtime.requests import ModelRequest, ResponseStream
 
-MOST_TEXT = 1 << 20  # bytes of text in a request, whatever the model, unless its context is a very long one
+MAX_TEXT = 1 << 20  # bytes of text in a request, whatever the model, unless its context is a very long one
 BYTES_A_TOKEN = 128  # no text has longer ones throughout: four bytes are common, runs of spaces have some dozens
 
 
@@ -36,11 +36,11 @@ class ModelInfo:
     longest_picture: int = LONGEST_PICTURE  # pixels of a picture's longer side that it can use
 
     @property
-    def most_text(self) -> int:
+    def max_text(self) -> int:
         """Bytes of text that one prompt may have: more could not fit into the context."""
         if self.context is None:
-            return MOST_TEXT
-        return min(self.context * BYTES_A_TOKEN, max(MOST_TEXT, self.context * 8))
+            return MAX_TEXT
+        return min(self.context * BYTES_A_TOKEN, max(MAX_TEXT, self.context * 8))
 
 
 @dataclass(frozen=True, slots=True)

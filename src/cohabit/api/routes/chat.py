@@ -18,7 +18,7 @@ from cohabit.api.streams import events
 from cohabit.api.submission import plain, submit
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import ResponseStream
-from cohabit.runtime.service import MOST_TEXT, ModelInfo
+from cohabit.runtime.service import MAX_TEXT, ModelInfo
 from cohabit.schemas.answers import ChatAnswer, CompletionAnswer
 from cohabit.schemas.chat import ChatRequest, CompletionRequest, Sampling
 
@@ -61,7 +61,7 @@ def _prepare(request: Request, validated: ValidatedBody[S], task: Task, param: s
 def _most_text(info: ModelInfo, body: Sampling) -> int:
     """Bytes; several prompts each have the context to themselves."""
     several = len(body.prompt) if isinstance(body, CompletionRequest) and isinstance(body.prompt, list) else 1
-    return max(info.most_text, min(MOST_TEXT, several * info.most_text))
+    return max(info.max_text, min(MAX_TEXT, several * info.max_text))
 
 
 async def _respond(request: Request, body: Sampling, answer: ResponseStream, warning: str | None) -> Response:

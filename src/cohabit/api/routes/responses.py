@@ -44,7 +44,7 @@ async def respond(request: Request) -> Response:
         lambda: validate_plain(ChatRequest, {**chat_of(body), "model": info.name}, size=validated.size),
     )
     chat.parameters = validated.parameters
-    check_size(chat.text_bytes, "input", info.most_text)
+    check_size(chat.text_bytes, "input", info.max_text)
     told = model_support.check(service, info, Task.CHAT, chat.body, renamed=NAMES)
     warning = warnings(told, validated.warning)
     urls = await attended(request, image_inputs.check(media_of(request), info, body.pictures(), "input"))
