@@ -2,7 +2,8 @@
 
 Eight clients in a closed loop on the embedded models: 3 chat (48 tokens, streamed), 3 embed (8 sentences), 1 speaks,
 1 has pictures described. Pairs of runs, one server after the other, in turns; medians of the ratios. Then the chat
-clients alone on the same cohabit: what the others cost them.
+clients alone on the same cohabit: what the others cost them. ``--against COMMIT`` compares with an older commit
+instead.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def chat(words: random.Random) -> dict[str, Any]:
         "model": "llm",
         "messages": [{"role": "user", "content": question}],
         "max_tokens": TOKENS,
-        "ignore_eos": True,
+        "logit_bias": {"0": -100, "2": -100},  # not its end; every version takes this, not every one `ignore_eos`
         "temperature": 0,
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -114,8 +115,11 @@ def workload() -> list[Kind]:
 
 
 @contextmanager
-def serving(name: str, *arguments: str) -> Iterator[tuple[str, int]]:
-    """A server with a state of its own and the user's fetched weights, until the block ends; its address and pid."""
+def serving(name: str, *arguments: str, source: Path | None = None) -> Iterator[tuple[str, int]]:
+    """A server with a state of its own and the user's fetched weights, until the block ends; its address and pid.
+
+    ``source``: the folder that another version of cohabit is imported from.
+    """
     commands = {
         "cohabit": [str(Path(sys.executable).parent / "cohabit"), "serve", "embedded", "--port", "0"],
         "naive": [sys.executable, str(Path(__file__).parent / "naive_server.py"), "embedded"],
@@ -127,7 +131,7 @@ def serving(name: str, *arguments: str) -> Iterator[tuple[str, int]]:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env={**os.environ, "COHABIT_HOME": home},
+            env={**os.environ, "COHABIT_HOME": home} | ({"PYTHONPATH": str(source)} if source else {}),
             start_new_session=True,
         )
         try:
@@ -145,9 +149,9 @@ def serving(name: str, *arguments: str) -> Iterator[tuple[str, int]]:
                 process.wait()
 
 
-def run(name: str, kinds: list[Kind], seconds: float, *arguments: str) -> dict[str, Any]:
-    """One server under load; of cohabit also what chat is without the others."""
-    with serving(name, *arguments) as (url, pid):
+def run(name: str, kinds: list[Kind], seconds: float, *arguments: str, source: Path | None = None) -> dict[str, Any]:
+    """One server under load; of cohabit, unless it is another version, also what chat is without the others."""
+    with serving(name, *arguments, source=source) as (url, pid):
         uvloop.run(warm(url, kinds))
         cores = Cores(pid)
         try:
@@ -155,7 +159,7 @@ def run(name: str, kinds: list[Kind], seconds: float, *arguments: str) -> dict[s
         except Failed as failure:
             raise SystemExit(f"{name}: {failure}; whose the cores were, in per cent: {cores.shares()}") from failure
         figures["cores_percent"] = shares = cores.shares()
-        if name == "cohabit":
+        if name == "cohabit" and source is None:
             alone = [kind for kind in kinds if kind.tokens is not None]
             figures["chat_alone"] = uvloop.run(measure(url, alone, min(seconds, 30.0)))["chat"]
     print(name, json.dumps(figures), flush=True)
@@ -183,6 +187,31 @@ def judged(medians: Mapping[str, float], kinds: list[Kind]) -> dict[str, dict[st
     }
 
 
+def against(commit: str, pairs: int, seconds: float) -> dict[str, Any]:
+    """This checkout and an older commit, by turns; medians of the ratios of the rates within each pair."""
+    root = Path(__file__).resolve().parents[1]
+    kinds = workload()
+    runs: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        packed = subprocess.run(["git", "archive", commit, "src"], cwd=root, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-C", folder], input=packed, check=True)
+        sources = {"before": Path(folder) / "src", "now": root / "src"}
+        for number in range(pairs):
+            order = ("before", "now") if number % 2 == 0 else ("now", "before")
+            runs.append({which: run("cohabit", kinds, seconds, source=sources[which]) for which in order})
+    ratios = {
+        kind.name: round(
+            statistics.median(
+                pair["now"][kind.name]["per_second"] / pair["before"][kind.name]["per_second"] for pair in runs
+            ),
+            3,
+        )
+        for kind in kinds
+    }
+    mean = round(statistics.geometric_mean(ratios.values()), 3)
+    return {"against": commit, "seconds": seconds, "ratios": ratios, "geometric_mean": mean, "pairs": runs}
+
+
 def main() -> None:
     """Measure and keep."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -190,7 +219,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS / "mixed.json", help="where the result goes")
     parser.add_argument("--threads", type=int, help="of the naive server's libraries; default: what they take alone")
+    parser.add_argument("--against", metavar="COMMIT", help="compare with this commit, by turns")
     arguments = parser.parse_args()
+    if arguments.against:
+        keep("mixed_against", against(arguments.against, arguments.pairs, arguments.seconds))
+        return
     options = {"cohabit": [], "naive": [] if arguments.threads is None else ["--threads", str(arguments.threads)]}
     config = load_config("embedded")
     kinds = workload()

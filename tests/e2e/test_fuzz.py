@@ -64,7 +64,7 @@ def short(body: Mapping[str, Any]) -> dict[str, Any]:
     long = [name for name in LENGTHS if isinstance(body.get(name), int) and body[name] > 8]
     kept = {name: given for name, given in body.items() if name not in long}
     whole = {**kept, **dict.fromkeys(long, 8)}
-    if "messages" in whole and not any(whole.get(name) for name in LENGTHS):
+    if ("messages" in whole or "prompt" in whole) and not any(whole.get(name) for name in LENGTHS):
         whole["max_tokens"] = 8
     if "input" in whole and "max_output_tokens" in whole and not whole["max_output_tokens"]:
         whole["max_output_tokens"] = 8

@@ -64,6 +64,7 @@ class Parameters(msgspec.Struct, kw_only=True):
         ]
         | None
     ) = None
+    ignore_eos: Annotated[bool, Meta(description="go on to the limit of tokens; false")] | None = None
     cache_prompt: Annotated[bool, Meta(description="keep the prompt for one that begins alike; true")] | None = None
     grammar: (
         Annotated[
