@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from cohabit.access.errors import BrokenKeys
-from cohabit.access.keys import PREFIX, Key, digest_of, new_secret
+from cohabit.access.keys import PREFIX, BrokenKeys, Key, digest_of, new_secret
 from cohabit.access.keys_file import LOOK_EVERY, Keyring, edited
 
 ANN = b'{"name": "ann", "created": 1, "digest": "%b"}' % (b"0" * 64)

@@ -14,9 +14,8 @@ from api.driving import CHAT, FakeService, as_asked, failing, rejected
 from cohabit.api import errors
 from cohabit.api.errors import REASONS
 from cohabit.api.http.connections import LIMITS
-from cohabit.api.media.image_inputs import MAX_PICTURES
 from cohabit.api.media.media_fetch import MAX_REDIRECTS
-from cohabit.api.media.media_inputs import MAX_ADDRESSES
+from cohabit.api.media.media_inputs import MAX_ADDRESSES, MAX_PICTURES
 from cohabit.api.openapi import ERRORS, EVERYWHERE, HEADERS
 from cohabit.api.routing import Endpoint
 from cohabit.api.streams import STREAM_TIMEOUTS
@@ -25,7 +24,7 @@ from cohabit.batches.errors import Trouble
 from cohabit.config.load import load_config
 from cohabit.core.admin import AdminRefusal
 from cohabit.core.commands import RejectReason
-from cohabit.inspector.limits import CPU_SECONDS, MEMORY, SOUND_SECONDS
+from cohabit.inspector.pieces import CPU_SECONDS, MEMORY, SOUND_SECONDS
 from cohabit.media.audio import HIGHEST_RATE, LOWEST_RATE, MAX_CHANNELS, MAX_SECONDS
 from cohabit.media.images import MAX_CHUNKS, MAX_PIXELS, MAX_SCANNED, MAX_SCANS
 from cohabit.runtime.admin import Ending
@@ -113,7 +112,7 @@ def test_docs_have_every_other_code() -> None:
     used = set(re.findall(r'code(?:: str)? ?= ?"(\w+)"', source)) | set(re.findall(r'\d{3}: "(\w+)"', source))
     kept = (SOURCES.parent / "batches").glob("*.py")
     used |= {code for path in kept for code in re.findall(r'Conflict\(.*"(\w+)"\)', path.read_text())}
-    used |= set(re.findall(r'Exceeded\("(\w+)"', (SOURCES.parent / "access" / "limits.py").read_text()))
+    used |= set(re.findall(r'Exceeded\("(\w+)"', (SOURCES.parent / "access" / "rate_limits.py").read_text()))
     used |= set(re.findall(r'_unknown\(scope, "(\w+)"', source))
     used |= {*Trouble, "file_not_found", "batch_not_found"}  # the latter made of what is missing
     used |= {*AdminRefusal, Ending.SUPERSEDED} - {reason.value for reason in REASONS}

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from batches.driving import NOW
 from cohabit.batches import database as module
-from cohabit.batches import files, schema
+from cohabit.batches import files, tables
 from cohabit.batches.database import Database, parsed, trouble_of
 from cohabit.batches.errors import StorageError, Trouble
 
@@ -49,13 +49,13 @@ async def test_transaction_is_atomic(database: Database) -> None:
 
     with pytest.raises(ZeroDivisionError):
         await database.write(half)
-    assert await database.read(lambda connection: connection.scalar(select(schema.files.c.id))) is None
+    assert await database.read(lambda connection: connection.scalar(select(tables.files.c.id))) is None
 
 
 async def test_error_does_not_quote_stored_data(database: Database) -> None:
     def twice(connection: Connection) -> None:
         row = {"file_id": "kanarienvogel", "number": 0, "data": b"kanarienvogel"}
-        connection.execute(insert(schema.chunks), row)
+        connection.execute(insert(tables.chunks), row)
 
     with capture_logs() as logged, pytest.raises(StorageError) as raised:
         await database.write(twice)
@@ -108,7 +108,7 @@ async def test_missing_folder_is_tried_again(tmp_path: Path) -> None:
 
 
 async def test_tables_of_another_version_are_not_touched(database: Database) -> None:
-    await database.write(lambda connection: connection.execute(update(schema.about).values(version=99)))
+    await database.write(lambda connection: connection.execute(update(tables.about).values(version=99)))
     again = Database(f"sqlite:///{database.path}")
     with capture_logs() as logged, pytest.raises(StorageError):
         await again.read(files.stored)

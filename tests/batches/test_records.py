@@ -8,9 +8,9 @@ from sqlalchemy import Connection, select
 
 from batches.driving import ANN, MONTH, NOW, Bench, line
 from cohabit.access.keys import Principal
-from cohabit.batches import files, line_store, records, schema
+from cohabit.batches import files, line_store, records, tables
 from cohabit.batches.errors import Conflict, Missing
-from cohabit.batches.results import failed
+from cohabit.batches.line_store import failed
 from cohabit.schemas.batches import BatchRequest
 from cohabit.schemas.files import ExpiresAfter
 
@@ -104,8 +104,8 @@ async def test_batch_is_deleted_only_after_its_end(bench: Bench) -> None:
     await bench.database.erase()
 
     def left(connection: Connection) -> int:
-        tables = (schema.batches, schema.lines, schema.files)
-        return sum(len(connection.execute(select(table)).all()) for table in tables)
+        every = (tables.batches, tables.lines, tables.files)
+        return sum(len(connection.execute(select(table)).all()) for table in every)
 
     assert await bench.database.read(left) == 1, "the file that was sent"
 

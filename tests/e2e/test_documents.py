@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from api.driving import conforming
-from cohabit.api.examples import EXAMPLES
+from cohabit.api.openapi import EXAMPLES
 from cohabit.schemas.answers import ChatAnswer, CompletionAnswer, ModelList
 from cohabit.schemas.embedding import EmbeddingAnswer
 from cohabit.schemas.inference import (

@@ -2,8 +2,7 @@
 
 import pytest
 
-from cohabit.media import Unreadable
-from cohabit.media.data_url import decode
+from cohabit.media import Unreadable, decode_data_url
 
 
 @pytest.mark.parametrize(
@@ -11,7 +10,7 @@ from cohabit.media.data_url import decode
     ["aGVsbG8=", "data:image/png;base64,aGVsbG8=", "DATA:;BASE64,aGVsbG8=", "data:text/plain;a=b;base64,aGVsbG8="],
 )
 def test_base64_and_data_urls_are_decoded(text: str) -> None:
-    assert decode(text) == b"hello"
+    assert decode_data_url(text) == b"hello"
 
 
 @pytest.mark.parametrize(
@@ -29,5 +28,5 @@ def test_base64_and_data_urls_are_decoded(text: str) -> None:
 )
 def test_other_urls_are_refused(text: str, why: str) -> None:
     with pytest.raises(Unreadable, match=why) as caught:
-        decode(text)
+        decode_data_url(text)
     assert text not in str(caught.value)

@@ -10,7 +10,7 @@ from cohabit.core.events import RequestCancelled, Slept, Trimmed, WorkerExited
 from cohabit.protocol import messages
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import ModelRequest
-from cohabit.runtime.workers import limits
+from cohabit.runtime.workers import time_limits
 from process.driving import Driver, driving, fake
 
 pytestmark = pytest.mark.process
@@ -119,8 +119,8 @@ async def test_one_that_fails_is_killed_and_says_why(fail: str, detail: str, out
 
 @pytest.mark.parametrize("phase", ["LOAD", "SLEEP", "WAKE"])
 async def test_one_that_takes_too_long_is_killed(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = getattr(limits, phase)
-    monkeypatch.setattr(limits, phase, limit._replace(seconds=0.3))
+    limit = getattr(time_limits, phase)
+    monkeypatch.setattr(time_limits, phase, limit._replace(seconds=0.3))
     async with driving(fake(**{f"{phase.lower()}_seconds": 60, "wake_seconds": 60})) as driver:
         if phase == "LOAD":
             driver.effects.execute(StartWorker("m", 1))
@@ -148,7 +148,7 @@ async def test_a_stop_in_the_middle_does_not_wait_for_the_end(doing: str) -> Non
 
 
 async def test_one_that_says_nothing_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "FIRST_WORD", limits.FIRST_WORD._replace(seconds=0.0))
+    monkeypatch.setattr(time_limits, "FIRST_WORD", time_limits.FIRST_WORD._replace(seconds=0.0))
     async with driving(fake()) as driver:
         exited = await driver.done(StartWorker("m", 1), WorkerExited)
         assert exited.detail == "it did not say anything within 0 s"

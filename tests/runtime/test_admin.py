@@ -20,7 +20,7 @@ from cohabit.core.events import (
 )
 from cohabit.core.ledger import Ledger
 from cohabit.runtime.admin import AdminOutcome, AdminRequests, Ending
-from cohabit.runtime.loop import ControlLoop
+from cohabit.runtime.control_loop import ControlLoop
 from core.driver import MIB, model
 
 

@@ -11,7 +11,7 @@ import pytest
 from cohabit.config.load import load_config, parse_config
 from cohabit.engines.audio_decode import windows
 from cohabit.inspector.pieces import cleaned
-from cohabit.media.data_url import decode
+from cohabit.media import decode_data_url
 from cohabit.media.images import load
 from cohabit.protocol.inspection import Piece
 from cohabit.protocol.tasks import Task
@@ -72,7 +72,7 @@ def body(call: ModelRequest) -> dict[str, Any]:
 async def test_the_picture_is_as_large_as_the_engine_can_use() -> None:
     (describe,) = [batch[0] for batch in await batches(load_config("embedded"), "vision", inspect)]
     (message,) = json.loads(describe.body)["messages"]
-    drawn, size = load(decode(message["content"][1]["image_url"]["url"]))
+    drawn, size = load(decode_data_url(message["content"][1]["image_url"]["url"]))
     assert (drawn.size, size) == ((960, 960), (2048, 2048))
     assert drawn.convert("L").getextrema() == (0, 255)
 

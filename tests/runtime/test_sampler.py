@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cohabit.core.events import DeviceMeasured, DeviceUnreadable
-from cohabit.devices.reading import DeviceError, DeviceReading
+from cohabit.devices import DeviceError, DeviceReading
 from cohabit.runtime import sampler
 from cohabit.runtime.supervision import TaskSupervisor
 from harness import PATIENCE

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cohabit.sources.store import sha256_of
+from cohabit.sources.wheel_store import sha256_of
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 
 from cohabit.sources import FetchCancelled, SourceError, Step, cached, parse, resolve, size_of, verify
 from cohabit.sources.references import PypiSource
-from cohabit.sources.store import WheelStore
+from cohabit.sources.wheel_store import WheelStore
 
 if TYPE_CHECKING:
     from sources.conftest import Index

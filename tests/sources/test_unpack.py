@@ -11,8 +11,8 @@ import pytest
 
 from cohabit.sources import FetchCancelled, PypiSource, SourceError, Step, parse
 from cohabit.sources.progress import ignore, never
-from cohabit.sources.store import StoredFile, sha256_of
 from cohabit.sources.unpack import unpack
+from cohabit.sources.wheel_store import StoredFile, sha256_of
 
 if TYPE_CHECKING:
     from sources.conftest import Index

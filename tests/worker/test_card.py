@@ -52,7 +52,7 @@ print(int(back.raw == content), int(known), int(asked() == 0))
 TORCH = """
 import torch
 from cohabit.worker.meter import CardMeter
-from cohabit.worker.oom import lacked_memory
+from cohabit.worker.meter import lacked_memory
 meter = CardMeter(0)
 meter.begin()
 try:

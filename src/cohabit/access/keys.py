@@ -9,6 +9,10 @@ import msgspec
 PREFIX = "cohabit-"
 
 
+class BrokenKeys(Exception):
+    """The file of keys cannot be read; the text says which and why."""
+
+
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of it, and what it may do.
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from cohabit.access.errors import BrokenKeys
-from cohabit.access.keys import Key, digest_of
+from cohabit.access.keys import BrokenKeys, Key, digest_of
 from cohabit.config.atomic_file import stamp, write
 
 log = structlog.get_logger()

@@ -12,8 +12,7 @@ from cohabit.api import model_support
 from cohabit.api.bodies import check_size, decoded, parsed
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import F, Raws, Split, ValidatedBody, apart, split, validate, warnings
-from cohabit.api.media import image_inputs
-from cohabit.api.media.media_inputs import Media
+from cohabit.api.media.media_inputs import Media, check_pictures, put_pictures
 from cohabit.api.routes import speech
 from cohabit.api.routes.models import choose
 from cohabit.protocol.tasks import Task
@@ -104,7 +103,7 @@ async def _chat(media: Media, asked: Item) -> Work:
         raise BadRequest("data.n must be 1: there is one answer here", param="data.n")
     warning = model_support.check(media.service, info, Task.CHAT, typed, validated.without_effect, prefix="data.")
     found = [(f"data.{place}", url) for place, url in typed.pictures()]
-    image_inputs.put({"data": validated.plain}, await image_inputs.check(media, info, found, "data.messages"))
+    put_pictures({"data": validated.plain}, await check_pictures(media, info, found, "data.messages"))
     validated.plain["model"] = info.name
     return Work(
         model=info.name,

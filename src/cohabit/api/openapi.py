@@ -3,14 +3,35 @@
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
 
-from cohabit.api.examples import EXAMPLES
 from cohabit.api.routing import Endpoint, Operation, Responses, Structs
 from cohabit.schemas.answers import ErrorResponse
+
+EXAMPLES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "ChatRequest": {
+            "model": "llm",
+            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            "temperature": 0,
+        },
+        "CompletionRequest": {"model": "llm", "prompt": "The capital of France is", "max_tokens": 16},
+        "ResponseRequest": {"model": "llm", "input": "What is the capital of France?", "temperature": 0},
+        "EmbeddingRequest": {"model": "embeddings", "input": ["one", "two"]},
+        "RerankRequest": {
+            "model": "embeddings",
+            "query": "What eats mice?",
+            "documents": ["Cats do.", "Cars."],
+        },
+        "SpeechRequest": {"model": "tts", "input": "Hello there.", "response_format": "wav"},
+        "InferenceRequest": {"type": "embed", "data": {"texts": ["one", "two"]}},
+    }
+)
+"""By the name of the body's schema."""
 
 _REF = "#/components/schemas/{name}"
 _HEADER = "#/components/headers/{name}"

@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from cohabit.batches import erasing, files, schema
+from cohabit.batches import erasing, files, tables
 from cohabit.batches.errors import StorageError, Trouble
 from cohabit.runtime.executors import Executor
 
@@ -227,9 +227,9 @@ def _begin(connection: Connection) -> None:
 
 
 def _prepare(connection: Connection) -> None:
-    schema.metadata.create_all(connection)
-    version = connection.scalar(select(schema.about.c.version))
+    tables.metadata.create_all(connection)
+    version = connection.scalar(select(tables.about.c.version))
     if version is None:
-        connection.execute(insert(schema.about), {"version": schema.VERSION})
-    elif version != schema.VERSION:
+        connection.execute(insert(tables.about), {"version": tables.VERSION})
+    elif version != tables.VERSION:
         raise OtherVersion

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy import ColumnElement, Connection, delete, select
 
 from cohabit.batches.errors import StorageError
-from cohabit.batches.schema import ERASED, batches, chunks, files, lines
+from cohabit.batches.tables import ERASED, batches, chunks, files, lines
 from cohabit.runtime.supervision import supervise
 
 _CHUNKS = 2

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, true, update
 
 from cohabit.batches.errors import Conflict, Missing
-from cohabit.batches.schema import ERASED, batches, chunks, files, lines, new_id
+from cohabit.batches.tables import ERASED, batches, chunks, files, lines, new_id
 from cohabit.schemas.files import FileList, FileObject, FileUpload, kept_for
 
 PIECE = 1 << 19  # bytes of one commit of an upload, and about as much is read at once

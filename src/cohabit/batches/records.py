@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, sel
 from cohabit.access.keys import Principal
 from cohabit.batches import files
 from cohabit.batches.errors import Conflict, Missing
-from cohabit.batches.schema import ANSWERED, ERASED, FAILED, batches, lines, new_id
-from cohabit.batches.schema import files as files_table
+from cohabit.batches.tables import ANSWERED, ERASED, FAILED, batches, lines, new_id
+from cohabit.batches.tables import files as files_table
 from cohabit.schemas.batches import ENDED, Batch, BatchList, BatchRequest, LineErrors, RequestCounts
 from cohabit.schemas.files import kept_for
 

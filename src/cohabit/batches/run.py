@@ -9,11 +9,10 @@ import asyncio
 
 import structlog
 
-from cohabit.batches import line_store, records, results
+from cohabit.batches import line_store, records
 from cohabit.batches.errors import StorageError
-from cohabit.batches.line_store import BatchLine
+from cohabit.batches.line_store import BatchLine, LineResult
 from cohabit.batches.records import PendingWork
-from cohabit.batches.results import LineResult
 from cohabit.batches.retry import RetryPolicy
 from cohabit.batches.run_context import AT_ONCE, Halted, RunContext
 from cohabit.batches.validation import InputValidation
@@ -140,7 +139,7 @@ class BatchRun:
         while not means.halted:
             state = means.identify(batch.owner)
             if state is None:
-                return results.failed(batch.id, line.number, line.custom_id, *GONE)
+                return line_store.failed(batch.id, line.number, line.custom_id, *GONE)
             said = await means.calls.ask(
                 line.url,
                 line.body,
@@ -150,7 +149,7 @@ class BatchRun:
             )
             pause = verdicts.pause(said)
             if pause is None:
-                return results.answered(batch.id, line.number, line.custom_id, said)
+                return line_store.answered(batch.id, line.number, line.custom_id, said)
             await means.pause(pause)
         return None
 

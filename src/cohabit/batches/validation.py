@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, update
 
-from cohabit.batches import files, records, results
+from cohabit.batches import files, line_store, records
 from cohabit.batches.errors import Missing
 from cohabit.batches.lines import MAX_LINE, ParsedLine, Resolve, Splitter, WrongLine, parse
-from cohabit.batches.schema import FAILED, WAITING, batches, lines
+from cohabit.batches.tables import FAILED, WAITING, batches, lines
 from cohabit.schemas.batches import LineError, LineErrors
 
 MAX_ERRORS = 100  # in ``errors`` of a batch; its error file has all
@@ -67,7 +67,7 @@ class InputValidation:
             if len(self._errors) < MAX_ERRORS:
                 self._errors.append(error)
             said = f"line {self._number}: {wrong}"
-            outcome = results.failed(self._batch, self._number, wrong.custom_id, wrong.code, said)
+            outcome = line_store.failed(self._batch, self._number, wrong.custom_id, wrong.code, said)
             kept = {"custom_id": wrong.custom_id, "url": None, "body": None, "outcome": outcome.line}
             return {**row, "state": FAILED, **kept}
         row["model"] = self._resolve(asked.model) or "" if asked.model is not None else ""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cohabit.cli.exits import Code, leave, one_line, warn
+from cohabit.cli.output import Code, leave, one_line, warn
 from cohabit.cli.plan import plan_of
 from cohabit.config.load import load_config
 from cohabit.server.prepare import auth_for, certificate_of

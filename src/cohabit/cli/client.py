@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cohabit.cli.exits import Code, leave
+from cohabit.cli.output import Code, leave
 
 VARIABLE = "COHABIT_API_KEY"
 """Of an admin key; never an option, which others could read in the list of processes."""

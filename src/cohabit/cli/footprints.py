@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cohabit.cli.exits import Code, leave, one_line
+from cohabit.cli.output import Code, leave, one_line
 from cohabit.cli.plan import ConfigArgument
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def show(config: ConfigArgument = None) -> None:
     """Show what was measured, of the models of a config or of all; and in which file it is kept."""
     from datetime import UTC, datetime
 
-    from cohabit.cli.tables import aligned
+    from cohabit.cli.output import aligned
     from cohabit.runtime.plan import mib
 
     kept = _kept()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cohabit.cli.exits import Code, leave, one_line
+from cohabit.cli.output import Code, leave, one_line
 
 if TYPE_CHECKING:
     from cohabit.access.keys import Key
@@ -76,7 +76,7 @@ def show() -> None:
     from datetime import UTC, datetime
 
     from cohabit.access.keys_file import Keyring
-    from cohabit.cli.tables import aligned
+    from cohabit.cli.output import aligned
     from cohabit.config.paths import keys_file
 
     with one_line():

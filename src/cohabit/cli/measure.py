@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cohabit.cli.exits import Code, one_line
+from cohabit.cli.output import Code, aligned, one_line
 from cohabit.cli.plan import ConfigArgument
 from cohabit.cli.pull import fetch_missing
-from cohabit.cli.tables import aligned
 from cohabit.config.load import load_config
 
 if TYPE_CHECKING:

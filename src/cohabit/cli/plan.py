@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cohabit.cli.exits import Code, one_line
-from cohabit.cli.tables import aligned
+from cohabit.cli.output import Code, aligned, one_line
 from cohabit.config.load import load_config, with_budget
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cohabit.cli.exits import Code, leave
+from cohabit.cli.output import Code, leave
 from cohabit.cli.status import as_text
 
 if TYPE_CHECKING:

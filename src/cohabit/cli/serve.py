@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cohabit.cli.exits import Code, announce, one_line, warn
+from cohabit.cli.output import Code, announce, one_line, warn
 from cohabit.cli.plan import BudgetOption, ConfigArgument, as_table
 from cohabit.cli.pull import fetch_missing
 from cohabit.config.load import load_config, with_budget, with_journal

@@ -7,7 +7,7 @@ import threading
 
 import structlog
 
-from cohabit.cli.exits import Code
+from cohabit.cli.output import Code
 from cohabit.observability.logs import drain
 
 LAST_WORDS = 0.2  # seconds for the log

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cohabit.cli.exits import Code, leave, one_line
+from cohabit.cli.output import Code, leave, one_line
 from cohabit.cli.plan import BudgetOption
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to clea
 def main() -> None:
     """Run the command line. Raises SystemExit."""
     _open_standard_files()
-    from cohabit.cli.exits import Code, leave
     from cohabit.cli.main import app
+    from cohabit.cli.output import Code, leave
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from cohabit.devices import cgroups
-from cohabit.devices.reading import DeviceError, DeviceReading
+from cohabit.devices import DeviceError, DeviceReading, cgroups
 
 # pid (name) state ppid pgrp ...; the name may hold anything, so this looks behind its last bracket
 _GROUP = re.compile(rb".*\) \S+ -?\d+ (\d+) ", re.DOTALL)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, TypeVar
 
+from cohabit.devices import DeviceError, DeviceReading
 from cohabit.devices.cpu import group_members
-from cohabit.devices.reading import DeviceError, DeviceReading
 
 T = TypeVar("T")
 CONTEXT_BYTES = 512 << 20

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from cohabit.engines.answers import AnswerBuilder, usage, wants_usage
+from cohabit.engines.answer_builder import AnswerBuilder, usage, wants_usage
 from cohabit.engines.card_memory import Card, Pinned
 from cohabit.protocol.engine import Cancelled, Chunk, Count, Engine, EngineError, EngineRequest, ItemError, Output
 from cohabit.protocol.spec import Device, Estimate, ModelSpec

@@ -1,23 +1,15 @@
 """Entry point: ``python -m cohabit.inspector --fd N --parent PID``. Standard output and error are logs."""
 
-import argparse
-
-from cohabit.worker.parent_death import die_with_parent
+from cohabit.worker.child_process import link_of_parent
 
 
 def main() -> None:
     """Tie this process to its parent first, then import what takes longer."""
-    parser = argparse.ArgumentParser(
-        prog="cohabit.inspector", description="Opens pictures and sound of clients. Started by cohabit serve."
-    )
-    parser.add_argument("--fd", type=int, required=True, help="the socket to the control plane")
-    parser.add_argument("--parent", type=int, required=True, help="process id of the control plane")
-    arguments = parser.parse_args()
-    die_with_parent(arguments.parent)
+    fd = link_of_parent("cohabit.inspector", "Opens pictures and sound of clients.")
 
-    from cohabit.inspector.loop import serve
+    from cohabit.inspector.pieces import serve
 
-    serve(arguments.fd)
+    serve(fd)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ class Feed:
             subscription.cancel()
 
     def handled(self, event: Event, commands: Sequence[Command], now: float) -> None:
-        """A ``loop.Observe``."""
+        """A ``control_loop.Observe``."""
         if not self._subscriptions:
             return
         told = [*self._of_event(event, now), *(one for command in commands for one in self._of_command(command))]

@@ -52,7 +52,7 @@ class Journal:
         log.info("recording events", path=str(path), limit_mib=limit >> 20)
 
     def handled(self, event: Event, commands: Sequence[Command], now: float) -> None:
-        """A ``loop.Observe``."""
+        """A ``control_loop.Observe``."""
         if self._stopped:
             return
         try:

@@ -75,7 +75,7 @@ class Metrics:
         self._waking: set[int] = set()
 
     def handled(self, event: Event, commands: Sequence[Command], _now: float) -> None:
-        """A ``loop.Observe``: count what the core was told and decided."""
+        """A ``control_loop.Observe``: count what the core was told and decided."""
         match event:
             case RequestArrived(request, model):
                 if not any(isinstance(command, Reject) and command.request == request for command in commands):
@@ -116,7 +116,7 @@ class Metrics:
         (self._wake if woken else self._load).labels(name).observe(seconds)
 
     def answered(self, model: str, finished: Finished) -> None:
-        """An ``answers.Watcher``: a worker is done with a request."""
+        """An ``inflight.Watcher``: a worker is done with a request."""
         outcome = "cancelled" if finished.cancelled else "error" if finished.error is not None else "ok"
         self._ended(model, finished.task, outcome).inc()
         self._ran(model, finished.task).observe(finished.seconds)

@@ -10,7 +10,7 @@ from cohabit.core.commands import Command
 from cohabit.core.events import AdminRequest, Event, LoadRequested, PinRequested, SleepRequested
 from cohabit.core.lifecycle import State
 from cohabit.core.model_state import Model
-from cohabit.runtime.loop import ControlLoop
+from cohabit.runtime.control_loop import ControlLoop
 from cohabit.runtime.requests import SERVER_FAILED, ResponseFailed
 
 _LEAVING = frozenset({State.ENTERING_SLEEP, State.STOPPING})
@@ -87,7 +87,7 @@ class _Watch:
         self._failures = model.health.failures
 
     def handled(self, _event: Event, _commands: Sequence[Command], _now: float) -> None:
-        """A ``loop.Observe``."""
+        """A ``control_loop.Observe``."""
         if not self.ended.is_set():
             self.outcome = self._look()
             if self.outcome.ending is not Ending.UNDER_WAY:

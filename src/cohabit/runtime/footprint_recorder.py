@@ -25,7 +25,7 @@ class FootprintRecorder:
         self._footprints = footprints
 
     def handled(self, event: Event, commands: Sequence[Command], _now: float) -> None:
-        """A ``loop.Observe``."""
+        """A ``control_loop.Observe``."""
         match event:
             case WorkerReady(worker) | Slept(worker) if worker in self._workers:
                 self._keep(self._workers[worker])

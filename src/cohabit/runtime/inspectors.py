@@ -26,8 +26,8 @@ from cohabit.protocol.inspection import (
 )
 from cohabit.protocol.messages import FrameTooLarge
 from cohabit.runtime.supervision import supervise
-from cohabit.runtime.workers.limits import FIRST_WORD, PROGRESS
 from cohabit.runtime.workers.process import Program, WorkerProcess
+from cohabit.runtime.workers.time_limits import FIRST_WORD, PROGRESS
 
 INSPECTOR: Program[FromInspector] = Program("cohabit.inspector", decode_from_inspector)
 

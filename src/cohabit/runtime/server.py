@@ -31,10 +31,10 @@ from cohabit.engines.registry import engine_class
 from cohabit.protocol import spec
 from cohabit.protocol.inspection import Piece
 from cohabit.runtime.admin import AdminOutcome, AdminRequests
+from cohabit.runtime.control_loop import ControlLoop, Observe
 from cohabit.runtime.effects import Effects
 from cohabit.runtime.inflight import InFlightRequests, Watcher
 from cohabit.runtime.inspectors import Inspectors
-from cohabit.runtime.loop import ControlLoop, Observe
 from cohabit.runtime.requests import SERVER_FAILED, ModelRequest, ResponseStream
 from cohabit.runtime.sampler import Beside, Sampler
 from cohabit.runtime.service import HealthReport, ModelInfo

@@ -16,9 +16,9 @@ from cohabit.devices import DeviceReader
 from cohabit.engines.registry import engine_class, missing_libraries
 from cohabit.protocol.parameters import Declared
 from cohabit.protocol.spec import ModelSpec
+from cohabit.runtime.control_loop import Observe
 from cohabit.runtime.footprint_recorder import FootprintRecorder
 from cohabit.runtime.inflight import Watcher
-from cohabit.runtime.loop import Observe
 from cohabit.runtime.plan import Plan
 from cohabit.runtime.profile_store import ProfileStore
 from cohabit.runtime.server import Server

@@ -101,7 +101,7 @@ def auth_for(server: "ServerConfig", address: str, tell: Tell) -> "AuthConfig | 
     import time
 
     from cohabit.access.keys_file import Keyring
-    from cohabit.access.limits import RateLimits
+    from cohabit.access.rate_limits import RateLimits
     from cohabit.api.middleware.auth import AuthConfig
     from cohabit.config.paths import keys_file
 

@@ -26,7 +26,7 @@ from cohabit.core.eviction import Policy
 from cohabit.core.ledger import Ledger
 from cohabit.core.model_state import ModelPolicy
 from cohabit.engines.fake import FakeOptions
-from cohabit.runtime.loop import Observe
+from cohabit.runtime.control_loop import Observe
 from cohabit.runtime.plan import Plan, make_plan
 from cohabit.runtime.profile_store import ProfileStore
 from cohabit.simulate.behaviour import Behaviour, known_model

@@ -41,7 +41,7 @@ from cohabit.core.events import (
     WorkerExited,
     WorkerReady,
 )
-from cohabit.runtime.loop import Observe
+from cohabit.runtime.control_loop import Observe
 from cohabit.runtime.sampler import SOONEST
 from cohabit.simulate.behaviour import Behaviour
 

@@ -46,7 +46,7 @@ class Tally:
         self._coming: dict[int, tuple[str, float, bool]] = {}  # workers that load or wake
 
     def handled(self, event: Event, commands: Sequence[Command], now: float) -> None:
-        """A ``loop.Observe``."""
+        """A ``control_loop.Observe``."""
         was_serving = bool(self._running)
         match event:
             case RequestArrived(request, model):

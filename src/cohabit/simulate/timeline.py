@@ -66,7 +66,7 @@ class Timeline:
         self._workers: dict[int, str] = {}
 
     def handled(self, event: Event, commands: Sequence[Command], now: float) -> None:
-        """A ``loop.Observe``."""
+        """A ``control_loop.Observe``."""
         self.ended = now
         match event:
             case RequestArrived(request, model):

@@ -5,8 +5,7 @@ so that a config can be checked without loading what only a download needs.
 """
 
 from cohabit.sources.derive import derive, derived
-from cohabit.sources.errors import FetchCancelled, SourceError
-from cohabit.sources.progress import Cancelled, Progress, Step
+from cohabit.sources.progress import Cancelled, FetchCancelled, Progress, SourceError, Step
 from cohabit.sources.references import Bundled, FileSource, PypiSource, Source, Wheel, parse
 from cohabit.sources.resolve import cached, resolve, size_of, verify
 

@@ -14,11 +14,9 @@ from pathlib import Path
 import msgspec
 
 from cohabit.protocol.engine import Derivation
-from cohabit.sources.errors import SourceError
-from cohabit.sources.lock import locked
-from cohabit.sources.progress import Cancelled, Progress, Step, ignore, never
+from cohabit.sources.progress import Cancelled, Progress, SourceError, Step, ignore, locked, never
 from cohabit.sources.progress import check as check_cancelled
-from cohabit.sources.store import sha256_of, sync
+from cohabit.sources.wheel_store import sha256_of, sync
 
 _POLL = 0.1  # seconds between two looks at whether it is still wanted
 

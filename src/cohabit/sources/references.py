@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from cohabit.sources.errors import SourceError
+from cohabit.sources.progress import SourceError
 
 FORMS = "pypi:NAME==VERSION/path/in/wheel, file:PATH or bundled"
 

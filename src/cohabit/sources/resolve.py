@@ -7,10 +7,9 @@ of the config.
 from difflib import get_close_matches
 from pathlib import Path
 
-from cohabit.sources.errors import SourceError
-from cohabit.sources.progress import Cancelled, Progress, ignore, never
+from cohabit.sources.progress import Cancelled, Progress, SourceError, ignore, never
 from cohabit.sources.references import Bundled, FileSource, PypiSource, parse
-from cohabit.sources.store import WheelStore
+from cohabit.sources.wheel_store import WheelStore
 
 
 def resolve(

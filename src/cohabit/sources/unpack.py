@@ -14,10 +14,9 @@ from collections import Counter
 from difflib import get_close_matches
 from pathlib import Path
 
-from cohabit.sources.errors import SourceError
-from cohabit.sources.progress import Cancelled, Progress, Step, check
+from cohabit.sources.progress import Cancelled, Progress, SourceError, Step, check
 from cohabit.sources.references import PypiSource, is_plain
-from cohabit.sources.store import StoredFile, sync
+from cohabit.sources.wheel_store import StoredFile, sync
 
 _PIECE = 1 << 20  # bytes
 

@@ -36,13 +36,11 @@ from cohabit.protocol.messages import (
     Wake,
 )
 from cohabit.protocol.spec import Device
+from cohabit.worker.batch_executor import BatchExecutor
+from cohabit.worker.child_process import report, take_group_along
 from cohabit.worker.link import Link
-from cohabit.worker.meter import Meter, meter_for
-from cohabit.worker.model import LoadedModel
-from cohabit.worker.oom import lacked_memory
-from cohabit.worker.parent_death import take_group_along
-from cohabit.worker.reporting import report
-from cohabit.worker.run import BatchExecutor
+from cohabit.worker.loaded_model import LoadedModel
+from cohabit.worker.meter import Meter, lacked_memory, meter_for
 from cohabit.worker.threads import Threads, begin
 
 

@@ -15,6 +15,14 @@ from cohabit.protocol.memory import peak_and_resident, reset_peak
 from cohabit.protocol.spec import Device
 from cohabit.worker.threads import begin
 
+_TORCH = "OutOfMemoryError"  # torch.OutOfMemoryError is a RuntimeError; its class is known without importing torch
+_ONNX_RUNTIME = "onnxruntime."
+_ONNX_RUNTIME_TEXTS = (
+    "Failed to allocate memory",  # its arena, on the host and on a card
+    "out of memory",  # cudaErrorMemoryAllocation
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 EVERY = 0.01  # seconds between two looks at a card
 
 
@@ -128,3 +136,15 @@ class CardMeter:
 
     def _all(self) -> int:
         return int(self._nvml.nvmlDeviceGetMemoryInfo(self._card).used)
+
+
+def lacked_memory(error: BaseException) -> bool:
+    """Whether an error of an engine's library means that memory ran out: only some of them raise MemoryError.
+
+    Only ONNX Runtime's text is looked at: it has no class of its own for this.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == _TORCH:
+        return True
+    return type(error).__module__.startswith(_ONNX_RUNTIME) and any(
+        text in str(error) for text in _ONNX_RUNTIME_TEXTS
+    )

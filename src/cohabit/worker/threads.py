@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from cohabit.worker.reporting import report
+from cohabit.worker.child_process import report
 
 
 def end_process() -> None:

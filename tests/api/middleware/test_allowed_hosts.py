@@ -10,7 +10,7 @@ import pytest
 
 from api.driving import CANARY, CHAT, FakeService, as_asked
 from cohabit.access.keys_file import Keyring
-from cohabit.access.limits import RateLimits
+from cohabit.access.rate_limits import RateLimits
 from cohabit.api.app import create_app
 from cohabit.api.middleware.allowed_hosts import ANY_HOST, AllowedHosts, AllowedHostsMiddleware
 from cohabit.api.middleware.auth import AuthConfig

@@ -16,7 +16,7 @@ from api.driving import CHAT, EMBED_ANSWER, FakeService, as_asked
 from api.storing import opened
 from cohabit.access.keys import Key, digest_of, new_secret
 from cohabit.access.keys_file import LOOK_EVERY, Keyring, edited
-from cohabit.access.limits import RateLimits
+from cohabit.access.rate_limits import RateLimits
 from cohabit.api.app import create_app
 from cohabit.api.middleware.auth import AuthConfig
 from cohabit.api.routing import Endpoint

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -16,10 +16,13 @@ from cohabit.api.submission import client_of, timeout_of
 from cohabit.core.commands import Rejection, RejectReason
 from cohabit.media import Unreadable
 from cohabit.protocol.inspection import Picture, Piece, Sound
+from cohabit.protocol.tasks import Task
 from cohabit.runtime.inspectors import RETRY_AFTER, TooBusy
 from cohabit.runtime.requests import ResponseFailed
-from cohabit.runtime.service import Service
+from cohabit.runtime.service import ModelInfo, Service
 from cohabit.runtime.supervision import awaited
+
+MAX_PICTURES = 32  # in one chat
 
 T = TypeVar("T")
 
@@ -146,3 +149,37 @@ async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
             # What the task raised holds this frame: together they would keep all that was sent until the garbage
             # collector comes.
             del task, watch
+
+
+async def check_pictures(
+    media: Media, info: ModelInfo, pictures: Iterable[tuple[str, str]], param: str
+) -> Mapping[str, str]:
+    """Data URLs of pictures that a worker may open, by the place where they stand, for ``put_pictures``.
+
+    ``pictures`` are those of a conversation, if it has any: where each stands, and its URL; ``param`` is the field
+    which holds the conversation. Raises ApiError.
+    """
+    found = dict(pictures)
+    if found and Task.DESCRIBE not in info.tasks:
+        seeing = [other.name for other in media.service.models.values() if Task.DESCRIBE in other.tasks]
+        can = f"models that can: {', '.join(seeing)}" if seeing else "no configured model can"
+        raise BadRequest(f"{info.name} cannot see pictures; {can}", param=param, code="unsupported_content")
+    if info.needs_picture and not found:
+        raise BadRequest(
+            f"{info.name} only tells of pictures; add an image_url part with a data URL",
+            param=param,
+            code="unsupported_content",
+        )
+    if len(found) > MAX_PICTURES:
+        raise BadRequest(f"{param} may hold at most {MAX_PICTURES} pictures", param=param)
+    return await media.pictures(found, info.longest_picture)
+
+
+def put_pictures(body: Any, urls: Mapping[str, str]) -> None:
+    """Put URLs where they belong in the plain data of a request."""
+    for place, url in urls.items():
+        *path, last = place.split(".")
+        part = body
+        for step in path:
+            part = part[int(step) if step.isdecimal() else step]
+        part[last] = url

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cohabit.access.keys import Key
 from cohabit.access.keys_file import Keyring
-from cohabit.access.limits import Exceeded, RateLimits
+from cohabit.access.rate_limits import Exceeded, RateLimits
 from cohabit.api.context import key_of, state_of
 from cohabit.api.errors import ApiError
 

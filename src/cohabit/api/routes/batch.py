@@ -10,6 +10,7 @@ own: to make and to end so many would hold up everybody else.
 
 import asyncio
 import itertools
+import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -31,7 +32,6 @@ from cohabit.api.middleware.auth import limited, too_many
 from cohabit.api.middleware.disconnects import CLIENT_GONE, Watch
 from cohabit.api.openapi import only
 from cohabit.api.routing import Responses, Router
-from cohabit.api.slices import Slices
 from cohabit.api.streams import Stream, StreamTimeouts
 from cohabit.api.submission import submit, timeout_of, warn
 from cohabit.runtime.executors import PARSING
@@ -48,6 +48,9 @@ LOOK_EVERY = 0.1  # seconds between two looks for a place in a queue that others
 MAX_HELD = 256 << 20  # bytes of results of one batch in memory
 BLOCK = 256 << 10  # bytes of small texts that are held together
 _PIECE = 256 << 10  # bytes of results that are sent at once
+_SLICE = (
+    0.01  # seconds of the thread's processor time; a step of the loop may take 50 ms, and the last piece adds to this
+)
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 
 Item: TypeAlias = "tuple[Work, Spooled] | dict[str, Any]"
@@ -369,3 +372,16 @@ class Results(Stream):
                 await self._push(bytes(piece))
                 piece.clear()
         await self._push(bytes(piece), more=False)
+
+
+class Slices:
+    """Long work in the event loop, cut into slices, so that others get their turn between two of them."""
+
+    def __init__(self) -> None:
+        self._began = time.thread_time()
+
+    async def cut(self) -> None:
+        """Interrupt the work here, if this slice has lasted for long enough."""
+        if time.thread_time() - self._began >= _SLICE:
+            await asyncio.sleep(0)
+            self._began = time.thread_time()

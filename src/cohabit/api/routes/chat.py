@@ -9,8 +9,7 @@ from cohabit.api import model_support
 from cohabit.api.bodies import check_size
 from cohabit.api.context import service_of
 from cohabit.api.fields import ValidatedBody, read_fields, warnings
-from cohabit.api.media import image_inputs
-from cohabit.api.media.media_inputs import attended, media_of
+from cohabit.api.media.media_inputs import attended, check_pictures, media_of, put_pictures
 from cohabit.api.openapi import ERRORS, streamed
 from cohabit.api.routes.models import choose
 from cohabit.api.routing import Router
@@ -32,8 +31,8 @@ async def chat(request: Request) -> Response:
     """Answer a conversation, at once or as a stream."""
     validated = await read_fields(ChatRequest, request)
     info, warning = _prepare(request, validated, Task.CHAT, "messages")
-    found = image_inputs.check(media_of(request), info, validated.body.pictures(), "messages")
-    image_inputs.put(validated.plain, await attended(request, found))
+    found = check_pictures(media_of(request), info, validated.body.pictures(), "messages")
+    put_pictures(validated.plain, await attended(request, found))
     return await _respond(
         request, validated.body, submit(request, info.name, Task.CHAT, await validated.sent()), warning
     )

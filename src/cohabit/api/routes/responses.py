@@ -12,8 +12,7 @@ from cohabit.api.bodies import check_size
 from cohabit.api.context import service_of
 from cohabit.api.errors import BadRequest, Refused
 from cohabit.api.fields import apart, read_fields, validate_plain, warnings
-from cohabit.api.media import image_inputs
-from cohabit.api.media.media_inputs import attended, media_of
+from cohabit.api.media.media_inputs import attended, check_pictures, media_of, put_pictures
 from cohabit.api.middleware.disconnects import CLIENT_GONE
 from cohabit.api.openapi import ERRORS, streamed
 from cohabit.api.routes.models import choose
@@ -47,9 +46,9 @@ async def respond(request: Request) -> Response:
     check_size(chat.text_bytes, "input", info.max_text)
     told = model_support.check(service, info, Task.CHAT, chat.body, renamed=NAMES)
     warning = warnings(told, validated.warning)
-    urls = await attended(request, image_inputs.check(media_of(request), info, body.pictures(), "input"))
+    urls = await attended(request, check_pictures(media_of(request), info, body.pictures(), "input"))
     clean = {url: urls[place] for place, url in body.pictures()}
-    image_inputs.put(chat.plain, {place: clean[url] for place, url in chat.body.pictures()})
+    put_pictures(chat.plain, {place: clean[url] for place, url in chat.body.pictures()})
     answer = submit(request, info.name, Task.CHAT, await chat.sent())
     response_events = ResponseEvents(body, info.name)
     if body.stream:

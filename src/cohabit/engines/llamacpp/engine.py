@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from cohabit.engines.answers import wants_usage
+from cohabit.engines.answer_builder import wants_usage
 from cohabit.engines.llamacpp import gbnf
 from cohabit.engines.llamacpp.body import RequestTranslator
 from cohabit.engines.llamacpp.gguf_header import (

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from cohabit.engines.answers import AnswerBuilder, usage, wants_usage
+from cohabit.engines.answer_builder import AnswerBuilder, usage, wants_usage
 from cohabit.engines.per_item import BadItem, opening, singly
 from cohabit.engines.scene.classifier import Classifier
 from cohabit.engines.scene.ocr import LONGEST, OcrReader
-from cohabit.media.data_url import decode
+from cohabit.media import decode_data_url
 from cohabit.media.images import load
 from cohabit.protocol.engine import Cancelled, Chunk, Count, Derivation, Engine, EngineError, EngineRequest, Output
 from cohabit.protocol.memory import give_back
@@ -105,7 +105,7 @@ class Scene(Engine):
         findings = []
         for url in pictures(body["messages"]):
             with opening("messages", "a picture"):
-                picture, size = load(decode(url))
+                picture, size = load(decode_data_url(url))
             findings.append(self._look(picture, size, lambda: not cancelled(request.id)))
         if cancelled(request.id):
             return

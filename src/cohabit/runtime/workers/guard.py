@@ -83,7 +83,7 @@ class Guard:
         self._families_at = float("-inf")
 
     def handled(self, event: Event, commands: Sequence[Command], _now: float) -> None:
-        """A ``loop.Observe``. Limits of the kernel are raised here, before a worker hears what it is to do."""
+        """A ``control_loop.Observe``. The kernel's limits are raised before a worker hears what it is to do."""
         if not commands and isinstance(event, RequestArrived):
             return  # it is queued, which changes nothing of a worker
         if self._on_card:

@@ -17,10 +17,10 @@ from cohabit.protocol.engine import Chunk
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.runtime.executors import FETCHING
 from cohabit.runtime.supervision import said, supervise, where
-from cohabit.runtime.workers import limits
+from cohabit.runtime.workers import time_limits
 from cohabit.runtime.workers.handle import WorkerHandle
-from cohabit.runtime.workers.limits import Limit
 from cohabit.runtime.workers.process import WorkerProcess
+from cohabit.runtime.workers.time_limits import Limit
 from cohabit.sources import Cancelled, SourceError
 
 log = structlog.get_logger()
@@ -109,17 +109,17 @@ class Supervisor:
 
     def sleep(self, worker_id: int) -> None:
         """Let the model go and keep the process."""
-        self._tell(self.workers[worker_id], messages.Sleep(), limits.SLEEP)
+        self._tell(self.workers[worker_id], messages.Sleep(), time_limits.SLEEP)
 
     def wake(self, worker_id: int) -> None:
         """Bring the model of a sleeping process back."""
         worker = self.workers[worker_id]
         worker.began = time.monotonic()
-        self._tell(worker, messages.Wake(), limits.WAKE)
+        self._tell(worker, messages.Wake(), time_limits.WAKE)
 
     def trim(self, worker_id: int) -> None:
         """Let an idle worker give back what its allocators keep."""
-        self._tell(self.workers[worker_id], messages.Trim(), limits.TRIM)
+        self._tell(self.workers[worker_id], messages.Trim(), time_limits.TRIM)
 
     def stop(self, worker_id: int, *, kill: bool) -> None:
         """End a process. One that was never ready has nothing to hand over and is killed."""
@@ -163,7 +163,7 @@ class Supervisor:
         worker.send(messages.Load(replace(worker.spec, keep_copy=worker.keep_copy), self._device))
         if worker.greeted:
             worker.done.set()  # with its imports, or that is part of the load now
-            self._limit(worker, limits.LOAD)
+            self._limit(worker, time_limits.LOAD)
 
     def _tell(self, worker: WorkerHandle, message: messages.ToWorker, limit: Limit) -> None:
         worker.send(message)
@@ -176,7 +176,7 @@ class Supervisor:
             self._watch(worker, "time limit", self._mind(worker, worker.process, limit, worker.done))
 
     async def _mind(self, worker: WorkerHandle, process: WorkerProcess, limit: Limit, done: asyncio.Event) -> None:
-        if not await limits.kept(limit, process, done):
+        if not await time_limits.kept(limit, process, done):
             self._give_up(worker, messages.LoadFailed(f"it did not {limit.doing} within {limit.seconds:g} s"))
 
     def _give_up(self, worker: WorkerHandle, why: messages.LoadFailed) -> None:
@@ -191,7 +191,7 @@ class Supervisor:
             await self._bring_up(worker)
             if worker.process is not None and worker.spec is not None:
                 log.info("starting worker", model=worker.model, pid=worker.process.pid)
-                self._limit(worker, limits.FIRST_WORD)
+                self._limit(worker, time_limits.FIRST_WORD)
                 if worker.to_load:
                     self._load(worker)
                 else:
@@ -268,7 +268,7 @@ class Supervisor:
                 worker.done.set()
                 worker.greeted = True
                 if version == messages.PROTOCOL_VERSION:
-                    self._limit(worker, limits.LOAD if worker.to_load else limits.PREPARE)
+                    self._limit(worker, time_limits.LOAD if worker.to_load else time_limits.PREPARE)
                 else:
                     why = f"its worker speaks version {version} of the protocol, not {messages.PROTOCOL_VERSION}"
                     self._give_up(worker, messages.LoadFailed(why, permanent=True))

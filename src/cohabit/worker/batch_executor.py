@@ -9,10 +9,9 @@ from functools import partial
 from cohabit.protocol.engine import Chunk, Engine, EngineRequest, ItemError
 from cohabit.protocol.messages import Finished
 from cohabit.protocol.tasks import NEVER_STREAMED, Task
+from cohabit.worker.child_process import report
 from cohabit.worker.link import Link
-from cohabit.worker.meter import Meter
-from cohabit.worker.oom import lacked_memory
-from cohabit.worker.reporting import report
+from cohabit.worker.meter import Meter, lacked_memory
 from cohabit.worker.threads import Threads
 
 READ_EVERY = 0.002  # seconds between two readings of what memory is in use, while others run

@@ -6,7 +6,7 @@ from typing import Any
 
 from cohabit.core.commands import Halt, SetTimer
 from cohabit.core.events import ShutdownRequested, Started, TimerFired
-from cohabit.runtime.loop import ControlLoop
+from cohabit.runtime.control_loop import ControlLoop
 from harness import PATIENCE
 
 

@@ -7,7 +7,7 @@ import pytest
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from cohabit.engines.answers import AnswerBuilder, usage, wants_usage
+from cohabit.engines.answer_builder import AnswerBuilder, usage, wants_usage
 from cohabit.protocol.engine import EngineRequest
 from cohabit.protocol.tasks import Task
 

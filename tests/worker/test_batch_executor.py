@@ -11,9 +11,9 @@ from cohabit.protocol.engine import Cancelled, Chunk, Engine, EngineRequest, Ite
 from cohabit.protocol.messages import Finished
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
-from cohabit.worker import run
+from cohabit.worker import batch_executor
+from cohabit.worker.batch_executor import BatchExecutor
 from cohabit.worker.meter import HostMeter
-from cohabit.worker.run import BatchExecutor
 from cohabit.worker.threads import Threads
 
 
@@ -176,7 +176,7 @@ def test_memory_is_read_at_the_first_and_the_last_of_a_stretch_whatever_comes_be
     sizes = itertools.count(1)
     meter = HostMeter()
     monkeypatch.setattr(meter, "read", lambda: (next(sizes), 0))
-    monkeypatch.setattr(run, "READ_EVERY", 60)
+    monkeypatch.setattr(batch_executor, "READ_EVERY", 60)
     link = Recorder()
     runner = BatchExecutor(Scripted(), link, Threads(1), meter)  # type: ignore[arg-type]  # a stand-in that records
     for first in (1, 4):

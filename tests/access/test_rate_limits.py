@@ -3,7 +3,7 @@
 import pytest
 
 from cohabit.access.keys import Key
-from cohabit.access.limits import MINUTE, RateLimits
+from cohabit.access.rate_limits import MINUTE, RateLimits
 
 
 class Clock:

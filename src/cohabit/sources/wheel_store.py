@@ -15,8 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from cohabit.sources.errors import SourceError
-from cohabit.sources.progress import Progress, Step
+from cohabit.sources.progress import Progress, SourceError, Step
 from cohabit.sources.references import PypiSource, Wheel
 
 

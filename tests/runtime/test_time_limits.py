@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from cohabit.runtime.workers.limits import LOAD, LOOKS, PROGRESS, Limit, kept
+from cohabit.runtime.workers.time_limits import LOAD, LOOKS, PROGRESS, Limit, kept
 from harness import PATIENCE
 
 

@@ -1,14 +1,14 @@
-"""How commands end: one line on standard error and a code."""
+"""What commands print: lines, tables, and how they end, with one line on standard error and a code."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 
 import typer
 
-from cohabit.access.errors import BrokenKeys
+from cohabit.access.keys import BrokenKeys
 from cohabit.config import ConfigError
 from cohabit.devices import DeviceError
 from cohabit.server.listener import StartError
@@ -56,3 +56,15 @@ def one_line() -> Iterator[None]:
         raise leave(Code.NEVER_FITS, str(error)) from None
     except (SourceError, DeviceError, BrokenKeys, StartError) as error:
         raise leave(Code.FAILED, str(error)) from None
+
+
+def aligned(rows: Sequence[Sequence[str]], *, right: Collection[int]) -> list[str]:
+    """Lines whose columns begin below each other; those numbered in ``right`` end below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -10,8 +10,8 @@ import pytest
 from cohabit.protocol.engine import Cancelled, Engine, EngineError, EngineRequest, Output
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
-from cohabit.worker import model as module
-from cohabit.worker.model import LoadedModel
+from cohabit.worker import loaded_model as module
+from cohabit.worker.loaded_model import LoadedModel
 
 SPEC = ModelSpec(name="m", engine="noted", options={"a": 1}, concurrency=3)
 
