@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 
 from harness import Running
-from hostile import flac, mkv, mp4, png_chunks, scans
+from hostile_media import flac, mkv, mp4, png_chunks, scans
 from samples import data_url, saved, tone, written
 
 HANG_UP = 4.0  # seconds after which an attacker gives up and comes again

@@ -10,7 +10,7 @@ import uvloop
 from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
-from api.driving import FakeService, Served
+from api.fake_service import FakeService, Served
 from cohabit.api.app import create_app
 
 

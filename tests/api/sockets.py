@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, MutableMapping
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
-from api.driving import CHAT, at_once
+from api.fake_service import CHAT, at_once
 from cohabit.api.http.connections import Limits
 from cohabit.runtime.requests import ModelRequest, ResponseStream
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from api.driving import CANARY, CHAT, FakeService, as_asked
+from api.fake_service import CANARY, CHAT, FakeService, as_asked
 from cohabit.api.app import create_app
 from samples import tone
 

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from api.driving import CANARY, CHAT, Exchange, FakeService, as_asked
+from api.fake_service import CANARY, CHAT, Exchange, FakeService, as_asked
 from cohabit.api.bodies import LARGE, read
 from cohabit.api.errors import BadRequest
 from cohabit.api.fields import split, validate

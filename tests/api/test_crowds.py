@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from api.driving import CHAT, FakeService, as_asked
+from api.fake_service import CHAT, FakeService, as_asked
+from api.loopback_server import listening
 from api.sockets import (
     LARGE,
     LIVE,
@@ -21,7 +22,6 @@ from api.sockets import (
     say,
     whole,
 )
-from api.watching import listening
 from cohabit.api.app import create_app
 
 pytestmark = pytest.mark.process  # a server on a socket, whose limits pass in real time

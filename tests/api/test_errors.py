@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from api.driving import CANARY, CHAT, Exchange, FakeService, at_once, failing, rejected
+from api.fake_service import CANARY, CHAT, Exchange, FakeService, at_once, failing, rejected
 from cohabit.api.errors import REASONS
 from cohabit.core.commands import RejectReason
 from cohabit.protocol.engine import ItemError

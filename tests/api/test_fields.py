@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from api.driving import CANARY, CHAT, SOUND, FakeService, as_asked
+from api.fake_service import CANARY, CHAT, SOUND, FakeService, as_asked
 from cohabit.api.bodies import LARGE
 from cohabit.api.fields import MAX_CONTAINERS, MAX_NAMED, MAX_VALUES, dropped_warning, split, validate
 from cohabit.protocol.parameters import BadParameter, Declared

@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.driving import CANARY, CHAT, FakeService, Served, as_asked
+from api.fake_service import CANARY, CHAT, FakeService, Served, as_asked
 from cohabit.api.errors import BadRequest
 from cohabit.api.model_support import require
 from cohabit.protocol.tasks import Capability, Task

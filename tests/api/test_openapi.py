@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from starlette.applications import Starlette
 
-from api.driving import CHAT, FakeService, as_asked, failing, rejected
+from api.fake_service import CHAT, FakeService, as_asked, failing, rejected
 from cohabit.api import errors
 from cohabit.api.errors import REASONS
 from cohabit.api.http.connections import LIMITS

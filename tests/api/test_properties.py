@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from api.driving import CANARY, CHAT, FakeService, as_asked
+from api.fake_service import CANARY, CHAT, FakeService, as_asked
 from cohabit.api.app import create_app
 from cohabit.schemas.chat import ChatRequest, CompletionRequest
 from cohabit.schemas.embedding import EmbeddingRequest

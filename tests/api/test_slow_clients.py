@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from api.driving import CHAT, FakeService, as_asked
+from api.fake_service import CHAT, FakeService, as_asked
+from api.loopback_server import listening
 from api.sockets import (
     CHAT_HEAD,
     LARGE,
@@ -24,7 +25,6 @@ from api.sockets import (
     say,
     whole,
 )
-from api.watching import listening
 from cohabit.api.app import create_app
 from cohabit.api.streams import StreamTimeouts
 

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from api.driving import CHAT, Exchange, FakeService, at_once, failing, rejected
+from api.fake_service import CHAT, Exchange, FakeService, at_once, failing, rejected
 from cohabit.api.app import create_app
 from cohabit.api.errors import REASONS
 from cohabit.api.streams import STREAM_TIMEOUTS, StreamTimeouts

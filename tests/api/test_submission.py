@@ -7,7 +7,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.responses import Response
 
-from api.driving import CHAT, CHAT_ANSWER, EMBED_ANSWER, Exchange, FakeService, as_asked, at_once
+from api.fake_service import CHAT, CHAT_ANSWER, EMBED_ANSWER, Exchange, FakeService, as_asked, at_once
 from cohabit.api.submission import timings
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import ModelRequest, ResponseStream

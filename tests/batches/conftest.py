@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batches.driving import Answering, Bench
+from batches.runner_bench import Answering, Bench
 from cohabit.batches.database import Database
 
 

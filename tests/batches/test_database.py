@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from structlog.testing import capture_logs
 
-from batches.driving import NOW
+from batches.runner_bench import NOW
 from cohabit.batches import database as module
 from cohabit.batches import files, tables
 from cohabit.batches.database import Database, parsed, trouble_of

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batches.driving import ANN, NOW
+from batches.runner_bench import ANN, NOW
 from cohabit.batches import files
 from cohabit.batches.database import Database
 from cohabit.batches.erasing import Eraser

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batches.driving import MONTH, NOW, Bench, line
+from batches.runner_bench import MONTH, NOW, Bench, line
 from cohabit.batches import files
 from cohabit.batches.errors import Conflict, Missing
 from cohabit.schemas.files import ExpiresAfter, FileList, FileUpload

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from sqlalchemy import Connection, select
 
-from batches.driving import ANN, MONTH, NOW, Bench, line
+from batches.runner_bench import ANN, MONTH, NOW, Bench, line
 from cohabit.access.keys import Principal
 from cohabit.batches import files, line_store, records, tables
 from cohabit.batches.errors import Conflict, Missing

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from batches.driving import Answering, Bench, eventually, line
+from batches.runner_bench import Answering, Bench, eventually, line
 from cohabit.batches import erasing, files, line_store, records, runner
 from cohabit.batches.calendar import SETTLED
 from cohabit.batches.errors import StorageError, Trouble

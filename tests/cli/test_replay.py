@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cohabit.cli.main import app
-from observability.recording import Recorded
+from observability.recorded_run import Recorded
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from api.driving import conforming
+from api.fake_service import conforming
 from cohabit.api.openapi import EXAMPLES
 from cohabit.schemas.answers import ChatAnswer, CompletionAnswer, ModelList
 from cohabit.schemas.embedding import EmbeddingAnswer

@@ -7,7 +7,7 @@ from cohabit.engines.whisper import Whisper
 from cohabit.protocol.engine import Chunk, EngineRequest, ItemError
 from cohabit.protocol.spec import ModelSpec
 from cohabit.protocol.tasks import Task
-from engines.driving import loaded, run
+from engines.engine_calls import loaded, run
 from inspector.damage import COUNT, passed, pictures, sounds
 from samples import asking
 

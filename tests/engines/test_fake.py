@@ -11,7 +11,7 @@ from cohabit.protocol.engine import EngineError
 from cohabit.protocol.memory import resident_bytes
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
-from engines.driving import answer, pieces, refusal, request_of, run
+from engines.engine_calls import answer, pieces, refusal, request_of, run
 
 CHAT = {"messages": [{"role": "user", "content": "secret words"}]}
 

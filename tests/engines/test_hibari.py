@@ -9,7 +9,7 @@ from cohabit.engines.hibari import LONGEST_WORD, MAX_CHARACTERS, MAX_PHONEMES, R
 from cohabit.protocol.engine import Chunk
 from cohabit.protocol.spec import ModelSpec
 from cohabit.protocol.tasks import Task
-from engines.driving import loaded, refusal, request_of, run
+from engines.engine_calls import loaded, refusal, request_of, run
 
 pytestmark = pytest.mark.model
 

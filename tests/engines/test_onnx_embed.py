@@ -17,7 +17,7 @@ from cohabit.protocol.inspection import Piece
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Capability, Task
 from cohabit.runtime.calibration import batches
-from engines.driving import answer, loaded, memory_taken, refusal, request_of, run
+from engines.engine_calls import answer, loaded, memory_taken, refusal, request_of, run
 
 pytestmark = pytest.mark.model
 

@@ -14,7 +14,7 @@ from cohabit.engines.whisper import Whisper
 from cohabit.protocol.engine import Chunk, EngineError, EngineRequest, ItemError
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
-from engines.driving import loaded, run
+from engines.engine_calls import loaded, run
 from likeness import understood
 from samples import clean_sound, tone, wav
 

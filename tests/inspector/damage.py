@@ -15,7 +15,7 @@ from cohabit.engines.scene.engine import Scene
 from cohabit.media import Unreadable
 from cohabit.protocol.inspection import Picture, Piece, Sound
 from cohabit.runtime.inspectors import Inspectors
-from media.making import PLAIN, muxed
+from media.audio_files import PLAIN, muxed
 from samples import saved
 
 COUNT = int(os.environ.get("COHABIT_FUZZ", "25"))

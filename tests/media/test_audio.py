@@ -12,8 +12,8 @@ import pytest
 from cohabit.engines.audio_encode import Encoder
 from cohabit.media import Unreadable
 from cohabit.media.audio import HIGHEST_RATE, LOWEST_RATE, MAX_SECONDS, check, frames, mono, repacked
-from hostile import flac, mkv
-from media.making import PLAIN, muxed, sine
+from hostile_media import flac, mkv
+from media.audio_files import PLAIN, muxed, sine
 from samples import album, film, tagged, tone, wav
 
 

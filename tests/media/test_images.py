@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from cohabit.media import Unreadable
 from cohabit.media.images import FORMATS, MAX_CHUNKS, MAX_PIXELS, MAX_SCANS, load, shrunk
-from hostile import png_chunks, scans
+from hostile_media import png_chunks, scans
 from samples import animated, bomb, chunk, picture, saved
 
 

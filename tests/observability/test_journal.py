@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from cohabit.core.events import Started, TimerFired, WorkerExited
 from cohabit.observability import journal
 from harness import wait_until
-from observability.recording import Recorded
+from observability.recorded_run import Recorded
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from cohabit.core.controller import Controller
 from cohabit.core.events import RequestArrived, Started
 from cohabit.core.snapshot import snapshot
 from cohabit.observability.replay import JournalError, Replay
-from observability.recording import CLOCK, Recorded
+from observability.recorded_run import CLOCK, Recorded
 
 
 @pytest.fixture

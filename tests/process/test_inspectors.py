@@ -14,7 +14,7 @@ from cohabit.media.images import load
 from cohabit.protocol.inspection import Picture, Piece, Sound
 from cohabit.runtime.inspectors import Inspectors
 from harness import serving, wait_until
-from hostile import flac, mkv, mp4, png_chunks, scans
+from hostile_media import flac, mkv, mp4, png_chunks, scans
 from samples import asking, bomb, data_url, picture, tone
 
 pytestmark = pytest.mark.process

@@ -11,7 +11,7 @@ from cohabit.protocol import messages
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import ModelRequest
 from cohabit.runtime.workers import time_limits
-from process.driving import Driver, driving, fake
+from process.worker_driver import Driver, driving, fake
 
 pytestmark = pytest.mark.process
 

@@ -13,7 +13,7 @@ from cohabit.engines.registry import engine_class
 from cohabit.protocol.tasks import Task
 from cohabit.runtime.requests import ModelRequest
 from cohabit.server.assemble import launches
-from process.driving import driving
+from process.worker_driver import driving
 from samples import asking, clean_picture, clean_sound, saved, tone, written
 
 pytestmark = [pytest.mark.process, pytest.mark.model]

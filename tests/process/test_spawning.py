@@ -21,7 +21,7 @@ from cohabit.runtime.workers.process import WorkerProcess
 from cohabit.runtime.workers.supervisor import Launch
 from cohabit.sources import Cancelled, FetchCancelled, SourceError
 from harness import PATIENCE, Running, serving, wait_until
-from process.driving import Driver, driving, fake
+from process.worker_driver import Driver, driving, fake
 
 pytestmark = pytest.mark.process
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api.driving import conforming
+from api.fake_service import conforming
 from cohabit.api.routes.status import RunningRequest, WaitingRequest
 from harness import Running, chat_over_socket, serving
 

@@ -1,7 +1,7 @@
 """Background work beside interactive work, in virtual time."""
 
 from cohabit.simulate.report import quantiles
-from simulate.driving import Run, closed_loop, takes, two
+from simulate.small_fleet import Run, closed_loop, takes, two
 
 RUN = 0.02
 

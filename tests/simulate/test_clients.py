@@ -11,7 +11,7 @@ from cohabit.core.ledger import Ledger
 from cohabit.core.model_state import ModelPolicy
 from cohabit.simulate.behaviour import known_model
 from cohabit.simulate.shell import VirtualShell
-from simulate.driving import MIB, Run, takes
+from simulate.small_fleet import MIB, Run, takes
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from simulate.driving import MIB, Run, closed_loop, takes
+from simulate.small_fleet import MIB, Run, closed_loop, takes
 
 MAX_WAIT = 30.0
 UNTIL = 300.0

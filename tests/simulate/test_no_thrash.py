@@ -6,7 +6,7 @@ A load takes 1 s, a run 20 ms.
 import pytest
 
 from cohabit.simulate.timeline import Doing
-from simulate.driving import Run, closed_loop, takes, two
+from simulate.small_fleet import Run, closed_loop, takes, two
 
 RUN = 0.02
 THINK = 0.01

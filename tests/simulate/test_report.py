@@ -18,7 +18,7 @@ from cohabit.core.commands import (
 from cohabit.core.events import RequestArrived, RequestFinished, Slept, TimerFired, WorkerExited, WorkerReady
 from cohabit.simulate.report import as_table, quantiles, report
 from cohabit.simulate.stats import Tally
-from simulate.driving import two
+from simulate.small_fleet import two
 
 REFUSED = Rejection(RejectReason.QUEUE_FULL, "no")
 

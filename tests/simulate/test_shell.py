@@ -35,7 +35,7 @@ from cohabit.core.events import (
 )
 from cohabit.simulate.behaviour import Behaviour
 from cohabit.simulate.shell import Stuck, VirtualShell
-from simulate.driving import MIB, Run, takes, two
+from simulate.small_fleet import MIB, Run, takes, two
 
 EVICTED = (StopCause.EVICTED, "for a test")
 REFUSED = Rejection(RejectReason.QUEUE_FULL, "no")

@@ -22,7 +22,7 @@ from cohabit.core.commands import (
 from cohabit.core.events import RequestArrived, RequestFinished, Slept, TimerFired, WorkerExited, WorkerReady
 from cohabit.simulate.plot import bars, draw
 from cohabit.simulate.timeline import Doing, Span, Timeline, TimelineRow
-from simulate.driving import two
+from simulate.small_fleet import two
 
 EVICTED = (StopCause.EVICTED, "for a test")
 REFUSED = Rejection(RejectReason.MAX_RUN, "no")

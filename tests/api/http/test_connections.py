@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from api.driving import CANARY, CHAT, FakeService, as_asked
+from api.fake_service import CANARY, CHAT, FakeService, as_asked
+from api.loopback_server import listening
 from api.sockets import (
     CHAT_HEAD,
     LIVE,
@@ -24,7 +25,6 @@ from api.sockets import (
     say,
     whole,
 )
-from api.watching import listening
 from cohabit.api.app import create_app
 from cohabit.api.http.connections import gone
 from cohabit.runtime.requests import ResponseStream

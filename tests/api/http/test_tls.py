@@ -16,8 +16,8 @@ import pytest
 import trustme
 import uvloop
 
-from api.driving import CHAT, FakeService, as_asked, at_once
-from api.watching import Watched, listening
+from api.fake_service import CHAT, FakeService, as_asked, at_once
+from api.loopback_server import Watched, listening
 from cohabit.api.app import create_app
 from cohabit.api.http.connections import Limits
 from cohabit.api.http.tls import Certificate, CertificateFiles

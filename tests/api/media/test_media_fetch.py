@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.driving import CANARY, FakeService, as_asked
+from api.fake_service import CANARY, FakeService, as_asked
 from cohabit.api import bodies
 from cohabit.api.app import create_app
 from cohabit.api.errors import BadRequest

@@ -12,7 +12,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from api.driving import Exchange, FakeService, Served, as_asked
+from api.fake_service import Exchange, FakeService, Served, as_asked
 from cohabit.api.app import create_app
 from cohabit.api.errors import BadRequest
 from cohabit.api.media.media_inputs import MAX_PICTURES, attended

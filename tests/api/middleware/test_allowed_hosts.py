@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.driving import CANARY, CHAT, FakeService, as_asked
+from api.fake_service import CANARY, CHAT, FakeService, as_asked
 from cohabit.access.keys_file import Keyring
 from cohabit.access.rate_limits import RateLimits
 from cohabit.api.app import create_app

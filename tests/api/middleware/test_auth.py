@@ -12,8 +12,8 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from api.driving import CHAT, EMBED_ANSWER, FakeService, as_asked
-from api.storing import opened
+from api.batch_store_app import opened
+from api.fake_service import CHAT, EMBED_ANSWER, FakeService, as_asked
 from cohabit.access.keys import Key, digest_of, new_secret
 from cohabit.access.keys_file import LOOK_EVERY, Keyring, edited
 from cohabit.access.rate_limits import RateLimits

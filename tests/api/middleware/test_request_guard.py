@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.driving import CANARY, CHAT, FakeService, as_asked
+from api.fake_service import CANARY, CHAT, FakeService, as_asked
 from cohabit.api.middleware.request_guard import KEYS
 
 Lines = list[MutableMapping[str, Any]]

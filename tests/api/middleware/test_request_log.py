@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.driving import CANARY, CHAT, FakeService, as_asked
+from api.fake_service import CANARY, CHAT, FakeService, as_asked
 
 Lines = list[MutableMapping[str, Any]]
 

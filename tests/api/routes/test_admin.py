@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from api.driving import FakeService, Served
+from api.fake_service import FakeService, Served
 from cohabit.api.app import create_app
 from cohabit.api.streams import StreamTimeouts
 from cohabit.core.admin import AdminRefusal, Objection

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from api.driving import CANARY, EMBED_ANSWER, Exchange, FakeService, as_asked, rejected
+from api.fake_service import CANARY, EMBED_ANSWER, Exchange, FakeService, as_asked, rejected
 from cohabit.api.app import create_app
 from cohabit.api.inference_tasks import Work
 from cohabit.api.routes import batch

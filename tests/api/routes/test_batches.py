@@ -9,8 +9,8 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from api.driving import CANARY, FakeService, as_asked, failing, rejected
-from api.storing import Stored, opened
+from api.batch_store_app import Stored, opened
+from api.fake_service import CANARY, FakeService, as_asked, failing, rejected
 from cohabit.core.commands import RejectReason
 from cohabit.schemas.batches import ENDPOINTS
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.driving import FakeService, as_asked, failing
+from api.fake_service import FakeService, as_asked, failing
 from cohabit.protocol.engine import ItemError
 from cohabit.protocol.tasks import Capability, Task
 from cohabit.runtime.requests import ResponseFailed

@@ -10,9 +10,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 
-from api.driving import CANARY
-from api.storing import Stored, opened
-from batches.driving import eventually
+from api.batch_store_app import Stored, opened
+from api.fake_service import CANARY
+from batches.runner_bench import eventually
 from cohabit.api.routes.files import Content
 from cohabit.batches import files
 from cohabit.batches.errors import Left, StorageError, Trouble

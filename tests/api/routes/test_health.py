@@ -2,7 +2,7 @@
 
 import httpx2
 
-from api.driving import FakeService
+from api.fake_service import FakeService
 from cohabit.core.snapshot import LISTED, MAX_LISTED
 from cohabit.runtime.service import HealthReport
 

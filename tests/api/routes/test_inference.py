@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.driving import CANARY, CHAT_ANSWER, FINDING, SOUND, FakeService, Served, as_asked, at_once
+from api.fake_service import CANARY, CHAT_ANSWER, FINDING, SOUND, FakeService, Served, as_asked, at_once
 from cohabit.protocol.tasks import Task
 from samples import asking, clean_picture, clean_sound, data_url, picture
 

@@ -3,7 +3,7 @@
 import httpx2
 import pytest
 
-from api.driving import CANARY, CHAT, FakeService
+from api.fake_service import CANARY, CHAT, FakeService
 from samples import asking, picture
 
 NAMES = ("llm", "gpt-4o-mini", "seer", "labels", "embeddings", "tts", "tts-1", "stt", "whisper-1")

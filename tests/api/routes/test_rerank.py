@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.driving import CANARY, FakeService, Served, at_once, failing, packed, rejected
+from api.fake_service import CANARY, FakeService, Served, at_once, failing, packed, rejected
 from cohabit.core.commands import RejectReason
 from cohabit.protocol.engine import ItemError
 from cohabit.protocol.tasks import Task

@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.driving import CANARY, CHAT_ANSWER, FakeService, Served, at_once, failing, rejected
+from api.fake_service import CANARY, CHAT_ANSWER, FakeService, Served, at_once, failing, rejected
 from cohabit.core.commands import RejectReason
 from cohabit.protocol.engine import ItemError
 from cohabit.protocol.tasks import Task

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from api.driving import CANARY, Exchange, FakeService, Served, at_once, failing, rejected
+from api.fake_service import CANARY, Exchange, FakeService, Served, at_once, failing, rejected
 from cohabit.api.app import create_app
 from cohabit.api.routes.speech import MEDIA_TYPES
 from cohabit.api.streams import StreamTimeouts

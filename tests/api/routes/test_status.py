@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec import ValidationError
 
-from api.driving import conforming
+from api.fake_service import conforming
 from cohabit.api.routes.status import (
     AlertStatus,
     CancelledRequest,

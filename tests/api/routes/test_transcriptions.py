@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from api.driving import CANARY, HEARD, SOUND, Exchange, FakeService, Served, as_asked, failing, rejected
+from api.fake_service import CANARY, HEARD, SOUND, Exchange, FakeService, Served, as_asked, failing, rejected
 from cohabit.api import uploads
 from cohabit.core.commands import RejectReason
 from cohabit.protocol.tasks import Task

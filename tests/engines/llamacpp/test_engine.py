@@ -15,7 +15,7 @@ from cohabit.protocol.memory import peak_and_resident, reset_peak, resident_byte
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
 from cohabit.schemas.answers import CompletionAnswer
-from engines.driving import answer, loaded, pieces, refusal, request_of, run
+from engines.engine_calls import answer, loaded, pieces, refusal, request_of, run
 
 pytestmark = pytest.mark.model
 

@@ -12,7 +12,7 @@ from cohabit.engines.scene.engine import Finding, Scene, pictures, sentence, sen
 from cohabit.protocol.engine import EngineError
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.protocol.tasks import Task
-from engines.driving import answer, loaded, pieces, refusal, run
+from engines.engine_calls import answer, loaded, pieces, refusal, run
 from harness import photos
 from likeness import contains, same_lines
 from samples import asking, clean_picture, picture, saved, written
