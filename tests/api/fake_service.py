@@ -126,8 +126,8 @@ class FakeService:
     def status(self, listed: int = LISTED) -> dict[str, Any]:
         return {"schema": 1, "listed": listed}
 
-    async def tell(self, asked: AdminRequest, within: float) -> AdminOutcome | Objection:
-        self.told.append((asked, within))
+    async def administer(self, request: AdminRequest, within: float) -> AdminOutcome | Objection:
+        self.told.append((request, within))
         return self.outcome
 
     def standing(self, model: str) -> tuple[str, bool]:

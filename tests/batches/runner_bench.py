@@ -108,7 +108,7 @@ class Bench:
         if self.settled:
             self.later(SETTLED)
             assert calendar.surely() == self.now
-        means = RunContext(
+        context = RunContext(
             self.database,
             AsgiClient(self.app),
             resolve=lambda name: name if name in {"embeddings", "llm"} else None,
@@ -116,7 +116,7 @@ class Bench:
             most_lines=self.most_lines,
             calendar=calendar,
         )
-        self.runner = BatchRunner(means, Leader(self.database))
+        self.runner = BatchRunner(context, Leader(self.database))
         self.task = asyncio.create_task(self.runner.run())
 
     def later(self, seconds: float) -> None:

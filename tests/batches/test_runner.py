@@ -26,7 +26,7 @@ def no_pauses(running: BatchRunner) -> list[float]:
         pauses.append(seconds)
         await asyncio.sleep(0)
 
-    running._means.pause = pause  # type: ignore[method-assign]  # a method of this one alone
+    running._context.pause = pause  # type: ignore[method-assign]  # a method of this one alone
     return pauses
 
 

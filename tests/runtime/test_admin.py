@@ -35,7 +35,7 @@ class Server:
 
     async def tell(self, asked: AdminRequest, within: float = 5.0) -> asyncio.Task[AdminOutcome | Objection]:
         """Asked, and not answered yet."""
-        task = asyncio.create_task(self.owner.ask(asked, within))
+        task = asyncio.create_task(self.owner.request(asked, within))
         await asyncio.sleep(0)
         return task
 
@@ -53,7 +53,7 @@ async def test_a_load_that_ends_well_and_one_of_what_is_in() -> None:
     server = Server()
     await server.bring()
     assert server.kinds() == [StartWorker]
-    assert await server.owner.ask(LoadRequested("a"), 5.0) == AdminOutcome(Ending.DONE)
+    assert await server.owner.request(LoadRequested("a"), 5.0) == AdminOutcome(Ending.DONE)
 
 
 async def test_a_load_that_fails() -> None:
@@ -65,7 +65,7 @@ async def test_a_load_that_fails() -> None:
 
 async def test_a_load_that_takes_too_long_and_is_forgotten() -> None:
     server = Server()
-    assert await server.owner.ask(LoadRequested("a"), 0.0) == AdminOutcome(Ending.UNDER_WAY)
+    assert await server.owner.request(LoadRequested("a"), 0.0) == AdminOutcome(Ending.UNDER_WAY)
     assert server.loop._observers == []
 
 
@@ -118,8 +118,8 @@ async def test_an_unload_of_a_sleeper_takes_until_it_is_gone() -> None:
 
 async def test_a_pin_is_done_at_once_and_an_objection_is_no_event() -> None:
     server = Server()
-    assert await server.owner.ask(PinRequested("a", pinned=True), 5.0) == AdminOutcome(Ending.DONE)
-    found = await server.owner.ask(UnloadRequested("a"), 5.0)
+    assert await server.owner.request(PinRequested("a", pinned=True), 5.0) == AdminOutcome(Ending.DONE)
+    found = await server.owner.request(UnloadRequested("a"), 5.0)
     assert isinstance(found, Objection)
     assert found.refusal is AdminRefusal.PINNED
 

@@ -58,7 +58,7 @@ async def test_after_the_core_has_contradicted_itself_every_request_is_refused_a
     assert server._inflight.streams == {}
     assert not server.health().ready
     with pytest.raises(ResponseFailed):
-        await server.tell(LoadRequested("m"), 60)
+        await server.administer(LoadRequested("m"), 60)
     await asyncio.wait_for(server.stop(drain=600), 5)
 
 
@@ -68,7 +68,7 @@ async def test_owner_who_waits_is_told_that_the_server_failed() -> None:
     wanted.load_requested = True
     working = server.loop.controller.handle
     server.loop.controller.handle = lambda *_: ()  # type: ignore[method-assign]  # does nothing at first
-    asking = awaited(server.tell(LoadRequested("m"), 60))
+    asking = awaited(server.administer(LoadRequested("m"), 60))
     await asyncio.sleep(0)
     server.loop.controller.handle = working  # type: ignore[method-assign]  # and then has its bug
     server.submit(call())

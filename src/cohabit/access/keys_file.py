@@ -55,11 +55,11 @@ class Keyring:
         """
         self._look()
         digest = digest_of(secret)
-        found = None
+        match = None
         for key in self._keys.values():
             if hmac.compare_digest(digest, key.digest):
-                found = key
-        return found
+                match = key
+        return match
 
     def named(self, name: str) -> Key | None:
         """The key of this name, unless it was revoked."""

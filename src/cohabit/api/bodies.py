@@ -128,12 +128,12 @@ def _explained(text: str, kind: type[msgspec.Struct], prefix: str) -> BadRequest
     """What is wrong and where. Indices and our own names of fields, not keys that a client made up."""
     text, _, path = text.partition(" - at `$")
     steps = [name or index for name, index in _STEP.findall(path)]
-    if found := _MISSING.fullmatch(text):
-        steps.append(found[1])
+    if match := _MISSING.fullmatch(text):
+        steps.append(match[1])
         what = "is missing"
-    elif found := _OURS.fullmatch(text):
-        steps.append(found[1])
-        what = found[2]
+    elif match := _OURS.fullmatch(text):
+        steps.append(match[1])
+        what = match[2]
     else:
         what = _wrong(text, kind, steps)
     place = ".".join(steps)
@@ -141,18 +141,18 @@ def _explained(text: str, kind: type[msgspec.Struct], prefix: str) -> BadRequest
 
 
 def _wrong(text: str, kind: type[msgspec.Struct], steps: Sequence[str]) -> str:
-    if found := _TYPE.fullmatch(text):
-        types = [_TYPES[name] for name in found[1].split(" | ") if name in _TYPES]
+    if match := _TYPE.fullmatch(text):
+        types = [_TYPES[name] for name in match[1].split(" | ") if name in _TYPES]
         choices = _choices(kind, steps)
         return "must be " + _either([*choices, *(name for name in types if not choices or name != _TYPES["str"])])
-    if found := _RANGE.fullmatch(text):
-        return f"must be {_BOUNDS[found[1]]} {found[2]}"
-    if found := _LENGTH.fullmatch(text):
-        if found[2] == ">=" and found[3] == "1":
+    if match := _RANGE.fullmatch(text):
+        return f"must be {_BOUNDS[match[1]]} {match[2]}"
+    if match := _LENGTH.fullmatch(text):
+        if match[2] == ">=" and match[3] == "1":
             return "must not be empty"
-        return f"must have {_BOUNDS[found[2]]} {found[3]} {'characters' if found[1] == 'str' else 'entries'}"
-    if found := _PATTERN.fullmatch(text):
-        return f"must match {ast.literal_eval(found[1])}"
+        return f"must have {_BOUNDS[match[2]]} {match[3]} {'characters' if match[1] == 'str' else 'entries'}"
+    if match := _PATTERN.fullmatch(text):
+        return f"must match {ast.literal_eval(match[1])}"
     if _CHOICE.match(text):
         return f"must be {_either(_choices(kind, steps))}"
     return "is not valid"

@@ -128,17 +128,17 @@ def split(raw: bytes | msgspec.Raw, kind: type[Fields], *more: str) -> Split:
     names = _names(kind).union(more)
     try:
         if len(raw) <= LARGE:
-            found = others = _decode(raw, dict[str, msgspec.Raw])
+            fields = others = _decode(raw, dict[str, msgspec.Raw])
             countless = False
         else:
-            found = _read_by_somebody(raw, kind, more)
-            colons = raw.count(b":") - sum(bytes(value).count(b":") for value in found.values())
+            fields = _read_by_somebody(raw, kind, more)
+            colons = raw.count(b":") - sum(bytes(value).count(b":") for value in fields.values())
             countless = colons > _MAX_COLONS
-            others = found if countless else _decode(raw, dict[str, msgspec.Raw])
+            others = fields if countless else _decode(raw, dict[str, msgspec.Raw])
     except msgspec.ValidationError:
         raise BadRequest("the body must be an object") from None
     return Split(
-        {name: value for name, value in found.items() if name in names},
+        {name: value for name, value in fields.items() if name in names},
         {name: value for name, value in others.items() if name not in names},
         countless,
         len(raw),
@@ -146,22 +146,22 @@ def split(raw: bytes | msgspec.Raw, kind: type[Fields], *more: str) -> Split:
 
 
 def _read_by_somebody(raw: bytes, kind: type[Fields], more: tuple[str, ...]) -> dict[str, msgspec.Raw]:
-    found = _decode(raw, _splitter(kind, more))
-    values = ((info.encode_name, getattr(found, info.name)) for info in msgspec.structs.fields(found))
+    fields = _decode(raw, _splitter(kind, more))
+    values = ((info.encode_name, getattr(fields, info.name)) for info in msgspec.structs.fields(fields))
     return {name: value for name, value in values if value is not _ABSENT}
 
 
-def validate(kind: type[F], found: Split, prefix: str = "") -> ValidatedBody[F]:
+def validate(kind: type[F], fields: Split, prefix: str = "") -> ValidatedBody[F]:
     """The fields of a route as a model. Raises BadRequest naming a field that is wrong, never its value."""
-    _refuse(kind, {name for name, raw in found.known.items() if bytes(raw) not in _NOTHING}, prefix)
-    raws = {name: raw for name, raw in found.known.items() if name in _typed(kind)}
-    if found.size > LARGE:
+    _refuse(kind, {name for name, raw in fields.known.items() if bytes(raw) not in _NOTHING}, prefix)
+    raws = {name: raw for name, raw in fields.known.items() if name in _typed(kind)}
+    if fields.size > LARGE:
         _bounded(raws.values())
     data = {name: decoded(bytes(raw)) for name, raw in raws.items()}
     without_effect = [
-        name for name in kind.without_effect if name in found.known and bytes(found.known[name]) not in _NOTHING
+        name for name in kind.without_effect if name in fields.known and bytes(fields.known[name]) not in _NOTHING
     ]
-    return _validated(kind, data, prefix, found, without_effect)
+    return _validated(kind, data, prefix, fields, without_effect)
 
 
 def validate_form(kind: type[F], data: Mapping[str, Any]) -> ValidatedBody[F]:
@@ -172,9 +172,11 @@ def validate_form(kind: type[F], data: Mapping[str, Any]) -> ValidatedBody[F]:
 def validate_plain(kind: type[F], data: Mapping[str, Any], size: int = 0, *, strict: bool = True) -> ValidatedBody[F]:
     """Like ``validate``, for what was made of a body of so many bytes."""
     rest = {name: msgspec.Raw(msgspec.json.encode(data[name])) for name in data if name not in _names(kind)}
-    found = Split({}, rest, False, size)
+    fields = Split({}, rest, False, size)
     _refuse(kind, {name for name, value in data.items() if value not in (None, False, "")}, "")
-    return _validated(kind, {name: data[name] for name in data if name in _typed(kind)}, "", found, [], strict=strict)
+    return _validated(
+        kind, {name: data[name] for name in data if name in _typed(kind)}, "", fields, [], strict=strict
+    )
 
 
 def _refuse(kind: type[Fields], asked_for: set[str], prefix: str) -> None:
@@ -188,7 +190,7 @@ def _refuse(kind: type[Fields], asked_for: set[str], prefix: str) -> None:
 
 
 def _validated(
-    kind: type[F], data: dict[str, Any], prefix: str, found: Split, without_effect: list[str], *, strict: bool = True
+    kind: type[F], data: dict[str, Any], prefix: str, fields: Split, without_effect: list[str], *, strict: bool = True
 ) -> ValidatedBody[F]:
     body = parsed(kind, kind.completed(data), prefix, strict=strict)
     for place, schema in body.schemas():
@@ -202,11 +204,11 @@ def _validated(
     return ValidatedBody(
         body,
         {name: value for name, value in plain.items() if value is not None and name not in kind.unsent},
-        found.others,
+        fields.others,
         dropped,
         without_effect,
-        found.countless,
-        found.size,
+        fields.countless,
+        fields.size,
         body.text_bytes(),
     )
 

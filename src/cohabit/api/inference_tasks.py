@@ -72,38 +72,38 @@ class Item:
 def item_of(raw: bytes | msgspec.Raw, kind: str | None = None) -> Item:
     """What a body asks for; with ``kind`` it is the data alone. Raises BadRequest."""
     if kind is not None:
-        found = Split({"data": msgspec.Raw(raw)}, {}, False, len(bytes(raw)))
+        fields = Split({"data": msgspec.Raw(raw)}, {}, False, len(bytes(raw)))
     else:
-        found = split(raw, InferenceRequest)
-    plain = {name: decoded(bytes(value)) for name, value in found.known.items() if name != "data"}
-    if "data" in found.known:
-        data = bytes(found.known["data"])
+        fields = split(raw, InferenceRequest)
+    plain = {name: decoded(bytes(value)) for name, value in fields.known.items() if name != "data"}
+    if "data" in fields.known:
+        data = bytes(fields.known["data"])
         plain["data"] = {} if data.lstrip().startswith(b"{") else decoded(data)
     if kind is not None:
         plain["type"] = kind
         if not isinstance(plain["data"], dict):
             raise BadRequest("the body must be a JSON object")
-    asked = parsed(InferenceRequest, plain)
-    return Item(asked.type, found.known["data"], asked.model, found.others, found.countless)
+    request = parsed(InferenceRequest, plain)
+    return Item(request.type, fields.known["data"], request.model, fields.others, fields.countless)
 
 
-async def prepare(media: Media, asked: Item) -> Work:
+async def prepare(media: Media, item: Item) -> Work:
     """Everything checked that can be before it runs. Raises ApiError."""
-    return await _KINDS[asked.kind](media, asked)
+    return await _KINDS[item.kind](media, item)
 
 
-async def _chat(media: Media, asked: Item) -> Work:
-    validated, text = await apart(len(bytes(asked.data)), lambda: _conversation(asked))
+async def _chat(media: Media, item: Item) -> Work:
+    validated, text = await apart(len(bytes(item.data)), lambda: _conversation(item))
     typed = validated.body
-    sees = asked.model is None and any(typed.pictures())
-    info = choose(media.service, asked.model, Task.DESCRIBE if sees else Task.CHAT)
-    dropped = asked.chosen(validated, info, Task.CHAT)
+    sees = item.model is None and any(typed.pictures())
+    info = choose(media.service, item.model, Task.DESCRIBE if sees else Task.CHAT)
+    dropped = item.chosen(validated, info, Task.CHAT)
     check_size(validated.text_bytes, text, info.max_text)
     if (typed.n or 1) > 1:
         raise BadRequest("data.n must be 1: there is one answer here", param="data.n")
     warning = model_support.check(media.service, info, Task.CHAT, typed, validated.without_effect, prefix="data.")
-    found = [(f"data.{place}", url) for place, url in typed.pictures()]
-    put_pictures({"data": validated.plain}, await check_pictures(media, info, found, "data.messages"))
+    pictures = [(f"data.{place}", url) for place, url in typed.pictures()]
+    put_pictures({"data": validated.plain}, await check_pictures(media, info, pictures, "data.messages"))
     validated.plain["model"] = info.name
     return Work(
         model=info.name,
@@ -114,26 +114,26 @@ async def _chat(media: Media, asked: Item) -> Work:
     )
 
 
-def _conversation(asked: Item) -> tuple[ValidatedBody[ChatRequest], str]:
+def _conversation(item: Item) -> tuple[ValidatedBody[ChatRequest], str]:
     """A chat's fields, and the name of that which holds the text. Raises BadRequest."""
-    found = split(asked.data, ChatRequest, "prompt")
-    short = {name: decoded(bytes(found.known[name])) for name in ("prompt", "stream") if name in found.known}
+    fields = split(item.data, ChatRequest, "prompt")
+    short = {name: decoded(bytes(fields.known[name])) for name in ("prompt", "stream") if name in fields.known}
     prompt = parsed(ChatData, short, prefix="data.").prompt
-    if (prompt is None) == (bytes(found.known.get("messages", b"null")) == b"null"):
+    if (prompt is None) == (bytes(fields.known.get("messages", b"null")) == b"null"):
         raise BadRequest("data needs either prompt or messages", param="data")
-    known = {name: raw for name, raw in found.known.items() if name != "prompt"}
-    known["model"] = msgspec.Raw(msgspec.json.encode(asked.model or "-"))
+    known = {name: raw for name, raw in fields.known.items() if name != "prompt"}
+    known["model"] = msgspec.Raw(msgspec.json.encode(item.model or "-"))
     if prompt is not None:
         known["messages"] = msgspec.Raw(msgspec.json.encode([{"role": "user", "content": prompt}]))
-    validated = validate(ChatRequest, replace(found, known=known), "data.")
+    validated = validate(ChatRequest, replace(fields, known=known), "data.")
     return validated, "data.messages" if prompt is None else "data.prompt"
 
 
-async def _describe(media: Media, asked: Item) -> Work:
-    validated = await asked.validated(DescribeData)
+async def _describe(media: Media, item: Item) -> Work:
+    validated = await item.validated(DescribeData)
     data = validated.body
-    info = choose(media.service, asked.model, Task.DESCRIBE)
-    warning = asked.chosen(validated, info, Task.DESCRIBE)
+    info = choose(media.service, item.model, Task.DESCRIBE)
+    warning = item.chosen(validated, info, Task.DESCRIBE)
     prompt = data.prompt or _LOOK
     check_size(len(prompt.encode()), "data.prompt")
     url = await media.picture(data.image, info.longest_picture, "data.image")
@@ -148,13 +148,13 @@ async def _describe(media: Media, asked: Item) -> Work:
     )
 
 
-async def _embed(media: Media, asked: Item) -> Work:
-    validated = await asked.validated(EmbedData)
+async def _embed(media: Media, item: Item) -> Work:
+    validated = await item.validated(EmbedData)
     data = validated.body
     if (data.text is None) == (data.texts is None):
         raise BadRequest("data needs either text or texts", param="data")
-    info = choose(media.service, asked.model, Task.EMBED)
-    warning = asked.chosen(validated, info, Task.EMBED)
+    info = choose(media.service, item.model, Task.EMBED)
+    warning = item.chosen(validated, info, Task.EMBED)
     body = {"model": info.name, "input": data.text or data.texts}
     typed = parsed(EmbeddingRequest, body, prefix="data.")
     check_size(typed.text_bytes(), "data.text" if data.text else "data.texts")
@@ -167,11 +167,11 @@ async def _embed(media: Media, asked: Item) -> Work:
     )
 
 
-async def _speak(media: Media, asked: Item) -> Work:
-    validated = await asked.validated(SpeakData)
+async def _speak(media: Media, item: Item) -> Work:
+    validated = await item.validated(SpeakData)
     data = validated.body
-    info = choose(media.service, asked.model, Task.SPEAK)
-    dropped = asked.chosen(validated, info, Task.SPEAK)
+    info = choose(media.service, item.model, Task.SPEAK)
+    dropped = item.chosen(validated, info, Task.SPEAK)
     wanted = {"input": data.text, "voice": data.voice, "speed": data.speed}
     given = {name: value for name, value in wanted.items() if value is not None}
     typed = parsed(SpeechRequest, {"model": info.name, "response_format": "wav", **given}, prefix="data.")
@@ -186,11 +186,11 @@ async def _speak(media: Media, asked: Item) -> Work:
     )
 
 
-async def _transcribe(media: Media, asked: Item) -> Work:
-    validated = await asked.validated(TranscribeData)
+async def _transcribe(media: Media, item: Item) -> Work:
+    validated = await item.validated(TranscribeData)
     data = validated.body
-    info = choose(media.service, asked.model, Task.TRANSCRIBE)
-    warning = asked.chosen(validated, info, Task.TRANSCRIBE)
+    info = choose(media.service, item.model, Task.TRANSCRIBE)
+    warning = item.chosen(validated, info, Task.TRANSCRIBE)
     fields = {"language": data.language, "prompt": data.prompt}
     given = {name: value for name, value in fields.items() if value is not None}
     typed = parsed(TranscriptionRequest, {"model": info.name, **given}, prefix="data.")
@@ -200,7 +200,7 @@ async def _transcribe(media: Media, asked: Item) -> Work:
         task=Task.TRANSCRIBE,
         body=msgspec.json.encode({**typed.engine_parameters(), **validated.parameters}),
         blobs={"file": sound},
-        result=lambda found: {"text": msgspec.json.decode(found)["text"]},
+        result=lambda raw: {"text": msgspec.json.decode(raw)["text"]},
         warning=warning,
     )
 
@@ -210,8 +210,8 @@ _KINDS: Mapping[str, Callable[[Media, Item], Awaitable[Work]]] = MappingProxyTyp
 )
 
 
-def _chat_result(found: bytes) -> dict[str, Any]:
-    answer = msgspec.json.decode(found)
+def _chat_result(raw: bytes) -> dict[str, Any]:
+    answer = msgspec.json.decode(raw)
     choice = answer["choices"][0]
     asked_for = {"tool_calls": choice["message"].get("tool_calls"), "logprobs": choice.get("logprobs")}
     return {
@@ -222,15 +222,15 @@ def _chat_result(found: bytes) -> dict[str, Any]:
     }
 
 
-def _describe_result(found: bytes) -> dict[str, Any]:
+def _describe_result(raw: bytes) -> dict[str, Any]:
     """``findings`` is what our own engine adds; a language model that sees has none."""
-    answer = msgspec.json.decode(found)
+    answer = msgspec.json.decode(raw)
     findings = answer.get("findings") or [{}]
     return {"text": answer["choices"][0]["message"]["content"], "findings": findings[0]}
 
 
-def _embed_result(found: bytes) -> dict[str, Any]:
-    return {"embeddings": [entry["embedding"] for entry in msgspec.json.decode(found)["data"]]}
+def _embed_result(raw: bytes) -> dict[str, Any]:
+    return {"embeddings": [entry["embedding"] for entry in msgspec.json.decode(raw)["data"]]}
 
 
 def _measured(sound: bytes) -> bytes:

@@ -88,8 +88,8 @@ def _check_chat(body: ChatRequest, prefix: str) -> None:
         raise BadRequest(message, param=f"{prefix}modalities", code="unsupported_parameter")
     if body.top_logprobs is not None and not body.logprobs:
         raise BadRequest("top_logprobs needs logprobs to be true", param=f"{prefix}top_logprobs")
-    for turn, said in enumerate(body.messages):
-        if said.role == "tool" and said.tool_call_id is None:
+    for turn, entry in enumerate(body.messages):
+        if entry.role == "tool" and entry.tool_call_id is None:
             place = f"{prefix}messages.{turn}.tool_call_id"
             raise BadRequest(f"{place} is missing; it says which call this answers", param=place)
     _check_tools(body, prefix)

@@ -42,7 +42,9 @@ Kind = type[msgspec.Struct]
 
 
 def _errors(descriptions: dict[int, str]) -> Responses:
-    return {status: {"model": ErrorResponse, "description": said} for status, said in descriptions.items()}
+    return {
+        status: {"model": ErrorResponse, "description": description} for status, description in descriptions.items()
+    }
 
 
 ERRORS = _errors(
@@ -136,15 +138,15 @@ def document(app: Starlette) -> dict[str, Any]:
         name: {"schema": kind, "description": description, "required": name in _ALWAYS}
         for name, (kind, description) in HEADERS.items()
     }
-    found = {
+    document = {
         "openapi": "3.1.0",
         "info": {"title": "cohabit", "description": DESCRIPTION, "version": app.state.version},
         "paths": paths,
         "components": {"schemas": components, "headers": headers},
     }
     if app.state.auth is not None:
-        _tell_of_keys(found)
-    return found
+        _declare_keys(document)
+    return document
 
 
 def _schemas(operations: Iterable[tuple[Endpoint, Operation]]) -> tuple[Mapping[Kind, JsonSchema], JsonSchema]:
@@ -157,8 +159,8 @@ def _schemas(operations: Iterable[tuple[Endpoint, Operation]]) -> tuple[Mapping[
     ]
     bodies = [kind for _, operation in operations for kind in _several(operation.body)]
     kinds = list(dict.fromkeys([*answers, *bodies]))
-    found, components = msgspec.json.schema_components(kinds, ref_template=_REF)
-    return dict(zip(kinds, found, strict=True)), dict(sorted(components.items()))
+    schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
+    return dict(zip(kinds, schemas, strict=True)), dict(sorted(components.items()))
 
 
 def _several(kinds: Structs) -> tuple[Kind, ...]:
@@ -172,7 +174,7 @@ def _operation(route: Endpoint, operation: Operation, schemas: Mapping[Kind, Jso
     for status, response in responses.items():
         names = _headers_of(status, waits="408" in responses)
         response["headers"] = {name: {"$ref": _HEADER.format(name=name)} for name in names}
-    found = {
+    made = {
         "tags": [operation.tag],
         "summary": route.name.replace("_", " ").capitalize(),
         "description": inspect.getdoc(route.endpoint),
@@ -181,7 +183,7 @@ def _operation(route: Endpoint, operation: Operation, schemas: Mapping[Kind, Jso
         "parameters": [*_of_path(route), *_of_query(operation.query), *([_TIMEOUT] if operation.waits else [])],
         "responses": responses,
     }
-    return {name: part for name, part in found.items() if part not in (None, [])}
+    return {name: part for name, part in made.items() if part not in (None, [])}
 
 
 def _request(operation: Operation, schemas: Mapping[Kind, JsonSchema]) -> JsonSchema | None:
@@ -246,7 +248,7 @@ def _of_query(kind: type[msgspec.Struct] | None) -> list[JsonSchema]:
     ]
 
 
-def _tell_of_keys(schema: dict[str, Any]) -> None:
+def _declare_keys(schema: dict[str, Any]) -> None:
     schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     schema["security"] = [{"key": []}]
     error = {"application/json": {"schema": {"$ref": _REF.format(name=ErrorResponse.__name__)}}}

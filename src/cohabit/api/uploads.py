@@ -84,8 +84,8 @@ def fields_of(form: FormData) -> dict[str, Any]:
         if name in seen:
             raise BadRequest("the form has a field twice; only lists, whose names end in [], may be repeated")
         seen.add(name)
-        if found := _INSIDE.fullmatch(name):
-            objects.setdefault(found[1], {})[found[2]] = value
+        if match := _INSIDE.fullmatch(name):
+            objects.setdefault(match[1], {})[match[2]] = value
         else:
             fields[name] = value
     return fields | lists | objects

@@ -29,7 +29,7 @@ class AsgiClient:
         """The whole app, its middleware included."""
         self._app = app
 
-    async def ask(
+    async def post(
         self, url: str, body: bytes, *, client: str, seconds: float, state: Mapping[str, Any]
     ) -> AppResponse:
         """POST ``body``. ``seconds`` is how long it may take; ``state`` is what the app finds in its scope's state.

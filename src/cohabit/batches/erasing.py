@@ -32,11 +32,11 @@ class Eraser:
     def drop(self, file_id: str) -> None:
         """Nobody wants this file: hide and erase it with the next pass, which is not waited for."""
         self._files.append(file_id)
-        self._ask()
+        self._next_pass()
 
     async def erase(self) -> None:
         """Once this returns, all that was hidden before is erased. Raises StorageError."""
-        error = await asyncio.shield(self._ask())
+        error = await asyncio.shield(self._next_pass())
         if error is not None:
             raise error
 
@@ -48,7 +48,7 @@ class Eraser:
         if passes:
             await asyncio.wait(passes)
 
-    def _ask(self) -> asyncio.Task[StorageError | None]:
+    def _next_pass(self) -> asyncio.Task[StorageError | None]:
         """The pass that begins next: one under way may have gone past what is to be erased."""
         if self._next is None:
             self._next = supervise("erasing", self._pass(self._running), lambda _: None)

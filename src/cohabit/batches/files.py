@@ -61,7 +61,7 @@ def seal(connection: Connection, file_id: str, upload: FileUpload, now: float, r
         .where(files.c.id == file_id)
         .values(whole=True, purpose=upload.purpose, created_at=int(now), expires_at=expires)
     )
-    return shown(_found(connection, None, file_id))
+    return shown(_row(connection, None, file_id))
 
 
 def discard(connection: Connection, file_ids: Sequence[str]) -> None:
@@ -71,7 +71,7 @@ def discard(connection: Connection, file_ids: Sequence[str]) -> None:
 
 def get(connection: Connection, owner: str | None, file_id: str) -> FileObject:
     """Raises Missing."""
-    return shown(_found(connection, owner, file_id))
+    return shown(_row(connection, owner, file_id))
 
 
 def page(
@@ -92,7 +92,7 @@ def piece(connection: Connection, owner: str | None, file_id: str, after: int) -
 
     Raises Missing, also where it was erased while it was read.
     """
-    row = _found(connection, owner, file_id)
+    row = _row(connection, owner, file_id)
     if row.batch_id is None:
         data = connection.scalar(
             select(chunks.c.data).where(chunks.c.file_id == file_id, chunks.c.number == after + 1)
@@ -111,7 +111,7 @@ def piece(connection: Connection, owner: str | None, file_id: str, after: int) -
 
 def hide(connection: Connection, owner: str | None, file_id: str) -> None:
     """To be erased. Raises Missing, Conflict where a batch is about to read it."""
-    _found(connection, owner, file_id)
+    _row(connection, owner, file_id)
     wanted = select(batches.c.id).where(batches.c.input_file_id == file_id, batches.c.status == "validating")
     if connection.execute(wanted).first() is not None:
         raise Conflict("a batch is reading this file; cancel the batch or wait a moment", "file_in_use")
@@ -149,7 +149,7 @@ def shown(row: Row[Any]) -> FileObject:
     )
 
 
-def _found(connection: Connection, owner: str | None, file_id: str) -> Row[Any]:
+def _row(connection: Connection, owner: str | None, file_id: str) -> Row[Any]:
     wanted = select(files).where(files.c.id == file_id, files.c.whole, _owned(owner))
     row = connection.execute(wanted).first()
     if row is None:

@@ -36,14 +36,14 @@ class LineResult:
     line: bytes  # with its end
 
 
-def answered(batch_id: str, number: int, custom_id: str, said: AppResponse) -> LineResult:
+def answered(batch_id: str, number: int, custom_id: str, answer: AppResponse) -> LineResult:
     """The server's answer to it, an error too."""
-    body = msgspec.json.format(said.body, indent=-1) if b"\n" in said.body else said.body
-    response = {"status_code": said.status, "request_id": said.request_id, "body": msgspec.Raw(body)}
-    if said.warning is not None:
-        response["warning"] = said.warning
+    body = msgspec.json.format(answer.body, indent=-1) if b"\n" in answer.body else answer.body
+    response = {"status_code": answer.status, "request_id": answer.request_id, "body": msgspec.Raw(body)}
+    if answer.warning is not None:
+        response["warning"] = answer.warning
     return LineResult(
-        number, ANSWERED if said.status < 400 else FAILED, _line(batch_id, number, custom_id, response, None)
+        number, ANSWERED if answer.status < 400 else FAILED, _line(batch_id, number, custom_id, response, None)
     )
 
 

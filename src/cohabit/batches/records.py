@@ -35,9 +35,11 @@ class PendingWork:
     done: int
 
 
-def create(connection: Connection, principal: Principal, asked: BatchRequest, now: float, retention: float) -> Batch:
+def create(
+    connection: Connection, principal: Principal, request: BatchRequest, now: float, retention: float
+) -> Batch:
     """Write it down. Raises Missing if there is no such file, Conflict if a batch made it."""
-    source = files.get(connection, principal.owner_filter, asked.input_file_id)
+    source = files.get(connection, principal.owner_filter, request.input_file_id)
     if source.purpose != "batch":
         raise Conflict("this file was made by a batch; send a file of requests first", "wrong_purpose")
     batch_id = new_id("batch_", now)
@@ -47,13 +49,13 @@ def create(connection: Connection, principal: Principal, asked: BatchRequest, no
             "id": batch_id,
             "owner": principal.name,
             "status": "validating",
-            "input_file_id": asked.input_file_id,
-            "endpoint": asked.endpoint,
-            "completion_window": asked.completion_window,
-            "metadata": None if asked.metadata is None else msgspec.json.encode(asked.metadata).decode(),
-            "output_seconds": int(kept_for(retention, asked.output_expires_after)),
+            "input_file_id": request.input_file_id,
+            "endpoint": request.endpoint,
+            "completion_window": request.completion_window,
+            "metadata": None if request.metadata is None else msgspec.json.encode(request.metadata).decode(),
+            "output_seconds": int(kept_for(retention, request.output_expires_after)),
             "created_at": int(now),
-            "expires_at": int(now + asked.window()),
+            "expires_at": int(now + request.window()),
             "total": 0,
             "completed": 0,
             "failed": 0,
@@ -129,10 +131,10 @@ def refuse(connection: Connection, batch_id: str, errors: LineErrors, now: float
     connection.execute(delete(lines).where(lines.c.batch_id == batch_id))
     connection.execute(update(batches).where(batches.c.id == batch_id).values(total=0, completed=0, failed=0))
     if _move(connection, batch_id, "failed", now, only="validating"):
-        tell(connection, batch_id, errors)
+        set_errors(connection, batch_id, errors)
 
 
-def tell(connection: Connection, batch_id: str, errors: LineErrors) -> None:
+def set_errors(connection: Connection, batch_id: str, errors: LineErrors) -> None:
     """What was wrong with lines of it."""
     connection.execute(
         update(batches).where(batches.c.id == batch_id).values(errors=msgspec.json.encode(errors).decode())

@@ -39,18 +39,18 @@ class RetryPolicy:
         """It has not been asked yet."""
         self._tries: Counter[str | None] = Counter()
 
-    def pause(self, said: AppResponse) -> float | None:
+    def pause(self, response: AppResponse) -> float | None:
         """Seconds until it is to be asked again; None if this answer stands."""
-        if said.status < 400:
+        if response.status < 400:
             return None
-        code = _code(said.body)
-        if said.final and code == RejectReason.WORKER_DIED:
+        code = _code(response.body)
+        if response.final and code == RejectReason.WORKER_DIED:
             return None  # it died of this request, twice
         self._tries[code] += 1
         tried = self._tries[code]
-        if tried >= _TRIES.get(code, inf if said.status in _LATER else 0):
+        if tried >= _TRIES.get(code, inf if response.status in _LATER else 0):
             return None
-        return min(LONGEST_PAUSE, max(said.retry_after, 2.0 ** (tried - 1)))
+        return min(LONGEST_PAUSE, max(response.retry_after, 2.0 ** (tried - 1)))
 
 
 def _code(body: bytes) -> str | None:

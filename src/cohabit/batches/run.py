@@ -36,13 +36,13 @@ WHY = {
 class BatchRun:
     """Brings one batch to its end, or as far as it gets until the server stops."""
 
-    def __init__(self, batch: PendingWork, means: RunContext) -> None:
+    def __init__(self, batch: PendingWork, context: RunContext) -> None:
         self._batch = batch
-        self._means = means
+        self._context = context
         self._cancelled = asyncio.Event()
         self._pending: list[LineResult] = []
         self._writing = asyncio.Lock()
-        self._began = self._means.calendar.monotonic()
+        self._began = self._context.calendar.monotonic()
         self._done = 0  # since then
 
     def cancel(self) -> None:
@@ -57,10 +57,10 @@ class BatchRun:
             log.debug("batch goes on when the server is back", batch=self._batch.id)
 
     async def _run(self) -> None:
-        means, name = self._means, self._batch.id
+        context, name = self._context, self._batch.id
         if self._batch.status == "validating":
             await self._take_in()
-        found = await means.read(records.one, name)
+        found = await context.read(records.one, name)
         if found is None or found.status in ENDED:
             return
         self._batch = found
@@ -68,22 +68,22 @@ class BatchRun:
             self._cancelled.set()
         status = await self._answer()
         if status in WHY:
-            while await means.write(line_store.give_up, name, *WHY[status]):
-                means.go_on()
-        await means.write(records.finish, name, status, means.calendar.now())
+            while await context.write(line_store.give_up, name, *WHY[status]):
+                context.go_on()
+        await context.write(records.finish, name, status, context.calendar.now())
         log.info("batch has ended", batch=name, status=status)
 
     async def _take_in(self) -> None:
         """From the file to lines."""
-        means, ended = self._means, False
+        context, ended = self._context, False
         while not ended and not self._cancelled.is_set():
-            intake = InputValidation(self._batch.id, self._batch.input_file_id, means.resolve, means.most_lines)
+            intake = InputValidation(self._batch.id, self._batch.input_file_id, context.resolve, context.most_lines)
             try:
                 while not ended and not self._cancelled.is_set():
-                    means.go_on()
-                    ended = await means.database.write(intake.step, means.calendar.now())
+                    context.go_on()
+                    ended = await context.database.write(intake.step, context.calendar.now())
             except StorageError:
-                await means.pause(1.0)
+                await context.pause(1.0)
 
     async def _answer(self) -> str:
         """The status in which it ends."""
@@ -103,22 +103,22 @@ class BatchRun:
             await asyncio.wait({lanes, cancelled})
 
     async def _lanes(self) -> None:
-        while models := await self._means.read(line_store.models, self._batch.id):
+        while models := await self._context.read(line_store.models, self._batch.id):
             async with asyncio.TaskGroup() as group:
                 for model in models:
                     group.create_task(self._lane(model))
-            self._means.go_on()
+            self._context.go_on()
 
     async def _lane(self, model: str) -> None:
-        room = self._means.room(model)
+        room = self._context.room(model)
         after = 0
         async with asyncio.TaskGroup() as group:
-            while page := await self._means.read(
+            while page := await self._context.read(
                 line_store.waiting, self._batch.id, model, after, most=AT_ONCE, most_bytes=MAX_BYTES
             ):
                 for line in page:
                     await room.acquire()
-                    if self._means.halted:
+                    if self._context.halted:
                         room.release()
                         return
                     group.create_task(self._line(line, room))
@@ -135,27 +135,27 @@ class BatchRun:
     async def _outcome(self, line: BatchLine) -> LineResult | None:
         """None where it is to stay as it is."""
         verdicts = RetryPolicy()
-        batch, means = self._batch, self._means
-        while not means.halted:
-            state = means.identify(batch.owner)
+        batch, context = self._batch, self._context
+        while not context.halted:
+            state = context.identify(batch.owner)
             if state is None:
                 return line_store.failed(batch.id, line.number, line.custom_id, *GONE)
-            said = await means.calls.ask(
+            response = await context.calls.post(
                 line.url,
                 line.body,
                 client=batch.id,
                 seconds=self._left(),
                 state={**state, "background": not self._urgent()},
             )
-            pause = verdicts.pause(said)
+            pause = verdicts.pause(response)
             if pause is None:
-                return line_store.answered(batch.id, line.number, line.custom_id, said)
-            await means.pause(pause)
+                return line_store.answered(batch.id, line.number, line.custom_id, response)
+            await context.pause(pause)
         return None
 
     def _left(self) -> float:
         """Seconds until it expires."""
-        return self._means.calendar.left(self._batch.expires_at, self._batch.created_at)
+        return self._context.calendar.left(self._batch.expires_at, self._batch.created_at)
 
     def _urgent(self) -> bool:
         """Whether it would not be done in time if it went on giving way."""
@@ -164,7 +164,7 @@ class BatchRun:
             return True
         if self._done < _MEASURED:
             return False
-        each = (self._means.calendar.monotonic() - self._began) / self._done
+        each = (self._context.calendar.monotonic() - self._began) / self._done
         return left < each * (self._batch.total - self._batch.done - self._done)
 
     async def _record(self, outcome: LineResult) -> None:
@@ -173,5 +173,5 @@ class BatchRun:
             if not self._pending:
                 return  # whoever wrote before us took ours along
             group, self._pending = self._pending, []
-            await self._means.write(line_store.record, self._batch.id, group)
+            await self._context.write(line_store.record, self._batch.id, group)
             self._done += len(group)

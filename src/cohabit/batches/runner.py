@@ -24,13 +24,13 @@ _DAY = 86400.0
 class BatchRunner:
     """Runs the batches of a database, as long as it is the one server that does."""
 
-    def __init__(self, means: RunContext, leader: Leader) -> None:
+    def __init__(self, context: RunContext, leader: Leader) -> None:
         """Nothing happens before ``run``."""
-        self._means = means
+        self._context = context
         self._leader = leader
         self._runs: dict[str, tuple[BatchRun, asyncio.Task[None]]] = {}
         self._news = asyncio.Event()
-        self._began = means.calendar.now()
+        self._began = context.calendar.now()
         self._sweep_at = self._swept_until = -math.inf
 
     def poke(self) -> None:
@@ -39,12 +39,12 @@ class BatchRunner:
 
     def halt(self) -> None:
         """Begin nothing new. What was begun still ends while the models do."""
-        self._means.halt()
+        self._context.halt()
         self.poke()
 
     async def run(self) -> None:
         """Until it is halted and what was begun has ended."""
-        while not self._means.halted:
+        while not self._context.halted:
             try:
                 if await self._leader.leads():
                     await self._look()
@@ -61,15 +61,15 @@ class BatchRunner:
         self._leader.resign()
 
     async def _look(self) -> None:
-        found = await self._means.database.read(records.unfinished)
-        calendar = self._means.calendar
+        found = await self._context.database.read(records.unfinished)
+        calendar = self._context.calendar
         for batch in found:
             over = batch.status == "cancelling" or calendar.left(batch.expires_at, batch.created_at) <= 0
             if batch.id in self._runs:
                 if batch.status == "cancelling":
                     self._runs[batch.id][0].cancel()
             elif over or len(self._runs) < MAX_RUNNING:
-                run = BatchRun(batch, self._means)
+                run = BatchRun(batch, self._context)
                 self._runs[batch.id] = run, awaited(self._carried(batch.id, run))
 
     async def _carried(self, batch_id: str, run: BatchRun) -> None:
@@ -77,14 +77,14 @@ class BatchRunner:
             await run.run()
         except Exception as error:
             log_bug(error, batch=batch_id)  # the next look tries again
-            await self._means.pause(_POLL)
+            await self._context.pause(_POLL)
         finally:
             del self._runs[batch_id]
             self.poke()  # there is room for another
 
     async def _sweep(self) -> None:
         """At the start, when it is first known what has expired, and every hour from then on."""
-        calendar, database = self._means.calendar, self._means.database
+        calendar, database = self._context.calendar, self._context.database
         now = calendar.surely()
         settles = math.isinf(self._swept_until) and math.isfinite(now)
         if calendar.monotonic() < self._sweep_at and not settles:

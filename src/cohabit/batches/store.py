@@ -45,7 +45,7 @@ class BatchStore:
         self._database = Database(url)
         calendar = calendar or Calendar()
         self._clock = calendar.now
-        means = RunContext(
+        context = RunContext(
             self._database,
             AsgiClient(app),
             resolve=resolve,
@@ -54,7 +54,7 @@ class BatchStore:
             calendar=calendar,
         )
         self._turns = asyncio.Semaphore(_WRITING)
-        self._runner = BatchRunner(means, Leader(self._database))
+        self._runner = BatchRunner(context, Leader(self._database))
         self._running = tasks.keep("batches", self._runner.run)
 
     @property

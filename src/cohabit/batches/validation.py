@@ -60,7 +60,7 @@ class InputValidation:
         self._lines += 1
         row: dict[str, Any] = {"batch_id": self._batch, "number": self._number, "model": ""}
         try:
-            asked = self._asked(raw)
+            asked = self._parsed(raw)
         except WrongLine as wrong:
             self._wrong += 1
             error = LineError(code=wrong.code, message=str(wrong), line=self._number, param=wrong.param)
@@ -74,7 +74,7 @@ class InputValidation:
         kept = {"custom_id": asked.custom_id, "url": asked.url, "body": asked.body, "outcome": None}
         return {**row, "state": WAITING, **kept}
 
-    def _asked(self, raw: bytes | None) -> ParsedLine:
+    def _parsed(self, raw: bytes | None) -> ParsedLine:
         if raw is None:
             raise WrongLine("line_too_long", f"a line may have at most {MAX_LINE >> 20} MiB")
         asked = parse(raw)
@@ -91,7 +91,7 @@ class InputValidation:
         counts = {"total": self._lines, "completed": 0, "failed": self._wrong}
         connection.execute(update(batches).where(batches.c.id == self._batch).values(counts))
         if self._errors:
-            records.tell(connection, self._batch, LineErrors(data=self._errors))
+            records.set_errors(connection, self._batch, LineErrors(data=self._errors))
         records.begin(connection, self._batch, now)
         return True
 

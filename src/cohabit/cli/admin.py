@@ -12,30 +12,30 @@ _Wait = Annotated[float, typer.Option(min=0, max=600, help="Seconds to wait unti
 
 def load(model: _Model, *, url: Url = HERE, wait: _Wait = 60.0) -> None:
     """Load a model on a running server. Exits with 1 if it cannot be done."""
-    _tell(url, model, "load", wait)
+    _post(url, model, "load", wait)
 
 
 def sleep(model: _Model, *, url: Url = HERE, wait: _Wait = 60.0) -> None:
     """Put a model to sleep once its running requests have ended. Exits with 1 if it cannot be done."""
-    _tell(url, model, "sleep", wait)
+    _post(url, model, "sleep", wait)
 
 
 def unload(model: _Model, *, url: Url = HERE, wait: _Wait = 60.0) -> None:
     """Unload a model once its running requests have ended. Exits with 1 if it cannot be done."""
-    _tell(url, model, "unload", wait)
+    _post(url, model, "unload", wait)
 
 
 def pin(model: _Model, *, url: Url = HERE) -> None:
     """Never evict a model while the server runs. Exits with 1 if it cannot be done."""
-    _tell(url, model, "pin", 1.0)
+    _post(url, model, "pin", 1.0)
 
 
 def unpin(model: _Model, *, url: Url = HERE) -> None:
     """Let a model be evicted like any other. Exits with 1 if it cannot be done."""
-    _tell(url, model, "unpin", 1.0)
+    _post(url, model, "unpin", 1.0)
 
 
-def _tell(url: str, model: str, what: str, wait: float) -> None:
+def _post(url: str, model: str, what: str, wait: float) -> None:
     from urllib.parse import quote
 
     place = f"/admin/models/{quote(model, safe='')}/{what}"

@@ -26,15 +26,15 @@ def ask(method: str, url: str, path: str, *, seconds: float, **params: Any) -> d
     headers = _headers(url)
     try:
         answer = httpx2.request(method, f"{url.rstrip('/')}{path}", params=params, headers=headers, timeout=seconds)
-        found: dict[str, Any] = dict(answer.json())
+        body: dict[str, Any] = dict(answer.json())
         if answer.is_error:
-            said = found["error"]["message"]
+            message = body["error"]["message"]
             hint = f"; set {VARIABLE} to an admin key" if answer.status_code in {401, 403} else ""
-            raise leave(Code.FAILED, f"{said}{hint}")
+            raise leave(Code.FAILED, f"{message}{hint}")
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise leave(Code.FAILED, f"no answer from {url}: {why}; --url names another server") from None
-    return found
+    return body
 
 
 @contextmanager

@@ -67,7 +67,7 @@ async def _serve(prepared: "Prepared") -> Code:
     async with run(prepared) as running:
         gc.collect()
         gc.freeze()  # what is here stays; looking through it again and again would only hold up requests
-        _say_where(prepared, running.url)
+        _announce_address(prepared, running.url)
         await first_of(awaited(running.stopped()), signals.first)
         ending = running.end()
         await first_of(ending, signals.second, running.service.failure)
@@ -84,7 +84,7 @@ async def _serve(prepared: "Prepared") -> Code:
     return code
 
 
-def _say_where(prepared: "Prepared", url: str) -> None:
+def _announce_address(prepared: "Prepared", url: str) -> None:
     from cohabit.engines.registry import engine_class
 
     announce(f"listening on {url}")

@@ -31,9 +31,9 @@ class Signals:
         loop = asyncio.get_running_loop()
         for number in _NAMES:
             if signal.getsignal(number) is not signal.SIG_IGN:
-                loop.add_signal_handler(number, self._heard, number)
+                loop.add_signal_handler(number, self._on_signal, number)
 
-    def _heard(self, number: signal.Signals) -> None:
+    def _on_signal(self, number: signal.Signals) -> None:
         if self.first.is_set():
             log.warning("shutting down at once", why=_NAMES[number])
             self.second.set()

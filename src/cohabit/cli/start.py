@@ -20,7 +20,7 @@ def main() -> None:
     try:
         app()
     except OSError as error:
-        raise SystemExit(leave(Code.FAILED, _told(error)).exit_code) from None
+        raise SystemExit(leave(Code.FAILED, _message(error)).exit_code) from None
 
 
 def _open_standard_files() -> None:
@@ -36,7 +36,7 @@ def _open_standard_files() -> None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
-def _told(error: OSError) -> str:
+def _message(error: OSError) -> str:
     why = error.strerror or str(error)
     if error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {why}"

@@ -30,7 +30,7 @@ def write(path: Path, value: Any, *, durable: bool = False) -> None:
 def stamp(path: Path) -> tuple[int, int, int] | None:
     """Another one once the file has changed; None where there is none that can be looked at."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns

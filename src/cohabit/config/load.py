@@ -60,7 +60,7 @@ def parse_config(text: str, base_dir: Path, name: str = "config") -> Config:
     except ValidationError as error:
         # Unknown keys first: a misspelt one is also why another is missing.
         errors = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
-        raise ConfigError(f"{name}: {_told(errors[0])}") from None
+        raise ConfigError(f"{name}: {_line(errors[0])}") from None
     config._base_dir = base_dir
     try:
         check(config)
@@ -79,7 +79,7 @@ def _check_depth(text: str) -> None:
             raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
-def _told(error: Any) -> str:
+def _line(error: Any) -> str:
     """One pydantic error as a line: the place, what is wrong, what would do."""
     place = [str(part) for part in error["loc"] if part != "[key]"]
     where = ".".join(place)

@@ -46,11 +46,11 @@ def _origin(origin: str) -> str:
     """As browsers write it: lower case, without the port that its scheme has anyway."""
     if origin == "*":
         return origin
-    found = _ORIGIN.fullmatch(origin.lower())
-    if found is None:
+    match = _ORIGIN.fullmatch(origin.lower())
+    if match is None:
         raise PydanticCustomError("origin", "an origin such as https://app.example.org (no path) is needed, or *")
-    port = "" if found["port"] == _PORTS.get(found["scheme"]) else found["port"] or ""
-    return f"{found['scheme']}://{found['host']}{port}"
+    port = "" if match["port"] == _PORTS.get(match["scheme"]) else match["port"] or ""
+    return f"{match['scheme']}://{match['host']}{port}"
 
 
 def _network(network: str) -> str:

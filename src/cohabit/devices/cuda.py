@@ -26,7 +26,7 @@ class Cuda:
 
     def total_bytes(self) -> int:
         """Memory of the card. Raises DeviceError."""
-        return self._told(lambda: int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).total))
+        return self._query(lambda: int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).total))
 
     def read(self, workers: Mapping[int, int]) -> DeviceReading:
         """Per-process figures of the driver. Where it has none (WSL) a worker is missing from the reading.
@@ -34,7 +34,7 @@ class Cuda:
         Raises DeviceError if the driver fails; the next reading then opens the card anew, since a driver that was
         reloaded does not know the old handle.
         """
-        return self._told(lambda: self._reading(workers))
+        return self._query(lambda: self._reading(workers))
 
     def _reading(self, workers: Mapping[int, int]) -> DeviceReading:
         if self._handle is None:
@@ -75,7 +75,7 @@ class Cuda:
                 used[process.pid] = used.get(process.pid, 0) + int(size)
         return used
 
-    def _told(self, ask: Callable[[], T]) -> T:
+    def _query(self, ask: Callable[[], T]) -> T:
         try:
             return ask()
         except (self._nvml.NVMLError, OSError, ValueError) as error:

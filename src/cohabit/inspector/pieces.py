@@ -70,7 +70,7 @@ class Allowance:
         self._stretches = 0
         self._limit()
 
-    def heard(self, seconds: float) -> bool:
+    def extend(self, seconds: float) -> bool:
         """So many seconds of sound have been decoded so far. True if that has earned more time."""
         stretches = int(seconds / SOUND_SECONDS)
         if stretches <= self._stretches:
@@ -109,12 +109,12 @@ def serve(fd: int) -> None:
 def _inspected(link: socket.socket, piece: Piece) -> FromInspector:
     allowance = Allowance()
 
-    def heard(seconds: float) -> None:
-        if allowance.heard(seconds):
+    def on_progress(seconds: float) -> None:
+        if allowance.extend(seconds):
             _send(link, Progress())
 
     try:
-        return Clean(cleaned(piece, heard))
+        return Clean(cleaned(piece, on_progress))
     except Unreadable as error:
         return PieceRefused(str(error))
     except MemoryError:

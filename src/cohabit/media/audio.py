@@ -97,14 +97,14 @@ def frames(data: bytes) -> "Iterator[AudioFrame]":
 
 
 def mono(
-    found: "Iterable[AudioFrame]", rate: int, *, form: str = "flt", frame_size: int | None = None
+    source: "Iterable[AudioFrame]", rate: int, *, form: str = "flt", frame_size: int | None = None
 ) -> "Iterator[AudioFrame]":
     """Mixed down to one channel at ``rate`` Hz, in frames of ``frame_size`` samples. Raises Unreadable.
 
     The kind of the frames may change on the way, as in two files that were joined.
     """
     kind, mixer = None, None
-    for frame in found:
+    for frame in source:
         if kind != (kind := _kind(frame)):
             if mixer is not None:
                 yield from mixer.resample(None)
@@ -193,11 +193,11 @@ def _look(container: "InputContainer") -> None:
         raise Unreadable(f"holds no sound; send {TAKEN}")
     if (container.duration or 0) > MAX_SECONDS * av.time_base:
         raise _too_long()
-    told = container.streams.audio[0].codec_context
-    if told is None:  # ffmpeg knows no more than the name of its codec
+    codec = container.streams.audio[0].codec_context
+    if codec is None:  # ffmpeg knows no more than the name of its codec
         raise _unknown()
-    lowest = LOWEST_RATE if told.sample_rate else 0
-    if not (1 <= told.channels <= MAX_CHANNELS and lowest <= told.sample_rate <= HIGHEST_RATE):
+    lowest = LOWEST_RATE if codec.sample_rate else 0
+    if not (1 <= codec.channels <= MAX_CHANNELS and lowest <= codec.sample_rate <= HIGHEST_RATE):
         raise _empty()  # a muxer crashes over a header like this; frames may still say something else
 
 
@@ -229,8 +229,8 @@ def _encode(source: "InputContainer", stream: "AudioStream", target: "OutputCont
     flac.format = "s16"
     flac.codec_context.open()
     count = 0
-    heard = mono(_decoded(source, stream), _ENCODED_RATE, form="s16", frame_size=flac.codec_context.frame_size)
-    for frame in heard:
+    mixed = mono(_decoded(source, stream), _ENCODED_RATE, form="s16", frame_size=flac.codec_context.frame_size)
+    for frame in mixed:
         if count > MAX_SECONDS * _ENCODED_RATE:
             raise _too_long()
         frame.pts = count
@@ -248,12 +248,12 @@ def _decoded(container: "InputContainer", stream: "AudioStream") -> "Iterator[Au
 
     for packet in _packets(container, stream):
         try:
-            found = packet.decode()
+            decoded = packet.decode()
         except MemoryError:
             raise
         except (av.FFmpegError, ValueError):
             continue
-        yield from found
+        yield from decoded
 
 
 def _packets(container: "InputContainer", stream: "AudioStream") -> Iterator[Any]:

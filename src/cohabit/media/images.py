@@ -112,10 +112,10 @@ def _turned(picture: "Image") -> int | None:
     Of a picture that is loaded: Pillow would load a PNG for this, and what is wrong with its data would not be seen.
     """
     try:
-        found = picture.getexif().get(0x0112)
+        orientation = picture.getexif().get(0x0112)
     except Exception:  # damaged EXIF data are no reason to refuse a good picture, however Pillow says so
         return None
-    return found if isinstance(found, int) and 2 <= found <= 8 else None
+    return orientation if isinstance(orientation, int) and 2 <= orientation <= 8 else None
 
 
 def _opened(data: bytes) -> "Image":

@@ -53,9 +53,9 @@ class Subscription:
         except TimeoutError:
             return []
         self._wake.clear()
-        found = list(self._messages)
+        messages = list(self._messages)
         self._messages.clear()
-        return found
+        return messages
 
     def cancel(self) -> None:
         """No more."""
@@ -105,11 +105,11 @@ class Feed:
         """A ``control_loop.Observe``."""
         if not self._subscriptions:
             return
-        told = [*self._of_event(event, now), *(one for command in commands for one in self._of_command(command))]
+        messages = [*self._of_event(event, now), *(one for command in commands for one in self._of_command(command))]
         if self._state.swap is not self._swap:
             self._swap = self._state.swap
-            told.append(("swap", self._swapping()))
-        for kind, fields in told:
+            messages.append(("swap", self._swapping()))
+        for kind, fields in messages:
             message = b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode({"at": time.time(), **fields}))
             for subscription in self._subscriptions:
                 subscription.put(message)
@@ -128,10 +128,10 @@ class Feed:
             case PinRequested(model):
                 yield "model", {"model": model, "pinned": self._state.models[model].policy.pin}
             case DeviceMeasured() | DeviceUnreadable():
-                found = self._all_alerts(now)
-                if found != self._alerts:
-                    self._alerts = found
-                    yield "alerts", {"alerts": found}
+                alerts = self._all_alerts(now)
+                if alerts != self._alerts:
+                    self._alerts = alerts
+                    yield "alerts", {"alerts": alerts}
             case _:
                 pass
 

@@ -98,15 +98,15 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 def arguments(thing: object) -> dict[str, Any]:
     """What its constructor would have to be given: each is kept under its name, with or without an underscore."""
     kept = vars(thing)
-    found = {name: kept[name if name in kept else f"_{name}"] for name in inspect.signature(type(thing)).parameters}
-    return {name: value.value if isinstance(value, Ewma) else value for name, value in found.items()}
+    values = {name: kept[name if name in kept else f"_{name}"] for name in inspect.signature(type(thing)).parameters}
+    return {name: value.value if isinstance(value, Ewma) else value for name, value in values.items()}
 
 
-def made(kind: type[T], found: dict[str, Any]) -> T:
+def made(kind: type[T], values: dict[str, Any]) -> T:
     """What ``arguments`` was read off. Raises msgspec.ValidationError, TypeError."""
     hints = get_type_hints(kind.__init__)
     return kind(
-        **{name: msgspec.convert(value, hints.get(name, Any), str_keys=True) for name, value in found.items()}
+        **{name: msgspec.convert(value, hints.get(name, Any), str_keys=True) for name, value in values.items()}
     )
 
 
@@ -148,5 +148,5 @@ def read_head(line: bytes) -> Head:
 
 def read_entry(line: bytes) -> JournalEntry:
     """Raises msgspec.DecodeError."""
-    found = _lines.decode(line)
-    return JournalEntry(found.now, EVENTS.read(found.event), [COMMANDS.read(command) for command in found.commands])
+    entry = _lines.decode(line)
+    return JournalEntry(entry.now, EVENTS.read(entry.event), [COMMANDS.read(command) for command in entry.commands])

@@ -73,13 +73,13 @@ class LogWriter:
             while data:
                 data = data[self._write_bytes(data) :]
         except OSError:
-            told = len(lines)  # the file is gone or full; the next lines may fare better
+            lost = len(lines)  # the file is gone or full; the next lines may fare better
         else:
-            told = 0
+            lost = 0
         with self._lock:
             self._waiting -= sum(map(len, lines))
-            dropped = 0 if told else self._dropped
-            self._dropped += told - dropped
+            dropped = 0 if lost else self._dropped
+            self._dropped += lost - dropped
             if not self._lines and not dropped:
                 self._written.set()
         if dropped:

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from cohabit.observability.log_writer import LAST_WRITE, LogWriter
-from cohabit.runtime.supervision import said, where
+from cohabit.runtime.supervision import error_text, where
 
 log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ class _FromLibraries(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Log it."""
         error = record.exc_info[1] if record.exc_info else None
-        fields = {} if error is None else {"error": said(error), "where": where(error)}
+        fields = {} if error is None else {"error": error_text(error), "where": where(error)}
         log.log(record.levelno, str(record.msg).strip(), logger=record.name, **fields)
 
 
@@ -97,12 +97,12 @@ def _take_over() -> None:
         error = failed.exc_value
         if error is not None:
             name = failed.thread.name if failed.thread is not None else ""
-            log.error("thread failed", thread=name, error=said(error), where=where(error))
+            log.error("thread failed", thread=name, error=error_text(error), where=where(error))
 
     def ignored(failed: Any) -> None:
         error = failed.exc_value
         if error is not None:
-            log.error("unraisable error", error=said(error), where=where(error))
+            log.error("unraisable error", error=error_text(error), where=where(error))
 
     threading.excepthook = in_thread
     sys.unraisablehook = ignored

@@ -24,10 +24,10 @@ def peak_and_resident() -> tuple[int, int]:
 
     The kernel keeps its high mark some pages late: here it is at least what is resident.
     """
-    found = _SIZES.search(os.pread(_open(os.getpid(), "status", os.O_RDONLY), 4096, 0))
-    if found is None:
+    match = _SIZES.search(os.pread(_open(os.getpid(), "status", os.O_RDONLY), 4096, 0))
+    if match is None:
         raise LookupError("/proc/self/status does not tell of VmHWM and VmRSS")
-    peak, resident = (int(size) * 1024 for size in found.groups())
+    peak, resident = (int(size) * 1024 for size in match.groups())
     return max(peak, resident), resident
 
 

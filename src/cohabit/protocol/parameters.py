@@ -65,14 +65,14 @@ def parameters_of(declared: type[msgspec.Struct]) -> Mapping[str, Parameter]:
     """The fields of a declaration by the names that clients use, in its order."""
     _, parts = msgspec.json.schema_components([declared])
     own = parts[declared.__name__]["properties"]
-    found = {}
+    parameters = {}
     for field in msgspec.structs.fields(declared):
         name = field.encode_name
         schema = _resolved(own[name], parts)
         (schema,) = [branch for branch in schema.get("anyOf", [schema]) if branch.get("type") != "null"]
         description = schema.pop("description", "")
-        found[name] = Parameter(name, schema, description, msgspec.json.Decoder(field.type).decode)
-    return MappingProxyType(found)
+        parameters[name] = Parameter(name, schema, description, msgspec.json.Decoder(field.type).decode)
+    return MappingProxyType(parameters)
 
 
 class Declared:
@@ -89,14 +89,14 @@ class Declared:
         self._refused = refused
         self._check = check
 
-    def read(self, task: Task, found: Mapping[str, bytes | msgspec.Raw]) -> tuple[dict[str, Any], list[str]]:
+    def read(self, task: Task, fields: Mapping[str, bytes | msgspec.Raw]) -> tuple[dict[str, Any], list[str]]:
         """The declared ones of these fields, those that are null aside; and the names of all others.
 
         Raises BadParameter.
         """
         known = parameters_of(self._by_task[task]) if task in self._by_task else {}
         given, others = {}, []
-        for name, raw in found.items():
+        for name, raw in fields.items():
             if name in known:
                 if (value := known[name].read(raw)) is not None:
                     given[name] = value

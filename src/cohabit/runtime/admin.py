@@ -42,7 +42,7 @@ class AdminRequests:
         self._watches: set[_Watch] = set()
         loop.when_failed(self._release)
 
-    async def ask(self, asked: AdminRequest, within: float) -> AdminOutcome | Objection:
+    async def request(self, request: AdminRequest, within: float) -> AdminOutcome | Objection:
         """Ask, and wait for up to so many seconds until it is done. The model must be there.
 
         Raises ResponseFailed if the server has failed.
@@ -50,14 +50,14 @@ class AdminRequests:
         if self._loop.failed is not None:
             raise ResponseFailed(rejection=SERVER_FAILED)
         state = self._loop.controller.state
-        found = objection(state, asked)
-        if found is not None:
-            return found
-        watch = _Watch(state.models[asked.model], asked)
+        refusal = objection(state, request)
+        if refusal is not None:
+            return refusal
+        watch = _Watch(state.models[request.model], request)
         self._watches.add(watch)
         self._loop.subscribe(watch.handled)
         try:
-            self._loop.post(asked)
+            self._loop.post(request)
             async with asyncio.timeout(within):
                 await watch.ended.wait()
         except TimeoutError:

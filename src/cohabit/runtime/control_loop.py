@@ -47,9 +47,9 @@ class ControlLoop:
         """Tell it no more."""
         self._observers.remove(observe)
 
-    def when_failed(self, told: Callable[[], None]) -> None:
+    def when_failed(self, callback: Callable[[], None]) -> None:
         """Call this once if the loop fails. It must not raise."""
-        self._when_failed.append(told)
+        self._when_failed.append(callback)
 
     def fail(self, during: str, error: BaseException) -> None:
         """Stop for good because of this error, the first that is told."""
@@ -57,8 +57,8 @@ class ControlLoop:
             self.failed = error
             self.stop()
             log.error("the control loop stopped", during=during)
-            for told in self._when_failed:
-                told()
+            for callback in self._when_failed:
+                callback()
 
     def stop(self) -> None:
         """Take nothing more: what is posted from now on is dropped."""
@@ -92,9 +92,9 @@ class ControlLoop:
                 else:
                     self._execute(command)
         finally:  # also of the event that the core failed on: a journal ends with it
-            self._tell(event, commands, now)
+            self._notify(event, commands, now)
 
-    def _tell(self, event: Event, commands: Sequence[Command], now: float) -> None:
+    def _notify(self, event: Event, commands: Sequence[Command], now: float) -> None:
         """All observers, also those behind one that raises."""
         failed: Exception | None = None
         for observe in tuple(self._observers):

@@ -204,7 +204,7 @@ class Inspectors:
             self._answer(one, Unreadable("is too large; make it smaller, or send it in parts"))
             self._rest(one)
 
-    def _heard(self, one: _Inspector, message: FromInspector) -> None:
+    def _on_message(self, one: _Inspector, message: FromInspector) -> None:
         match message:
             case InspectorReady():
                 one.ready = True
@@ -264,7 +264,7 @@ class Inspectors:
 
     async def _live(self, one: _Inspector) -> None:
         try:
-            one.process = await self._spawn(lambda message: self._heard(one, message))
+            one.process = await self._spawn(lambda message: self._on_message(one, message))
             if one.ending:
                 one.process.kill()
             elif not one.ready:

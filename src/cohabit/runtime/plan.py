@@ -162,8 +162,8 @@ def _within(measured: Footprint, stated: "Stated", most: int) -> Footprint:
     stated stands until the next load."""
     measured.cap(most)
     if measured.peak > most:
-        said = stated.footprint(None)
-        measured.idle, measured.load = said.idle, said.load
+        declared = stated.footprint(None)
+        measured.idle, measured.load = declared.idle, declared.load
         measured.cap(most)
     return measured
 
@@ -248,5 +248,5 @@ def precision(source: str | None) -> str:
     """As the file's name tells it; ``-`` if it does not."""
     if source is None:
         return "-"
-    found = _PRECISION.findall(source.partition("#")[0])
-    return found[-1] if found else "-"
+    matches = _PRECISION.findall(source.partition("#")[0])
+    return matches[-1] if matches else "-"

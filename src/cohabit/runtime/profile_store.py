@@ -137,10 +137,10 @@ class ProfileStore:
             raise FootprintsUnwritable(f"{self.path}: {error.strerror or error}") from None
 
     def _read(self) -> None:
-        found = self._file()
-        profiles = {key: _profile(key, raw) for key, raw in found.profiles.items()}
+        file = self._file()
+        profiles = {key: _profile(key, raw) for key, raw in file.profiles.items()}
         self._profiles = {key: profile for key, profile in profiles.items() if profile is not None}
-        self._measured = found.measured
+        self._measured = file.measured
 
     def _file(self) -> _File:
         nothing = _File(SCHEMA, {})
@@ -152,14 +152,14 @@ class ProfileStore:
             log.warning("footprints cannot be read", path=str(self.path), error=error.strerror)
             return nothing
         try:
-            found = msgspec.json.decode(data, type=_File)
+            file = msgspec.json.decode(data, type=_File)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             self._set_aside()
             return nothing
-        if found.schema == 1:
-            found.profiles = {key: _converted(raw) for key, raw in found.profiles.items()}
-            found.schema = SCHEMA
-        return found if found.schema == SCHEMA else nothing
+        if file.schema == 1:
+            file.profiles = {key: _converted(raw) for key, raw in file.profiles.items()}
+            file.schema = SCHEMA
+        return file if file.schema == SCHEMA else nothing
 
     def _set_aside(self) -> None:
         aside = self.path.with_suffix(".broken")
@@ -183,10 +183,10 @@ _NAMES_OF_1 = {
 def _converted(raw: msgspec.Raw) -> msgspec.Raw:
     """A profile of schema 1 with today's names. What is no object stays, to be refused."""
     try:
-        found = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return raw
-    return msgspec.Raw(msgspec.json.encode({_NAMES_OF_1.get(name, name): value for name, value in found.items()}))
+    return msgspec.Raw(msgspec.json.encode({_NAMES_OF_1.get(name, name): value for name, value in fields.items()}))
 
 
 def _profile(key: str, raw: msgspec.Raw) -> Profile | None:

@@ -120,11 +120,11 @@ class ResponseStream:
         self._give_back(len(chunks), sum(map(len, chunks)))
         return chunks
 
-    def listen(self, heard: Callable[[int], None]) -> None:
+    def listen(self, callback: Callable[[int], None]) -> None:
         """Call ``heard(id)`` whenever there is something to take, at once if there is; for who has many answers."""
-        self._heard = heard
+        self._heard = callback
         if self.ready:
-            heard(self.id)
+            callback(self.id)
 
     async def started(self, within: float | None = None) -> bool:
         """True once there is a chunk, an end or a failure to take; False after ``within`` seconds without."""

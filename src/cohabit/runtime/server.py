@@ -95,7 +95,7 @@ class Server:
         self.failure = asyncio.Event()
         """Set once the server has failed: nothing is served any more, and the process is to exit with 1."""
         self._kept: list[asyncio.Task[None]] = []
-        self._owner = AdminRequests(self.loop)
+        self._admin = AdminRequests(self.loop)
         self._inspectors = Inspectors()
         self._sampler = Sampler(device, self._pids, self.loop.post, Beside(self._inspectors.pids, inspection))
         self._watchdog = Watchdog(self._supervisor.processes)
@@ -177,8 +177,8 @@ class Server:
 
     def has_room(self, model: str) -> bool:
         """Whether less than half of its queue is taken."""
-        found = self.loop.controller.state.models[model]
-        return found.queue.interactive.count < max(1, found.policy.queue_limit // 2)
+        record = self.loop.controller.state.models[model]
+        return record.queue.interactive.count < max(1, record.policy.queue_limit // 2)
 
     def status(self, listed: int = LISTED) -> dict[str, Any]:
         """The core's snapshot, with what only the shell knows."""
@@ -202,14 +202,14 @@ class Server:
         if stall is not None:
             yield Alert("stalled", Severity.CRITICAL, stall)
 
-    async def tell(self, asked: AdminRequest, within: float) -> AdminOutcome | Objection:
+    async def administer(self, request: AdminRequest, within: float) -> AdminOutcome | Objection:
         """Of a model that is there."""
-        return await self._owner.ask(asked, within)
+        return await self._admin.request(request, within)
 
     def standing(self, model: str) -> tuple[str, bool]:
         """Its state, and whether it is pinned."""
-        found = self.loop.controller.state.models[model]
-        return found.state.value, found.policy.pin
+        record = self.loop.controller.state.models[model]
+        return record.state.value, record.policy.pin
 
     def log_of(self, model: str) -> Sequence[str]:
         """The last lines its worker printed, or the one before."""

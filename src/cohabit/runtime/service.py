@@ -73,7 +73,7 @@ class Service(Protocol):
     def status(self, listed: int = LISTED) -> dict[str, Any]:
         """The core's snapshot as plain data, a versioned schema, with the next ``listed`` requests of each model."""
 
-    async def tell(self, asked: AdminRequest, within: float) -> AdminOutcome | Objection:
+    async def administer(self, request: AdminRequest, within: float) -> AdminOutcome | Objection:
         """The owner's word to a model that is there; waits for up to so many seconds until it is done."""
 
     def standing(self, model: str) -> tuple[str, bool]:

@@ -39,7 +39,7 @@ def where(error: BaseException) -> list[str]:
     return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames)]
 
 
-def said(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Its type, with its text where that comes from the system and not from a client."""
     kind = type(error).__name__
     return f"{kind}: {error}" if isinstance(error, OSError | DeviceError) else kind
@@ -60,7 +60,7 @@ def supervise(
         _running.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("task failed", task=name, error=said(error), where=where(error))
+            log.error("task failed", task=name, error=error_text(error), where=where(error))
             failed(error)
 
     _running.add(task)
@@ -94,7 +94,7 @@ class TaskSupervisor:
     def unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """For ``loop.set_exception_handler``: what raised where nobody can catch it."""
         error = context.get("exception")
-        details = {} if error is None else {"error": said(error), "where": where(error)}
+        details = {} if error is None else {"error": error_text(error), "where": where(error)}
         during = str(context.get("message")).partition("(")[0]  # then arguments, perhaps a client's words
         log.error("unexpected error in the event loop", during=during, **details)
 
@@ -110,6 +110,6 @@ class TaskSupervisor:
                 if failed - began > RECOVERED_AFTER:
                     pause = FIRST_PAUSE
                 self.restarts[name] += 1
-                log.error("task failed", task=name, error=said(error), where=where(error), again_in=pause)  # noqa: TRY400 - its text may quote a client
+                log.error("task failed", task=name, error=error_text(error), where=where(error), again_in=pause)  # noqa: TRY400 - its text may quote a client
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)

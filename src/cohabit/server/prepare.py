@@ -129,12 +129,14 @@ def certificate_of(config: "Config", tell: Tell) -> "Certificate | None":
         return None
     password = None if tls.password_file is None else config.base_dir / tls.password_file
     try:
-        found = Certificate(CertificateFiles(config.base_dir / tls.certificate, config.base_dir / tls.key, password))
+        certificate = Certificate(
+            CertificateFiles(config.base_dir / tls.certificate, config.base_dir / tls.key, password)
+        )
     except CertificateError as error:
         raise ConfigError(f"server.tls.{error}") from None
-    if found.objection is not None:
-        tell(f"server.tls.certificate: clients will refuse it: {found.objection}")
-    return found
+    if certificate.objection is not None:
+        tell(f"server.tls.certificate: clients will refuse it: {certificate.objection}")
+    return certificate
 
 
 def bound_to(config: "Config", host: str | None, port: int | None) -> "Config":

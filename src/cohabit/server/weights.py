@@ -41,14 +41,14 @@ class Wanted(NamedTuple):
 
 def wanted(config: Config) -> dict[str, Wanted]:
     """By who wants it: ``llm``, ``embeddings tokenizer``."""
-    found: dict[str, Wanted] = {}
+    sources: dict[str, Wanted] = {}
     for name, model in config.models.items():
         derivations = defaults.derivations(model)
         if model.source is not None:
-            found[name] = Wanted(model.source, derivations.get("source"))
+            sources[name] = Wanted(model.source, derivations.get("source"))
         for role, source in model.files.items():
-            found[f"{name} {role}"] = Wanted(source, derivations.get(role))
-    return found
+            sources[f"{name} {role}"] = Wanted(source, derivations.get(role))
+    return sources
 
 
 def missing(config: Config) -> dict[str, Wanted]:

@@ -111,8 +111,8 @@ class WorkerLoop:
                 self._link.send(LoadFailed(f"out of memory while {doing}", out_of_memory=True))
                 return
             report(error)
-            said = f": {error}" if self._runner is None else ""  # later it might quote what a client sent
-            self._link.send(LoadFailed(f"{type(error).__name__} while {doing}{said}"))
+            text = f": {error}" if self._runner is None else ""  # later it might quote what a client sent
+            self._link.send(LoadFailed(f"{type(error).__name__} while {doing}{text}"))
 
     def _prepare(self, engine: str, device: Device) -> None:
         self._import(engine, device)

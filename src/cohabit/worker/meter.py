@@ -127,12 +127,12 @@ class CardMeter:
             time.sleep(EVERY)
 
     def _own(self) -> int | None:
-        found = [
+        sizes = [
             process.usedGpuMemory
             for process in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._card)
             if process.pid == os.getpid() and process.usedGpuMemory is not None
         ]
-        return sum(found) if found else None
+        return sum(sizes) if sizes else None
 
     def _all(self) -> int:
         return int(self._nvml.nvmlDeviceGetMemoryInfo(self._card).used)

@@ -140,7 +140,9 @@ async def test_lines_of_a_batch_count_for_their_owner(locked: Opened) -> None:
     async def line() -> int:
         caller = AsgiClient(locked.app)
         body = json.dumps(EMBED).encode()
-        said = await caller.ask("/v1/embeddings", body, client="b", seconds=5, state={"key": key, "background": True})
+        said = await caller.post(
+            "/v1/embeddings", body, client="b", seconds=5, state={"key": key, "background": True}
+        )
         return said.status
 
     assert [await line() for _ in range(2)] == [200, 429], "half of its two a minute"

@@ -43,10 +43,10 @@ def is_public(text: str) -> bool:
 async def looked_up(host: str) -> list[str]:
     """The addresses of a name, as the system knows them; empty if it has none."""
     try:
-        found = await LOOKUPS.run(socket.getaddrinfo, host, 443, type=socket.SOCK_STREAM)
+        entries = await LOOKUPS.run(socket.getaddrinfo, host, 443, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 class RemoteMedia:
@@ -79,7 +79,7 @@ class RemoteMedia:
             addresses = await self._resolve(target.raw_host.decode("ascii"))
             if not addresses or not all(map(is_public, addresses)):
                 raise not_fetched(param, "is not on a host whose addresses are all public")
-            response = await self._asked(target, addresses, param)
+            response = await self._request(target, addresses, param)
             try:
                 if response.status_code not in _REDIRECTS:
                     return await self._read(response, param)
@@ -107,7 +107,7 @@ class RemoteMedia:
             raise not_fetched(param, "is not on a host of server.remote_media.allow_hosts in the config")
         return target
 
-    async def _asked(self, target: httpx2.URL, addresses: Sequence[str], param: str) -> httpx2.Response:
+    async def _request(self, target: httpx2.URL, addresses: Sequence[str], param: str) -> httpx2.Response:
         """The first of the addresses that answers."""
         name = target.raw_host.decode("ascii")
         headers = [

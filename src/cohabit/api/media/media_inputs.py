@@ -159,20 +159,20 @@ async def check_pictures(
     ``pictures`` are those of a conversation, if it has any: where each stands, and its URL; ``param`` is the field
     which holds the conversation. Raises ApiError.
     """
-    found = dict(pictures)
-    if found and Task.DESCRIBE not in info.tasks:
+    images = dict(pictures)
+    if images and Task.DESCRIBE not in info.tasks:
         seeing = [other.name for other in media.service.models.values() if Task.DESCRIBE in other.tasks]
         can = f"models that can: {', '.join(seeing)}" if seeing else "no configured model can"
         raise BadRequest(f"{info.name} cannot see pictures; {can}", param=param, code="unsupported_content")
-    if info.needs_picture and not found:
+    if info.needs_picture and not images:
         raise BadRequest(
             f"{info.name} only tells of pictures; add an image_url part with a data URL",
             param=param,
             code="unsupported_content",
         )
-    if len(found) > MAX_PICTURES:
+    if len(images) > MAX_PICTURES:
         raise BadRequest(f"{param} may hold at most {MAX_PICTURES} pictures", param=param)
-    return await media.pictures(found, info.longest_picture)
+    return await media.pictures(images, info.longest_picture)
 
 
 def put_pictures(body: Any, urls: Mapping[str, str]) -> None:

@@ -130,10 +130,10 @@ def _decides(names: frozenset[str]) -> Callable[[bytes], bool]:
 
     @lru_cache(_NAMES_KEPT)  # it is asked of every request
     def ours(host: bytes) -> bool:
-        found = _HOST.fullmatch(host.decode("latin-1").strip())
-        if found is None:
+        match = _HOST.fullmatch(host.decode("latin-1").strip())
+        if match is None:
             return False
-        name = (found[1] or found[2]).lower().removesuffix(".")
+        name = (match[1] or match[2]).lower().removesuffix(".")
         try:
             address = ip_address(name)
         except ValueError:

@@ -113,22 +113,22 @@ def _model(request: Request) -> str:
     return find(service_of(request), request.path_params["name"]).name
 
 
-async def _apply(request: Request, asked: AdminRequest, wait: float) -> Response:
+async def _apply(request: Request, action: AdminRequest, wait: float) -> Response:
     service = service_of(request)
-    state_of(request.scope)["model"] = asked.model
-    found = await service.tell(asked, wait)
-    if isinstance(found, Objection):
-        if found.refusal is AdminRefusal.SHUTTING_DOWN:
+    state_of(request.scope)["model"] = action.model
+    result = await service.administer(action, wait)
+    if isinstance(result, Objection):
+        if result.refusal is AdminRefusal.SHUTTING_DOWN:
             raise ResponseFailed(rejection=SHUTTING_DOWN)
-        raise ApiError(409, found.detail, code=found.refusal)
-    if found.ending is Ending.SUPERSEDED:
-        raise ApiError(409, found.detail, code=found.ending)
-    if found.ending is Ending.FAILED:
-        raise ResponseFailed(rejection=Rejection(RejectReason.MODEL_FAILED, found.detail, 10.0))
-    state, pinned = service.standing(asked.model)
-    outcome: Outcome = "done" if found.ending is Ending.DONE else "under_way"
-    told = ActionResult(outcome=outcome, model=asked.model, state=state, pinned=pinned)
-    return json_response(told, 200 if found.ending is Ending.DONE else 202)
+        raise ApiError(409, result.detail, code=result.refusal)
+    if result.ending is Ending.SUPERSEDED:
+        raise ApiError(409, result.detail, code=result.ending)
+    if result.ending is Ending.FAILED:
+        raise ResponseFailed(rejection=Rejection(RejectReason.MODEL_FAILED, result.detail, 10.0))
+    state, pinned = service.standing(action.model)
+    outcome: Outcome = "done" if result.ending is Ending.DONE else "under_way"
+    body = ActionResult(outcome=outcome, model=action.model, state=state, pinned=pinned)
+    return json_response(body, 200 if result.ending is Ending.DONE else 202)
 
 
 class Events(Stream):
@@ -149,9 +149,9 @@ class Events(Stream):
         try:
             await self._push(b": listening\n\n")
             while not self._subscription.closed and self._allowed():
-                found = await self._subscription.some(QUIET_SECONDS)
-                if found or not self._subscription.closed:
-                    await self._push(b"".join(found) or b": quiet\n\n")
+                messages = await self._subscription.some(QUIET_SECONDS)
+                if messages or not self._subscription.closed:
+                    await self._push(b"".join(messages) or b": quiet\n\n")
             end = b"event: lost\ndata: {}\n\n" if self._subscription.lost else b""
             await self._push(end, more=False)
         finally:

@@ -105,18 +105,18 @@ def _not_so_many() -> BadRequest:
 async def _prepare(media: Media, items: deque["Spooled"]) -> deque[Item]:
     """Raises BadRequest if one is not JSON: then nothing of the body is to be trusted."""
     slices, spool = Slices(), Spool()
-    found: deque[Item] = deque()
+    prepared: deque[Item] = deque()
     while items:
         raw = items.popleft().bytes()
         try:
             work = await prepare(media, await apart(len(raw), partial(item_of, raw)))
-            found.append((replace(work, body=b""), spool.put(work.body)))
+            prepared.append((replace(work, body=b""), spool.put(work.body)))
         except NotJson:
             raise
         except ApiError as error:
-            found.append(error.body)
+            prepared.append(error.body)
         await slices.cut()
-    return found
+    return prepared
 
 
 class Spool:
@@ -170,7 +170,7 @@ class RunningBatch:
         self._places: dict[int, int] = {}
         self._results: dict[int, Callable[[bytes], dict[str, Any]]] = {}
         self._parts: dict[int, bytearray] = {}
-        self._heard: dict[int, None] = {}  # of which there is something to take
+        self._answered: dict[int, None] = {}  # of which there is something to take
         self._news = asyncio.Event()
         self._outcomes: asyncio.Queue[tuple[int, bytes] | Exception | None] = asyncio.Queue()
         self._held = 0
@@ -211,7 +211,7 @@ class RunningBatch:
                     self._answers[answer.id] = answer
                     self._places[answer.id] = index
                     self._results[answer.id] = work.result
-                    answer.listen(self._hear)
+                    answer.listen(self._note)
                     await slices.cut()
                 if not line:
                     del waiting[model]
@@ -246,12 +246,12 @@ class RunningBatch:
         """As each is done, until all are or it is cancelled."""
         slices = Slices()
         for _ in range(self._count):
-            found = await self._outcomes.get()
-            if found is None:
+            outcome = await self._outcomes.get()
+            if outcome is None:
                 return  # its client has gone
-            if isinstance(found, Exception):
-                raise found
-            yield found
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
             await slices.cut()
 
     def cancel(self) -> None:
@@ -271,8 +271,8 @@ class RunningBatch:
         """It need not be held any longer."""
         self._held -= len(outcome)
 
-    def _hear(self, answer: int) -> None:
-        self._heard[answer] = None
+    def _note(self, answer: int) -> None:
+        self._answered[answer] = None
         self._news.set()
 
     async def _take_back(self) -> None:
@@ -289,8 +289,8 @@ class RunningBatch:
             while self._left:
                 await self._news.wait()
                 self._news.clear()
-                heard, self._heard = self._heard, {}
-                for each in heard:
+                answered, self._answered = self._answered, {}
+                for each in answered:
                     answer = self._answers.get(each)
                     if answer is not None:
                         await self._take(answer)

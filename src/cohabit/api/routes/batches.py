@@ -31,9 +31,9 @@ async def create_batch(request: Request) -> Response:
     """Have every line of a file answered. It survives the server, and gives way to whoever waits for an answer."""
     validated = await read_fields(BatchRequest, request)
     warning = validated.drop_others()
-    async with open_store(request) as (store, who):
+    async with open_store(request) as (store, principal):
         try:
-            response = json_response(await store.create(who, validated.body))
+            response = json_response(await store.create(principal, validated.body))
         except Missing:
             message = "there is no such file, or it has been erased; send it to /v1/files first"
             raise BadRequest(message, param="input_file_id", code="file_not_found") from None
@@ -47,30 +47,30 @@ async def create_batch(request: Request) -> Response:
 async def list_batches(request: Request) -> Response:
     """All of them, the newest first."""
     query = query_of(request, ListBatches)
-    async with open_store(request) as (store, who):
-        return json_response(await store.batches(who, after=query.after, limit=query.limit))
+    async with open_store(request) as (store, principal):
+        return json_response(await store.batches(principal, after=query.after, limit=query.limit))
 
 
 @router.get("/{batch_id}", answer=Batch)
 async def get_batch(request: Request) -> Response:
     """How far a batch is."""
-    async with open_store(request) as (store, who):
-        return json_response(await store.batch(who, _batch_id(request)))
+    async with open_store(request) as (store, principal):
+        return json_response(await store.batch(principal, _batch_id(request)))
 
 
 @router.post("/{batch_id}/cancel", answer=Batch, responses=only(409))
 async def cancel_batch(request: Request) -> Response:
     """Begin no more lines. What has been answered is in the output file."""
-    async with open_store(request) as (store, who):
-        return json_response(await store.cancel(who, _batch_id(request)))
+    async with open_store(request) as (store, principal):
+        return json_response(await store.cancel(principal, _batch_id(request)))
 
 
 @router.delete("/{batch_id}", answer=Deleted, responses=only(409))
 async def delete_batch(request: Request) -> Response:
     """Erase a batch that has ended, with the files it made. The file it read stays."""
-    async with open_store(request) as (store, who):
+    async with open_store(request) as (store, principal):
         batch_id = _batch_id(request)
-        await store.erase_batch(who, batch_id)
+        await store.erase_batch(principal, batch_id)
     return json_response(Deleted(id=batch_id, object="batch"))
 
 

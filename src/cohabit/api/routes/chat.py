@@ -31,8 +31,8 @@ async def chat(request: Request) -> Response:
     """Answer a conversation, at once or as a stream."""
     validated = await read_fields(ChatRequest, request)
     info, warning = _prepare(request, validated, Task.CHAT, "messages")
-    found = check_pictures(media_of(request), info, validated.body.pictures(), "messages")
-    put_pictures(validated.plain, await attended(request, found))
+    pictures = check_pictures(media_of(request), info, validated.body.pictures(), "messages")
+    put_pictures(validated.plain, await attended(request, pictures))
     return await _respond(
         request, validated.body, submit(request, info.name, Task.CHAT, await validated.sent()), warning
     )
@@ -53,8 +53,8 @@ def _prepare(request: Request, validated: ValidatedBody[S], task: Task, param: s
     info = choose(service_of(request), validated.body.model, task)
     validated.choose(info, task)
     check_size(validated.text_bytes, param, _most_text(info, validated.body))
-    told = model_support.check(service_of(request), info, task, validated.body, validated.without_effect)
-    return info, warnings(told, validated.warning)
+    unsupported = model_support.check(service_of(request), info, task, validated.body, validated.without_effect)
+    return info, warnings(unsupported, validated.warning)
 
 
 def _most_text(info: ModelInfo, body: Sampling) -> int:

@@ -117,9 +117,9 @@ def _file_of(form: FormData) -> _Sent:
 async def list_files(request: Request) -> Response:
     """What was sent and what batches have made."""
     query = query_of(request, ListFiles)
-    async with open_store(request) as (store, who):
+    async with open_store(request) as (store, principal):
         page = await store.files(
-            who, purpose=query.purpose, after=query.after, limit=query.limit, newest=query.order == "desc"
+            principal, purpose=query.purpose, after=query.after, limit=query.limit, newest=query.order == "desc"
         )
     return json_response(page)
 
@@ -127,16 +127,16 @@ async def list_files(request: Request) -> Response:
 @router.get("/{file_id}", answer=FileObject)
 async def get_file(request: Request) -> Response:
     """What is known of a file."""
-    async with open_store(request) as (store, who):
-        return json_response(await store.file(who, _file_id(request)))
+    async with open_store(request) as (store, principal):
+        return json_response(await store.file(principal, _file_id(request)))
 
 
 @router.delete("/{file_id}", answer=Deleted, responses=only(409))
 async def delete_file(request: Request) -> Response:
     """Erase a file and all that is in it."""
-    async with open_store(request) as (store, who):
+    async with open_store(request) as (store, principal):
         file_id = _file_id(request)
-        await store.erase_file(who, file_id)
+        await store.erase_file(principal, file_id)
     return json_response(Deleted(id=file_id, object="file"))
 
 
@@ -146,11 +146,11 @@ async def delete_file(request: Request) -> Response:
 )
 async def read_file(request: Request) -> Response:
     """All that is in it."""
-    async with open_store(request) as (store, who):
+    async with open_store(request) as (store, principal):
         file_id = _file_id(request)
-        found = await store.file(who, file_id)
+        file = await store.file(principal, file_id)
     timeouts: StreamTimeouts = request.app.state.timeouts
-    return Content(store.content(who, file_id), found.bytes, timeouts)
+    return Content(store.content(principal, file_id), file.bytes, timeouts)
 
 
 def _file_id(request: Request) -> str:

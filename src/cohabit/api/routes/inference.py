@@ -37,8 +37,8 @@ async def inference(request: Request) -> Response:
     item = await apart(len(raw), lambda: item_of(raw, request_type))
     work = await attended(request, prepare(media_of(request), item))
     answer = submit(request, work.model, work.task, work.body, blobs=work.blobs)
-    found = await collect(request, answer)
-    if found is None:
+    answered = await collect(request, answer)
+    if answered is None:
         return Response(status_code=CLIENT_GONE)
     headers = timings(answer, run=True, warning=work.warning)
-    return Response(msgspec.json.encode(work.result(found)), media_type="application/json", headers=headers)
+    return Response(msgspec.json.encode(work.result(answered)), media_type="application/json", headers=headers)

@@ -48,20 +48,20 @@ async def rerank(request: Request) -> Response:
     check_size(validated.text_bytes, "documents")
     texts = body.texts()
     if task is Task.RERANK:
-        told, warning = {"query": body.query, "documents": texts}, None
+        fields, warning = {"query": body.query, "documents": texts}, None
     else:
-        told = {"input": [body.query, *texts], "encoding_format": "base64"}
+        fields = {"input": [body.query, *texts], "encoding_format": "base64"}
         warning = f"no model that can rerank is configured; scores are from the distance of vectors of {info.name}"
     answer = submit(
-        request, info.name, task, msgspec.json.encode({"model": info.name, **told, **validated.parameters})
+        request, info.name, task, msgspec.json.encode({"model": info.name, **fields, **validated.parameters})
     )
     try:
-        found = await collect(request, answer)
+        raw = await collect(request, answer)
     except ResponseFailed as failure:
         raise _with_our_field(failure) from None
-    if found is None:
+    if raw is None:
         return Response(status_code=CLIENT_GONE)
-    whole = msgspec.json.decode(found)
+    whole = msgspec.json.decode(raw)
     # Off the loop: a thousand long vectors take a tenth of a second.
     scores = _scores(whole) if task is Task.RERANK else await PARSING.run(_similarities, whole)
     tokens = whole["usage"]["total_tokens"]
@@ -83,13 +83,13 @@ def _task(service: Service) -> Task:
     return Task.EMBED if Task.EMBED in tasks and Task.RERANK not in tasks else Task.RERANK
 
 
-def _best(scores: Sequence[float], asked: RerankRequest, texts: Sequence[str]) -> list[Ranked]:
-    order = sorted(range(len(scores)), key=lambda index: -scores[index])[: asked.top_n]
+def _best(scores: Sequence[float], body: RerankRequest, texts: Sequence[str]) -> list[Ranked]:
+    order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.top_n]
     return [
         Ranked(
             index=index,
             relevance_score=scores[index],
-            document=Document(text=texts[index]) if asked.return_documents else msgspec.UNSET,
+            document=Document(text=texts[index]) if body.return_documents else msgspec.UNSET,
         )
         for index in order
     ]

@@ -44,8 +44,8 @@ async def respond(request: Request) -> Response:
     )
     chat.parameters = validated.parameters
     check_size(chat.text_bytes, "input", info.max_text)
-    told = model_support.check(service, info, Task.CHAT, chat.body, renamed=NAMES)
-    warning = warnings(told, validated.warning)
+    unsupported = model_support.check(service, info, Task.CHAT, chat.body, renamed=NAMES)
+    warning = warnings(unsupported, validated.warning)
     urls = await attended(request, check_pictures(media_of(request), info, body.pictures(), "input"))
     clean = {url: urls[place] for place, url in body.pictures()}
     put_pictures(chat.plain, {place: clean[url] for place, url in chat.body.pictures()})
@@ -54,12 +54,12 @@ async def respond(request: Request) -> Response:
     if body.stream:
         return events(request, answer, warning, partial(TypedStream, response_events))
     try:
-        found = await collect(request, answer)
+        raw = await collect(request, answer)
     except ResponseFailed as failure:
         raise _with_our_field(failure) from None
-    if found is None:
+    if raw is None:
         return Response(status_code=CLIENT_GONE)
-    whole = response_events.whole(msgspec.json.decode(found))
+    whole = response_events.whole(msgspec.json.decode(raw))
     headers = timings(answer, run=True, warning=warning)
     return Response(msgspec.json.encode(whole), media_type="application/json", headers=headers)
 
@@ -97,9 +97,9 @@ class TypedStream(EventStream):
         return _encoded(self._response.end())
 
 
-def _encoded(told: Iterable[Event]) -> bytes:
+def _encoded(events: Iterable[Event]) -> bytes:
     return b"".join(
-        [b"event: %b\ndata: %b\n\n" % (event["type"].encode(), msgspec.json.encode(event)) for event in told]
+        [b"event: %b\ndata: %b\n\n" % (event["type"].encode(), msgspec.json.encode(event)) for event in events]
     )
 
 

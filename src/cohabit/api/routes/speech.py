@@ -49,10 +49,10 @@ async def speak(request: Request) -> Response:
     """Speak a text."""
     validated = await read_fields(SpeechRequest, request)
     body = validated.body
-    info, told, warning = prepare(service_of(request), body)
+    info, fields, warning = prepare(service_of(request), body)
     validated.choose(info, Task.SPEAK)
     warning = warnings(warning, validated.warning)
-    answer = submit(request, info.name, Task.SPEAK, msgspec.json.encode({**told, **validated.parameters}))
+    answer = submit(request, info.name, Task.SPEAK, msgspec.json.encode({**fields, **validated.parameters}))
     if body.stream_format == "sse":
         return events(request, answer, warning, partial(SpokenStream, len(body.input)))
     return sound(request, answer, MEDIA_TYPES[body.response_format], warning)
@@ -97,14 +97,14 @@ def prepare(
         without_effect.append(f"{info.name} has no voice of that name; its default was used, config can map the name")
     if body.instructions:
         without_effect.append("instructions are not supported and were not used")
-    told = {
+    fields = {
         "model": info.name,
         "input": body.input,
         "voice": voice,
         "response_format": body.response_format,
         "speed": body.speed,
     }
-    return info, told, warnings(*without_effect)
+    return info, fields, warnings(*without_effect)
 
 
 def speech_of(info: ModelInfo) -> Speech:

@@ -49,16 +49,16 @@ async def transcribe(request: Request) -> Response:
     """Write down what was said, at once or as it is heard."""
     fields, data = await read_form(request)
     validated = validate_form(TranscriptionRequest, fields)
-    asked = validated.body
-    _check(asked)
+    body = validated.body
+    _check(body)
     service = service_of(request)
-    info = choose(service, asked.model, Task.TRANSCRIBE)
+    info = choose(service, body.model, Task.TRANSCRIBE)
     validated.choose(info, Task.TRANSCRIBE)
-    require(service, info, Task.TRANSCRIBE, _needed(asked))
-    answer = await _submit(request, info.name, {**asked.engine_parameters(), **validated.parameters}, data)
-    if asked.stream:
+    require(service, info, Task.TRANSCRIBE, _needed(body))
+    answer = await _submit(request, info.name, {**body.engine_parameters(), **validated.parameters}, data)
+    if body.stream:
         return events(request, answer, validated.warning, TypedEventStream)
-    return await _respond(request, answer, asked.response_format, asked.timestamp_granularities, validated.warning)
+    return await _respond(request, answer, body.response_format, body.timestamp_granularities, validated.warning)
 
 
 @router.post("/v1/audio/translations", form=TranslationRequest)
@@ -66,31 +66,31 @@ async def translate(request: Request) -> Response:
     """Write down in English what was said in any language."""
     fields, data = await read_form(request)
     validated = validate_form(TranslationRequest, fields)
-    asked = validated.body
+    body = validated.body
     service = service_of(request)
-    info = choose(service, asked.model, Task.TRANSCRIBE)
+    info = choose(service, body.model, Task.TRANSCRIBE)
     validated.choose(info, Task.TRANSCRIBE)
     require(service, info, Task.TRANSCRIBE, {"model": Capability.TRANSLATE})
-    answer = await _submit(request, info.name, {**asked.engine_parameters(), **validated.parameters}, data)
-    return await _respond(request, answer, asked.response_format, warning=validated.warning)
+    answer = await _submit(request, info.name, {**body.engine_parameters(), **validated.parameters}, data)
+    return await _respond(request, answer, body.response_format, warning=validated.warning)
 
 
-def _check(asked: TranscriptionRequest) -> None:
-    if asked.timestamp_granularities and asked.response_format != "verbose_json":
+def _check(body: TranscriptionRequest) -> None:
+    if body.timestamp_granularities and body.response_format != "verbose_json":
         raise BadRequest(
             "timestamp_granularities needs response_format verbose_json", param="timestamp_granularities"
         )
-    if asked.stream and asked.response_format not in ("json", "text"):
+    if body.stream and body.response_format not in ("json", "text"):
         raise BadRequest("stream needs response_format json or text", param="stream")
-    if asked.include and asked.response_format != "json":
+    if body.include and body.response_format != "json":
         raise BadRequest("include needs response_format json", param="include")
 
 
-def _needed(asked: TranscriptionRequest) -> dict[str, Capability]:
+def _needed(body: TranscriptionRequest) -> dict[str, Capability]:
     needed = {}
-    if "word" in (asked.timestamp_granularities or []):
+    if "word" in (body.timestamp_granularities or []):
         needed["timestamp_granularities"] = Capability.WORD_TIMES
-    if asked.include:
+    if body.include:
         needed["include"] = Capability.LOGPROBS
     return needed
 
@@ -109,11 +109,11 @@ async def _respond(
     warning: str | None = None,
 ) -> Response:
     """``verbose_json`` in the format that was asked for."""
-    found = await collect(request, answer)
-    if found is None:
+    raw = await collect(request, answer)
+    if raw is None:
         return Response(status_code=CLIENT_GONE)
     headers = timings(answer, run=True, warning=warning)
-    whole: dict[str, Any] = msgspec.json.decode(found)
+    whole: dict[str, Any] = msgspec.json.decode(raw)
     if form in _AS_TEXT:
         media_type, written = _AS_TEXT[form]
         return Response(written(whole), media_type=f"{media_type}; charset=utf-8", headers=headers)

@@ -157,9 +157,9 @@ class Guard:
                 workers[id_] = worker
                 if state is State.READY:
                     bounded.add(id_)
-        found = memory_limits(self._state)
+        limits = memory_limits(self._state)
         busy = bool(self._state.busy) or len(bounded) < len(workers)
-        return _Watched(MemoryLimits(found.given, found.headroom + NOISE), workers, bounded, busy)
+        return _Watched(MemoryLimits(limits.given, limits.headroom + NOISE), workers, bounded, busy)
 
     def _judge(self, watched: _Watched, held: Mapping[int, int]) -> None:
         """End the one that is chosen by what was true before they were looked at and by what is true now.
@@ -255,7 +255,7 @@ def _resident_size(pid: int) -> int:
 def _data_size(pid: int) -> int | None:
     """Bytes of private memory that can be written, used or not; None for a process that has ended."""
     try:
-        found = _DATA.search(Path(f"/proc/{pid}/status").read_bytes())
+        match = _DATA.search(Path(f"/proc/{pid}/status").read_bytes())
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return int(found[1]) * 1024 if found else None
+    return int(match[1]) * 1024 if match else None

@@ -120,7 +120,7 @@ class WorkerProcess:
             worker.heard += 1
             on_message(message)
 
-        def heard(message: Received) -> None:
+        def on_received(message: Received) -> None:
             if early is None:
                 hand_on(message)
             else:
@@ -133,7 +133,7 @@ class WorkerProcess:
                 hand_on(message)
 
         # In a busy loop a worker may be heard before it is known here, and before the caller knows it.
-        worker = cls(model, process, await NativeLink.connect(ours, heard, program.decode), mark.encode())
+        worker = cls(model, process, await NativeLink.connect(ours, on_received, program.decode), mark.encode())
         if program is not WORKER:
             worker.hush()  # it has no load: what clients send comes at once
         asyncio.get_running_loop().call_soon(begin)

@@ -16,7 +16,7 @@ from cohabit.protocol import messages
 from cohabit.protocol.engine import Chunk
 from cohabit.protocol.spec import Device, ModelSpec
 from cohabit.runtime.executors import FETCHING
-from cohabit.runtime.supervision import said, supervise, where
+from cohabit.runtime.supervision import error_text, supervise, where
 from cohabit.runtime.workers import time_limits
 from cohabit.runtime.workers.handle import WorkerHandle
 from cohabit.runtime.workers.process import WorkerProcess
@@ -109,17 +109,17 @@ class Supervisor:
 
     def sleep(self, worker_id: int) -> None:
         """Let the model go and keep the process."""
-        self._tell(self.workers[worker_id], messages.Sleep(), time_limits.SLEEP)
+        self._send(self.workers[worker_id], messages.Sleep(), time_limits.SLEEP)
 
     def wake(self, worker_id: int) -> None:
         """Bring the model of a sleeping process back."""
         worker = self.workers[worker_id]
         worker.began = time.monotonic()
-        self._tell(worker, messages.Wake(), time_limits.WAKE)
+        self._send(worker, messages.Wake(), time_limits.WAKE)
 
     def trim(self, worker_id: int) -> None:
         """Let an idle worker give back what its allocators keep."""
-        self._tell(self.workers[worker_id], messages.Trim(), time_limits.TRIM)
+        self._send(self.workers[worker_id], messages.Trim(), time_limits.TRIM)
 
     def stop(self, worker_id: int, *, kill: bool) -> None:
         """End a process. One that was never ready has nothing to hand over and is killed."""
@@ -165,7 +165,7 @@ class Supervisor:
             worker.done.set()  # with its imports, or that is part of the load now
             self._limit(worker, time_limits.LOAD)
 
-    def _tell(self, worker: WorkerHandle, message: messages.ToWorker, limit: Limit) -> None:
+    def _send(self, worker: WorkerHandle, message: messages.ToWorker, limit: Limit) -> None:
         worker.send(message)
         self._limit(worker, limit)
 
@@ -205,7 +205,7 @@ class Supervisor:
         except OSError as error:
             detail = f"its worker could not be started: {error.strerror or error}"
         except Exception as error:
-            log.error("worker cannot be supervised", model=worker.model, error=said(error), where=where(error))  # noqa: TRY400 - its text may quote a client
+            log.error("worker cannot be supervised", model=worker.model, error=error_text(error), where=where(error))  # noqa: TRY400 - its text may quote a client
             detail = _lost_control(error)
         if worker.process is not None and not reaped:
             worker.process.kill()  # or it would outlive the event that says it has ended
